@@ -1,0 +1,1 @@
+"""One HTTP endpoint for a fleet of Ollama nodes, steered by Prometheus."""

@@ -1,0 +1,126 @@
+"""Every error of the router that crosses a module's edge.
+
+The class says who may retry and what the client hears; nothing else does.
+
+    InferOpsError
+    ├── ConfigError            a file of ours is wrong: file, path and value
+    ├── PrometheusError        Prometheus did not answer, or refused a query
+    ├── StateError             the state database cannot be read or written
+    ├── RequestError           the client hears this: status, code, message
+    │   ├── BadRequestError          400  malformed body, missing field
+    │   ├── UnauthorizedError        401  token missing or wrong
+    │   ├── ForbiddenError           403  a route that is shut
+    │   ├── NotFoundError            404  no such model, node or path
+    │   ├── BodyTimeoutError         408  the body did not arrive in time
+    │   ├── BodyTooLargeError        413
+    │   ├── OverloadedError          429  queue full or hopeless wait
+    │   ├── UnavailableError         503  no node may take this request
+    │   └── DeadlineError            504  the deadline passed
+    └── AttemptError           one try on one node failed
+        ├── NotSentError             nothing reached the node: always retry
+        ├── MaybeSentError           sent, but no reply head: retry, no effect kept
+        └── RefusedError             the node answered that it cannot: retry elsewhere
+"""
+
+from __future__ import annotations
+
+
+class InferOpsError(Exception):
+    """The root."""
+
+
+class ConfigError(InferOpsError):
+    """A configuration file was rejected.
+
+    The text is `file: path: what, got value`, one line for each fault.
+    """
+
+
+class PrometheusError(InferOpsError):
+    """Prometheus did not answer in time, or refused the query."""
+
+
+class StateError(InferOpsError):
+    """The state database cannot be read or written."""
+
+
+class RequestError(InferOpsError):
+    """What a client hears: a status, a stable code and a sentence."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None):
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BadRequestError(RequestError):
+    status = 400
+    code = "invalid_request"
+
+
+class UnauthorizedError(RequestError):
+    status = 401
+    code = "unauthorized"
+
+
+class ForbiddenError(RequestError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFoundError(RequestError):
+    status = 404
+    code = "not_found"
+
+
+class BodyTimeoutError(RequestError):
+    status = 408
+    code = "body_timeout"
+
+
+class BodyTooLargeError(RequestError):
+    status = 413
+    code = "body_too_large"
+
+
+class OverloadedError(RequestError):
+    status = 429
+    code = "overloaded"
+
+
+class UnavailableError(RequestError):
+    status = 503
+    code = "unavailable"
+
+
+class DeadlineError(RequestError):
+    status = 504
+    code = "deadline"
+
+
+class AttemptError(InferOpsError):
+    """One try on one node failed before the client was sent anything."""
+
+    reason = "error"
+
+
+class NotSentError(AttemptError):
+    reason = "not_sent"
+
+
+class MaybeSentError(AttemptError):
+    reason = "maybe_sent"
+
+
+class RefusedError(AttemptError):
+    """The node answered, and the answer speaks of the node, not of the request."""
+
+    reason = "refused"
+
+    def __init__(self, message: str, *, status: int, body: bytes):
+        super().__init__(message)
+        self.status = status
+        self.body = body

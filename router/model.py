@@ -1,0 +1,170 @@
+"""Values that every part of the router speaks in; no I/O, no clock.
+
+Seconds, bytes and ratios from 0 to 1 everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+_NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+def canonical(model: str) -> str:
+    """Give a model's full name: Ollama reads `m` as `m:latest`."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the inventory and its Ollama endpoint.
+
+    url:        base URL of Ollama, without a trailing slash
+    slots:      configured ceiling of requests in flight; None where not given
+    attributes: static numbers by name, in base units (vram_bytes, tflops,
+                temperature_limit_celsius)
+    """
+
+    name: str
+    url: str
+    slots: int | None = None
+    attributes: Mapping[str, float] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The nodes, in the order of the file; `digest` identifies the content."""
+
+    nodes: tuple[Node, ...]
+    digest: str = ""
+
+    def names(self) -> frozenset[str]:
+        return frozenset(node.name for node in self.nodes)
+
+
+class Missing(StrEnum):
+    """What a signal without a reading means: nothing, or the worst."""
+
+    NEUTRAL = "neutral"
+    WORST = "worst"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A named PromQL expression that yields one series per `node`.
+
+    A reading at `worst` counts 0, at `best` counts 1, linear between, clamped.
+    """
+
+    name: str
+    query: str
+    weight: float
+    worst: float
+    best: float
+    missing: Missing = Missing.NEUTRAL
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One signal's share in a node's score.
+
+    reading:    the raw value; None where the signal has no series for the node
+    normalised: 0 to 1; None where it is missing and counts as neutral
+    """
+
+    signal: str
+    reading: float | None
+    normalised: float | None
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A node's base capability, 0 to 1, with the parts that made it."""
+
+    value: float
+    parts: tuple[Part, ...] = ()
+
+
+class HoldKind(StrEnum):
+    """Who keeps work away from a node."""
+
+    CORDON = "cordon"  # an operator
+    DRAIN = "drain"  # an alert
+    DOWN = "down"  # a probe, or live traffic
+
+
+class HoldState(StrEnum):
+    """How sure a hold is; only `drain` holds are ever less than confirmed."""
+
+    DOORBELL = "doorbell"  # the webhook rang; the level has not spoken yet
+    CONFIRMED = "confirmed"
+    UNKNOWN = "unknown"  # the alert is gone, but nothing proves the node well
+
+
+class Clear(StrEnum):
+    """What may lift an alert's hold (the rule's label `clear`)."""
+
+    AUTO = "auto"  # the level pass, when it proves the node well
+    MANUAL = "manual"  # an operator only
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One reason why a node gets no new work.
+
+    source: `operator:<who>`, `alert:<alertname>:<fingerprint>`, `probe`, `traffic`
+    since, until: unix seconds; `until` None means until lifted
+    labels: the alert's labels, for a drain
+    Identity is (node, kind, source).
+    """
+
+    node: str
+    kind: HoldKind
+    source: str
+    reason: str
+    since: float
+    until: float | None = None
+    state: HoldState = HoldState.CONFIRMED
+    clear: Clear = Clear.AUTO
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, HoldKind, str]:
+        return (self.node, self.kind, self.source)
+
+
+class Degrade(StrEnum):
+    """How good the scores are that dispatch reads, best first."""
+
+    FRESH = "fresh"
+    LAST_GOOD = "last_good"  # Prometheus is silent: old readings, decaying
+    OWN = "own"  # readings too old: in-flight and measured speed only
+    STATIC = "static"  # never had a reading: weights of the inventory
+
+    @property
+    def step(self) -> int:
+        return list(Degrade).index(self)
+
+
+class Priority(StrEnum):
+    """Interactive before batch, in the queue."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class Outcome(StrEnum):
+    """How a relayed reply ended; the one enumeration for ledger and metrics."""
+
+    END = "end"  # the protocol's own last line was seen
+    EOF = "eof"  # the node closed before its last line
+    ERROR_LINE = "error_line"  # the node said in mid-stream that it failed
+    STALLED = "stalled"  # nothing came for too long
+    CLIENT_GONE = "client_gone"
+    SHUTDOWN = "shutdown"
+    REVOKED = "revoked"  # taken back for a person
+    REFUSED = "refused"  # no reply that the client could be given

@@ -1,0 +1,97 @@
+"""What control publishes and dispatch reads: one frozen value, swapped whole.
+
+Holds are not in here: the filters read them live (a pass that began before a
+webhook would publish over the new hold).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from router.model import Degrade, Node, Score
+
+
+@dataclass(frozen=True, slots=True)
+class PresentModel:
+    """A model on a node's disk; `listing` is its entry in `/api/tags` as it came."""
+
+    name: str
+    digest: str
+    size_bytes: int
+    listing: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentModel:
+    """A model loaded on a node; `listing` is its entry in `/api/ps` as it came."""
+
+    name: str
+    digest: str
+    size_bytes: int
+    vram_bytes: int
+    listing: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node as the last pass saw it.
+
+    present, resident: by canonical name; None until a poll has answered
+    """
+
+    node: Node
+    score: Score
+    version: str | None = None
+    present: Mapping[str, PresentModel] | None = None
+    resident: Mapping[str, ResidentModel] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One decision of the control loop.
+
+    nodes:   by name, in the inventory's order
+    made_at: monotonic seconds of the decision
+    readings_at: unix seconds, Prometheus' clock, of the readings; None: never
+    """
+
+    nodes: Mapping[str, NodeView]
+    made_at: float
+    readings_at: float | None = None
+    degrade: Degrade = Degrade.STATIC
+
+
+class Published:
+    """The one reference that control swaps and dispatch takes once a request."""
+
+    def __init__(self, first: Snapshot) -> None:
+        self._current = first
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back after each publish, in the publisher's greenlet."""
+        self._listeners.append(callback)
+
+    @property
+    def current(self) -> Snapshot:
+        return self._current
+
+    def publish(self, snapshot: Snapshot) -> None:
+        self._current = snapshot
+        for callback in self._listeners:
+            callback()
+
+
+class LoadView(Protocol):
+    """What the ledger lets others read: counts and learned speeds."""
+
+    def in_flight(self, node: str) -> int: ...
+
+    def slots(self, node: str) -> int: ...
+
+    def waiting(self) -> int: ...
+
+    def speed(self, node: str, model: str) -> float | None:
+        """Tokens per second of one stream, measured; None until one was."""

@@ -1,0 +1,1 @@
+"""What tests and benchmarks start real parts with; asserts nothing itself."""
