@@ -50,7 +50,9 @@ class RequestError(InferOpsError):
     status = 500
     code = "internal_error"
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None):
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_seconds = retry_after_seconds
@@ -120,7 +122,7 @@ class RefusedError(AttemptError):
 
     reason = "refused"
 
-    def __init__(self, message: str, *, status: int, body: bytes):
+    def __init__(self, message: str, *, status: int, body: bytes) -> None:
         super().__init__(message)
         self.status = status
         self.body = body
