@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
-
-_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def canonical(model: str) -> str:
@@ -31,7 +28,7 @@ class Node:
     name: str
     url: str
     slots: int | None = None
-    attributes: Mapping[str, float] = _NOTHING
+    attributes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
