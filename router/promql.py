@@ -1,0 +1,208 @@
+"""What the router asks Prometheus, as values of our own; knows no signal or alert.
+
+The only importer of prometheus_api_client. That package does not cover
+`/api/v1/rules`, so rules are read with `requests` over the same session. No
+call is tried twice: the next pass of the loop is the retry.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import requests
+import urllib3
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.adapters import HTTPAdapter
+
+from router.errors import PrometheusError
+
+__all__ = ["Prometheus", "PrometheusClient", "Rule", "Sample"]
+
+_MOST_BYTES = 64 * 1024 * 1024
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series of an instant vector; `at` is the evaluation's time.
+
+    `labels` are without the series' name. `value` may be NaN or infinite, as
+    PromQL has them.
+    """
+
+    labels: Mapping[str, str]
+    value: float
+    at: float
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An alerting rule as Prometheus runs it.
+
+    last_evaluation: unix seconds, Prometheus' clock; far in the past until the
+                     first one
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    healthy: bool
+    last_evaluation: float
+    interval_seconds: float
+
+
+class Prometheus(Protocol):
+    """What the control loop needs of Prometheus; raises PrometheusError."""
+
+    def now(self) -> float:
+        """Tell the time by Prometheus' own clock, in unix seconds."""
+
+    def query(self, expression: str, at: float) -> tuple[Sample, ...]:
+        """Evaluate an instant vector at one time."""
+
+    def rules(self) -> tuple[Rule, ...]:
+        """List the alerting rules that are loaded."""
+
+
+class PrometheusClient:
+    """Prometheus over HTTP.
+
+    An answer begins within `timeout_seconds`, and its body is complete within
+    twice that.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        self._url = url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy for the world is not for this
+        self._connect = PrometheusConnect(
+            url=self._url,
+            session=self._session,
+            retry=urllib3.Retry(0),
+            timeout=timeout_seconds,
+        )
+        self._session.mount(self._url, _Bounded(timeout_seconds))
+
+    def now(self) -> float:
+        # Without `time`, Prometheus evaluates at its own clock.
+        answer = self._ask("time()", {})
+        return _number(answer[1]) if _scalar(answer) else _refuse("time()", answer)
+
+    def query(self, expression: str, at: float) -> tuple[Sample, ...]:
+        answer = self._ask(expression, {"time": f"{at:.3f}"})
+        if _scalar(answer):
+            raise PrometheusError(f"{expression!r} yields a scalar, not series")
+        try:
+            return tuple(_sample(each) for each in answer)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise PrometheusError(f"{expression!r}: unexpected answer") from error
+
+    def rules(self) -> tuple[Rule, ...]:
+        path = "/api/v1/rules"
+        try:
+            reply = self._session.get(f"{self._url}{path}", params={"type": "alert"})
+            reply.raise_for_status()
+            groups = reply.json()["data"]["groups"]
+            return tuple(
+                _rule(rule, float(group["interval"]))
+                for group in groups
+                for rule in group["rules"]
+                if rule["type"] == "alerting"
+            )
+        except requests.RequestException as error:
+            raise PrometheusError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise PrometheusError(f"{path}: unexpected answer: {error!r}") from error
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _ask(self, expression: str, params: dict[str, str]) -> Any:
+        try:
+            return self._connect.custom_query(expression, params=params)
+        except (PrometheusApiClientException, requests.RequestException) as error:
+            raise PrometheusError(f"{expression!r}: {str(error)[:300]}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise PrometheusError(f"{expression!r}: unexpected answer") from error
+
+
+class _Bounded(HTTPAdapter):
+    """Bounds a whole answer in time and size.
+
+    requests' own timeout starts anew with each read: a peer that drips a byte a
+    second would hold the loop for ever.
+    """
+
+    def __init__(
+        self, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(max_retries=urllib3.Retry(0))
+        self._seconds = seconds
+        self._clock = clock
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        deadline = self._clock() + self._seconds
+        kwargs["timeout"] = self._seconds
+        response = super().send(request, *args, **kwargs)
+        try:
+            body = self._body(response.raw, deadline)
+        except requests.RequestException:
+            response.close()
+            raise
+        response.raw.release_conn()
+        response.raw = io.BytesIO(body)
+        return response
+
+    def _body(self, raw: Any, deadline: float) -> bytes:
+        body = bytearray()
+        try:
+            while chunk := raw.read1(_CHUNK, decode_content=True):
+                body += chunk
+                if self._clock() > deadline:
+                    raise requests.ReadTimeout(f"not within {self._seconds} s")
+                if len(body) > _MOST_BYTES:
+                    raise requests.RequestException(f"more than {_MOST_BYTES} bytes")
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(str(error)) from error
+        return bytes(body)
+
+
+def _scalar(answer: Any) -> bool:
+    # A scalar comes as [time, "value"], a vector as a list of objects.
+    return len(answer) == 2 and isinstance(answer[1], str)
+
+
+def _refuse(expression: str, answer: object) -> float:
+    raise PrometheusError(f"{expression!r}: unexpected answer {str(answer)[:200]!r}")
+
+
+def _number(text: str) -> float:
+    return float(text.replace("Inf", "inf"))
+
+
+def _sample(entry: Mapping[str, Any]) -> Sample:
+    at, value = entry["value"]
+    labels = {k: v for k, v in entry["metric"].items() if k != "__name__"}
+    return Sample(labels, _number(value), float(at))
+
+
+def _rule(entry: Mapping[str, Any], interval: float) -> Rule:
+    return Rule(
+        name=entry["name"],
+        labels=entry.get("labels") or {},
+        annotations=entry.get("annotations") or {},
+        healthy=entry["health"] == "ok",
+        last_evaluation=datetime.fromisoformat(entry["lastEvaluation"]).timestamp(),
+        interval_seconds=interval,
+    )
