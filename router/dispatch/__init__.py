@@ -1,0 +1,1 @@
+"""Where a request goes and how its reply comes back; reads one snapshot."""

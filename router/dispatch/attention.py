@@ -1,0 +1,110 @@
+"""What a request's greenlet sleeps on, and the watch over its client's socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event
+
+from router.errors import InferOpsError
+from router.model import Outcome
+
+
+class StoppedError(InferOpsError):
+    """The request is over for a reason that is not the node's."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+class CooperativeSocket(Protocol):
+    """gevent's socket: `_sock` is the real, non-blocking one beneath it."""
+
+    _sock: socket.socket
+
+    def fileno(self) -> int: ...
+
+    def sendall(self, data: bytes) -> None: ...
+
+    def settimeout(self, value: float | None) -> None: ...
+
+
+def watch(fd: int, events: int) -> Any:
+    """Return an event loop watcher; 1 is readable, 2 is writable."""
+    return gevent.get_hub().loop.io(fd, events)
+
+
+class Attention:
+    """Wakes a greenlet from callbacks of the event loop.
+
+    A nudge says "look again"; a stop is final, and the first one counts.
+    """
+
+    __slots__ = ("_event", "stopped")
+
+    def __init__(self) -> None:
+        self._event = Event()
+        self.stopped: Outcome | None = None
+
+    def nudge(self) -> None:
+        self._event.set()
+
+    def stop(self, outcome: Outcome) -> None:
+        self.stopped = self.stopped or outcome
+        self._event.set()
+
+    def sleep(self, seconds: float | None) -> None:
+        """Sleep until nudged, stopped, or the time is over."""
+        if self.stopped is None:
+            self._event.wait(seconds)
+        self._event.clear()
+
+    def until(
+        self, ready: Callable[[], bool], deadline: float, clock: Callable[[], float]
+    ) -> bool:
+        """Sleep until `ready`; False once `clock` has passed the deadline.
+
+        Raises StoppedError when the request is stopped first.
+        """
+        while not ready():
+            if self.stopped:
+                raise StoppedError(self.stopped)
+            left = deadline - clock()
+            if left <= 0:
+                return False
+            self.sleep(left)
+        return True
+
+
+class ClientWatch:
+    """Notices a client that goes away, in the queue and in prefill too.
+
+    Ollama sends no byte before the first token: without this a client that
+    left would keep its slot until then.
+    """
+
+    def __init__(self, client: CooperativeSocket, attention: Attention) -> None:
+        self._raw = client._sock  # noqa: SLF001 - a peek must never switch
+        self._attention = attention
+        self._io = watch(client.fileno(), 1)
+        self._io.start(self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = self._raw.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        # Bytes are a pipelined request: stop, or the loop would spin on them.
+        self._io.stop()
+        if not data:
+            self._attention.stop(Outcome.CLIENT_GONE)
+
+    def close(self) -> None:
+        self._io.stop()
+        self._io.close()

@@ -1,0 +1,113 @@
+"""Binds requests to nodes, late: when a slot is free, not when they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from router.dispatch.attention import Attention
+from router.dispatch.ledger import Ledger
+from router.dispatch.pipeline import Decision, Picker, Scene, Wish, decide
+from router.dispatch.queue import Grant, Queue, Waiter
+from router.errors import DeadlineError, NotFoundError, UnavailableError
+from router.holds import HoldStore
+from router.model import Outcome, Priority
+from router.snapshot import Published
+
+
+class Dispatcher:
+    """Gives out slots; the queue holds what no node can take now."""
+
+    def __init__(
+        self,
+        published: Published,
+        holds: HoldStore,
+        ledger: Ledger,
+        queue: Queue,
+        picker: Picker,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._published = published
+        self._holds = holds
+        self._ledger = ledger
+        self.queue = queue
+        self._picker = picker
+        self._clock = clock
+        self._serving = False
+        ledger.listen(lambda *_: self.serve())
+        published.listen(self.serve)
+        holds.listen(self.serve)
+
+    def explain(self, wish: Wish) -> Decision:
+        """Decide without taking: the dry run."""
+        scene = Scene(self._published.current, self._holds.blocking, self._ledger)
+        return decide(wish, scene, self._picker)
+
+    def acquire(
+        self, wish: Wish, priority: Priority, attention: Attention, deadline: float
+    ) -> Grant:
+        """Return a slot, waiting in the queue for one.
+
+        Raises NotFoundError, UnavailableError (no node may take it),
+        OverloadedError (queue full), DeadlineError, StoppedError.
+        """
+        if not len(self.queue):
+            decision = self.explain(wish)
+            if decision.picked:
+                lease = self._ledger.take(decision.picked.name, wish.model)
+                return Grant(lease, decision.picked.view.node, decision)
+            if not decision.busy:
+                raise no_node(wish, decision)
+        return self._wait(wish, priority, attention, deadline)
+
+    def _wait(
+        self, wish: Wish, priority: Priority, attention: Attention, deadline: float
+    ) -> Grant:
+        before = self.explain(wish)
+        if not (before.picked or before.busy):
+            raise no_node(wish, before)
+        waiter = Waiter(wish, priority, attention.nudge)
+        self.queue.join(waiter)
+        in_time = False
+        try:
+            self.serve()
+            in_time = attention.until(
+                lambda: waiter.grant is not None, deadline, self._clock
+            )
+        finally:
+            self.queue.leave(waiter)
+            if waiter.grant and not in_time:
+                waiter.grant.lease.done(Outcome.REFUSED)
+        if not in_time or waiter.grant is None:
+            raise DeadlineError(
+                f"no free slot for model {wish.model!r} within the time limit"
+            )
+        return waiter.grant
+
+    def serve(self) -> None:
+        """Give what is free to those who wait, in their order; never waits itself."""
+        stuck: set[Wish] = set()
+        for waiter in self.queue:
+            if waiter.wish in stuck:
+                continue
+            decision = self.explain(waiter.wish)
+            if decision.picked is None:
+                stuck.add(waiter.wish)
+                continue
+            self.queue.leave(waiter)
+            lease = self._ledger.take(decision.picked.name, waiter.wish.model)
+            waiter.grant = Grant(lease, decision.picked.view.node, decision)
+            waiter.assigned()
+
+
+def no_node(wish: Wish, decision: Decision) -> NotFoundError | UnavailableError:
+    """Say why nobody takes the request; the client hears every node's reason."""
+    reasons = decision.rejected
+    absent = [r for r in reasons.values() if r.startswith("model ")]
+    if reasons and len(absent) == len(reasons):
+        return NotFoundError(f"model {wish.model.removesuffix(':latest')!r} not found")
+    told = "; ".join(f"{node}: {reason}" for node, reason in reasons.items())
+    return UnavailableError(
+        f"no node may take model {wish.model!r}: {told or 'the inventory is empty'}",
+        retry_after_seconds=5,
+    )

@@ -1,0 +1,213 @@
+"""Attempts on one node after the other, until a reply can be given to the client.
+
+Nothing has been sent to the client yet in here; what happens to a stream that
+is under way is the pump's and the frame's affair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.dispatch.attention import Attention, StoppedError
+from router.dispatch.backend import Backends, Message
+from router.dispatch.dispatcher import Dispatcher
+from router.dispatch.faults import RetryBudget, speaks_of_node
+from router.dispatch.ledger import Lease
+from router.dispatch.pipeline import Wish
+from router.dispatch.queue import Grant
+from router.dispatch.reply import Reply
+from router.dispatch.stream import message_in
+from router.dispatch.trail import Step, Trail
+from router.errors import (
+    AttemptError,
+    MaybeSentError,
+    NotFoundError,
+    NotSentError,
+    RefusedError,
+    UnavailableError,
+)
+from router.holds import HoldStore
+from router.model import Hold, HoldKind, Node, Outcome, Priority
+
+
+class Tally(Protocol):
+    """What attempts are counted with."""
+
+    def queued(self, priority: Priority, seconds: float) -> None: ...
+
+    def attempted(self, node: str, outcome: str) -> None: ...
+
+    def retried(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how often; seconds."""
+
+    attempts: int
+    first_byte_seconds: float
+    stall_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A client's request on its way; `deadline` in the router's monotonic time."""
+
+    wish: Wish
+    message: Message
+    priority: Priority
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A reply that the client may have; its slot is still taken."""
+
+    reply: Reply
+    lease: Lease
+    body: bytes
+
+
+class Failover:
+    """Tries nodes in turn, within the number of attempts and the retry budget."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        backends: Backends,
+        holds: HoldStore,
+        tally: Tally,
+        limits: Limits,
+        *,
+        budget: RetryBudget,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._backends = backends
+        self._holds = holds
+        self._tally = tally
+        self._limits = limits
+        self._budget = budget
+        self._clock = clock
+
+    def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
+        """Return the first reply that speaks to the request.
+
+        Raises RequestError, AttemptError (the last one, when no node is left),
+        StoppedError.
+        """
+        self._budget.deposit()
+        tried: set[str] = set()
+        last: AttemptError | None = None
+        while True:
+            wish = Wish(call.wish.model, frozenset(tried))
+            try:
+                grant = self._acquire(call, wish, attention)
+            except (NotFoundError, UnavailableError):
+                if last:
+                    raise last from None
+                raise
+            step = Step(grant.decision)
+            trail.steps.append(step)
+            try:
+                return self._try(grant, call, attention)
+            except AttemptError as error:
+                step.failure = str(error)
+                last = error
+                tried.add(grant.node.name)
+                self._note(grant.node, error)
+                if not self._may_retry(error, len(tried)):
+                    raise
+
+    def _acquire(self, call: Call, wish: Wish, attention: Attention) -> Grant:
+        began = self._clock()
+        grant = self._dispatcher.acquire(wish, call.priority, attention, call.deadline)
+        self._tally.queued(call.priority, self._clock() - began)
+        return grant
+
+    def _try(self, grant: Grant, call: Call, attention: Attention) -> Presented:
+        """One attempt; the slot is given back unless the reply is presented."""
+        outcome = Outcome.REFUSED
+        presented = None
+        try:
+            reply = self._exchange(grant.node, call, attention)
+            presented = Presented(reply, grant.lease, self._judge(reply, grant.node))
+        except StoppedError as error:
+            outcome = error.outcome
+            raise
+        finally:
+            if presented is None:
+                grant.lease.done(outcome)
+        self._tally.attempted(grant.node.name, "presented")
+        return presented
+
+    def _exchange(self, node: Node, call: Call, attention: Attention) -> Reply:
+        """Send, and sleep until the reply can be judged."""
+        reply = self._ask(node, call.message, attention, fresh=False)
+        if reply.broken and not reply.bytes_seen and reply.connection.reused:
+            # It was closed while idle, and the request crossed the close.
+            self.release(reply)
+            reply = self._ask(node, call.message, attention, fresh=True)
+        return reply
+
+    def _ask(
+        self, node: Node, message: Message, attention: Attention, *, fresh: bool
+    ) -> Reply:
+        reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
+        deadline = self._clock() + self._limits.first_byte_seconds
+        try:
+            in_time = attention.until(lambda: reply.presentable, deadline, self._clock)
+        except BaseException:
+            # Closing is what frees the slot in Ollama.
+            self.release(reply)
+            raise
+        if not in_time:
+            self.release(reply)
+            seconds = self._limits.first_byte_seconds
+            raise MaybeSentError(f"{node.name}: no reply within {seconds:g} s")
+        return reply
+
+    def _judge(self, reply: Reply, node: Node) -> bytes:
+        """Return what came; raise where the node, not the request, is at fault."""
+        body = reply.take()
+        if reply.gate and reply.gate.failure is not None:
+            self.release(reply)
+            text = reply.gate.failure
+            raise RefusedError(f"{node.name}: {text}", status=500, body=b"")
+        if reply.head is None or (reply.over and reply.outcome() is not Outcome.END):
+            self.release(reply)
+            why = reply.broken or "the stream ended before its last line"
+            raise MaybeSentError(f"{node.name}: {why}")
+        status = reply.head.status
+        if status >= 400 and speaks_of_node(status, body):
+            self.release(reply)
+            text = message_in(body) or reply.head.reason
+            raise RefusedError(
+                f"{node.name}: {status}: {text}", status=status, body=body
+            )
+        return body
+
+    def release(self, reply: Reply) -> None:
+        """Finish with a reply: its connection is kept where it can be."""
+        if reply.close():
+            self._backends.give_back(reply.connection)
+
+    def _note(self, node: Node, error: AttemptError) -> None:
+        self._tally.attempted(node.name, error.reason)
+        if isinstance(error, NotSentError):
+            # The router's own evidence first; a probe brings the node back.
+            self._holds.place(
+                Hold(node.name, HoldKind.DOWN, "traffic", str(error), time.time())
+            )
+
+    def _may_retry(self, error: AttemptError, attempts: int) -> bool:
+        if attempts >= self._limits.attempts:
+            return False
+        # Where nothing was sent, no load was caused: no budget is needed.
+        if not isinstance(error, NotSentError) and not self._budget.withdraw():
+            return False
+        self._tally.retried(error.reason)
+        return True

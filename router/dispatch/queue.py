@@ -1,0 +1,62 @@
+"""The one bounded queue in front of the nodes: interactive before batch, then FIFO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from router.dispatch.ledger import Lease
+from router.dispatch.pipeline import Decision, Wish
+from router.errors import OverloadedError
+from router.model import Node, Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A slot for a request, and the decision that gave it."""
+
+    lease: Lease
+    node: Node
+    decision: Decision
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request that waits for a slot; `assigned` is called when it has one."""
+
+    wish: Wish
+    priority: Priority
+    assigned: Callable[[], None]
+    grant: Grant | None = None
+
+
+class Queue:
+    """Waiters by priority and age; at most `limit` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lanes: dict[Priority, dict[int, Waiter]] = {p: {} for p in Priority}
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self._lanes.values())
+
+    def length(self, priority: Priority) -> int:
+        return len(self._lanes[priority])
+
+    def __iter__(self) -> Iterator[Waiter]:
+        """Yield waiters in the order of service; they may leave meanwhile."""
+        for lane in self._lanes.values():
+            yield from tuple(lane.values())
+
+    def join(self, waiter: Waiter) -> None:
+        """Raises OverloadedError when the queue is full."""
+        if len(self) >= self._limit:
+            raise OverloadedError(
+                f"the queue is full: {self._limit} requests wait already",
+                retry_after_seconds=5,
+            )
+        self._lanes[waiter.priority][id(waiter)] = waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Do nothing if it is gone already."""
+        self._lanes[waiter.priority].pop(id(waiter), None)

@@ -1,0 +1,93 @@
+"""The JSON that `/admin/` answers with; times in ISO 8601, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from router.dispatch.ledger import Ledger
+from router.dispatch.pipeline import Decision
+from router.dispatch.trail import Trail
+from router.model import Hold, HoldKind
+from router.snapshot import NodeView
+
+
+def show_node(
+    view: NodeView, holds: tuple[Hold, ...], ledger: Ledger, *, schedulable: bool
+) -> dict[str, Any]:
+    name = view.node.name
+    speeds = ledger.speeds().items()
+    return {
+        "name": name,
+        "url": view.node.url,
+        "schedulable": schedulable,
+        "state": _state(holds, ledger.in_flight(name)),
+        "score": round(view.score.value, 4),
+        "parts": [asdict(part) for part in view.score.parts],
+        "holds": [show_hold(hold) for hold in holds],
+        "in_flight": ledger.in_flight(name),
+        "slots": ledger.slots(name),
+        "version": view.version,
+        "models": sorted(view.present or ()),
+        "resident": sorted(view.resident or ()),
+        "tokens_per_second": {m: round(s, 2) for (n, m), s in speeds if n == name},
+    }
+
+
+def _state(holds: tuple[Hold, ...], in_flight: int) -> str:
+    """Compute the word for people; nothing decides by it."""
+    kinds = {hold.kind for hold in holds}
+    if HoldKind.DOWN in kinds:
+        return "down"
+    if kinds:
+        return "draining" if in_flight else "drained"
+    return "schedulable"
+
+
+def show_hold(hold: Hold) -> dict[str, Any]:
+    return {
+        "node": hold.node,
+        "kind": hold.kind,
+        "source": hold.source,
+        "reason": hold.reason,
+        "state": hold.state,
+        "clear": hold.clear,
+        "since": _iso(hold.since),
+        "until": None if hold.until is None else _iso(hold.until),
+        "labels": dict(hold.labels),
+    }
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def show_decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "picked": decision.picked.name if decision.picked else None,
+        "candidates": [
+            {
+                "node": candidate.name,
+                "score": round(candidate.view.score.value, 4),
+                "in_flight": candidate.in_flight,
+                "expected_seconds": round(candidate.expected_seconds, 3),
+            }
+            for candidate in decision.candidates
+        ],
+        "rejected": dict(decision.rejected),
+    }
+
+
+def show_trail(trail: Trail) -> dict[str, Any]:
+    return {
+        "request_id": trail.request_id,
+        "path": trail.path,
+        "model": trail.model,
+        "at": _iso(trail.at),
+        "ended": trail.ended,
+        "attempts": [
+            {**show_decision(step.decision), "failure": step.failure}
+            for step in trail.steps
+        ],
+    }
