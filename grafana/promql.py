@@ -1,0 +1,70 @@
+"""PromQL that several panels share; `$node` is the dashboard's variable."""
+
+from __future__ import annotations
+
+NODE = 'node=~"$node"'
+
+# Zero while the router answers, else nothing. A counter with labels has no series
+# before its first event: `or` this, and "never happened" reads 0, while "no router"
+# stays without data. `or vector(0)` would call a dead router an idle one.
+ROUTER_ZERO = '0 * sum(up{job="router"} == 1)'
+
+# The same for each node that the router knows.
+NODE_ZERO = f"0 * max by (node) (inferops_node_schedulable{{{NODE}}})"
+
+
+def rate(counter: str, matchers: str = "", *, by: str = "") -> str:
+    """Events per second, by some labels or in all."""
+    group = f"sum by ({by}) " if by else "sum"
+    selector = f"{{{matchers}}}" if matchers else ""
+    return f"{group}(rate({counter}{selector}[$__rate_interval]))"
+
+
+def quantile(share: float, histogram: str, matchers: str = "", *, by: str = "") -> str:
+    """A histogram's quantile; nothing, instead of NaN, where nothing was observed."""
+    labels = f"le, {by}" if by else "le"
+    buckets = rate(f"{histogram}_bucket", matchers, by=labels)
+    return f"histogram_quantile({share}, {buckets}) >= 0"
+
+
+def per_node(series: str, aggregate: str = "max") -> str:
+    """One series for each chosen node, whichever target exported it."""
+    return f"{aggregate} by (node) ({series}{{{NODE}}})"
+
+
+# Hold kinds as bits, so that one number says which stand at the same time. The
+# four parts differ in their labels: `or` keeps each, and the sum adds them up.
+HOLD_BITS = f"""\
+sum by (node) (
+    1 * max by (node, kind) (inferops_node_hold{{{NODE}, kind="cordon"}})
+  or
+    2 * max by (node, kind) (inferops_node_hold{{{NODE}, kind="drain"}})
+  or
+    4 * max by (node, kind) (inferops_node_hold{{{NODE}, kind="down"}})
+  or
+    {NODE_ZERO}
+)"""
+
+# A request failed for its client: a 5xx, or a reply that broke off after its 200.
+# The two selections overlap: `or` counts a series of both once.
+FAILED = 'code=~"5.."'
+BROKEN = 'outcome=~"eof|error_line|stalled|shutdown"'
+ERROR_RATIO = f"""\
+sum(
+    rate(inferops_requests_total{{{FAILED}}}[$__rate_interval])
+  or
+    rate(inferops_requests_total{{{BROKEN}}}[$__rate_interval])
+)
+/
+(sum(rate(inferops_requests_total[$__rate_interval])) > 0)
+or
+{ROUTER_ZERO}"""
+
+
+def gpu(series: str) -> str:
+    """One series for each GPU, with a short label `gpu` to tell a node's apart.
+
+    A whole uuid makes a legend unreadable: its first characters have to do.
+    """
+    each = f"max by (node, uuid) ({series}{{{NODE}}})"
+    return f'label_replace({each}, "gpu", "$1", "uuid", "(?:GPU-)?(.{{1,12}}).*")'
