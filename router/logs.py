@@ -1,0 +1,120 @@
+"""Structured logs on stderr: one line for each event, logfmt or JSON.
+
+Fields bound with `bound(request_id=…)` are on every line of that greenlet:
+each greenlet has a context of its own. Secrets are hidden here as a last
+resort; nobody should pass one. Prompts and replies are never logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, cast
+
+import orjson
+import structlog
+
+from router.config import LogSettings
+from router.redaction import HIDDEN, scrub, secret_name
+
+__all__ = ["Logger", "bound", "configure", "get_logger"]
+
+Logger = structlog.typing.FilteringBoundLogger
+Event = MutableMapping[str, Any]
+
+bound = structlog.contextvars.bound_contextvars
+
+_STDERR = 2
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def get_logger(area: str) -> Logger:
+    """Return the logger of one part; cheap to keep in a module or an object."""
+    return cast("Logger", structlog.get_logger(area=area))
+
+
+def write_stderr(line: bytes) -> None:
+    """Write one line without a lock: the event loop must not wait for a thread.
+
+    A log that cannot be written (closed pipe, full disk) must fail no request.
+    """
+    with contextlib.suppress(OSError):
+        while line:
+            line = line[os.write(_STDERR, line) :]
+
+
+def configure(
+    settings: LogSettings, write: Callable[[bytes], object] = write_stderr
+) -> None:
+    """Set up logging for the process; again after a reload to change the level."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            structlog.processors.format_exc_info,
+            hide_secrets,
+            _renderer(settings.format),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
+        logger_factory=lambda *_: _Lines(write),
+        # Loggers are kept by modules; a changed level must reach them.
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[_Bridge()], force=True)
+
+
+def hide_secrets(_logger: object, _method: str, event: Event) -> Event:
+    """Hide what a field's name or a text's shape gives away as a secret."""
+    return {name: _hidden(name, value) for name, value in event.items()}
+
+
+def _hidden(name: str, value: object) -> object:
+    if secret_name(name):
+        return HIDDEN
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {key: _hidden(str(key), each) for key, each in value.items()}
+    if isinstance(value, BaseException):
+        return scrub(str(value))
+    return value
+
+
+def _renderer(form: str) -> Callable[[object, str, Event], bytes]:
+    if form == "json":
+        return lambda _logger, _method, event: orjson.dumps(event, default=str) + b"\n"
+    logfmt = structlog.processors.LogfmtRenderer(
+        key_order=["ts", "level", "area", "event"],
+        drop_missing=True,
+        bool_as_flag=False,
+    )
+    return lambda logger, method, event: f"{logfmt(logger, method, event)}\n".encode()
+
+
+class _Lines:
+    """What structlog calls with a finished line."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+
+    def msg(self, line: bytes) -> None:
+        self._write(line)
+
+    debug = info = warning = error = critical = msg
+
+
+class _Bridge(logging.Handler):
+    """Brings warnings of third parties (APScheduler, urllib3) into the same lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get_logger(record.name).log(
+            record.levelno, record.getMessage(), exc_info=record.exc_info
+        )
