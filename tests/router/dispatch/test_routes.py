@@ -52,7 +52,7 @@ def test_rejections(body, message):
 
 def test_invalid_json_is_located():
     """The parser's own words say where."""
-    with pytest.raises(BadRequestError, match="invalid JSON: .*column 2"):
+    with pytest.raises(BadRequestError, match=r"invalid JSON: .*column 2"):
         read_ask(ROUTES["/api/chat"], b"{")
 
 
