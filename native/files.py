@@ -1,0 +1,30 @@
+"""Files that are whole or absent, and the secrets among them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+
+def ensure_token(path: Path) -> None:
+    """Make a random secret, readable by its owner only, unless the file is there."""
+    if not path.exists():
+        write(path, f"{secrets.token_urlsafe(32)}\n")
+
+
+def write(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Put a whole file in place, or none; private from its first byte on."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise

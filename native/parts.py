@@ -1,0 +1,265 @@
+"""What runs: each part's command line, environment and health, without Docker.
+
+A pure description; starting is supervision's. The story test and the launcher run
+the very same parts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports on loopback; the simulated nodes' own stand in the inventory."""
+
+    router: int = 8000
+    prometheus: int = 9090
+    alertmanager: int = 9093
+    grafana: int = 3000
+    node_exporter: int = 9100
+    exporter: int = 21434  # no known exporter uses it
+    simulator_control: int = 21500
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """root: the repository. run: everything that is written. inventory: nodes.yml."""
+
+    root: Path
+    run: Path
+    inventory: Path
+
+    @property
+    def secrets(self) -> Path:
+        return self.run / "secrets"
+
+    @property
+    def data(self) -> Path:
+        return self.run / "data"
+
+    @property
+    def logs(self) -> Path:
+        return self.run / "logs"
+
+    @property
+    def prometheus_yml(self) -> Path:
+        return self.run / "prometheus.yml"
+
+    @property
+    def alertmanager_yml(self) -> Path:
+        return self.run / "alertmanager.yml"
+
+    @property
+    def provisioning(self) -> Path:
+        return self.run / "grafana" / "provisioning"
+
+    @property
+    def webhook_token(self) -> Path:
+        return self.secrets / "webhook-token"
+
+    @property
+    def admin_token(self) -> Path:
+        return self.secrets / "admin-token"
+
+    @property
+    def grafana_password(self) -> Path:
+        return self.secrets / "grafana-admin-password"
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Where the programs are that are not ours; None leaves the part out."""
+
+    prometheus: Path
+    alertmanager: Path
+    node_exporter: Path | None = None
+    grafana: Path | None = None
+
+    @property
+    def web_assets(self) -> Path | None:
+        """Where the pages of an unpacked Debian Prometheus are, which has none inside.
+
+        One installed at /usr finds them itself.
+        """
+        usr = self.prometheus.parent.parent
+        pages = usr / "share" / "prometheus" / "web"
+        return pages if usr != Path("/usr") and pages.is_dir() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A process to keep running.
+
+    health:       answers 200 once the part can do its work
+    ports:        what it listens on
+    stop_seconds: how long an orderly end may take
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    health: str
+    ports: tuple[int, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    stop_seconds: int = 10
+
+
+def parts(
+    ports: Ports,
+    paths: Paths,
+    programs: Programs,
+    *,
+    simulated_ports: tuple[int, ...] = (),
+    grace_seconds: float = 25,
+) -> tuple[Part, ...]:
+    """List the parts in the order of starting; stopping goes the other way.
+
+    `simulated_ports`: those of the inventory's simulated nodes, none without
+    simulator. `grace_seconds`: router.yml's shutdown.grace_seconds.
+    """
+    found = [_exporter(ports), _alertmanager(ports, paths, programs)]
+    if simulated_ports:
+        found.insert(0, _simulator(ports, paths, simulated_ports))
+    if programs.node_exporter:
+        found.append(_node_exporter(ports, programs.node_exporter))
+    found += [_prometheus(ports, paths, programs), _router(ports, paths, grace_seconds)]
+    if programs.grafana:
+        found.append(_grafana(ports, paths, programs.grafana))
+    return tuple(found)
+
+
+def url(port: int, path: str = "") -> str:
+    return f"http://{LOOPBACK}:{port}{path}"
+
+
+def _simulator(ports: Ports, paths: Paths, simulated: tuple[int, ...]) -> Part:
+    return Part(
+        name="simulator",
+        argv=(
+            *(sys.executable, "-m", "simulator"),
+            *("--inventory", str(paths.inventory)),
+            *("--listen", LOOPBACK),
+            *("--control-port", str(ports.simulator_control)),
+        ),
+        health=url(simulated[0], "/api/version"),
+        ports=(ports.simulator_control, *simulated),
+    )
+
+
+def _exporter(ports: Ports) -> Part:
+    return Part(
+        name="exporter",
+        argv=(
+            *(sys.executable, "-m", "exporters"),
+            *("--listen", f"{LOOPBACK}:{ports.exporter}"),
+        ),
+        health=url(ports.exporter, "/healthz"),
+        ports=(ports.exporter,),
+    )
+
+
+def _node_exporter(ports: Ports, program: Path) -> Part:
+    return Part(
+        name="node-exporter",
+        argv=(
+            str(program),
+            f"--web.listen-address={LOOPBACK}:{ports.node_exporter}",
+        ),
+        health=url(ports.node_exporter, "/"),
+        ports=(ports.node_exporter,),
+    )
+
+
+def _alertmanager(ports: Ports, paths: Paths, programs: Programs) -> Part:
+    return Part(
+        name="alertmanager",
+        argv=(
+            str(programs.alertmanager),
+            f"--config.file={paths.alertmanager_yml}",
+            f"--storage.path={paths.data / 'alertmanager'}",
+            f"--web.listen-address={LOOPBACK}:{ports.alertmanager}",
+            f"--web.external-url={url(ports.alertmanager)}",
+            "--cluster.listen-address=",  # one replica: no gossip port
+        ),
+        health=url(ports.alertmanager, "/-/ready"),
+        ports=(ports.alertmanager,),
+    )
+
+
+def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Part:
+    pages = programs.web_assets
+    return Part(
+        name="prometheus",
+        argv=(
+            str(programs.prometheus),
+            f"--config.file={paths.prometheus_yml}",
+            f"--storage.tsdb.path={paths.data / 'prometheus'}",
+            "--storage.tsdb.retention.time=15d",
+            "--storage.tsdb.retention.size=2GB",
+            f"--web.listen-address={LOOPBACK}:{ports.prometheus}",
+            f"--web.external-url={url(ports.prometheus)}",
+            *((f"--web.local-assets={pages}",) if pages else ()),
+        ),
+        health=url(ports.prometheus, "/-/ready"),
+        ports=(ports.prometheus,),
+        stop_seconds=30,  # writes its head block
+    )
+
+
+def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Part:
+    return Part(
+        name="router",
+        argv=(
+            *(sys.executable, "-m", "gunicorn"),
+            *("-c", str(paths.root / "router" / "gunicorn.conf.py")),
+            "router.wsgi:app",
+        ),
+        env={
+            "INFEROPS_BIND": f"{LOOPBACK}:{ports.router}",
+            "INFEROPS_PROMETHEUS__URL": url(ports.prometheus),
+            "INFEROPS_INVENTORY__PATH": str(paths.inventory),
+            "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
+            "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),
+            "INFEROPS_ADMIN__TOKEN_FILE": str(paths.admin_token),
+        },
+        health=url(ports.router, "/readyz"),
+        ports=(ports.router,),
+        stop_seconds=int(grace_seconds) + 10,  # streams under way may end
+    )
+
+
+def _grafana(ports: Ports, paths: Paths, program: Path) -> Part:
+    data = paths.data / "grafana"
+    return Part(
+        name="grafana",
+        argv=(str(program), "server", "--homepath", str(_homepath(program))),
+        env={
+            "GF_SERVER_HTTP_ADDR": LOOPBACK,
+            "GF_SERVER_HTTP_PORT": str(ports.grafana),
+            "GF_PATHS_DATA": str(data),
+            "GF_PATHS_LOGS": str(data / "log"),
+            "GF_PATHS_PLUGINS": str(data / "plugins"),
+            "GF_PATHS_PROVISIONING": str(paths.provisioning),
+            "INFEROPS_DASHBOARDS": str(paths.root / "grafana" / "dashboards"),
+            # Grafana itself reads the file: the password is in no environment.
+            "GF_SECURITY_ADMIN_PASSWORD": f"$__file{{{paths.grafana_password}}}",
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        },
+        health=url(ports.grafana, "/api/health"),
+        ports=(ports.grafana,),
+        stop_seconds=20,
+    )
+
+
+def _homepath(program: Path) -> Path:
+    """Where Grafana's own pages are: beside an unpacked one, else the package's."""
+    beside = program.resolve().parent.parent
+    if (beside / "conf" / "defaults.ini").is_file():
+        return beside
+    return Path("/usr/share/grafana")
