@@ -1,0 +1,107 @@
+"""Which targets /probe may reach: a list, or the inventory, read again on change.
+
+The only file that imports yaml. An edit that cannot be read keeps the last good
+list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import structlog
+import yaml
+
+from exporters.addresses import OLLAMA_PORT, backend_url
+from exporters.errors import SettingError
+
+log = structlog.get_logger()
+
+
+class Allowed(Protocol):
+    def allows(self, target: str) -> bool:
+        """Whether `target`, as `backend_url` returns it, may be probed."""
+
+
+class AnyTarget:
+    """For an exporter that only this machine can reach."""
+
+    def allows(self, target: str) -> bool:
+        del target
+        return True
+
+
+class Targets:
+    """A fixed list, given as `http://a:11434,http://b:11434`; may be empty."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._urls = frozenset(backend_url(url) for url in text.split(",") if url)
+        except ValueError as error:
+            raise SettingError(f"--probe-targets: {error}") from error
+
+    def allows(self, target: str) -> bool:
+        return target in self._urls
+
+
+class Inventory:
+    """The Ollama endpoints of an inventory in Prometheus' file_sd format."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._urls: frozenset[str] = frozenset()
+        try:
+            self._load()
+        except (OSError, ValueError) as error:
+            raise SettingError(f"--probe-targets: {error}") from error
+
+    def allows(self, target: str) -> bool:
+        try:
+            self._load()
+        except (OSError, ValueError) as error:
+            log.warning("inventory rejected, keeping the last good", error=str(error))
+        return target in self._urls
+
+    def _load(self) -> None:
+        status = self._path.stat()
+        seen = (status.st_mtime_ns, status.st_size)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self._urls = frozenset(_endpoints(self._path))
+
+
+def _endpoints(path: Path) -> Iterator[str]:
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"{path.name}: must be a list, got {entries!r:.80}")  # noqa: TRY004 - one class for one finding
+    for index, entry in enumerate(entries):
+        try:
+            yield from _of_entry(entry)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path.name}: [{index}]: {error!r}") from error
+
+
+def _of_entry(entry: dict[str, Any]) -> Iterator[str]:
+    labels = entry.get("labels") or {}
+    for target in entry["targets"]:
+        host = urlsplit(f"//{target}").hostname or target
+        host = f"[{host}]" if ":" in host else host
+        yield backend_url(labels.get("__ollama", f"http://{host}:{OLLAMA_PORT}"))
+
+
+def allowed(text: str | None, *, loopback: bool) -> Allowed:
+    """Read --probe-targets: URLs, or the path of an inventory.
+
+    Without it, any target is open to this machine only; to others none is, lest
+    the exporter be everybody's way into its network.
+    """
+    if text is None:
+        return AnyTarget() if loopback else Targets("")
+    return Targets(text) if "://" in text else Inventory(Path(text))

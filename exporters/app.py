@@ -1,0 +1,185 @@
+"""The exporter's pages as a WSGI application, and the thing that serves them."""
+
+from __future__ import annotations
+
+import math
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import structlog
+from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from exporters import VERSION
+from exporters.addresses import Listen
+from exporters.families import Family
+from exporters.probe import Prober, RefusedError
+from exporters.runner import Runner
+
+log = structlog.get_logger()
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+DEFAULT_TIMEOUT_SECONDS = 10.0  # Prometheus' own default
+MAX_TIMEOUT_SECONDS = 120.0
+MAX_REQUESTS = 40  # at once; as node_exporter's --web.max-requests
+
+_STATUS = {
+    400: "400 Bad Request",
+    403: "403 Forbidden",
+    404: "404 Not Found",
+    405: "405 Method Not Allowed",
+    503: "503 Service Unavailable",
+}
+
+_LANDING = b"""<!doctype html>
+<title>InferOps exporter</title>
+<h1>InferOps exporter</h1>
+<ul>
+<li><a href="/metrics">/metrics</a>: this machine
+<li><a href="/probe?target=http://127.0.0.1:11434">/probe?target=URL</a>: any Ollama
+<li><a href="/healthz">/healthz</a>
+</ul>
+"""
+
+
+class App:
+    """Routes one request; what it serves is collected for that request."""
+
+    def __init__(self, runner: Runner, prober: Prober) -> None:
+        self._runner = runner
+        self._prober = prober
+        self._free = threading.BoundedSemaphore(MAX_REQUESTS)
+
+    def __call__(
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in {"GET", "OPTIONS"}:
+            return _say(start_response, 405, "only GET")
+        match environ["PATH_INFO"]:
+            case "/healthz":
+                return _page(start_response, "text/plain; charset=utf-8", b"ok\n")
+            case "/":
+                return _page(start_response, "text/html; charset=utf-8", _LANDING)
+            case "/metrics" | "/probe":
+                return self._collected(environ, start_response)
+            case path:
+                return _say(start_response, 404, f"no such page: {path!r}")
+
+    def _collected(
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if not self._free.acquire(blocking=False):
+            return _say(start_response, 503, f"{MAX_REQUESTS} scrapes under way")
+        try:
+            return _exposition(self._scrape(environ), environ, start_response)
+        except RefusedError as error:
+            return _say(start_response, error.status, str(error))
+        finally:
+            self._free.release()
+
+    def _scrape(self, environ: Environ) -> list[Metric]:
+        seconds = collection_seconds(environ)
+        if environ["PATH_INFO"] == "/metrics":
+            return [*self._runner.collect(seconds), _build_info()]
+        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        return self._prober.runner(query.get("target", [])).collect(seconds)
+
+
+def collection_seconds(environ: Mapping[str, Any]) -> float:
+    """Time to collect: Prometheus' scrape timeout, less the way back."""
+    text = environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", "")
+    try:
+        timeout = float(text)
+    except ValueError:
+        timeout = math.nan
+    if not 0 < timeout < math.inf:
+        timeout = DEFAULT_TIMEOUT_SECONDS
+    timeout = min(timeout, MAX_TIMEOUT_SECONDS)
+    return max(timeout - 0.5, timeout / 2)
+
+
+class _Given:
+    """Families that were collected already, as a registry wants them."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
+
+
+def _exposition(
+    metrics: list[Metric], environ: Environ, start_response: StartResponse
+) -> Iterable[bytes]:
+    registry = CollectorRegistry(support_collectors_without_names=True)
+    registry.register(_Given(metrics))
+    pages: Iterable[bytes] = make_wsgi_app(registry)(environ, start_response)
+    return pages
+
+
+def _build_info() -> Metric:
+    info = Family("inferops_exporter_build_info", "The exporter's version.")
+    info.add(1, version=VERSION)
+    return info.metric()
+
+
+def _page(start_response: StartResponse, kind: str, body: bytes) -> list[bytes]:
+    start_response(
+        "200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))]
+    )
+    return [body]
+
+
+def _say(start_response: StartResponse, status: int, text: str) -> list[bytes]:
+    body = f"{text}\n".encode()
+    start_response(
+        _STATUS[status],
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+        ],
+    )
+    return [body]
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 30  # a client that sends no request is not waited for longer
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+        """Say nothing of each scrape."""
+
+
+class _ThreadPerRequest(ThreadingWSGIServer):
+    request_queue_size = 128
+
+    def server_bind(self) -> None:
+        # http.server's own asks DNS for this machine's full name, which can hang.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name = str(self.server_address[0])
+        self.server_port = self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log what a request died of, in one line: a client that stalls is common."""
+        del request
+        log.warning(
+            "request failed", client=client_address, error=repr(sys.exception())
+        )
+
+
+class _ThreadPerRequestV6(_ThreadPerRequest):
+    address_family = socket.AF_INET6
+
+
+def serving(app: App, listen: Listen) -> WSGIServer:
+    """Bind and return the server; raises OSError. The caller runs it."""
+    kind = _ThreadPerRequestV6 if ":" in listen.host else _ThreadPerRequest
+    return make_server(listen.host, listen.port, app, kind, _Handler)

@@ -1,0 +1,78 @@
+"""One GET of a small JSON document, bounded in time and size.
+
+The only file that imports requests. Follows no redirect and uses no proxy, so
+that a probe reaches the target that was allowed and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import requests
+from urllib3.exceptions import HTTPError  # what a body's read raises, unwrapped
+
+from exporters.errors import BadAnswerError, NoAnswerError
+
+Fetch = Callable[[str, float], object]  # (url, deadline) -> parsed JSON
+
+MAX_BYTES = 16 * 2**20  # a library of 10,000 models is 4 MB
+
+
+def get_json(url: str, deadline: float) -> object:
+    """Return the parsed body; `deadline` is on the monotonic clock."""
+    try:
+        status, body = _get(url, deadline)
+    except (OSError, HTTPError, ValueError) as error:
+        raise NoAnswerError(f"GET {url}: {_cause(error)}") from error
+    if status != requests.codes.ok:
+        raise BadAnswerError(f"GET {url}: status {status}")
+    try:
+        return json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswerError(f"GET {url}: not JSON: {body[:80]!r}") from error
+
+
+def _get(url: str, deadline: float) -> tuple[int, bytes]:
+    seconds = _remaining(deadline)
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, no .netrc
+        with session.get(
+            url,
+            timeout=(seconds, seconds),
+            allow_redirects=False,
+            stream=True,
+            headers={"Accept-Encoding": "identity", "Connection": "close"},
+        ) as response:
+            return response.status_code, _body(response, deadline)
+
+
+def _body(response: requests.Response, deadline: float) -> bytes:
+    # read1 returns after each read from the socket: a body that drips in is
+    # dropped at the deadline, where read() would wait for its end.
+    body = bytearray()
+    while chunk := response.raw.read1(65536, decode_content=False):
+        body += chunk
+        _remaining(deadline)
+        if len(body) > MAX_BYTES:
+            raise BadAnswerError(f"GET {response.url}: more than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _remaining(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("not within the deadline")
+    return seconds
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _cause(error: BaseException) -> str:
+    """Name the innermost cause: requests' own texts are three errors deep."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__
