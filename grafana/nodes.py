@@ -14,7 +14,7 @@ from grafana.panels import (
     timeline,
     timeseries,
 )
-from grafana.promql import NODE, ROUTER_ZERO, per_node
+from grafana.promql import NODE, per_node
 from grafana.tables import labels, matrix
 
 # Parts and holds are shown twice: over time, and as they stand now.
@@ -122,7 +122,7 @@ def _holds_now() -> Json:
 def _hold_moves() -> Json:
     def moves(what: str) -> Query:
         counter = f"inferops_holds_{what}_total[$__rate_interval]"
-        expr = f"sum by (kind) (increase({counter})) or {ROUTER_ZERO}"
+        expr = promql.or_zero(f"sum by (kind) (increase({counter}))")
         return Query(expr, f"{what} {{{{kind}}}}")
 
     return timeseries(

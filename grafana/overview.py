@@ -7,7 +7,7 @@ from dataclasses import replace
 from grafana import promql
 from grafana.grid import Band, Section
 from grafana.panels import BLUE, GREEN, ORANGE, PURPLE, RED, Field, Json, Query, stat
-from grafana.promql import ROUTER_ZERO, per_node
+from grafana.promql import per_node
 from grafana.tables import Column, joined
 
 # Sums of the bits of `promql.HOLD_BITS`; down outranks drain, drain a cordon.
@@ -60,7 +60,7 @@ def _nodes() -> Json:
         "inventory. Held nodes and the reasons are in the table below.",
         [
             Query(f"sum({schedulable})", "schedulable"),
-            Query(f"count({schedulable} == 0) or {ROUTER_ZERO}", "held"),
+            Query(promql.or_zero(f"count({schedulable} == 0)"), "held"),
             Query(f"count({schedulable})", "total"),
         ],
         Field("none", steps=[(0, BLUE)], empty="no router"),
@@ -131,7 +131,7 @@ def _snapshot_age() -> Json:
 
 
 def _requests() -> Json:
-    expr = f"{promql.rate('inferops_requests_total')} or {ROUTER_ZERO}"
+    expr = promql.or_zero(promql.rate("inferops_requests_total"))
     return stat(
         "Requests",
         "Requests that ended, per second over the last minute, whatever the outcome.",
@@ -176,7 +176,7 @@ def _tokens() -> Json:
     return stat(
         "Generated tokens per second",
         "What the whole fleet generated, per second over the last minute.",
-        [Query(f"{expr} or {ROUTER_ZERO}", min_step="1m")],
+        [Query(promql.or_zero(expr), min_step="1m")],
         Field("short", 1, steps=[(0, PURPLE)], empty="no router"),
     )
 
@@ -221,8 +221,8 @@ def _dispatch_columns() -> list[Column]:
         ),
         Column("in flight", per_node("inferops_in_flight"), Field("none", 0)),
         Column("slots", per_node("inferops_slots"), Field("none", 0)),
-        Column("attempts/s", f"{attempts} or {promql.NODE_ZERO}", Field("reqps", 2)),
-        Column("tokens/s", f"{tokens} or {promql.NODE_ZERO}", Field("short", 1)),
+        Column("attempts/s", promql.or_node_zero(attempts), Field("reqps", 2)),
+        Column("tokens/s", promql.or_node_zero(tokens), Field("short", 1)),
     ]
 
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 NODE = 'node=~"$node"'
 
-# Zero while the router answers, else nothing. A counter with labels has no series
-# before its first event: `or` this, and "never happened" reads 0, while "no router"
-# stays without data. `or vector(0)` would call a dead router an idle one.
 ROUTER_ZERO = '0 * sum(up{job="router"} == 1)'
-
-# The same for each node that the router knows.
 NODE_ZERO = f"0 * max by (node) (inferops_node_schedulable{{{NODE}}})"
+
+
+def or_zero(expr: str) -> str:
+    """Let "never happened" read 0 while the router answers, and nothing else.
+
+    A counter with labels has no series before its first event. `or vector(0)`
+    would call a dead router an idle one. `on ()`: the zero goes once any series is
+    there, or it would stay as a line without a name.
+    """
+    return f"{expr} or on () {ROUTER_ZERO}"
+
+
+def or_node_zero(expr: str) -> str:
+    """The same for each node that the router knows; `expr` has the label node."""
+    return f"{expr} or on (node) {NODE_ZERO}"
 
 
 def rate(counter: str, matchers: str = "", *, by: str = "") -> str:
@@ -49,16 +59,14 @@ sum by (node) (
 # The two selections overlap: `or` counts a series of both once.
 FAILED = 'code=~"5.."'
 BROKEN = 'outcome=~"eof|error_line|stalled|shutdown"'
-ERROR_RATIO = f"""\
+ERROR_RATIO = or_zero(f"""\
 sum(
     rate(inferops_requests_total{{{FAILED}}}[$__rate_interval])
   or
     rate(inferops_requests_total{{{BROKEN}}}[$__rate_interval])
 )
 /
-(sum(rate(inferops_requests_total[$__rate_interval])) > 0)
-or
-{ROUTER_ZERO}"""
+(sum(rate(inferops_requests_total[$__rate_interval])) > 0)""")
 
 
 def gpu(series: str) -> str:

@@ -6,7 +6,6 @@ from grafana import promql
 from grafana.grid import Band, Section
 from grafana.overview import DEGRADE_WORDS
 from grafana.panels import GREEN, ORANGE, RED, Field, Json, Query, timeline, timeseries
-from grafana.promql import ROUTER_ZERO
 from grafana.tables import labels
 
 # ALERTS has one series for each state; the firing one, at 2, covers a pending one.
@@ -130,7 +129,7 @@ def _failures() -> Json:
     return timeseries(
         "Control pass failures",
         "Per second, by stage; the last good readings stand meanwhile.",
-        [Query(f"{failures} or {ROUTER_ZERO}", "{{stage}}")],
+        [Query(promql.or_zero(failures), "{{stage}}")],
         Field("cps", 3, low=0),
     )
 
@@ -141,6 +140,6 @@ def _webhooks() -> Json:
         "Alertmanager's notifications",
         "Doorbells per second by outcome. Unauthorized: the two tokens differ, and "
         "drains wait for the next control pass.",
-        [Query(f"{rings} or {ROUTER_ZERO}", "{{outcome}}")],
+        [Query(promql.or_zero(rings), "{{outcome}}")],
         Field("cps", 3, low=0),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana import promql
 from grafana.grid import Band, Section
 from grafana.panels import Field, Json, Query, heatmap, timeseries
-from grafana.promql import NODE, NODE_ZERO, ROUTER_ZERO, per_node
+from grafana.promql import NODE, per_node
 
 TIME_TO_FIRST = "inferops_time_to_first_token_seconds"
 
@@ -43,13 +43,13 @@ def tokens() -> Section:
                         "Tokens per second by node",
                         "Prompt tokens read and tokens generated, as the nodes "
                         "themselves counted them at the end of each reply.",
-                        [Query(f"{by_node} or {NODE_ZERO}", "{{node}} {{kind}}")],
+                        [Query(promql.or_node_zero(by_node), "{{node}} {{kind}}")],
                         Field("short", 1, low=0),
                     ),
                     timeseries(
                         "Tokens per second by model",
                         "The same by model: what the fleet is used for.",
-                        [Query(f"{by_model} or {ROUTER_ZERO}", "{{model}} {{kind}}")],
+                        [Query(promql.or_zero(by_model), "{{model}} {{kind}}")],
                         Field("short", 1, low=0),
                     ),
                 ),
@@ -98,7 +98,7 @@ def _requests() -> Json:
     return timeseries(
         "Requests by outcome",
         "Requests per second by how they ended and the status the client saw.",
-        [Query(f"{requests} or {ROUTER_ZERO}", "{{outcome}} {{code}}")],
+        [Query(promql.or_zero(requests), "{{outcome}} {{code}}")],
         Field("reqps", 2, low=0),
         stacked=True,
     )
@@ -110,7 +110,7 @@ def _attempts() -> Json:
         "Attempts by node",
         "Attempts per second; more than one for a request is failover. A node whose "
         "attempts end in errors is about to be held as down.",
-        [Query(f"{attempts} or {NODE_ZERO}", "{{node}} {{outcome}}")],
+        [Query(promql.or_node_zero(attempts), "{{node}} {{outcome}}")],
         Field("reqps", 2, low=0),
         stacked=True,
     )
@@ -118,7 +118,7 @@ def _attempts() -> Json:
 
 def _troubles() -> Json:
     def rate_or_zero(counter: str, label: str) -> str:
-        return f"{promql.rate(counter, by=label)} or {ROUTER_ZERO}"
+        return promql.or_zero(promql.rate(counter, by=label))
 
     return timeseries(
         "Retries, failovers, rejections",

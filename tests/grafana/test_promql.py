@@ -36,7 +36,11 @@ def first_token(values):
     ]
 
 
-REQUESTS = f"{promql.rate('inferops_requests_total')} or {promql.ROUTER_ZERO}"
+REQUESTS = promql.or_zero(promql.rate("inferops_requests_total"))
+BY_CODE = promql.or_zero(promql.rate("inferops_requests_total", by="code"))
+BY_NODE = promql.or_node_zero(
+    promql.rate("inferops_attempts_total", promql.NODE, by="node, outcome")
+)
 MEDIAN = promql.quantile(0.5, "inferops_time_to_first_token_seconds", promql.NODE)
 TEMPERATURE = promql.gpu("node_gpu:temperature:celsius")
 CARD = "GPU-5fd4f4ba-1111-2222"
@@ -48,6 +52,22 @@ CASES = {
         REQUESTS,
         [ROUTER_UP, requests(200, "end", "0+60x20")],
         {"{}": 1},
+    ),
+    "a zero leaves no line beside series": (
+        BY_CODE,
+        [ROUTER_UP, requests(200, "end", "0+60x20")],
+        {'{code="200"}': 1},
+    ),
+    "a node without attempts reads 0": (
+        BY_NODE,
+        [
+            *FLEET,
+            {
+                "series": 'inferops_attempts_total{node="a", outcome="end"}',
+                "values": "0+60x20",
+            },
+        ],
+        {'{node="a", outcome="end"}': 1, '{node="b"}': 0},
     ),
     "no traffic is no error": (
         promql.ERROR_RATIO,
