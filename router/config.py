@@ -89,9 +89,13 @@ class PrometheusSettings(_Section):
     """Where signals and alerts are read."""
 
     url: str = _setting(
-        "http://127.0.0.1:9090", "Prometheus' base URL, without credentials"
+        "http://127.0.0.1:9090",
+        "Prometheus' base URL, without credentials",
+        restart=True,
     )
-    timeout_seconds: float = _seconds(2, "longest wait for one query", longest=60)
+    timeout_seconds: float = _seconds(
+        2, "longest wait for one query", longest=60, restart=True
+    )
 
     @field_validator("url")
     @classmethod
@@ -251,9 +255,7 @@ class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "the least severe event that is written"
     )
-    format: Literal["logfmt", "json"] = _setting(
-        "logfmt", "how an event is written", restart=True
-    )
+    format: Literal["logfmt", "json"] = _setting("logfmt", "how an event is written")
 
 
 class Config(_Section):

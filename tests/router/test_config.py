@@ -220,10 +220,15 @@ def test_declared_pickers_are_those_of_dispatch():
 def test_restart_is_asked_for_what_is_read_once():
     """Only changed settings that are read at start are named."""
     wanted = parse_config(
-        "state: {directory: elsewhere}\nlog: {level: debug, format: json}", {}
+        "state: {directory: elsewhere}\nlog: {level: debug, format: json}\n"
+        "prometheus: {timeout_seconds: 3}",
+        {},
     )
 
-    assert waiting_for_restart(Config(), wanted) == ("state.directory", "log.format")
+    assert waiting_for_restart(Config(), wanted) == (
+        "prometheus.timeout_seconds",
+        "state.directory",
+    )
     assert waiting_for_restart(wanted, wanted) == ()
 
 

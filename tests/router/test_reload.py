@@ -326,9 +326,11 @@ def test_overrides_hold_after_a_reload(folder, log):
 def test_setting_that_needs_a_restart_is_named(folder, log):
     """A reload that cannot take effect says which settings wait."""
     files = open_all(folder, log)
-    text = (folder / "router.yml").read_text() + "\nlog: {format: json, level: error}"
+    text = (
+        folder / "router.yml"
+    ).read_text() + "\nshutdown: {grace_seconds: 5}\nlog: {level: error}"
     put(folder / "router.yml", text, at=OLD + 1)
 
     files.check(NOW)
 
-    assert log.events[-1] == ("restart_needed", {"settings": "log.format"})
+    assert log.events[-1] == ("restart_needed", {"settings": "shutdown.grace_seconds"})
