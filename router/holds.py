@@ -18,7 +18,7 @@ from typing import Protocol
 
 from router.model import Clear, Hold, HoldKind, HoldState
 
-__all__ = ["Change", "Event", "HoldStore", "Journal", "Key", "Standing"]
+__all__ = ["Change", "Event", "HoldStore", "Journal", "Key", "Standing", "by_alert"]
 
 Key = tuple[str, HoldKind, str]
 
@@ -128,8 +128,7 @@ class HoldStore:
         return tuple(
             hold
             for hold in holds
-            if not _expired(hold, now)
-            and not (self.panic and hold.kind is HoldKind.DRAIN)
+            if not _expired(hold, now) and not (self.panic and by_alert(hold))
         )
 
     def listen(self, callback: Callable[[], None]) -> None:
@@ -173,10 +172,11 @@ class HoldStore:
         kind: HoldKind,
         source: str,
         *,
+        labels: Mapping[str, str] | None = None,
         clear: Clear | None = None,
         revision: int | None = None,
     ) -> bool:
-        """Mark a hold as certain: its time limit falls away."""
+        """Mark a hold as certain: a ring's time limit falls away."""
         return self._alter(
             (node, kind, source),
             lambda hold: replace(
@@ -184,6 +184,7 @@ class HoldStore:
                 state=HoldState.CONFIRMED,
                 until=None if hold.state is HoldState.DOORBELL else hold.until,
                 clear=clear or hold.clear,
+                labels=hold.labels if labels is None else dict(labels),
             ),
             Change.CONFIRMED,
             "the alert fires",
@@ -324,9 +325,14 @@ class HoldStore:
         drained = {
             each.hold.node
             for each in self._standing.values()
-            if each.hold.kind is HoldKind.DRAIN and not _expired(each.hold, now)
+            if by_alert(each.hold) and not _expired(each.hold, now)
         }
         self.panic = len(drained & self._fleet) > self._panic_ratio * len(self._fleet)
+
+
+def by_alert(hold: Hold) -> bool:
+    """Say whether an alert placed this hold: panic ignores those, and only those."""
+    return hold.kind is HoldKind.DRAIN and hold.source.startswith("alert:")
 
 
 def _expired(hold: Hold, now: float) -> bool:

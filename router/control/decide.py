@@ -1,0 +1,136 @@
+"""Turns what is known into one snapshot; pure, may run in a native thread.
+
+The scores degrade in steps while Prometheus is silent: fresh readings; the last
+good ones, each losing weight towards neutral as it ages; none any more (in-flight
+and measured speed decide, over the inventory's static numbers); and the same
+where there has never been a reading. The inventory's own numbers are read from
+the inventory whenever Prometheus has no fresh ones: they do not age.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from router.control.observe import Observation
+from router.control.scoring import score
+from router.model import Degrade, Inventory, Node, Signal
+from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
+
+__all__ = ["Ages", "Knowledge", "Models", "decide"]
+
+# A signal that reads one of the gauges that the router exports from the inventory.
+_STATIC = re.compile(
+    r"\s*(?:(?:min|max|avg|sum)\s+by\s*\(\s*node\s*\)\s*\(\s*)?"
+    r"inferops_node_([a-z_]+)(?:\s*\))?\s*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """When readings count as old, and when as nothing."""
+
+    stale_after_seconds: float
+    forget_after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What the polls of one node found; None until one has answered."""
+
+    version: str | None = None
+    present: Mapping[str, PresentModel] | None = None
+    resident: Mapping[str, ResidentModel] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Everything that a decision is made of.
+
+    last_good: the newest observation that had readings, of this pass or before
+    """
+
+    inventory: Inventory
+    signals: tuple[Signal, ...]
+    last_good: Observation | None = None
+    models: Mapping[str, Models] = field(default_factory=dict)
+
+
+def decide(known: Knowledge, ages: Ages, now: float) -> Snapshot:
+    """Make the snapshot of this moment; `now` is monotonic seconds."""
+    seen = known.last_good
+    age = now - seen.taken_at if seen else None
+    degrade = _step(age, ages)
+    static = _static(known.signals)
+    trust = _trust(age, ages, known.signals, static)
+    asked = seen.readings if seen and degrade.step < Degrade.OWN.step else {}
+    views = {}
+    for node in known.inventory.nodes:
+        readings = _readings(node, asked, static)
+        unasked = [s.name for s in known.signals if s.name not in asked]
+        models = known.models.get(node.name, Models())
+        views[node.name] = NodeView(
+            node=node,
+            score=score(known.signals, readings, unasked=unasked, trust=trust),
+            version=models.version,
+            present=models.present,
+            resident=models.resident,
+        )
+    return Snapshot(
+        nodes=MappingProxyType(views),
+        made_at=now,
+        readings_at=seen.at if seen else None,
+        degrade=degrade,
+    )
+
+
+def _step(age: float | None, ages: Ages) -> Degrade:
+    if age is None:
+        return Degrade.STATIC
+    if age <= ages.stale_after_seconds:
+        return Degrade.FRESH
+    if age <= ages.forget_after_seconds:
+        return Degrade.LAST_GOOD
+    return Degrade.OWN
+
+
+def _static(signals: Sequence[Signal]) -> dict[str, str]:
+    """Name the attribute that each static signal reads."""
+    found = ((signal.name, _STATIC.fullmatch(signal.query)) for signal in signals)
+    return {name: match[1] for name, match in found if match}
+
+
+def _trust(
+    age: float | None,
+    ages: Ages,
+    signals: Sequence[Signal],
+    static: Mapping[str, str],
+) -> dict[str, float]:
+    if age is None:
+        return {}
+    span = ages.forget_after_seconds - ages.stale_after_seconds
+    left = min(1.0, max(0.0, (ages.forget_after_seconds - age) / span))
+    return {s.name: left for s in signals if s.name not in static}
+
+
+def _readings(
+    node: Node,
+    asked: Mapping[str, Mapping[str, float]],
+    static: Mapping[str, str],
+) -> dict[str, float]:
+    readings = {
+        signal: by_node[node.name]
+        for signal, by_node in asked.items()
+        if node.name in by_node
+    }
+    for signal, attribute in static.items():
+        value = _attribute(node, attribute)
+        if signal not in readings and value is not None:
+            readings[signal] = value
+    return readings
+
+
+def _attribute(node: Node, name: str) -> float | None:
+    return node.slots if name == "slots" else node.attributes.get(name)

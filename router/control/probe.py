@@ -1,0 +1,227 @@
+"""Polls what each node holds, on timers of its own, and sees whether it is there.
+
+A node that hangs costs one of a bounded number of polls and delays no other, and
+never a pass of the loop. Places and lifts `down` holds only: one refused
+connection, or two failures in a row, hold a node; one answer lifts that, and
+what live traffic found before it asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from router.config import ControlSettings
+from router.control import listings
+from router.control.decide import Models
+from router.control.fetch import PollError, PollRefusedError, get_json
+from router.holds import HoldStore, Standing
+from router.logs import get_logger
+from router.model import Hold, HoldKind, Inventory, Node
+
+__all__ = ["Fetch", "Probe"]
+
+Fetch = Callable[[str, float], Any]
+
+_TOLERATED = 1  # failures in a row that hold nothing yet
+_SOURCE = "probe"
+_LIFTED = (_SOURCE, "traffic")
+_CONCURRENCY = 64
+_TICK_SECONDS = 0.1
+_STOP_SECONDS = 5.0
+
+
+class Poll(StrEnum):
+    """What is asked of a node."""
+
+    RESIDENT = "resident"  # /api/ps
+    PRESENT = "present"  # /api/version and /api/tags
+
+
+@dataclass(slots=True)
+class _Watch:
+    """One node under watch.
+
+    phase: where in an interval its polls fall, so that a fleet's are spread out
+    """
+
+    node: Node
+    due: dict[Poll, float]
+    phase: float
+    settled: set[Poll] = field(default_factory=set)
+    under_way: set[Poll] = field(default_factory=set)
+    failures: int = 0
+    models: Models = field(default_factory=Models)
+
+    def schedule(self, poll: Poll, now: float, interval: float) -> None:
+        """Set the next time: a phase after the first one, then each interval."""
+        wait = interval if poll in self.settled else interval * self.phase
+        self.settled.add(poll)
+        self.due[poll] = now + wait
+
+
+class Probe:
+    """Watches the inventory's nodes; `changed` is called when a node's models did."""
+
+    def __init__(
+        self,
+        inventory: Callable[[], Inventory],
+        settings: Callable[[], ControlSettings],
+        holds: HoldStore,
+        changed: Callable[[], None],
+        *,
+        fetch: Fetch = get_json,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        concurrency: int = _CONCURRENCY,
+    ) -> None:
+        self._inventory = inventory
+        self._settings = settings
+        self._holds = holds
+        self._changed = changed
+        self._fetch = fetch
+        self._clock = clock
+        self._monotonic = monotonic
+        self._log = get_logger("probe")
+        self._watched: dict[str, _Watch] = {}
+        self._pool = ThreadPoolExecutor(concurrency, "probe")
+        self._stop = threading.Event()
+        self._timer = threading.Thread(target=self._run, name="probe", daemon=True)
+
+    def start(self) -> None:
+        """Begin polling; only after the fork."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Ask nothing more; polls under way end by their own deadline."""
+        self._stop.set()
+        if self._timer.is_alive():
+            self._timer.join(_STOP_SECONDS)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def view(self) -> Mapping[str, Models]:
+        """Give what each node held when it last answered."""
+        return {name: each.models for name, each in tuple(self._watched.items())}
+
+    def tick(self) -> None:
+        """Hand out the polls that are due."""
+        now = self._monotonic()
+        self._follow(now)
+        for watch in self._watched.values():
+            for poll in Poll:
+                if watch.due[poll] <= now and poll not in watch.under_way:
+                    watch.schedule(poll, now, self._interval(poll))
+                    watch.under_way.add(poll)
+                    asked = self._pool.submit(self._poll, watch, poll)
+                    asked.add_done_callback(self._report)
+
+    def _poll(self, watch: _Watch, poll: Poll) -> None:
+        # Only what stood before the question is lifted by its answer.
+        found = self._down(watch.node.name)
+        try:
+            answer = self._ask(watch.node, poll)
+        except PollError as error:
+            self._failed(watch, error)
+        else:
+            self._answered(watch, found, answer)
+        finally:
+            watch.under_way.discard(poll)
+
+    def _report(self, asked: Future[None]) -> None:
+        error = None if asked.cancelled() else asked.exception()
+        if error is not None:
+            self._log.error("a poll broke", error=repr(error))
+
+    def _run(self) -> None:
+        while not self._stop.wait(_TICK_SECONDS):
+            self.tick()
+
+    def _interval(self, poll: Poll) -> float:
+        settings = self._settings()
+        if poll is Poll.RESIDENT:
+            return settings.resident_interval_seconds
+        return settings.present_interval_seconds
+
+    def _follow(self, now: float) -> None:
+        """Take up new and changed nodes at once, and let go of those that left."""
+        nodes = {node.name: node for node in self._inventory().nodes}
+        for name in self._watched.keys() - nodes.keys():
+            del self._watched[name]
+        for name, node in nodes.items():
+            watch = self._watched.get(name)
+            if watch is None or watch.node.url != node.url:
+                phase = zlib.crc32(name.encode()) / 2**32
+                self._watched[name] = _Watch(node, dict.fromkeys(Poll, now), phase)
+
+    def _ask(self, node: Node, poll: Poll) -> dict[str, Any]:
+        """Ask, and give what changes in the node's models."""
+        timeout = self._settings().probe_timeout_seconds
+        if poll is Poll.RESIDENT:
+            return {
+                "resident": listings.resident(
+                    self._fetch(f"{node.url}/api/ps", timeout)
+                )
+            }
+        version = listings.version(self._fetch(f"{node.url}/api/version", timeout))
+        present = listings.present(self._fetch(f"{node.url}/api/tags", timeout))
+        return {"version": version, "present": present}
+
+    def _down(self, node: str) -> list[Standing]:
+        return [
+            each
+            for each in self._holds.standings()
+            if each.hold.node == node
+            and each.hold.kind is HoldKind.DOWN
+            and each.hold.source in _LIFTED
+        ]
+
+    def _failed(self, watch: _Watch, error: PollError) -> None:
+        watch.failures += 1
+        gone = isinstance(error, PollRefusedError)
+        if gone or watch.failures > _TOLERATED:
+            self._hold(watch.node.name, str(error))
+
+    def _hold(self, node: str, why: str) -> None:
+        if node not in self._watched:
+            return  # it left the inventory meanwhile
+        hold = Hold(node, HoldKind.DOWN, _SOURCE, why, self._clock())
+        if self._holds.place(hold):
+            self._log.warning("node is down", node=node, why=why)
+
+    def _answered(
+        self, watch: _Watch, found: list[Standing], answer: dict[str, Any]
+    ) -> None:
+        before, watch.models = watch.models, replace(watch.models, **answer)
+        back = watch.failures > 0 or bool(found)
+        watch.failures = 0
+        for standing in found:
+            self._lift(standing)
+        if back and "present" not in answer:
+            # What it has on disk may have changed while it was away.
+            watch.due[Poll.PRESENT] = self._monotonic()
+        if _contents(before) != _contents(watch.models):
+            self._changed()
+
+    def _lift(self, standing: Standing) -> None:
+        lifted = self._holds.lift(
+            *standing.hold.key,
+            by=_SOURCE,
+            why="it answers",
+            revision=standing.revision,
+        )
+        if lifted:
+            self._log.info("node is back", node=standing.hold.node)
+
+
+def _contents(models: Models) -> tuple[Any, ...]:
+    """Give what dispatch cares for; how long a model stays loaded is not in it."""
+    present = [(m.name, m.digest) for m in (models.present or {}).values()]
+    resident = [(m.name, m.vram_bytes) for m in (models.resident or {}).values()]
+    answered = models.present is not None, models.resident is not None
+    return models.version, present, resident, answered

@@ -1,0 +1,108 @@
+"""POST /webhook/alertmanager: where Alertmanager rings the doorbell.
+
+Answers 2xx to whatever is well formed, also when it has no consequence:
+Alertmanager would send it again and again. Never answers with more than one
+sentence, and never logs the token or the body.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Protocol
+
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from alerting.payload import Alert, Notification, PayloadError, parse
+from router.control.doorbell import Ring
+from router.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    ForbiddenError,
+    RequestError,
+    StateError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from router.logs import get_logger
+
+__all__ = ["webhook_blueprint"]
+
+_MOST_BYTES = 1_000_000
+
+
+class Bell(Protocol):
+    """What hears the alerts (`router.control.doorbell.Doorbell`)."""
+
+    def ring(self, alert: Alert) -> Ring: ...
+
+    def wake(self) -> None: ...
+
+
+def webhook_blueprint(
+    doorbell: Bell,
+    token: Callable[[], str | None],
+    count: Callable[[str], None],
+) -> Blueprint:
+    """Make the route; `count` is told the outcome of each alert or refusal."""
+    blueprint = Blueprint("webhook", __name__)
+    log = get_logger("webhook")
+
+    @blueprint.post("/webhook/alertmanager")
+    def receive() -> Response:
+        _authorize(token())
+        notification = _read()
+        outcomes = _hear(doorbell, notification, count)
+        log.info("notified", alerts=len(notification.alerts), **outcomes)
+        return jsonify(outcomes=outcomes)
+
+    @blueprint.errorhandler(RequestError)
+    def refuse(error: RequestError) -> Response:
+        count(error.code)
+        log.warning("refused", code=error.code, why=error.message)
+        reply = jsonify(error={"code": error.code, "message": error.message})
+        reply.status_code = error.status
+        # What was not read of the body must not be taken for the next request.
+        reply.headers["Connection"] = "close"
+        return reply
+
+    return blueprint
+
+
+def _authorize(token: str | None) -> None:
+    if not token:
+        raise ForbiddenError("webhook is shut: no token is configured")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    same = hmac.compare_digest(given.strip().encode(), token.encode())
+    if scheme.lower() != "bearer" or not same:
+        raise UnauthorizedError(
+            "a bearer token is wanted, and it must be the right one"
+        )
+
+
+def _read() -> Notification:
+    request.max_content_length = _MOST_BYTES
+    try:
+        return parse(request.get_data(cache=False))
+    except RequestEntityTooLarge as error:
+        raise BodyTooLargeError(f"at most {_MOST_BYTES} bytes are read") from error
+    except PayloadError as error:
+        raise BadRequestError(str(error)) from error
+
+
+def _hear(
+    doorbell: Bell, notification: Notification, count: Callable[[str], None]
+) -> dict[str, int]:
+    outcomes: dict[str, int] = {}
+    try:
+        for alert in notification.alerts:
+            outcome = doorbell.ring(alert).value
+            count(outcome)
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    except StateError as error:
+        # Alertmanager tries a 5xx again; by then the disk may take it.
+        raise UnavailableError("the hold stands, but could not be saved") from error
+    finally:
+        doorbell.wake()
+    return outcomes
