@@ -1,4 +1,4 @@
-"""`python -m native up|down|status|tools`: the product without Docker, or with it."""
+"""`python -m native up|down|...`: the product without Docker, or with it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from native import docker, launcher, tools
+from native import docker, launcher, rendering, tools
 from native.errors import LaunchError
 from native.fleet import Choice
 from native.parts import Paths, Ports
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("up", "down", "status", "render", "tools")
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m native", description=__doc__)
-    top.add_argument("command", choices=("up", "down", "status", "tools"))
+    top.add_argument("command", choices=COMMANDS)
     top.add_argument(
         "--with",
         dest="engine",
@@ -67,6 +68,9 @@ def _command(arguments: argparse.Namespace) -> int:
         print(tools.bin_directory(ROOT))
         return 0
     chosen = options(arguments)
+    if arguments.command == "render":
+        rendering.render(chosen.ports, chosen.paths)
+        return 0
     if arguments.command == "status":
         return launcher.status(chosen)
     with_docker = docker.wanted(arguments.engine)

@@ -122,7 +122,7 @@ def parts(
     `simulated_ports`: those of the inventory's simulated nodes, none without
     simulator. `grace_seconds`: router.yml's shutdown.grace_seconds.
     """
-    found = [_exporter(ports), _alertmanager(ports, paths, programs)]
+    found = [_exporter(ports, paths), _alertmanager(ports, paths, programs)]
     if simulated_ports:
         found.insert(0, _simulator(ports, paths, simulated_ports))
     if programs.node_exporter:
@@ -151,12 +151,13 @@ def _simulator(ports: Ports, paths: Paths, simulated: tuple[int, ...]) -> Part:
     )
 
 
-def _exporter(ports: Ports) -> Part:
+def _exporter(ports: Ports, paths: Paths) -> Part:
     return Part(
         name="exporter",
         argv=(
             *(sys.executable, "-m", "exporters"),
             *("--listen", f"{LOOPBACK}:{ports.exporter}"),
+            *("--probe-targets", str(paths.inventory)),
         ),
         health=url(ports.exporter, "/healthz"),
         ports=(ports.exporter,),

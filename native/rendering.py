@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,9 @@ from typing import Any
 
 import yaml
 
-from native import files
-from native.errors import LaunchError
+from native import alertmanager, files
 from native.parts import Paths, Ports
 from native.substitutions import Substitutions, table
-
-_RENDER_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +30,8 @@ def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> No
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
-    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml)
+    receivers = yaml.safe_load(alertmanager.render(paths.secrets))
+    _dump(substitutions.tree(receivers), paths.alertmanager_yml)
     provisioning = paths.root / "grafana" / "provisioning"
     for source in sorted(provisioning.rglob("*.yml")):
         rendered = substitutions.tree(_load(source))
@@ -90,29 +86,6 @@ def _job(
 def _sd(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = job["file_sd_configs"]
     return found
-
-
-def _alertmanager(paths: Paths, substitutions: Substitutions) -> object:
-    """Have alerting render the receivers that have secrets, then substitute."""
-    rendered = paths.run / "alertmanager.rendered.yml"
-    argv = [
-        *(sys.executable, "-m", "alerting.render"),
-        *("--secrets", str(paths.secrets), "--out", str(rendered)),
-    ]
-    try:
-        subprocess.run(
-            argv,
-            cwd=paths.root,
-            capture_output=True,
-            text=True,
-            timeout=_RENDER_SECONDS,
-            check=True,
-        )
-        return substitutions.tree(_load(rendered))
-    except subprocess.CalledProcessError as failed:
-        raise LaunchError(f"alertmanager.yml: {failed.stderr.strip()}") from failed
-    finally:
-        rendered.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> Any:

@@ -1,0 +1,25 @@
+# One image for the router, the exporter, the simulator and Compose's init service.
+# The base is pinned here, the packages by requirements.lock, with hashes.
+FROM python:3.11.14-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/venv
+COPY requirements.lock .
+RUN /opt/venv/bin/pip install --require-hashes --requirement requirements.lock \
+    && /opt/venv/bin/pip uninstall --yes pip setuptools
+
+FROM python:3.11.14-slim-bookworm
+# 10001: no user of the host; files that it writes stand out.
+RUN groupadd --gid 10001 inferops \
+    && useradd --uid 10001 --gid inferops --no-create-home --shell /usr/sbin/nologin inferops \
+    && install --directory --owner inferops --group inferops /var/lib/inferops
+COPY --from=build /opt/venv /opt/venv
+WORKDIR /app
+COPY alerting alerting
+COPY exporters exporters
+COPY native native
+COPY router router
+COPY simulator simulator
+RUN /opt/venv/bin/python -m compileall -q /app
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER inferops
+CMD ["gunicorn", "-c", "router/gunicorn.conf.py", "router.wsgi:app"]

@@ -1,0 +1,100 @@
+# The product's two commands are `make up` and `make test`; `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON_RUN := .venv/bin/python
+# Behind PATH: what the machine has comes first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
+RULES := $(wildcard prometheus/rules/*.yml alerting/rules/*.yml)
+PROFILES := demo gpu chat tailscale
+PIP_INSTALL := $(PYTHON_RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: .venv/.run-installed ## install what is missing and run the product (ARGS=--help)
+	@exec $(PYTHON_RUN) -m native up $(ARGS)
+
+.PHONY: down
+down: .venv/.run-installed ## stop the product, from another terminal
+	@exec $(PYTHON_RUN) -m native down $(ARGS)
+
+.PHONY: status
+status: .venv/.run-installed ## show what runs
+	@exec $(PYTHON_RUN) -m native status $(ARGS)
+
+.PHONY: test
+test: .venv/.dev-installed tools ## run every test (ARGS=tests/native)
+	pytest -n 2 $(ARGS)
+
+.PHONY: check
+check: check-python check-config check-compose ## lint, types, rules, configuration
+
+.PHONY: check-python
+check-python: .venv/.dev-installed
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	python -m grafana.build --check
+
+.PHONY: check-config
+check-config: .venv/.dev-installed tools
+	yamllint --strict .
+	promtool check rules $(RULES)
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	python -m native render --run-dir "$$scratch"; \
+	promtool check config "$$scratch/prometheus.yml"; \
+	amtool check-config "$$scratch/alertmanager.yml"
+
+.PHONY: check-compose
+check-compose:
+	@compose="$$(command -v docker-compose || true)"; \
+	docker compose version >/dev/null 2>&1 && compose="docker compose"; \
+	if [ -z "$$compose" ]; then echo "skipped: no docker-compose on PATH"; exit 0; fi; \
+	for profile in "" $(PROFILES) "$$(tr ' ' ',' <<< '$(PROFILES)')"; do \
+		echo "docker-compose config, profiles: '$$profile'"; \
+		COMPOSE_PROFILES="$$profile" $$compose config --quiet; \
+	done
+
+.PHONY: golden
+golden: .venv/.dev-installed ## write the generated and golden files anew; read the diff
+	python -m grafana.build
+	pytest tests/exporters --golden
+
+.PHONY: format
+format: .venv/.dev-installed ## format the code
+	ruff format .
+	ruff check --fix .
+
+.PHONY: lock
+lock: .venv/.dev-installed ## choose the newest allowed versions
+	uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--extra dev pyproject.toml --output-file requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove what was made here: tools, data, secrets, environment
+	@if [ -x $(PYTHON_RUN) ]; then $(PYTHON_RUN) -m native down --with native; fi
+	rm -rf .run .tools .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+.PHONY: tools
+tools: .venv/.run-installed
+	@$(PYTHON_RUN) -m native tools >/dev/null
+
+.venv/.run-installed: requirements.lock
+	@[ -x .venv/bin/pip ] || native/venv
+	@echo "installing the packages of $< into .venv/ ..."
+	@$(PIP_INSTALL) --requirement $<
+	@touch $@
+
+.venv/.dev-installed: requirements-dev.lock .venv/.run-installed
+	@echo "installing the packages of $< into .venv/ ..."
+	@$(PIP_INSTALL) --requirement $<
+	@touch $@
