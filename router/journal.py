@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS holds (
     PRIMARY KEY (node, kind, source)
 ) STRICT, WITHOUT ROWID
 """
-_SELECT = "SELECT * FROM holds ORDER BY since"
+_SELECT = "SELECT * FROM holds ORDER BY since, node, kind, source"
 _INSERT = "INSERT OR REPLACE INTO holds VALUES (?,?,?,?,?,?,?,?,?)"
 _DELETE = "DELETE FROM holds WHERE node = ? AND kind = ? AND source = ?"
 
