@@ -73,7 +73,13 @@ def show(model: Model) -> dict[str, Any]:
             f"{model.family}.context_length": model.context_tokens,
             f"{model.family}.embedding_length": model.embedding_length,
         },
-        "tensors": [],
+        "tensors": [
+            {
+                "name": "token_embd.weight",
+                "type": model.quantization,
+                "shape": [model.embedding_length, 1],
+            }
+        ],
         "capabilities": list(model.capabilities),
         "modified_at": rfc3339(MODIFIED.timestamp()),
     }
