@@ -26,7 +26,7 @@ class Family:
     kind: Kind = Kind.GAUGE
     rows: list[tuple[Mapping[str, str], float]] = field(default_factory=list)
 
-    def add(self, value: float, **labels: str) -> None:
+    def add(self, value: float, /, **labels: str) -> None:
         self.rows.append((labels, value))
 
     def metric(self) -> Metric:

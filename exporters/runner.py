@@ -94,10 +94,12 @@ class _Task:
         except Exception as error:  # noqa: BLE001 - the collector runner
             run.error = f"{type(error).__name__}: {error}"
             got = []
-        now = self._clock()
+        run.seconds = self._clock() - run.started
+        if self._clock() > run.overdue:
+            run.error = "late"
+            got = []
         run.metrics = tuple(got)
-        run.seconds = now - run.started
-        if run.error is None and now <= run.overdue:
+        if run.error is None:
             self._last_success = self._wall()
         run.done.set()
 

@@ -125,6 +125,10 @@ class XidWatch:
         if event.eventType == EVENT_XID:
             self._log.add(self._uuid, int(event.eventData))
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def end(self) -> None:
         """Ask the thread to end; `ended` waits for it."""
         self._stop.set()
@@ -132,4 +136,4 @@ class XidWatch:
     def ended(self) -> bool:
         """Whether it has ended; not where the driver keeps hold of the thread."""
         self._thread.join(4 * WAIT_MILLISECONDS / 1000)
-        return not self._thread.is_alive()
+        return not self.alive

@@ -88,8 +88,8 @@ READINGS = (
     ),
     Reading(
         "inferops_gpu_power_watts",
-        "Power draw, nvmlDeviceGetPowerUsage: mean of 1 s from Ampere on but for "
-        "GA100, now on older ones.",
+        "Power draw, nvmlDeviceGetPowerUsage: mean of 1 s from Ampere on, momentary "
+        "on GA100 and older.",
         lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
     ),
     Reading(
@@ -138,11 +138,15 @@ READINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A device as it was found when the library was opened."""
+    """A device as it was found when the library was opened.
+
+    watch: None where it tells no XIDs
+    """
 
     handle: Handle
     uuid: str
     about: Mapping[str, str]
+    watch: XidWatch | None
 
 
 @dataclass(slots=True)
@@ -151,7 +155,6 @@ class _Session:
 
     opened: float
     gpus: list[Gpu] = field(default_factory=list)
-    watches: list[XidWatch] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # not even found at the start
     faulty: bool = False
 
@@ -213,9 +216,10 @@ class NvmlCollector:
                 raise
             session.lost.append(f"GPU {index}: {error}")
             return
-        session.gpus.append(Gpu(handle, uuid, about))
-        with suppress(NvmlError):  # such a GPU tells no XIDs: no series
-            session.watches.append(XidWatch(nvml, handle, uuid, self._xids))
+        watch = None
+        with suppress(NvmlError):
+            watch = XidWatch(nvml, handle, uuid, self._xids)
+        session.gpus.append(Gpu(handle, uuid, about, watch))
 
     def _families(self, session: _Session, faults: list[str]) -> list[Family]:
         count = Family("inferops_gpus", "GPUs that answer, nvmlDeviceGetCount.")
@@ -226,6 +230,8 @@ class NvmlCollector:
             rows = self._rows(gpu, faults)
             if rows is None:
                 continue
+            if gpu.watch is not None and not gpu.watch.alive:
+                faults.append(f"{gpu.uuid}: the watch for XIDs has ended")
             info.add(1, **gpu.about)
             for reading, value in rows:
                 by_name.setdefault(
@@ -258,9 +264,10 @@ class NvmlCollector:
         """Close the library; False where a thread is still inside of it."""
         if self._session is None:
             return True
-        for watch in self._session.watches:
+        watches = [gpu.watch for gpu in self._session.gpus if gpu.watch is not None]
+        for watch in watches:
             watch.end()
-        if not all(watch.ended() for watch in self._session.watches):
+        if not all(watch.ended() for watch in watches):
             return False
         self._session = None
         with suppress(NvmlError):

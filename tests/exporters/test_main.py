@@ -1,0 +1,87 @@
+"""Flags and environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporters.__main__ import read
+from exporters.addresses import Listen
+from exporters.errors import SettingError
+from exporters.registry import COLLECTORS, Switch, enabled
+
+
+def test_defaults() -> None:
+    """Loopback, Ollama's own default, each collector by its own rule."""
+    settings = read([], {})
+    assert settings.listen == Listen("127.0.0.1", 21434)
+    assert settings.ollama_url == "http://127.0.0.1:11434"
+    assert settings.switches == dict.fromkeys(("ollama", "nvml", "system"), Switch.AUTO)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param([], "http://127.0.0.1:9999", id="environment"),
+        pytest.param(["--ollama-url", "http://rig"], "http://rig:80", id="flag first"),
+    ],
+)
+def test_which_ollama(flags, expected) -> None:
+    """The flag goes before OLLAMA_HOST."""
+    assert read(flags, {"OLLAMA_HOST": ":9999"}).ollama_url == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param(
+            ["--ollama-url", "rig"],
+            "--ollama-url: must begin with http:// or https://, got 'rig'",
+            id="Ollama",
+        ),
+        pytest.param(
+            ["--listen", "rig"], "--listen: must be host:port, got 'rig'", id="listen"
+        ),
+        pytest.param(
+            ["--probe-targets", "/does/not/exist"],
+            "--probe-targets: [Errno 2] No such file or directory: '/does/not/exist'",
+            id="inventory",
+        ),
+    ],
+)
+def test_a_wrong_flag_is_named(flags, message) -> None:
+    """With its value and what would be right."""
+    with pytest.raises(SettingError) as caught:
+        read(flags, {})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param(
+            [f"--collector.{each.name}=on" for each in COLLECTORS],
+            ["ollama", "nvml", "system"],
+            id="all on",
+        ),
+        pytest.param(
+            [f"--no-collector.{each.name}" for each in COLLECTORS], [], id="all off"
+        ),
+        pytest.param(
+            ["--collector.system=on", "--collector.nvml=off", "--no-collector.ollama"],
+            ["system"],
+            id="one",
+        ),
+    ],
+)
+def test_collectors_are_switched(flags, expected) -> None:
+    """Each collector of the table has its flags."""
+    assert list(enabled(read(flags, {}).switches, "http://a:1")) == expected
+
+
+def test_auto_asks_the_entry(monkeypatch) -> None:
+    """On Linux node_exporter speaks for the machine."""
+    monkeypatch.setattr("sys.platform", "linux")
+    switches = read(["--collector.nvml=off"], {}).switches
+    assert list(enabled(switches, "http://a:1")) == ["ollama"]
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert list(enabled(switches, "http://a:1")) == ["ollama", "system"]
