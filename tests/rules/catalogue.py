@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ RECORDS = [rule for rule in rules() if not rule.alert]
 ACTIONS = [rule for rule in ALERTS if "action" in rule.labels]
 
 
-def promtool_tests() -> Iterator[dict[str, Any]]:
+@cache
+def promtool_tests() -> tuple[dict[str, Any], ...]:
     """Each entry of `tests:` in the promtool files."""
-    for file in CASE_FILES:
-        yield from _load(file)["tests"]
+    return tuple(test for file in CASE_FILES for test in _load(file)["tests"])
 
 
 def programs(name: str) -> list[Path]:
