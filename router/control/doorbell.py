@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 
-from alerting.payload import Alert
+from alerting.payload import Alert, Status
 from router.control.level import drains, hold_for, matches
 from router.holds import HoldStore
 from router.model import Hold, HoldKind, HoldState
@@ -57,10 +57,10 @@ class Doorbell:
         ignored = drains(alert.labels, self._fleet())
         if ignored is not None:
             return Ring(ignored.value)
-        once = (alert.fingerprint, str(alert.starts_at))
+        once = (alert.fingerprint, alert.starts_at)
         repeated = once in self._heard
         self._remember(once)
-        if alert.status == "resolved":
+        if alert.status is Status.RESOLVED:
             return Ring.RESOLVED
         if repeated:
             return Ring.REPEATED
