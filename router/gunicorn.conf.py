@@ -29,7 +29,7 @@ except ConfigError as error:
 configure(_files.config.value.log)
 
 bind = os.environ.get("INFEROPS_BIND", "127.0.0.1:8000")
-worker_class = "gevent"
+worker_class = "router.gunicorn_worker.Worker"
 workers = 1
 worker_connections = 10_000
 # The heartbeat runs in the event loop; a block as long as this ends the worker.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from router.holds import HoldStore
-from router.model import Degrade, Inventory, Priority
+from router.model import Degrade, HoldKind, Inventory, Priority
 from router.snapshot import LoadView, Published
 
 # vLLM's buckets, so that panels and objectives carry over.
@@ -116,11 +116,32 @@ class Metrics:
         self.retries.labels(reason).inc()
         self.failovers.labels("before_first_byte", "moved").inc()
 
+    # What control passes are counted with (router.control.loop.PassStats).
+
+    def passed(self, seconds: float) -> None:
+        self.pass_seconds.observe(seconds)
+
+    def failed(self, stage: str) -> None:
+        self.pass_failures.labels(stage).inc()
+
 
 class Load(LoadView, Protocol):
     """A ledger that can also list what it learned."""
 
     def speeds(self) -> dict[tuple[str, str], float]: ...
+
+
+class FileStatus(Protocol):
+    """How the latest reload of a configuration file went."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def succeeded_at(self) -> float | None: ...
+
+    @property
+    def successful(self) -> bool: ...
 
 
 class FleetCollector(Collector):
@@ -132,8 +153,9 @@ class FleetCollector(Collector):
         published: Published,
         holds: HoldStore,
         load: Load,
-        queue_length: Callable[[Priority], int],
         *,
+        queue_length: Callable[[Priority], int],
+        files: Callable[[], Iterable[FileStatus]],
         clock: Callable[[], float],
     ) -> None:
         self._inventory = inventory
@@ -141,14 +163,31 @@ class FleetCollector(Collector):
         self._holds = holds
         self._load = load
         self._queue_length = queue_length
+        self._files = files
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._file_families()
         yield from self._attributes()
         yield from self._load_families()
         yield from self._score_families()
         yield from self._hold_families()
         yield from self._snapshot_families()
+
+    def _file_families(self) -> Iterator[Metric]:
+        files = self._files()
+        yield _family(
+            "inferops_config_last_reload_successful",
+            "1 while the file, as it is now, is in force.",
+            ("file",),
+            [((f.file,), float(f.successful)) for f in files],
+        )
+        yield _family(
+            "inferops_config_last_reload_success_timestamp_seconds",
+            "When the file was last accepted.",
+            ("file",),
+            [((f.file,), f.succeeded_at) for f in files if f.succeeded_at is not None],
+        )
 
     def _attributes(self) -> Iterator[Metric]:
         nodes = self._inventory().nodes
@@ -239,6 +278,8 @@ class FleetCollector(Collector):
             (),
             [((), float(holds.panic))],
         )
+        yield _totals("inferops_holds_placed", "Holds placed.", holds.placed)
+        yield _totals("inferops_holds_lifted", "Holds lifted.", holds.lifted)
 
     def _snapshot_families(self) -> Iterator[Metric]:
         snapshot = self._published.current
@@ -268,6 +309,13 @@ def _hold_rows(holds: HoldStore) -> list[tuple[tuple[str, ...], float]]:
 
 def _short(source: str) -> str:
     return ":".join(source.split(":")[:2])
+
+
+def _totals(name: str, text: str, counts: Mapping[HoldKind, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=("kind",))
+    for kind in HoldKind:
+        family.add_metric((kind.value,), counts.get(kind, 0))
+    return family
 
 
 def _family(

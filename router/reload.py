@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from router import document
 from router.config import Config, parse_config, waiting_for_restart
@@ -34,11 +34,11 @@ _Signature = tuple[int, int, int]
 class Log(Protocol):
     """What is needed of a logger."""
 
-    def info(self, event: str, /, **fields: object) -> object: ...
+    def info(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
-    def warning(self, event: str, /, **fields: object) -> object: ...
+    def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
-    def error(self, event: str, /, **fields: object) -> object: ...
+    def error(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Backends:
     """Idle connections by node, newest first."""
 
     def __init__(self, connect_timeout_seconds: float) -> None:
-        self._connect_timeout = connect_timeout_seconds
+        self.connect_timeout_seconds = connect_timeout_seconds
         self._idle: dict[str, deque[Connection]] = defaultdict(deque)
 
     def send(self, node: Node, message: Message, *, fresh: bool) -> Connection:
@@ -71,7 +71,7 @@ class Backends:
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            connection.sock.settimeout(self._connect_timeout)
+            connection.sock.settimeout(self.connect_timeout_seconds)
             connection.sock.sendall(message.encode(netloc))
         except OSError as error:
             connection.close()
@@ -107,7 +107,7 @@ class Backends:
         parts = urlsplit(node.url)
         address = (parts.hostname or "", parts.port or 80)
         try:
-            sock = cooperative.create_connection(address, self._connect_timeout)
+            sock = cooperative.create_connection(address, self.connect_timeout_seconds)
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -31,7 +31,7 @@ class Dispatcher:
         self._holds = holds
         self._ledger = ledger
         self.queue = queue
-        self._picker = picker
+        self.picker = picker
         self._clock = clock
         self._serving = False
         ledger.listen(lambda *_: self.serve())
@@ -41,7 +41,7 @@ class Dispatcher:
     def explain(self, wish: Wish) -> Decision:
         """Decide without taking: the dry run."""
         scene = Scene(self._published.current, self._holds.blocking, self._ledger)
-        return decide(wish, scene, self._picker)
+        return decide(wish, scene, self.picker)
 
     def acquire(
         self, wish: Wish, priority: Priority, attention: Attention, deadline: float

@@ -49,7 +49,6 @@ class Limits:
 
     attempts: int
     first_byte_seconds: float
-    stall_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,8 @@ class Failover:
         self._backends = backends
         self._holds = holds
         self._tally = tally
-        self._limits = limits
-        self._budget = budget
+        self.limits = limits
+        self.budget = budget
         self._clock = clock
 
     def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
@@ -99,7 +98,7 @@ class Failover:
         Raises RequestError, AttemptError (the last one, when no node is left),
         StoppedError.
         """
-        self._budget.deposit()
+        self.budget.deposit()
         tried: set[str] = set()
         last: AttemptError | None = None
         while True:
@@ -157,7 +156,7 @@ class Failover:
         self, node: Node, message: Message, attention: Attention, *, fresh: bool
     ) -> Reply:
         reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
-        deadline = self._clock() + self._limits.first_byte_seconds
+        deadline = self._clock() + self.limits.first_byte_seconds
         try:
             in_time = attention.until(lambda: reply.presentable, deadline, self._clock)
         except BaseException:
@@ -166,7 +165,7 @@ class Failover:
             raise
         if not in_time:
             self.release(reply)
-            seconds = self._limits.first_byte_seconds
+            seconds = self.limits.first_byte_seconds
             raise MaybeSentError(f"{node.name}: no reply within {seconds:g} s")
         return reply
 
@@ -204,10 +203,10 @@ class Failover:
             )
 
     def _may_retry(self, error: AttemptError, attempts: int) -> bool:
-        if attempts >= self._limits.attempts:
+        if attempts >= self.limits.attempts:
             return False
         # Where nothing was sent, no load was caused: no budget is needed.
-        if not isinstance(error, NotSentError) and not self._budget.withdraw():
+        if not isinstance(error, NotSentError) and not self.budget.withdraw():
             return False
         self._tally.retried(error.reason)
         return True

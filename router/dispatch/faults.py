@@ -47,9 +47,13 @@ class RetryBudget:
     """
 
     def __init__(self, ratio: float, minimum: int) -> None:
-        self._ratio = ratio
-        self._most = float(max(minimum, 1))
+        self.tune(ratio, minimum)
         self._saved = self._most
+
+    def tune(self, ratio: float, minimum: int) -> None:
+        """Take over new settings; what was saved up stays."""
+        self._ratio = ratio
+        self._most = float(minimum)
 
     def deposit(self) -> None:
         self._saved = min(self._most, self._saved + self._ratio)

@@ -43,7 +43,7 @@ class Ledger:
     """Counts what is in flight; a `router.snapshot.LoadView`."""
 
     def __init__(self, default_slots: int, clock: Callable[[], float]) -> None:
-        self._default_slots = default_slots
+        self.default_slots = default_slots
         self._clock = clock
         self._slots: dict[str, int] = {}
         self._in_flight: Counter[str] = Counter()
@@ -52,7 +52,7 @@ class Ledger:
 
     def configure(self, nodes: Iterable[Node]) -> None:
         """Take over the ceilings of the inventory; leases under way go on."""
-        self._slots = {n.name: n.slots or self._default_slots for n in nodes}
+        self._slots = {n.name: n.slots or self.default_slots for n in nodes}
 
     def listen(
         self, callback: Callable[[Lease, Outcome, Timings | None], None]

@@ -34,7 +34,7 @@ class Queue:
     """Waiters by priority and age; at most `limit` of them."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._lanes: dict[Priority, dict[int, Waiter]] = {p: {} for p in Priority}
 
     def __len__(self) -> int:
@@ -50,9 +50,9 @@ class Queue:
 
     def join(self, waiter: Waiter) -> None:
         """Raises OverloadedError when the queue is full."""
-        if len(self) >= self._limit:
+        if len(self) >= self.limit:
             raise OverloadedError(
-                f"the queue is full: {self._limit} requests wait already",
+                f"the queue is full: {self.limit} requests wait already",
                 retry_after_seconds=5,
             )
         self._lanes[waiter.priority][id(waiter)] = waiter

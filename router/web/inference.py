@@ -23,7 +23,7 @@ from router.dispatch.attention import (
     StoppedError,
 )
 from router.dispatch.backend import Message
-from router.dispatch.failover import Call, Failover, Limits, Presented
+from router.dispatch.failover import Call, Failover, Presented
 from router.dispatch.pipeline import Wish
 from router.dispatch.reply import Pump
 from router.dispatch.routes import ROUTES, Ask, Route, error_body, error_frame, read_ask
@@ -62,11 +62,13 @@ _SAFE_ID = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """What a client may send, and how slowly."""
+class DoorLimits:
+    """What a client may send, how slowly, and how long anything may stand still."""
 
-    max_bytes: int
-    timeout_seconds: float
+    max_body_bytes: int
+    body_seconds: float
+    queue_seconds: float
+    stall_seconds: float
 
 
 @dataclass(slots=True)
@@ -112,18 +114,14 @@ class Inference:
         failover: Failover,
         metrics: Metrics,
         trails: Trails,
-        limits: Limits,
-        body_limits: BodyLimits,
+        limits: DoorLimits,
         *,
-        queue_seconds: float,
         fallback: WSGIApplication,
     ) -> None:
         self._failover = failover
         self._metrics = metrics
         self._trails = trails
-        self._limits = limits
-        self._body_limits = body_limits
-        self._queue_seconds = queue_seconds
+        self.limits = limits
         self._fallback = fallback
         self.visits = Visits()
 
@@ -144,7 +142,7 @@ class Inference:
 
     def read(self, visit: Visit, environ: WSGIEnvironment) -> tuple[Ask, bytes]:
         """Read the body within its limits. Raises RequestError."""
-        body = _read_body(environ, self._body_limits)
+        body = _read_body(environ, self.limits)
         ask = read_ask(visit.route, body)
         return ask, body
 
@@ -166,7 +164,7 @@ class Inference:
             Wish(canonical(ask.model)),
             Message("POST", visit.route.path, headers, body),
             Priority.INTERACTIVE,
-            visit.arrived + self._queue_seconds,
+            visit.arrived + self.limits.queue_seconds,
         )
 
     def pump(
@@ -183,7 +181,7 @@ class Inference:
             chunked=chunked,
             clock=time.monotonic,
         )
-        return pump.run(self._limits.stall_seconds)
+        return pump.run(self.limits.stall_seconds)
 
     def first_line(self, visit: Visit) -> None:
         seconds = time.monotonic() - visit.arrived
@@ -418,20 +416,20 @@ def request_id(environ: Mapping[str, Any]) -> str:
     return uuid.uuid4().hex
 
 
-def _read_body(environ: WSGIEnvironment, limits: BodyLimits) -> bytes:
+def _read_body(environ: WSGIEnvironment, limits: DoorLimits) -> bytes:
     """Read a body whole. Raises a RequestError: too large, too slow, cut short."""
     declared = int(environ.get("CONTENT_LENGTH") or 0)
-    too_large = BodyTooLargeError(f"the body is over {limits.max_bytes} bytes")
-    if declared > limits.max_bytes:
+    too_large = BodyTooLargeError(f"the body is over {limits.max_body_bytes} bytes")
+    if declared > limits.max_body_bytes:
         raise too_large
     try:
-        with gevent.Timeout(limits.timeout_seconds):
-            body: bytes = environ["wsgi.input"].read(limits.max_bytes + 1)
+        with gevent.Timeout(limits.body_seconds):
+            body: bytes = environ["wsgi.input"].read(limits.max_body_bytes + 1)
     except gevent.Timeout as error:
         raise BodyTimeoutError(
-            f"the body took over {limits.timeout_seconds:g} s to arrive"
+            f"the body took over {limits.body_seconds:g} s to arrive"
         ) from error
-    if len(body) > limits.max_bytes:
+    if len(body) > limits.max_body_bytes:
         raise too_large
     if len(body) < declared:
         raise BadRequestError("the body ended before its Content-Length")

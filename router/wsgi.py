@@ -1,0 +1,325 @@
+"""The composition root: builds every part of the router and starts it.
+
+Imported by gunicorn's worker after the fork, so that threads, sockets and the
+event loop belong to the process that serves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import gevent
+from prometheus_client import CollectorRegistry
+
+from router.config import Config
+from router.control.decide import Ages, Knowledge, decide
+from router.control.doorbell import Doorbell
+from router.control.loop import Loop, Pass, Sources
+from router.control.probe import Probe
+from router.dispatch.backend import Backends
+from router.dispatch.dispatcher import Dispatcher
+from router.dispatch.failover import Failover, Limits
+from router.dispatch.faults import RetryBudget
+from router.dispatch.ledger import Ledger
+from router.dispatch.pickers import PICKERS
+from router.dispatch.queue import Queue
+from router.dispatch.trail import Trails
+from router.errors import UnavailableError
+from router.holds import HoldStore
+from router.journal import SqliteJournal
+from router.logs import configure, get_logger
+from router.metrics import FleetCollector, Metrics
+from router.model import Inventory, Outcome
+from router.promql import PrometheusClient
+from router.reload import open_files
+from router.snapshot import Published, Snapshot
+from router.web.admin import AdminParts, admin_blueprint
+from router.web.app import flask_app
+from router.web.fleet import fleet_blueprint
+from router.web.inference import DoorLimits, Inference
+from router.web.webhook import webhook_blueprint
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+T = TypeVar("T")
+
+VERSION = "0.1.0"
+_FILE_CHECK_SECONDS = 1.0
+_TICK_SECONDS = 0.25
+
+log = get_logger("router")
+
+
+class GunicornWorker(Protocol):
+    """What is used of gunicorn's worker: `alive` turns false on SIGTERM."""
+
+    alive: bool
+
+    def hang_up(self) -> None: ...
+
+
+class Router:
+    """Everything that one router process owns."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self.files = open_files(path, environ, get_logger("config"), time.time())
+        config = self.config
+        configure(config.log)
+        self.metrics = Metrics(CollectorRegistry(), VERSION)
+        config.state.directory.mkdir(parents=True, exist_ok=True)
+        self.holds = HoldStore(
+            SqliteJournal(config.state.directory / "holds.db"),
+            panic_ratio=config.control.panic_ratio,
+        )
+        self.holds.fleet(self.inventory.names())
+        self.published = Published(self._first_snapshot())
+        self._build_dispatch(config)
+        self._build_control(config)
+        self.app = self._build_web(config)
+        self._apply(config)
+        self._stopping = False
+
+    @property
+    def config(self) -> Config:
+        return self.files.config.value
+
+    @property
+    def inventory(self) -> Inventory:
+        return self.files.inventory.value
+
+    def start(self) -> None:
+        """Start control, the polls and the watch over files."""
+        self.files.config.listen(lambda _, new: self._apply(new))
+        self.files.signals.listen(lambda *_: self.loop.wake())
+        self.files.inventory.listen(lambda *_: self._take_inventory())
+        self.probe.start()
+        self.loop.start()
+        gevent.spawn(self._watch_files)
+        gevent.spawn(self._watch_lag)
+        log.info("started", version=VERSION, nodes=len(self.inventory.nodes))
+
+    def attend(self, worker: GunicornWorker) -> None:
+        """End streams with a frame when gunicorn stops this worker."""
+        gevent.spawn(self._end_with, worker)
+
+    def not_ready(self) -> str | None:
+        """Say why `/readyz` must not say yes; None when it may."""
+        if self._stopping:
+            return "the router is shutting down"
+        models = self.probe.view()
+        for node in self.inventory.nodes:
+            known = node.name in models and models[node.name].present is not None
+            if not (known or self.holds.of(node.name)):
+                return f"node {node.name!r} has not been polled yet"
+        return None
+
+    # Building
+
+    def _first_snapshot(self) -> Snapshot:
+        known = Knowledge(self.inventory, self.files.signals.value)
+        return decide(known, self._ages(), time.monotonic())
+
+    def _ages(self) -> Ages:
+        control = self.config.control
+        return Ages(control.stale_after_seconds, control.forget_after_seconds)
+
+    def _build_dispatch(self, config: Config) -> None:
+        dispatch = config.dispatch
+        self.ledger = Ledger(dispatch.default_slots, time.monotonic)
+        self.ledger.configure(self.inventory.nodes)
+        self.trails = Trails()
+        self.dispatcher = Dispatcher(
+            self.published,
+            self.holds,
+            self.ledger,
+            Queue(dispatch.max_waiting),
+            PICKERS[dispatch.picker](),
+            clock=time.monotonic,
+        )
+        self.backends = Backends(dispatch.connect_timeout_seconds)
+        self.failover = Failover(
+            self.dispatcher,
+            self.backends,
+            self.holds,
+            self.metrics,
+            Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
+            budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
+        )
+
+    def _build_control(self, config: Config) -> None:
+        prometheus = config.prometheus
+        sources = Sources(
+            settings=lambda: self.config.control,
+            inventory=lambda: self.inventory,
+            signals=lambda: self.files.signals.value,
+            models=lambda: self.probe.view(),  # noqa: PLW0108 - made below
+            prometheus=PrometheusClient(prometheus.url, prometheus.timeout_seconds),
+        )
+        one_pass = Pass(
+            sources, self.holds, self.published, self.metrics, offload=_native
+        )
+        self.loop = Loop(one_pass, lambda: self.config.control.interval_seconds)
+        self.probe = Probe(
+            inventory=lambda: self.inventory,
+            settings=lambda: self.config.control,
+            holds=self.holds,
+            changed=self.loop.wake,
+        )
+        self.doorbell = Doorbell(
+            self.holds,
+            fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
+            wake=self.loop.wake,
+            seconds=lambda: self.config.control.doorbell_seconds,
+        )
+
+    def _build_web(self, config: Config) -> WSGIApplication:
+        self.metrics.registry.register(self._fleet_collector())
+        admin = AdminParts(
+            published=self.published,
+            holds=self.holds,
+            ledger=self.ledger,
+            dispatcher=self.dispatcher,
+            trails=self.trails,
+            token=_secret(config.admin.token_file),
+            reload=self._reload,
+        )
+        webhook = webhook_blueprint(
+            self.doorbell,
+            _secret(config.webhook.token_file),
+            lambda outcome: self.metrics.notifications.labels(outcome).inc(),
+        )
+        blueprints = [admin_blueprint(admin), fleet_blueprint(self.published), webhook]
+        self.inference = Inference(
+            self.failover,
+            self.metrics,
+            self.trails,
+            _door_limits(config),
+            fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
+        )
+        return self.inference
+
+    def _fleet_collector(self) -> FleetCollector:
+        return FleetCollector(
+            lambda: self.inventory,
+            self.published,
+            self.holds,
+            self.ledger,
+            queue_length=self.dispatcher.queue.length,
+            files=self.files.statuses,
+            clock=time.monotonic,
+        )
+
+    # Changing
+
+    def _apply(self, config: Config) -> None:
+        """Take over settings that need no restart; streams are not touched."""
+        configure(config.log)
+        dispatch = config.dispatch
+        self.ledger.default_slots = dispatch.default_slots
+        self.dispatcher.queue.limit = dispatch.max_waiting
+        self.dispatcher.picker = PICKERS[dispatch.picker]()
+        self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
+        self.failover.limits = Limits(
+            dispatch.attempts, dispatch.first_byte_timeout_seconds
+        )
+        self.failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
+        self.inference.limits = _door_limits(config)
+        self._take_inventory()
+
+    def _take_inventory(self) -> None:
+        self.ledger.configure(self.inventory.nodes)
+        self.holds.fleet(self.inventory.names())
+        self.loop.wake()
+
+    def _reload(self, confirmed: bool) -> list[dict[str, Any]]:
+        now = time.time()
+        return [
+            {
+                "file": status.file,
+                "successful": status.successful,
+                "fault": status.fault,
+            }
+            for status in (each.reload(now, confirmed=confirmed) for each in self.files)
+        ]
+
+    # Running
+
+    def _watch_files(self) -> None:
+        while True:
+            gevent.sleep(_FILE_CHECK_SECONDS)
+            self.files.check(time.time())
+
+    def _watch_lag(self) -> None:
+        while True:
+            due = time.monotonic() + _TICK_SECONDS
+            gevent.sleep(_TICK_SECONDS)
+            self.metrics.loop_lag.set(max(0.0, time.monotonic() - due))
+
+    def _end_with(self, worker: GunicornWorker) -> None:
+        while worker.alive:
+            gevent.sleep(_TICK_SECONDS)
+        self._stopping = True
+        log.info("stopping", under_way=len(self.inference.visits))
+        deadline = time.monotonic() + self.config.shutdown.grace_seconds
+        while self.inference.visits and time.monotonic() < deadline:
+            gevent.sleep(_TICK_SECONDS)
+        self.inference.visits.stop_all(Outcome.SHUTDOWN)
+        self.loop.stop()
+        self.probe.stop()
+        while self.inference.visits:
+            gevent.sleep(_TICK_SECONDS)
+        worker.hang_up()
+
+
+def _door_limits(config: Config) -> DoorLimits:
+    dispatch = config.dispatch
+    return DoorLimits(
+        max_body_bytes=dispatch.max_body_bytes,
+        body_seconds=dispatch.body_timeout_seconds,
+        queue_seconds=dispatch.queue_timeout_seconds,
+        stall_seconds=dispatch.stall_timeout_seconds,
+    )
+
+
+def _secret(path: Path | None) -> Callable[[], str | None]:
+    """Read a token at each use, so that a rotated one needs no restart.
+
+    A token that is configured and cannot be read opens nothing.
+    """
+
+    def read() -> str | None:
+        if path is None:
+            return None
+        try:
+            token = path.read_text().strip()
+        except OSError as error:
+            raise UnavailableError(
+                f"token file {path.name!r} cannot be read: {error.strerror}"
+            ) from error
+        if not token:
+            raise UnavailableError(f"token file {path.name!r} is empty")
+        return token
+
+    return read
+
+
+def _native(call: Callable[[], T]) -> T:
+    """Run what is pure and heavy in a native thread, out of the event loop's way."""
+    result: T = gevent.get_hub().threadpool.apply(call)
+    return result
+
+
+def _built() -> Router:
+    path = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
+    router = Router(path, os.environ)
+    router.start()
+    return router
+
+
+router = _built()
+app = router.app
