@@ -91,7 +91,5 @@ class LoadView(Protocol):
 
     def slots(self, node: str) -> int: ...
 
-    def waiting(self) -> int: ...
-
     def speed(self, node: str, model: str) -> float | None:
         """Tokens per second of one stream, measured; None until one was."""
