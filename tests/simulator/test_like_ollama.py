@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
+from tests.harness.poll import until
 from tests.harness.simulator import Simulated, SimulatedFleet
 
 pytestmark = pytest.mark.e2e
@@ -359,7 +360,11 @@ def test_lists_residents_as_ollama(real, simulated):
     for wanted in ('{"model":"MODEL"}', '{"model":"MODEL","keep_alive":0}'):
         for side in (real, simulated):
             assert side.call("POST", "/api/generate", wanted).ok
-        assert simulated.shape("GET", "/api/ps") == real.shape("GET", "/api/ps")
+        expected = simulated.shape("GET", "/api/ps")
+        until(  # Ollama's runner takes a moment to go
+            lambda expected=expected: real.shape("GET", "/api/ps") == expected,
+            f"Ollama answers as {expected}",
+        )
 
 
 @pytest.mark.parametrize(
