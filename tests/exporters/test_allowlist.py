@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from exporters.allowlist import allowed
 from exporters.errors import SettingError
+from tests.harness.process import ROOT
 
 INVENTORY = """
 - targets: ["192.168.1.20"]
@@ -117,3 +118,16 @@ def test_a_wrong_list_of_urls_is_refused() -> None:
 def test_without_a_list_only_this_machine_may_probe(loopback) -> None:
     """An exporter that others reach is not their way into its network."""
     assert allowed(None, loopback=loopback).allows("http://a:11434") is loopback
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("prometheus/targets/nodes.yml", "http://127.0.0.1:21501"),
+        ("simulator/targets/nodes.yml", "http://simulator:21501"),
+    ],
+)
+def test_the_shipped_inventories_can_be_probed(path, target) -> None:
+    """The demonstration fleet is telemetered through /probe alone."""
+    listed = allowed(str(ROOT / path), loopback=False)
+    assert listed.allows(target)
