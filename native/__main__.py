@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return _command(arguments)
-    except LaunchError as error:
+    except (LaunchError, OSError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
 

@@ -1,16 +1,39 @@
-"""alertmanager.yml, as the alerting package renders it from the secrets there are."""
+"""The secrets that Alertmanager reads, and the alertmanager.yml made from them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from native import files
 from native.errors import LaunchError
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RENDER_SECONDS = 30
+
+
+def receiver_secrets(directory: Path) -> list[Path]:
+    """List what a person put there, such as a Slack address."""
+    if not directory.is_dir():
+        return []
+    return sorted(
+        each
+        for each in directory.iterdir()
+        if each.is_file() and not each.name.startswith(".")
+    )
+
+
+def fill(volume: Path, sources: Sequence[Path]) -> None:
+    """Copy the secrets; one that was taken away leaves the volume too."""
+    volume.mkdir(parents=True, exist_ok=True)
+    for old in volume.iterdir():
+        old.unlink()
+    for source in sources:
+        text = source.read_text(encoding="utf-8")
+        files.write(volume / source.name, text, mode=0o400)
 
 
 def render(secrets: Path) -> str:

@@ -54,9 +54,9 @@ def prepare(volumes: Path, receivers: Path, own: Own = own) -> None:
     given = {
         each.volume: [originals / name for name in each.secrets] for each in CONSUMERS
     }
-    given[ALERTMANAGER.volume] += receiver_secrets(receivers)
+    given[ALERTMANAGER.volume] += alertmanager.receiver_secrets(receivers)
     for consumer in CONSUMERS:
-        _fill(volumes / consumer.volume, given[consumer.volume])
+        alertmanager.fill(volumes / consumer.volume, given[consumer.volume])
     home = volumes / ALERTMANAGER.volume
     rendered = alertmanager.render(home)
     files.write(home / "alertmanager.yml", rendered, mode=_MODE)
@@ -64,25 +64,6 @@ def prepare(volumes: Path, receivers: Path, own: Own = own) -> None:
     for consumer in CONSUMERS:
         for path in (volumes / consumer.volume).iterdir():
             own(path, consumer.uid)
-
-
-def receiver_secrets(directory: Path) -> list[Path]:
-    """List what a person put there, such as a Slack address."""
-    return sorted(
-        each
-        for each in directory.iterdir()
-        if each.is_file() and not each.name.startswith(".")
-    )
-
-
-def _fill(volume: Path, sources: Sequence[Path]) -> None:
-    """Copy the secrets; one that was taken away leaves the volume too."""
-    volume.mkdir(parents=True, exist_ok=True)
-    for old in volume.iterdir():
-        old.unlink()
-    for source in sources:
-        text = source.read_text(encoding="utf-8")
-        files.write(volume / source.name, text, mode=_MODE)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -30,8 +30,7 @@ def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> No
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
-    receivers = yaml.safe_load(alertmanager.render(paths.secrets))
-    _dump(substitutions.tree(receivers), paths.alertmanager_yml)
+    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml)
     provisioning = paths.root / "grafana" / "provisioning"
     for source in sorted(provisioning.rglob("*.yml")):
         rendered = substitutions.tree(_load(source))
@@ -86,6 +85,13 @@ def _job(
 def _sd(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = job["file_sd_configs"]
     return found
+
+
+def _alertmanager(paths: Paths, substitutions: Substitutions) -> object:
+    people = alertmanager.receiver_secrets(paths.root / "alerting" / "secrets")
+    home = paths.secrets / "alertmanager"
+    alertmanager.fill(home, [paths.webhook_token, *people])
+    return substitutions.tree(yaml.safe_load(alertmanager.render(home)))
 
 
 def _load(path: Path) -> Any:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from native.parts import LOOPBACK, Paths, Ports
 
-# Where docker-compose.yml mounts what the configuration names.
+# Where docker-compose.yml mounts the repository's configuration.
 CONFIGURATION = "/etc/inferops"
-ALERTMANAGER_SECRETS = "/run/inferops/alertmanager"
 # The ports of simulator/targets/nodes.yml.
 SIMULATED = range(21501, 21505)
 
@@ -55,11 +54,7 @@ def table(ports: Ports, paths: Paths) -> Substitutions:
         "exporter:21434": ports.exporter,
         **{f"simulator:{port}": port for port in SIMULATED},
     }
-    places = {
-        CONFIGURATION: paths.root,
-        ALERTMANAGER_SECRETS: paths.secrets,
-    }
     return Substitutions(
         {name: f"{LOOPBACK}:{port}" for name, port in addresses.items()}
-        | {place: str(path) for place, path in places.items()}
+        | {CONFIGURATION: str(paths.root)}
     )

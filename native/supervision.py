@@ -163,11 +163,14 @@ def _marked(process: psutil.Process, paths: Paths) -> bool:
 
 
 def sweep(paths: Paths, *, seconds: float) -> int:
-    """End what is left of a run, supervisord first; returns how many there were."""
+    """End what is left of a run; returns how many processes there were."""
     found = left(paths)
+    pids = {process.pid for process in found}
     for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGTERM)
+            # A live supervisord ends the others in order.
+            if process.ppid() not in pids:
+                process.send_signal(signal.SIGTERM)
     _, stubborn = psutil.wait_procs(found, timeout=seconds)
     for process in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):
