@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -317,10 +317,10 @@ class HoldStore:
                 self._unsaved.discard(key)
 
     def _refresh(self) -> None:
-        by_node: dict[str, tuple[Hold, ...]] = {}
+        by_node: defaultdict[str, list[Hold]] = defaultdict(list)
         for each in self._standing.values():
-            by_node[each.hold.node] = (*by_node.get(each.hold.node, ()), each.hold)
-        self._by_node = by_node
+            by_node[each.hold.node].append(each.hold)
+        self._by_node = {node: tuple(holds) for node, holds in by_node.items()}
         now = self._clock()
         drained = {
             each.hold.node
