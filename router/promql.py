@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import requests
 import urllib3
@@ -97,7 +97,9 @@ class PrometheusClient:
     def now(self) -> float:
         # Without `time`, Prometheus evaluates at its own clock.
         answer = self._ask("time()", {})
-        return _number(answer[1]) if _scalar(answer) else _refuse("time()", answer)
+        if not _scalar(answer):
+            _refuse("time()", answer)
+        return _number(answer[1])
 
     def query(self, expression: str, at: float) -> tuple[Sample, ...]:
         answer = self._ask(expression, {"time": f"{at:.3f}"})
@@ -128,13 +130,14 @@ class PrometheusClient:
     def close(self) -> None:
         self._session.close()
 
-    def _ask(self, expression: str, params: dict[str, str]) -> Any:
+    def _ask(self, expression: str, params: dict[str, str]) -> list[Any]:
         try:
-            return self._connect.custom_query(expression, params=params)
+            answer = self._connect.custom_query(expression, params=params)
         except (PrometheusApiClientException, requests.RequestException) as error:
             raise PrometheusError(f"{expression!r}: {str(error)[:300]}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise PrometheusError(f"{expression!r}: unexpected answer") from error
+        return answer if isinstance(answer, list) else _refuse(expression, answer)
 
 
 class _Bounded(HTTPAdapter):
@@ -183,7 +186,7 @@ def _scalar(answer: Any) -> bool:
     return len(answer) == 2 and isinstance(answer[1], str)
 
 
-def _refuse(expression: str, answer: object) -> float:
+def _refuse(expression: str, answer: object) -> NoReturn:
     raise PrometheusError(f"{expression!r}: unexpected answer {str(answer)[:200]!r}")
 
 

@@ -236,7 +236,8 @@ class Loop:
         self._stopping = True
         self.wake()
         self._runner.join(_STOP_SECONDS)
-        self._scheduler.shutdown(wait=False)
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
 
     def wake(self) -> None:
         """Have a pass made now, or once more when one is under way."""

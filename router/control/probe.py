@@ -54,16 +54,13 @@ class _Watch:
     node: Node
     due: dict[Poll, float]
     phase: float
-    settled: set[Poll] = field(default_factory=set)
     under_way: set[Poll] = field(default_factory=set)
     failures: int = 0
     models: Models = field(default_factory=Models)
 
     def schedule(self, poll: Poll, now: float, interval: float) -> None:
-        """Set the next time: a phase after the first one, then each interval."""
-        wait = interval if poll in self.settled else interval * self.phase
-        self.settled.add(poll)
-        self.due[poll] = now + wait
+        """Set the next time, on the node's own grid: a burst is not repeated."""
+        self.due[poll] = now + interval - (now - self.phase * interval) % interval
 
 
 class Probe:
