@@ -1,0 +1,153 @@
+"""Every metric name in a rule, signal, panel or runbook is exported by something.
+
+An upgrade that renames a metric empties panels and alerts without a word; here it
+fails instead.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from tests.harness.poll import until
+from tests.harness.ports import free_port
+from tests.harness.process import Process
+from tests.prometheus.metric_names import DATA, ROOT, exported, read_by
+from tests.rules.catalogue import RECORDS, RUNBOOKS, programs, rules
+
+KNOWN = exported()
+VOCABULARY = {record.name for record in RECORDS}
+DASHBOARDS = sorted((ROOT / "grafana/dashboards").glob("*.json"))
+
+
+def signals() -> list[Any]:
+    text = (ROOT / "router/signals.yml").read_text()
+    return yaml.safe_load(text)["signals"]
+
+
+def expressions(value: object) -> Iterator[str]:
+    """Find each `expr` of a dashboard, however deep."""
+    if isinstance(value, dict):
+        if isinstance(value.get("expr"), str):
+            yield value["expr"]
+        for each in value.values():
+            yield from expressions(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from expressions(each)
+
+
+@pytest.mark.parametrize(
+    ("expr", "names"),
+    [
+        pytest.param("up", {"up"}, id="a name"),
+        pytest.param('up{job="router"} == 0', {"up"}, id="matchers are none"),
+        pytest.param("sum by (node) (a) / on (node) b", {"a", "b"}, id="nor labels"),
+        pytest.param("sum(rate(a_total[5m])) > 1e3", {"a_total"}, id="nor numbers"),
+        pytest.param("max_over_time(a:b:c[1h])", {"a:b:c"}, id="a record in a call"),
+        pytest.param("a or # b's part\n c", {"a", "c"}, id="nor comments"),
+        pytest.param('label_replace(a, "x", "$1", "Y", "(.+)")', {"a"}, id="strings"),
+        pytest.param("a * on (n) group_left () b", {"a", "b"}, id="nor joins"),
+        pytest.param("a unless on () b offset 10m", {"a", "b"}, id="nor words"),
+        pytest.param("a < bool 0.5 and vector(1)", {"a"}, id="nor functions"),
+        pytest.param("min(rate(a[$__rate_interval]))", {"a"}, id="nor variables"),
+    ],
+)
+def test_names_are_found(expr, names):
+    """The names of metrics, and nothing else, are taken out of an expression."""
+    assert names == read_by(expr)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
+def test_rule_reads_what_exists(rule):
+    """A rule reads what is exported, or what another rule records."""
+    names = read_by(rule.expr)
+    assert names <= KNOWN | VOCABULARY
+    assert names or rule.name == "Watchdog"
+
+
+@pytest.mark.parametrize("rule", [r for r in rules() if r.alert], ids=lambda r: r.name)
+def test_alert_reads_no_exporter_of_nodes(rule):
+    """An alert speaks the vocabulary, or of our own parts: never DCGM's dialect."""
+    dialect = {
+        name
+        for name in read_by(rule.expr)
+        if name.startswith(("DCGM_", "node_", "inferops_gpu", "inferops_ollama"))
+    }
+    assert dialect <= VOCABULARY
+
+
+@pytest.mark.parametrize("signal", signals(), ids=lambda signal: signal["name"])
+def test_signal_reads_the_vocabulary(signal):
+    """A signal reads the vocabulary or the router's own numbers of a node."""
+    names = read_by(signal["query"])
+    own = {name for name in names - VOCABULARY if name.startswith("inferops_node_")}
+    assert names
+    assert names <= VOCABULARY | (own & KNOWN)
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_panels_read_what_exists(path):
+    """Each panel's query reads what is exported or recorded."""
+    found = set().union(*map(read_by, expressions(json.loads(path.read_text()))))
+    assert found
+    assert found <= KNOWN | VOCABULARY
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem
+)
+def test_runbook_reads_what_exists(path):
+    """Each query that a page tells people to ask reads what exists."""
+    blocks = re.findall(r"```promql\n(.*?)```", path.read_text(), re.DOTALL)
+    names = set().union(*(read_by(line) for b in blocks for line in b.splitlines()))
+    assert names
+    assert names <= KNOWN | VOCABULARY
+
+
+@pytest.fixture(params=["promtool"])
+def promtool(request) -> Path:
+    found = programs(request.param)
+    if not found:
+        pytest.skip("promtool is not on PATH")
+    return found[0]
+
+
+def test_runbook_queries_parse(promtool, tmp_path):
+    """Each query of a page is valid PromQL: promtool takes it as a rule."""
+    queries = [
+        line
+        for path in sorted(RUNBOOKS.glob("*.md"))
+        for block in re.findall(r"```promql\n(.*?)```", path.read_text(), re.DOTALL)
+        for line in block.splitlines()
+    ]
+    recorded = [{"record": f"q{i}", "expr": q} for i, q in enumerate(queries)]
+    file = tmp_path / "queries.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "q", "rules": recorded}]}))
+    argv = [promtool, "check", "rules", "--lint=none", file]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.e2e
+def test_recorded_names_of_node_exporter_are_real(tmp_path):
+    """The node_exporter that is here still exports what the rules read of it."""
+    found = programs("node_exporter") + programs("prometheus-node-exporter")
+    if not found:
+        pytest.skip("node_exporter is not on PATH")
+    recorded = set((DATA / "exported/node_exporter.txt").read_text().split())
+    used = {name for rule in rules() for name in read_by(rule.expr)} & recorded
+    url = f"http://127.0.0.1:{(port := free_port())}/metrics"
+    argv = [found[0], f"--web.listen-address=127.0.0.1:{port}"]
+    with Process(argv, log=tmp_path / "node_exporter.log"):
+        text = until(lambda: requests.get(url, timeout=5).text, "node_exporter answers")
+    assert used
+    assert used <= {re.split("[{ ]", line)[0] for line in text.splitlines()}
