@@ -1,0 +1,171 @@
+"""The whole product on loopback, as native mode runs it, with free ports.
+
+Rules are copied, so that a test may break one; intervals are one second and the
+alerts' hold-down is short, for tests in a hurry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from native import rendering
+from native.parts import Part, Paths, Ports, Programs, parts
+from native.tools import ALERTMANAGER, PROMETHEUS, find
+from tests.harness.poll import until
+from tests.harness.ports import free_ports
+from tests.harness.process import ROOT, Process
+
+_HOLD_DOWN = ("keep_firing_for: 30s", "keep_firing_for: 2s")
+# A broken rule, or a restart, leaves its last samples visible for this long.
+_LOOKBACK = ("--query.lookback-delta=10s",)
+_QUICK = {
+    "INFEROPS_CONTROL__INTERVAL_SECONDS": "0.5",
+    "INFEROPS_CONTROL__RESIDENT_INTERVAL_SECONDS": "0.5",
+    "INFEROPS_CONTROL__PRESENT_INTERVAL_SECONDS": "2",
+    "INFEROPS_CONTROL__PROBE_TIMEOUT_SECONDS": "2",
+    "INFEROPS_CONTROL__STALE_AFTER_SECONDS": "5",
+    "INFEROPS_SHUTDOWN__GRACE_SECONDS": "5",
+}
+
+
+def programs() -> Programs:
+    """Find the real Prometheus and Alertmanager; skips the test without them."""
+    found = {each: find(each, ROOT) for each in (PROMETHEUS, ALERTMANAGER)}
+    prometheus, alertmanager = found[PROMETHEUS], found[ALERTMANAGER]
+    if prometheus is None or alertmanager is None:
+        pytest.skip("needs prometheus and alertmanager on PATH or in .tools")
+    return Programs(prometheus, alertmanager)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Running parts by name; `rules` is where Prometheus reads them."""
+
+    ports: Ports
+    paths: Paths
+    rules: Path
+    processes: dict[str, Process]
+    healths: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.router}"
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Return the router's `/admin/nodes` by name."""
+        answer = requests.get(f"{self.url}/admin/nodes", timeout=5)
+        return {node["name"]: node for node in answer.json()}
+
+    def holds(self, node: str) -> list[tuple[str, str]]:
+        """Return (kind, state) of each hold of a node."""
+        return [(h["kind"], h["state"]) for h in self.nodes()[node]["holds"]]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        answer = requests.get(
+            f"http://127.0.0.1:{self.ports.prometheus}/api/v1/query",
+            params={"query": expression},
+            timeout=5,
+        )
+        result: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return result
+
+    def reload_prometheus(self) -> None:
+        """Have Prometheus read its rules again."""
+        os.kill(self.processes["prometheus"].pid, 1)
+
+    def wait(self, name: str) -> None:
+        process = self.processes[name]
+
+        def healthy() -> bool:
+            assert process.running, f"{name} ended:\n{process.tail()}"
+            return requests.get(self.healths[name], timeout=2).ok
+
+        until(healthy, f"{name} is healthy", seconds=30)
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+
+    def restart(self, name: str) -> None:
+        """Start a part that was killed, and wait until it is healthy."""
+        self.processes[name].start()
+        self.wait(name)
+
+
+@contextlib.contextmanager
+def stack(
+    folder: Path, inventory: Path, *, people: str | None = None
+) -> Iterator[Stack]:
+    """Run all parts but the simulator and node_exporter over an inventory.
+
+    people: URL that gets people's notifications
+    """
+    made = _prepare(folder, inventory, people)
+    try:
+        for name in made.processes:
+            made.wait(name)
+        yield made
+    finally:
+        for process in reversed(made.processes.values()):
+            process.stop()
+
+
+def _prepare(folder: Path, inventory: Path, people: str | None) -> Stack:
+    ports = Ports(*free_ports(len(Ports.__dataclass_fields__)))
+    paths = Paths(root=ROOT, run=folder / "run", inventory=inventory)
+    found = programs()
+    for each in (paths.data, paths.logs, paths.secrets):
+        each.mkdir(parents=True, exist_ok=True)
+    rendering.render(ports, paths, rendering.Intervals(1, 1))
+    rules = _copy_rules(folder, paths)
+    _quicken_alertmanager(paths, people)
+    made = Stack(ports, paths, rules, {}, {})
+    for part in parts(ports, paths, found, grace_seconds=5):
+        made.healths[part.name] = part.health
+        made.processes[part.name] = _start(part, folder)
+    return made
+
+
+def _start(part: Part, folder: Path) -> Process:
+    quick = _QUICK if part.name == "router" else {}
+    more = _LOOKBACK if part.name == "prometheus" else ()
+    log = folder / f"{part.name}.log"
+    return Process((*part.argv, *more), log=log, env={**part.env, **quick})
+
+
+def _copy_rules(folder: Path, paths: Paths) -> Path:
+    copy = folder / "rules"
+    copy.mkdir()
+    for source in ("prometheus/rules", "alerting/rules"):
+        for each in sorted((ROOT / source).glob("*.yml")):
+            (copy / each.name).write_text(each.read_text().replace(*_HOLD_DOWN))
+    config = yaml.safe_load(paths.prometheus_yml.read_text())
+    config["rule_files"] = [f"{copy}/*.yml"]
+    paths.prometheus_yml.write_text(yaml.safe_dump(config, sort_keys=False))
+    return copy
+
+
+def _quicken_alertmanager(paths: Paths, people: str | None) -> None:
+    """Give people's receiver the recorder's address, and less patience."""
+    config = yaml.safe_load(paths.alertmanager_yml.read_text())
+    for route in config["route"]["routes"]:
+        if route["receiver"] == "people":
+            route |= {"group_wait": "1s", "group_interval": "1s"}
+    for receiver in config["receivers"]:
+        if receiver["name"] == "people" and people:
+            hook = {"url": people, "send_resolved": True}
+            receiver["webhook_configs"] = [hook]
+    paths.alertmanager_yml.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def have(program: str) -> bool:
+    return shutil.which(program) is not None
