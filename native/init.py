@@ -1,5 +1,8 @@
 """Compose's one-shot `init`: makes the secrets, each consumer's in a volume of its own.
 
+`python -m native.init VOLUMES RECEIVERS`: the folder of the volumes, and the folder
+with what a person wants Alertmanager to have.
+
 File secrets of Compose are bind mounts with the wrong owner for a non-root user;
 here each file belongs to the one who reads it, and to nobody else. Originals stay
 in a volume that only init sees, so that a second start keeps every secret.
@@ -16,8 +19,6 @@ from pathlib import Path
 from native import alertmanager, files
 from native.errors import LaunchError
 
-VOLUMES = Path("/run/inferops")
-RECEIVERS = Path("/etc/inferops/alerting/secrets")
 WEBHOOK_TOKEN = "webhook-token"  # noqa: S105  a file's name
 _MODE = 0o400
 
@@ -67,9 +68,9 @@ def prepare(volumes: Path, receivers: Path, own: Own = own) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    volumes, receivers = (Path(each) for each in (argv or (VOLUMES, RECEIVERS)))
+    volumes, receivers = argv
     try:
-        prepare(volumes, receivers)
+        prepare(Path(volumes), Path(receivers))
     except (LaunchError, OSError) as error:
         print(f"init: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ enough to have its faults known: restart with back-off, log rotation, ordered st
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import xmlrpc.client
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
@@ -140,7 +142,7 @@ def states(paths: Paths) -> Mapping[str, str]:
     try:
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         infos = proxy.supervisor.getAllProcessInfo()
-    except (OSError, xmlrpc.client.Error):
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError):
         return {}
     finally:
         transport.close()

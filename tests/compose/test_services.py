@@ -1,0 +1,191 @@
+"""Every service is pinned, limited and as little privileged as it can be.
+
+An exception stands here by name; docker-compose.yml gives the reason at its top.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from native.init import CONSUMERS
+from router.config import load_config
+from tests.harness.process import ROOT
+
+AS_ROOT = {"init", "dcgm-exporter", "open-webui", "tailscale"}
+WRITABLE = {"dcgm-exporter", "open-webui"}
+CAPABILITIES = {"init": ["CHOWN", "DAC_READ_SEARCH"], "dcgm-exporter": ["SYS_ADMIN"]}
+NO_HEALTHCHECK = {"init", "dcgm-exporter"}
+PROFILES = {
+    "simulator": ["demo"],
+    "exporter-gpu": ["gpu"],
+    "dcgm-exporter": ["gpu"],
+    "open-webui": ["chat"],
+    "tailscale": ["tailscale"],
+}
+
+
+def those(services, check) -> set[str]:
+    return {name for name, service in services.items() if check(service)}
+
+
+def test_every_part_is_there(services) -> None:
+    """Services and their profiles are as documented; the others always run."""
+    always = {"init", "router", "prometheus", "alertmanager", "grafana", "exporter"}
+    always |= {"node-exporter"}
+
+    assert always | set(PROFILES) == set(services)
+    assert {
+        name: service["profiles"]
+        for name, service in services.items()
+        if "profiles" in service
+    } == PROFILES
+
+
+def test_images_are_pinned(services) -> None:
+    """Each image has a version in its tag."""
+    loose = those(
+        services, lambda each: not re.search(r":v?\d+\.\d+\.\d+", each["image"])
+    )
+
+    assert set() == loose
+
+
+def test_the_dockerfile_is_pinned() -> None:
+    """Its base has a full version, its packages come with hashes."""
+    text = (ROOT / "Dockerfile").read_text()
+
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert {"python:3.11.14-slim-bookworm"} == set(bases)
+    assert "--require-hashes" in text
+
+
+def test_privileges(services) -> None:
+    """Root, writable file systems and capabilities are listed exceptions."""
+    assert AS_ROOT == those(services, lambda each: each["user"].startswith("0:"))
+    assert WRITABLE == those(services, lambda each: not each["read_only"])
+    assert set() == those(services, lambda each: each["cap_drop"] != ["ALL"])
+    assert CAPABILITIES == {
+        name: each["cap_add"] for name, each in services.items() if "cap_add" in each
+    }
+    no_new = ["no-new-privileges:true"]
+    assert set() == those(services, lambda each: each["security_opt"] != no_new)
+
+
+@pytest.mark.parametrize("key", ["privileged", "pid", "ipc", "devices", "userns_mode"])
+def test_nothing_of_the_machine_is_shared(services, key) -> None:
+    """No service gets a namespace or a device of the machine."""
+    assert set() == those(services, lambda each: key in each)
+
+
+def test_networks_are_the_projects_own(services) -> None:
+    """Only init has another mode: no network at all."""
+    modes = {
+        name: each["network_mode"]
+        for name, each in services.items()
+        if "network_mode" in each
+    }
+
+    assert {"init": "none"} == modes
+
+
+def test_limits(services) -> None:
+    """Memory, processes and logs are bounded everywhere."""
+    assert set() == those(services, lambda each: "mem_limit" not in each)
+    assert set() == those(services, lambda each: "pids_limit" not in each)
+    assert set() == those(
+        services, lambda each: not each["logging"]["options"].get("max-size")
+    )
+
+
+def test_ports_are_on_loopback(services) -> None:
+    """Nothing is published to other machines unless a person names an address."""
+    published = {port for each in services.values() for port in each.get("ports", ())}
+
+    own = r"(127\.0\.0\.1|\$\{INFEROPS_NODE_ADDRESS:-127\.0\.0\.1\}):\d+:\d+"
+    assert set() == {port for port in published if not re.fullmatch(own, port)}
+    assert {"127.0.0.1:8000:8000", "127.0.0.1:9090:9090"} < published
+
+
+def test_health_is_checked(services) -> None:
+    """Every service that can be asked is asked, without a shell."""
+    assert NO_HEALTHCHECK == those(services, lambda each: "healthcheck" not in each)
+    assert {"CMD"} == {
+        each["healthcheck"]["test"][0]
+        for each in services.values()
+        if "healthcheck" in each
+    }
+
+
+def test_the_router_starts_without_telemetry(services) -> None:
+    """Prometheus and Alertmanager may be down when the router starts."""
+    assert {"init"} == set(services["router"]["depends_on"])
+
+
+def test_dependencies_can_be_met(services) -> None:
+    """Nothing depends on a service whose profile may be off, or on no condition."""
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other not in PROFILES, f"{name} on {other}"
+            checked = "healthcheck" in services[other]
+            wanted = "service_healthy" if checked else "service_completed_successfully"
+            assert wanted == how["condition"], f"{name} on {other}"
+
+
+def test_folders_are_mounted_not_files(services) -> None:
+    """A file that an editor replaces would stay the old one in a container."""
+    for name, service in services.items():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith("./"):
+                assert (ROOT / source).is_dir(), f"{name}: {volume}"
+
+
+def test_only_state_is_writable(services, compose) -> None:
+    """The repository and the secrets are mounted read-only."""
+    writable = {
+        volume.split(":")[0]
+        for name, service in services.items()
+        for volume in service.get("volumes", ())
+        if name != "init" and ":ro" not in volume
+    }
+
+    assert {name for name in compose["volumes"] if "secrets" not in name} == writable
+
+
+def test_each_consumer_sees_its_own_secrets(services) -> None:
+    """What init hands out and what a service mounts are the same volumes."""
+    mounted = {
+        name: [v.split(":")[0] for v in each.get("volumes", ()) if "secrets:/run" in v]
+        for name, each in services.items()
+        if name != "init"
+    }
+
+    expected = {each.volume: [f"{each.volume}-secrets"] for each in CONSUMERS}
+    assert expected == {name: found for name, found in mounted.items() if found}
+
+
+def test_a_consumer_is_who_owns_its_secrets(services) -> None:
+    """The user of a service can read the files that init gives it."""
+    users = {each.volume: services[each.volume]["user"] for each in CONSUMERS}
+
+    assert {each.volume: str(each.uid) for each in CONSUMERS} == {
+        name: user.split(":")[0] for name, user in users.items()
+    }
+
+
+def test_no_secret_is_in_the_file(services) -> None:
+    """Secrets come as files, or from the person's own environment."""
+    for name, service in services.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("KEY|TOKEN|PASSWORD|SECRET", variable):
+                by_file = "FILE" in variable or "$$__file{" in value
+                assert by_file or value == f"${{{variable}:-}}", f"{name}: {variable}"
+
+
+def test_stopping_takes_no_longer_than_is_allowed(services) -> None:
+    """The router may end its streams before it is killed."""
+    grace = load_config(ROOT / "router" / "router.yml", {}).shutdown.grace_seconds
+
+    assert float(services["router"]["stop_grace_period"].rstrip("s")) > grace
