@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from alerting.errors import RenderError
 
@@ -33,6 +34,13 @@ WEBHOOK = "webhook-url"
 WATCHDOG = "watchdog-url"
 SMTP = "smtp.yml"
 PASSWORD = "smtp-password"  # noqa: S105 - the name of a file
+
+
+_WANTED = {
+    "smarthost": "host:port",
+    "sender": "a mail address",
+    "to": "mail addresses",
+}
 
 
 class Mail(BaseModel):
@@ -108,11 +116,17 @@ def _mail(secrets: Path) -> Mail | None:
     if text is None:
         return None
     try:
-        mail = Mail.model_validate(yaml.safe_load(text))
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RenderError(f"{path}: must be YAML, got {error}") from error
+    if not isinstance(content, dict):
+        raise RenderError(f"{path}: must be a mapping, got {content!r}")
+    try:
+        mail = Mail.model_validate(content)
     except ValidationError as error:
-        raise RenderError("\n".join(_faults(path, error))) from error
+        faults = error.errors(include_url=False)
+        lines = [f"{path}: {fault['loc'][0]}: {_what(fault)}" for fault in faults]
+        raise RenderError("\n".join(lines)) from error
     if mail.username and _text(secrets / PASSWORD) is None:
         raise RenderError(
             f"{path}: username: needs {PASSWORD} beside it, got {mail.username!r}"
@@ -120,9 +134,16 @@ def _mail(secrets: Path) -> Mail | None:
     return mail
 
 
-def _faults(path: Path, error: ValidationError) -> list[str]:
-    return [
-        f"{path}: {'.'.join(map(str, fault['loc']))}: "
-        f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, got {fault['input']!r}"
-        for fault in error.errors(include_url=False)
-    ]
+def _what(fault: ErrorDetails) -> str:
+    match fault["type"]:
+        case "missing":
+            return "field required"
+        case "extra_forbidden":
+            return "unknown field"  # its value may be a secret: not shown
+        case "string_pattern_mismatch":
+            wanted = _WANTED[str(fault["loc"][0])]
+            return f"must be {wanted}, got {fault['input']!r}"
+        case _:
+            return (
+                f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, got {fault['input']!r}"
+            )
