@@ -141,7 +141,7 @@ def _wait(
     waiting = list(found)
     deadline = time.monotonic() + _START_SECONDS
     news = time.monotonic() + _NEWS_SECONDS
-    while waiting := _not_yet(waiting):
+    while waiting := _not_yet(waiting, paths):
         if supervisor.poll() is not None:
             raise LaunchError(f"supervisord ended\n{_tail('supervisord', paths)}")
         _refuse_broken(waiting, paths)
@@ -155,10 +155,12 @@ def _wait(
         time.sleep(_POLL_SECONDS)
 
 
-def _not_yet(waiting: list[Part]) -> list[Part]:
+def _not_yet(waiting: list[Part], paths: Paths) -> list[Part]:
+    found = supervision.states(paths)
     left = []
     for part in waiting:
-        if health.answers(part.health):
+        # Running too: something else might answer at that address.
+        if found.get(part.name) == "RUNNING" and health.answers(part.health):
             _say(f"{part.name} is well")
         else:
             left.append(part)
