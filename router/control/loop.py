@@ -152,7 +152,8 @@ class Pass:
             clock=self._monotonic,
             budget_seconds=sources.settings().stale_after_seconds,
         )
-        if observation.readings:
+        # An answer without any series (an empty Prometheus) says nothing either.
+        if any(observation.readings.values()):
             self._last_good = observation
         if observation.faults:
             self._stats.failed("query")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -115,6 +118,16 @@ def test_a_silent_prometheus_degrades_and_returns(control):
     assert set(control.stats.stages) == {"observe"}
     control.prometheus.time = 9_000.0
     assert control.passes().degrade is Degrade.FRESH
+
+
+def test_a_prometheus_without_any_series_is_as_good_as_silent(control):
+    """Just started and empty, it must not make the fleet look fresh."""
+    control.prometheus.answers = {}
+    assert control.passes().degrade is Degrade.STATIC
+    control.prometheus.answers[HEAT.query] = reading(65.0)
+    assert control.passes().degrade is Degrade.FRESH
+    control.prometheus.answers = {}
+    assert control.passes(10).degrade is Degrade.LAST_GOOD
 
 
 def test_a_silent_prometheus_is_logged_once(control):
@@ -300,3 +313,48 @@ def test_a_stopped_loop_makes_no_pass(ticks, started):
     loop.wake()
     assert not any(each.name == "control" for each in threading.enumerate())
     assert ticks.begun == begun
+
+
+UNDER_GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import socket, threading, time
+import gevent
+from router.config import ControlSettings
+from router.control.loop import Loop
+from router.control.probe import Probe
+from router.model import Inventory, Node
+from tests.router.control.fakes import Clock, store
+
+hung = socket.create_server(("127.0.0.1", 0))
+url = f"http://127.0.0.1:{hung.getsockname()[1]}"
+nodes = tuple(Node(f"n{each}", url) for each in range(100))
+settings = ControlSettings(probe_timeout_seconds=0.2, resident_interval_seconds=0.2)
+holds = store(Clock())
+passes, gaps = [], []
+loop = Loop(lambda: passes.append(threading.get_ident()), lambda: 0.05)
+probe = Probe(lambda: Inventory(nodes), lambda: settings, holds, loop.wake)
+loop.start(); probe.start()
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    before = time.monotonic()
+    gevent.sleep(0.01)
+    gaps.append(time.monotonic() - before)
+loop.stop(); probe.stop()
+print(len(passes), len(holds.list()), max(gaps))
+"""
+
+
+def test_loop_and_probe_run_as_greenlets_under_gevent():
+    """Gunicorn's worker: a hundred hung nodes stop neither passes nor streams."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_GEVENT],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "."},
+        timeout=60,
+    )
+    passes, down, gap = done.stdout.splitlines()[-1].split()
+    assert int(passes) >= 10
+    assert int(down) == 100
+    assert float(gap) < 0.5
