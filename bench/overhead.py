@@ -156,7 +156,11 @@ def _idle_cores(proxy: Proxy, seconds: float) -> float:
 
 def show(report: dict) -> str:
     """Write the report as a table, the ratios last."""
-    rows = ["first token of a single call, paired with a direct one", _HEAD_FIRST]
+    rows = [
+        f"{report['machine']}; load average at the start {report['load_average']:.1f}",
+        "",
+    ]
+    rows += ["first token of a single call, paired with a direct one", _HEAD_FIRST]
     for name, each in report["first_token"].items():
         ms, added = each["ms"], each["added_ms"]
         rows.append(

@@ -99,7 +99,13 @@ def figures(cpu, *, faults=0, fed=1.0):
 def report(**runs):
     added = {"p50": 0.5, "p99": 2.0}
     first = {name: {"ms": added, "added_ms": added} for name in runs}
-    return {"first_token": first, "streams": {"50": runs}, "idle_cores": {}}
+    return {
+        "machine": "a machine",
+        "load_average": 0.5,
+        "first_token": first,
+        "streams": {"50": runs},
+        "idle_cores": {},
+    }
 
 
 def test_table_shows_ratios_of_medians():
