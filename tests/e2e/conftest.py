@@ -6,18 +6,18 @@ import pytest
 
 from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.simulated import Simulated
+from tests.harness.simulator import Simulated, SimulatedFleet
 
-TWO = {
-    "fast": {"__sim_tokens_per_second": "400"},
-    "slow": {"__sim_tokens_per_second": "100", "__tflops": "20"},
-}
+TWO = (
+    Simulated("fast", slots=4, tokens_per_second=400.0),
+    Simulated("slow", slots=4, tokens_per_second=100.0, tflops=20.0),
+)
 
 
 @pytest.fixture
 def fleet(tmp_path):
     """Two simulated nodes; `fast` is what the router prefers."""
-    with Simulated(tmp_path, TWO) as simulated:
+    with SimulatedFleet(tmp_path, TWO) as simulated:
         yield simulated
 
 

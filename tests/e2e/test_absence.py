@@ -14,19 +14,19 @@ import pytest
 import requests
 
 from tests.harness.poll import until
-from tests.harness.simulated import Simulated
+from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.harness.stack import Stack, stack
 
 pytestmark = pytest.mark.e2e
 
-NODES = {"sick": {}, "well": {}, "kept": {}}
+NODES = [Simulated(name) for name in ("sick", "well", "kept")]
 MODEL = "llama3.2:3b"
 FIRING = 'ALERTS{alertname="GpuTooHot",alertstate="firing",node="sick"}'
 
 
 @pytest.fixture
 def simulated(tmp_path):
-    with Simulated(tmp_path, NODES) as fleet:
+    with SimulatedFleet(tmp_path, NODES) as fleet:
         yield fleet
 
 
@@ -37,7 +37,7 @@ def product(tmp_path, simulated):
         telemetry = "count(node_gpu:temperature:celsius) == 3"
         until(lambda: made.query(telemetry), "all telemetry is in", seconds=30)
         cordon(made, "kept")
-        simulated.fault("sick", "hot")
+        simulated.put("sick", "hot")
         until(
             lambda: made.holds("sick") == [("drain", "confirmed")],
             "sick is drained",
@@ -74,20 +74,20 @@ def serve(product: Stack, count: int = 6) -> set[str]:
 class ExporterStopped:
     """The sick node's telemetry is gone."""
 
-    def vanish(self, product: Stack, simulated: Simulated) -> None:
-        simulated.fault("sick", "metrics_down")
+    def vanish(self, product: Stack, simulated: SimulatedFleet) -> None:
+        simulated.put("sick", "metrics_down")
 
-    def undo(self, product: Stack, simulated: Simulated) -> None:
+    def undo(self, product: Stack, simulated: SimulatedFleet) -> None:
         simulated.clear("sick")
 
 
 class InventoryEmptied:
     """An editor's accident: Prometheus takes the empty file, the router does not."""
 
-    def vanish(self, product: Stack, simulated: Simulated) -> None:
+    def vanish(self, product: Stack, simulated: SimulatedFleet) -> None:
         simulated.write([])
 
-    def undo(self, product: Stack, simulated: Simulated) -> None:
+    def undo(self, product: Stack, simulated: SimulatedFleet) -> None:
         simulated.write(simulated.entries)
         simulated.clear("sick")
 
@@ -95,10 +95,10 @@ class InventoryEmptied:
 class RuleBroken:
     """The rule's expression fails at each evaluation."""
 
-    def vanish(self, product: Stack, simulated: Simulated) -> None:
+    def vanish(self, product: Stack, simulated: SimulatedFleet) -> None:
         self._change(product, _LIMIT, _BROKEN)
 
-    def undo(self, product: Stack, simulated: Simulated) -> None:
+    def undo(self, product: Stack, simulated: SimulatedFleet) -> None:
         self._change(product, _BROKEN, _LIMIT)
         simulated.clear("sick")
 
@@ -118,12 +118,12 @@ _BROKEN = ">= on () # each card against its own limit"
 class PrometheusRestarted:
     """It comes back without its telemetry, and without the alert at first."""
 
-    def vanish(self, product: Stack, simulated: Simulated) -> None:
-        simulated.fault("sick", "metrics_down")
+    def vanish(self, product: Stack, simulated: SimulatedFleet) -> None:
+        simulated.put("sick", "metrics_down")
         product.kill("prometheus")
         product.restart("prometheus")
 
-    def undo(self, product: Stack, simulated: Simulated) -> None:
+    def undo(self, product: Stack, simulated: SimulatedFleet) -> None:
         simulated.clear("sick")
 
 

@@ -10,7 +10,7 @@ import requests
 from tests.harness.crowd import Crowd
 from tests.harness.grafana import RIGHTLY_EMPTY, dashboards, queries
 from tests.harness.poll import until
-from tests.harness.simulated import Simulated
+from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.harness.stack import stack
 
 pytestmark = pytest.mark.e2e
@@ -23,7 +23,7 @@ def product(tmp_path_factory):
     """Two simulated nodes with everything over them."""
     folder = tmp_path_factory.mktemp("product")
     with (
-        Simulated(folder, {"one": {}, "two": {}}) as simulated,
+        SimulatedFleet(folder, [Simulated("one"), Simulated("two")]) as simulated,
         stack(folder, simulated.inventory) as made,
     ):
         until(

@@ -19,16 +19,16 @@ from tests.harness.crowd import Crowd
 from tests.harness.ollama import RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.recorder import Recorder
-from tests.harness.simulated import Simulated, entry
+from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.harness.stack import Stack, stack
 
 pytestmark = pytest.mark.e2e
 
-NODES = {
-    "alpha": {"__sim_tokens_per_second": "200", "__slots": "2"},
-    "beta": {"__sim_tokens_per_second": "100", "__slots": "2"},
-    "gamma": {"__sim_tokens_per_second": "60", "__slots": "2"},
-}
+NODES = (
+    Simulated("alpha", tokens_per_second=200.0),
+    Simulated("beta", tokens_per_second=100.0),
+    Simulated("gamma", tokens_per_second=60.0),
+)
 SIMULATED, REAL = "llama3.2:3b", "counting"
 
 
@@ -51,16 +51,15 @@ def real(tmp_path):
 
 @pytest.fixture
 def simulated(tmp_path, real):
-    with Simulated(tmp_path, NODES) as fleet:
-        labels = {"__scrape": "probe", "__slots": "1", "__simulated": "false"}
-        own = {key: labels[key] for key in ("__scrape", "__slots")}
-        for name, ollama in real.items():
-            made = entry(name, ollama.port, own)
-            dropped = [k for k in made["labels"] if k.startswith("__sim")]
-            for label in (*dropped, "__dcgm_address"):
-                del made["labels"][label]
-            fleet.entries.append(made)
-        fleet.write(fleet.entries)
+    with SimulatedFleet(tmp_path, NODES) as fleet:
+        more = [
+            {
+                "targets": [f"127.0.0.1:{ollama.port}"],
+                "labels": {"node": name, "__ollama": ollama.url, "__scrape": "probe"},
+            }
+            for name, ollama in real.items()
+        ]
+        fleet.write([*fleet.entries, *more])
         yield fleet
 
 
@@ -91,7 +90,7 @@ def test_the_story(tmp_path, simulated, real, capsys):
         stack(tmp_path, simulated.inventory, people=people.url) as product,
         Crowd(product.url, models) as crowd,
     ):
-        everybody_serves(product, crowd, set(NODES) | set(real))
+        everybody_serves(product, crowd, {node.name for node in NODES} | set(real))
         a_hot_node_leaves(product, simulated, people, crowd, clock)
         it_comes_back(product, simulated, people, crowd, clock)
         victim = "real-one" if real else "beta"
@@ -131,7 +130,7 @@ def served_by(crowd: Crowd, node: str, since: float) -> bool:
 
 def a_hot_node_leaves(product, simulated, people, crowd, clock) -> None:
     began = time.monotonic()
-    simulated.fault("alpha", "hot")
+    simulated.put("alpha", "hot")
     firing = 'ALERTS{alertname="GpuTooHot",alertstate="firing",node="alpha"}'
     fired = clock.took("hot → the alert fires", began, lambda: product.query(firing))
     left = clock.took(
@@ -170,9 +169,9 @@ def it_comes_back(product, simulated, people, crowd, clock) -> None:
     )
 
 
-def cut_off(simulated: Simulated, node: str) -> None:
+def cut_off(simulated: SimulatedFleet, node: str) -> None:
     """What SIGKILL does to a node: streams are reset, nothing listens."""
-    simulated.fault(node, "refuse", reset=True)
+    simulated.put(node, "refuse", reset=True)
 
 
 def a_killed_node_is_gone(product, crowd, clock, victim, kill) -> float:

@@ -79,7 +79,7 @@ def test_explain_tells_where_a_request_went(router):
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
 def test_failover_before_the_first_byte(router, fleet, path, fault, parameters):
     """What fails before the client was sent anything succeeds elsewhere."""
-    fleet.fault("fast", fault, **parameters)
+    fleet.put("fast", fault, **parameters)
     answer = router.post(path, {**ask(5), "max_tokens": 5, "stream": True})
     assert answer.status_code == 200
     assert answer.headers["X-InferOps-Node"] == "slow"
@@ -88,7 +88,7 @@ def test_failover_before_the_first_byte(router, fleet, path, fault, parameters):
 
 def test_refused_connection_holds_the_node_and_a_probe_brings_it_back(router, fleet):
     """The router's own evidence counts at once; an answer lifts the hold."""
-    fleet.fault("fast", "refuse")
+    fleet.put("fast", "refuse")
     assert router.post("/api/chat", ask(2)).headers["X-InferOps-Node"] == "slow"
     node = router.nodes()["fast"]
     assert (False, "down") == (node["schedulable"], node["state"])
@@ -107,8 +107,8 @@ def test_refused_connection_holds_the_node_and_a_probe_brings_it_back(router, fl
 def test_broken_stream_ends_with_an_error_frame(router, fleet, path, frame, variant):
     """However a node breaks off in mid-stream, the end is never silent."""
     # Slow enough for the first token to be on its way before the cut.
-    fleet.fault("fast", "slow", factor=20.0)
-    fleet.fault("fast", "cut", tokens=5, variant=variant)
+    fleet.put("fast", "slow", factor=20.0)
+    fleet.put("fast", "cut", tokens=5, variant=variant)
     answer = router.post(path, {**ask(20), "max_tokens": 20, "stream": True})
     assert answer.status_code == 200
     last = [line for line in answer.text.split("\n") if line][-1]
@@ -121,7 +121,7 @@ def test_broken_stream_ends_with_an_error_frame(router, fleet, path, frame, vari
 def test_all_nodes_fail(router, fleet):
     """With nobody left the client hears the node's own words."""
     for name in ("fast", "slow"):
-        fleet.fault(name, "error")
+        fleet.put(name, "error")
     answer = router.post("/api/chat", ask(2))
     assert answer.status_code == 500
     assert "model runner has unexpectedly stopped" in answer.json()["error"]
@@ -192,7 +192,7 @@ def test_client_that_leaves_frees_its_slot(router, fleet, phase):
     """The slot is free at once, at the router and at the node."""
     if phase == "in prefill":
         for name in ("fast", "slow"):
-            fleet.fault(name, "slow", factor=1000.0)
+            fleet.put(name, "slow", factor=1000.0)
     client = raw_request(router, json.dumps(ask(5000)).encode())
     until(lambda: in_flight(router) == 1, "the request holds a slot")
     if phase == "in mid-stream":
@@ -204,7 +204,7 @@ def test_client_that_leaves_frees_its_slot(router, fleet, phase):
 def test_client_that_leaves_the_queue(router, fleet):
     """Whoever waits and goes away takes no slot later."""
     for name in ("fast", "slow"):
-        fleet.fault(name, "slow", factor=1000.0)
+        fleet.put(name, "slow", factor=1000.0)
     body = json.dumps(ask(5000)).encode()
     clients = [raw_request(router, body) for _ in range(9)]
     waiting = 'inferops_queue_length{priority="interactive"}'
@@ -230,7 +230,7 @@ def test_shutdown_lets_streams_finish(router):
 
 def test_shutdown_ends_long_streams_with_a_frame(router, fleet):
     """After the grace time a stream ends with the protocol's error, not silently."""
-    fleet.fault("fast", "slow", factor=20.0)
+    fleet.put("fast", "slow", factor=20.0)
     with raw_request(router, json.dumps(ask(5000)).encode()) as client:
         assert client.recv(1)
         began = time.monotonic()

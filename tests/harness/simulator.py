@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import requests
-import yaml
 
 from tests.harness.poll import until
 from tests.harness.ports import free_ports
@@ -27,6 +27,7 @@ class Simulated:
     prompt_tokens_per_second: float = 50_000.0
     load_seconds: float = 0.05
     vram_bytes: float = 24e9
+    tflops: float = 80.0
     gpus: int = 1
 
 
@@ -41,8 +42,8 @@ class SimulatedFleet:
         self.ports = dict(zip([node.name for node in nodes], ports, strict=True))
         self.control = f"http://127.0.0.1:{control}"
         self.inventory = tmp / "simulated-nodes.yml"
-        entries = [self._entry(node) for node in nodes]
-        self.inventory.write_text(yaml.safe_dump(entries))
+        self.entries = [self._entry(node) for node in nodes]
+        self.write(self.entries)
         argv = [sys.executable, "-m", "simulator", "--inventory", self.inventory]
         argv += ["--control-port", str(control), "--scaling", scaling]
         self.process = Process(argv, log=tmp / "simulator.log")
@@ -61,6 +62,7 @@ class SimulatedFleet:
             "__scrape": "probe,dcgm",
             "__slots": str(node.slots),
             "__vram_bytes": str(node.vram_bytes),
+            "__tflops": str(node.tflops),
             "__simulated": "true",
             "__sim_tokens_per_second": str(node.tokens_per_second),
             "__sim_prompt_tokens_per_second": str(node.prompt_tokens_per_second),
@@ -68,6 +70,12 @@ class SimulatedFleet:
             "__sim_gpus": str(node.gpus),
         }
         return {"targets": ["127.0.0.1"], "labels": labels}
+
+    def write(self, entries: Sequence[Mapping[str, object]]) -> None:
+        """Replace the inventory at once, as an editor does; JSON is YAML."""
+        draft = self.inventory.with_suffix(".draft")
+        draft.write_text(json.dumps(entries, indent=1))
+        draft.replace(self.inventory)
 
     def url(self, node: str) -> str:
         return f"http://127.0.0.1:{self.ports[node]}"
