@@ -129,15 +129,15 @@ def refuse_shrinking(new: Inventory, current: Inventory, *, source: str) -> None
     """Refuse to lose two or more nodes, and more than half, in one change.
 
     A half-written or emptied file looks like this; an operator who means it says
-    so. Replacing nodes by as many others is no loss.
+    so. A file that names a new node was written on purpose: it replaces the fleet.
     """
     lost = len(current.nodes) - len(new.nodes)
-    if lost < 2 or lost * 2 <= len(current.nodes):
+    if lost < 2 or lost * 2 <= len(current.nodes) or new.names() - current.names():
         return
     gone = ", ".join(sorted(current.names() - new.names()))
     what = (
         f"suddenly shrunk from {len(current.nodes)} nodes to {len(new.nodes)}"
-        f" (without {gone}): confirm with POST /admin/reload?allow_shrink=true"
+        f' (without {gone}): to confirm, send {{"confirmed": true}} to POST /admin/reload'
     )
     raise ConfigError(f"{source}: {what}")
 
