@@ -137,7 +137,8 @@ def refuse_shrinking(new: Inventory, current: Inventory, *, source: str) -> None
     gone = ", ".join(sorted(current.names() - new.names()))
     what = (
         f"suddenly shrunk from {len(current.nodes)} nodes to {len(new.nodes)}"
-        f' (without {gone}): to confirm, send {{"confirmed": true}} to POST /admin/reload'
+        f" (without {gone}): to confirm, "
+        'send {"confirmed": true} to POST /admin/reload'
     )
     raise ConfigError(f"{source}: {what}")
 

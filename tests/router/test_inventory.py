@@ -235,7 +235,8 @@ def test_losing_most_nodes_at_once_is_refused(before, after):
     gone = ", ".join(sorted(set(before) - set(after)))
     assert str(caught.value) == (
         f"nodes.yml: suddenly shrunk from {len(before)} nodes to {len(after)}"
-        f' (without {gone}): to confirm, send {{"confirmed": true}} to POST /admin/reload'
+        f" (without {gone}): to confirm, "
+        'send {"confirmed": true} to POST /admin/reload'
     )
 
 
