@@ -74,9 +74,9 @@ format: .venv/.dev-installed ## format the code
 
 .PHONY: lock
 lock: .venv/.dev-installed ## choose the newest allowed versions
-	uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
 		pyproject.toml --output-file requirements.lock
-	uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
 		--extra dev pyproject.toml --output-file requirements-dev.lock
 
 .PHONY: clean

@@ -12,6 +12,7 @@ from native.parts import Ports, url
 _ANSWER_SECONDS = 5
 _UP_SECONDS = 1800  # the first time it downloads and builds images
 _DOWN_SECONDS = 300
+_GRAFANA_PASSWORD = "/run/inferops/grafana/grafana-admin-password"  # noqa: S105 - a path
 
 
 def wanted(engine: str) -> bool:
@@ -32,7 +33,7 @@ def up(root: Path) -> int:
             base = url(Ports().router)
             print(
                 f"\n{welcome.addresses(Ports(), grafana=True)}"
-                "\n  secrets       docker compose run --rm init show"
+                f"\n  secrets       docker compose exec grafana cat {_GRAFANA_PASSWORD}"
                 f"\n\nTry:\n  {welcome.example(base, welcome.first_model(base))}"
                 "\n\nCtrl-C stops everything.\n",
                 flush=True,

@@ -64,10 +64,6 @@ class Paths:
         return self.secrets / "webhook-token"
 
     @property
-    def admin_token(self) -> Path:
-        return self.secrets / "admin-token"
-
-    @property
     def grafana_password(self) -> Path:
         return self.secrets / "grafana-admin-password"
 
@@ -204,6 +200,9 @@ def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Part:
             "--storage.tsdb.retention.size=2GB",
             f"--web.listen-address={LOOPBACK}:{ports.prometheus}",
             f"--web.external-url={url(ports.prometheus)}",
+            f"--web.user-assets={paths.root / 'alerting' / 'runbooks'}",
+            # All is scraped each few seconds: what was said a minute ago is old.
+            "--query.lookback-delta=1m",
             *((f"--web.local-assets={pages}",) if pages else ()),
         ),
         health=url(ports.prometheus, "/-/ready"),
@@ -226,7 +225,6 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Part:
             "INFEROPS_INVENTORY__PATH": str(paths.inventory),
             "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
             "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),
-            "INFEROPS_ADMIN__TOKEN_FILE": str(paths.admin_token),
         },
         health=url(ports.router, "/readyz"),
         ports=(ports.router,),

@@ -244,7 +244,7 @@ class AdminSettings(_Section):
 
     token_file: _OptionalPath = _setting(
         None,
-        "file with the bearer token for changes; none: changes are refused",
+        "file with the bearer token for changes; none: only from this machine",
         restart=True,
     )
 

@@ -27,7 +27,7 @@ from tests.harness.process import ROOT, Process
 
 _HOLD_DOWN = ("keep_firing_for: 30s", "keep_firing_for: 2s")
 # A broken rule, or a restart, leaves its last samples visible for this long.
-_LOOKBACK = ("--query.lookback-delta=10s",)
+_LOOKBACK = {"--query.lookback-delta=1m": "--query.lookback-delta=10s"}
 _QUICK = {
     "INFEROPS_CONTROL__INTERVAL_SECONDS": "0.5",
     "INFEROPS_CONTROL__RESIDENT_INTERVAL_SECONDS": "0.5",
@@ -137,9 +137,9 @@ def _prepare(folder: Path, inventory: Path, people: str | None) -> Stack:
 
 def _start(part: Part, folder: Path) -> Process:
     quick = _QUICK if part.name == "router" else {}
-    more = _LOOKBACK if part.name == "prometheus" else ()
+    argv = [_LOOKBACK.get(each, each) for each in part.argv]
     log = folder / f"{part.name}.log"
-    return Process((*part.argv, *more), log=log, env={**part.env, **quick})
+    return Process(argv, log=log, env={**part.env, **quick})
 
 
 def _copy_rules(folder: Path, paths: Paths) -> Path:

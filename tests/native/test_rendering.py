@@ -55,11 +55,11 @@ def test_secrets_are_private(rendered) -> None:
 
 def test_a_second_rendering_keeps_the_secrets(rendered, paths) -> None:
     """Tokens handed out stay good over a restart."""
-    before = paths.admin_token.read_text()
+    before = paths.webhook_token.read_text()
 
     render(PORTS, paths)
 
-    assert before == paths.admin_token.read_text()
+    assert before == paths.webhook_token.read_text()
 
 
 def test_the_webhook_reads_the_routers_token(rendered, paths) -> None:

@@ -47,7 +47,7 @@ def test_alertmanager_has_no_page_to_offer() -> None:
 def test_secrets_are_named_not_shown(paths: Paths) -> None:
     """The terminal shows where secrets are, never what they are."""
     paths.secrets.mkdir(parents=True)
-    paths.admin_token.write_text("hush")
+    paths.webhook_token.write_text("hush")
 
     text = welcome.files(paths)
 
