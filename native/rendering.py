@@ -30,7 +30,8 @@ def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> No
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
-    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml)
+    # Private: the address of people's webhook may be a secret.
+    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml, mode=0o600)
     provisioning = paths.root / "grafana" / "provisioning"
     for source in sorted(provisioning.rglob("*.yml")):
         rendered = substitutions.tree(_load(source))
@@ -98,5 +99,5 @@ def _load(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _dump(content: object, path: Path) -> None:
-    files.write(path, yaml.safe_dump(content, sort_keys=False), mode=0o644)
+def _dump(content: object, path: Path, *, mode: int = 0o644) -> None:
+    files.write(path, yaml.safe_dump(content, sort_keys=False), mode=mode)

@@ -40,7 +40,8 @@ from router.snapshot import Published, Snapshot
 from router.web.admin import AdminParts, admin_blueprint
 from router.web.app import flask_app
 from router.web.fleet import fleet_blueprint
-from router.web.inference import DoorLimits, Inference
+from router.web.inference import Inference
+from router.web.visit import DoorLimits
 from router.web.webhook import webhook_blueprint
 
 if TYPE_CHECKING:

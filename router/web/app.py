@@ -12,7 +12,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from router.dispatch.routes import Dialect, error_body
 from router.errors import RequestError
-from router.web.inference import request_id
+from router.web.visit import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

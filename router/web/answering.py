@@ -1,0 +1,247 @@
+"""One request's answer: decided first, then passed on while it is iterated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from router.dispatch.attention import ClientWatch, CooperativeSocket, StoppedError
+from router.dispatch.failover import Call, Presented
+from router.dispatch.routes import Ask, error_body, error_frame
+from router.dispatch.stream import Timings, read_timings
+from router.errors import AttemptError, RefusedError, RequestError
+from router.model import Outcome
+from router.web.visit import Visit
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_FORWARDED = {
+    "HTTP_ACCEPT": "Accept",
+    "CONTENT_TYPE": "Content-Type",
+    "HTTP_USER_AGENT": "User-Agent",
+}
+# Framing and dates are the router's own; the rest of the node's head goes on.
+_NOT_PASSED = frozenset(
+    {"connection", "content-length", "date", "keep-alive", "server"}
+    | {"te", "trailer", "transfer-encoding", "upgrade", "proxy-authenticate"}
+)
+
+
+class Desk(Protocol):
+    """What an answer needs of the router (`router.web.inference.Inference`)."""
+
+    def read(self, visit: Visit, environ: WSGIEnvironment) -> tuple[Ask, bytes]: ...
+
+    def call(
+        self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
+    ) -> Call: ...
+
+    def present(self, visit: Visit, call: Call) -> Presented: ...
+
+    def pump(
+        self,
+        presented: Presented,
+        visit: Visit,
+        client: CooperativeSocket,
+        chunked: bool,
+    ) -> Outcome: ...
+
+    def first_line(self, visit: Visit) -> None: ...
+
+    def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None: ...
+
+    def broke_off(self) -> None: ...
+
+    def rejected(self, reason: str) -> None: ...
+
+    def leave(self, visit: Visit) -> None: ...
+
+
+class Answering:
+    """One request's answer: decided in `begin`, passed on while it is iterated."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        visit: Visit,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> None:
+        self._desk = desk
+        self._visit = visit
+        self._environ = environ
+        self._start_response = start_response
+        self._client: CooperativeSocket = environ["gunicorn.socket"]
+        self._presented: Presented | None = None
+        self._watch: ClientWatch | None = None
+        self._closed = False
+
+    def begin(self) -> Iterable[bytes]:
+        answer: Iterable[bytes] | None = None
+        try:
+            answer = self._begin()
+            return answer
+        finally:
+            if answer is None:
+                self._finish()
+
+    def _begin(self) -> Iterable[bytes]:
+        try:
+            presented = self._present()
+        except StoppedError as error:
+            return self._stopped(error.outcome)
+        except RefusedError as error:
+            return self._refuse_as_node(error)
+        except AttemptError as error:
+            return self._refuse(502, "node_failed", str(error))
+        except RequestError as error:
+            self._desk.rejected(error.code)
+            return self._refuse(
+                error.status, error.code, error.message, error.retry_after_seconds
+            )
+        self._presented = presented
+        if presented.reply.gate:
+            return self._stream(presented)
+        return self._whole(presented)
+
+    def _present(self) -> Presented:
+        desk, visit = self._desk, self._visit
+        ask, body = desk.read(visit, self._environ)
+        self._watch = ClientWatch(self._client, visit.attention)
+        headers = {
+            name: self._environ[key]
+            for key, name in _FORWARDED.items()
+            if self._environ.get(key)
+        }
+        headers["X-Request-Id"] = visit.request_id
+        return desk.present(visit, desk.call(ask, body, visit, headers))
+
+    def _whole(self, presented: Presented) -> Iterable[bytes]:
+        head = presented.reply.head
+        assert head is not None  # noqa: S101 - a presented reply has one
+        headers = _passed_on(head.headers)
+        headers.append(("Content-Length", str(len(presented.body))))
+        self._visit.outcome = Outcome.END.value
+        self._head(head.status, headers)
+        self._desk.end(presented, Outcome.END, read_timings(presented.body))
+        self._finish()
+        return [presented.body]
+
+    def _stream(self, presented: Presented) -> Iterable[bytes]:
+        head = presented.reply.head
+        assert head is not None  # noqa: S101 - a presented reply has one
+        self._head(head.status, _passed_on(head.headers))
+        self._desk.first_line(self._visit)
+        return _Stream(self)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield nothing first, for the head to go out; then pump to the end."""
+        yield b""
+        presented, visit = self._presented, self._visit
+        assert presented is not None  # noqa: S101 - only streams get here
+        chunked = self._environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+        presented.reply.gather_again(presented.body)
+        outcome = self._desk.pump(presented, visit, self._client, chunked)
+        visit.outcome = outcome.value
+        if outcome in {Outcome.END, Outcome.CLIENT_GONE}:
+            return
+        self._desk.broke_off()
+        text = _BROKEN.get(outcome, "the stream from node {node} broke off")
+        message = text.format(node=visit.node)
+        failure = presented.reply.gate and presented.reply.gate.failure
+        if failure:
+            message = f"{message}: {failure}"
+        yield error_frame(visit.route.dialect, message, outcome.value)
+
+    def close(self) -> None:
+        """Settle what is open; called by gunicorn whatever has happened."""
+        presented, self._presented = self._presented, None
+        if presented and presented.reply.gate:
+            outcome = Outcome(self._visit.outcome)
+            if outcome is Outcome.REFUSED:  # it was never iterated: nobody to read
+                outcome = Outcome.CLIENT_GONE
+                self._visit.outcome = outcome.value
+            timings = Timings()
+            if outcome is Outcome.END:
+                timings = presented.reply.gate.timings()
+            self._desk.end(presented, outcome, timings)
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._watch:
+            self._watch.close()
+        self._desk.leave(self._visit)
+
+    def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        visit = self._visit
+        visit.status = status
+        headers.append(("X-Request-Id", visit.request_id))
+        if visit.node:
+            headers.append(("X-InferOps-Node", visit.node))
+            headers.append(("X-InferOps-Attempts", str(visit.attempts)))
+        self._start_response(f"{status} {_phrase(status)}", headers)
+
+    def _refuse(
+        self, status: int, code: str, message: str, retry_after: float | None = None
+    ) -> Iterable[bytes]:
+        body = error_body(self._visit.route.dialect, status, message, code)
+        extra = [("Retry-After", f"{retry_after:.0f}")] if retry_after else []
+        return self._answer(status, body, extra)
+
+    def _refuse_as_node(self, error: RefusedError) -> Iterable[bytes]:
+        """Give the node's own words, where it had any: no other node is left."""
+        if not error.body:
+            return self._refuse(error.status, "node_failed", str(error))
+        return self._answer(error.status, error.body, [])
+
+    def _stopped(self, outcome: Outcome) -> Iterable[bytes]:
+        self._visit.outcome = outcome.value
+        if outcome is Outcome.CLIENT_GONE:  # nobody reads this; 499 as Ollama logs it
+            return self._answer(499, b"", [])
+        return self._refuse(503, outcome.value, "the router is shutting down", 5)
+
+    def _answer(
+        self, status: int, body: bytes, headers: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
+        headers.append(("Content-Type", "application/json"))
+        headers.append(("Content-Length", str(len(body))))
+        self._head(status, headers)
+        self._finish()
+        return [body]
+
+
+class _Stream:
+    """An iterable with the `close` that gunicorn calls at the end."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._answering.pieces()
+
+    def close(self) -> None:
+        self._answering.close()
+
+
+_BROKEN = {
+    Outcome.SHUTDOWN: "the router is shutting down",
+    Outcome.STALLED: "node {node} sent nothing for too long",
+    Outcome.ERROR_LINE: "node {node} failed in mid-stream",
+    Outcome.EOF: "node {node} broke off in mid-stream",
+}
+
+
+def _passed_on(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name.title(), value) for name, value in headers if name not in _NOT_PASSED]
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Closed Request" if status == 499 else "Unknown"

@@ -1,0 +1,95 @@
+"""A request at the door: its id, its body within limits, and that it is there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from router.dispatch.attention import Attention
+from router.dispatch.routes import Route
+from router.errors import BadRequestError, BodyTimeoutError, BodyTooLargeError
+from router.model import Outcome
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_SAFE_ID = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """What a client may send, how slowly, and how long anything may stand still."""
+
+    max_body_bytes: int
+    body_seconds: float
+    queue_seconds: float
+    stall_seconds: float
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request at the door, until its last byte."""
+
+    route: Route
+    request_id: str
+    arrived: float
+    attention: Attention = field(default_factory=Attention)
+    model: str = "unknown"
+    node: str = ""
+    status: int = 0
+    outcome: str = Outcome.REFUSED.value
+    attempts: int = 0
+
+
+class Visits:
+    """The requests under way, so that a shutdown can end them with a frame."""
+
+    def __init__(self) -> None:
+        self._attentions: dict[int, Attention] = {}
+
+    def __len__(self) -> int:
+        return len(self._attentions)
+
+    def enter(self, visit: Visit) -> None:
+        self._attentions[id(visit)] = visit.attention
+
+    def leave(self, visit: Visit) -> None:
+        self._attentions.pop(id(visit), None)
+
+    def stop_all(self, outcome: Outcome) -> None:
+        for attention in list(self._attentions.values()):
+            attention.stop(outcome)
+
+
+def request_id(environ: Mapping[str, Any]) -> str:
+    """Return the client's own id where it is harmless, otherwise a new one."""
+    given: str = environ.get("HTTP_X_REQUEST_ID", "")
+    if 0 < len(given) <= 64 and _SAFE_ID.issuperset(given):
+        return given
+    return uuid.uuid4().hex
+
+
+def read_body(environ: WSGIEnvironment, limits: DoorLimits) -> bytes:
+    """Read a body whole. Raises a RequestError: too large, too slow, cut short."""
+    declared = int(environ.get("CONTENT_LENGTH") or 0)
+    too_large = BodyTooLargeError(f"the body is over {limits.max_body_bytes} bytes")
+    if declared > limits.max_body_bytes:
+        raise too_large
+    try:
+        with gevent.Timeout(limits.body_seconds):
+            body: bytes = environ["wsgi.input"].read(limits.max_body_bytes + 1)
+    except gevent.Timeout as error:
+        raise BodyTimeoutError(
+            f"the body took over {limits.body_seconds:g} s to arrive"
+        ) from error
+    if len(body) > limits.max_body_bytes:
+        raise too_large
+    if len(body) < declared:
+        raise BadRequestError("the body ended before its Content-Length")
+    return body
