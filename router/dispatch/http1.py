@@ -7,6 +7,7 @@ chunked, of a known length, or ended by the close of the connection.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_HEAD_BYTES = 65_536
 _MAX_CHUNK_LINE = 256  # a size and an extension; longer is not HTTP
@@ -107,6 +108,19 @@ class Body:
     def reusable(self) -> bool:
         return self.ended and self._keep_alive and not self._surplus
 
+    def one_chunk(self, data: bytes) -> bytes | None:
+        """Return the payload where `data` is just one whole chunk, else None.
+
+        That is what a stream's token looks like; nothing is taken otherwise.
+        """
+        if self._left or self._buffer or self.ended or self._in_trailers:
+            return None
+        at = data.find(b"\r\n", 0, _MAX_CHUNK_LINE) if self._chunked else -1
+        if at < 1 or not data.endswith(b"\r\n"):
+            return None
+        size = _chunk_size(data[:at])
+        return data[at + 2 : -2] if size and size + at + 4 == len(data) else None
+
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the connection, return the body's own among them."""
         if self.ended:
@@ -173,6 +187,7 @@ class Body:
         return end + 2
 
 
+@lru_cache(maxsize=4096)  # the sizes of a stream's lines are few
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].strip(b" \t")
     if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):

@@ -6,6 +6,7 @@ client: no error frame and no continuation can repair that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -33,19 +34,40 @@ class Timings:
         return self.generated_tokens / self.generate_seconds
 
 
+# Where one of these is, a piece is looked at closely: a node may have failed.
+_NDJSON_SIGNS = (b'{"error"',)
+_SSE_SIGNS = (b'"model":""', b'data: {"error"', b"event: error")
+
+
 class Gate:
     """Lets whole lines (NDJSON) or whole events (SSE) through, holds the rest.
 
     A line that says the node failed is held as well: `failure` is its text.
+    `keep`, where it is set, is given each piece that is let through.
     """
 
     def __init__(self, *, sse: bool) -> None:
         self._end = b"\n\n" if sse else b"\n"
         self._rest = b""
         self._sse = sse
+        self._signs = _SSE_SIGNS if sse else _NDJSON_SIGNS
         self._last = b""
         self._before = b""
         self.failure: str | None = None
+        self.keep: Callable[[bytes], None] | None = None
+
+    def whole(self, payload: bytes) -> bool:
+        """Let a piece through that needs no cutting; False: `feed` must see it."""
+        if self._rest or not payload.endswith(self._end):
+            return False
+        for sign in self._signs:
+            if sign in payload:
+                return False
+        self._before = self._last
+        self._last = payload
+        if self.keep:
+            self.keep(payload)
+        return True
 
     def feed(self, payload: bytes) -> bytes:
         """Take a piece of the body, return what may be sent on."""
@@ -58,12 +80,14 @@ class Gate:
             return b""
         block, self._rest = data[:cut], data[cut:]
         if self._sse:
-            if b'"model":""' in block or b'data: {"error"' in block:
+            if any(sign in block for sign in _SSE_SIGNS):
                 block = self._hold_sse(block)
         elif block.startswith(b'{"error"') or b'\n{"error"' in block:
             block = self._hold_line(block)
         if block:
             self._before, self._last = self._last, block
+            if self.keep:
+                self.keep(block)
         return block
 
     def _hold_line(self, block: bytes) -> bytes:
