@@ -82,10 +82,11 @@ def read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         what = f"must be UTF-8 text, is not at byte {error.start}"
-        raise rejected(path.name, [Fault((), what, str(path))]) from error
+        raise ConfigError(f"{path.name}: {what}, got {str(path)!r}") from error
     except OSError as error:
+        # The path in full: a value may be cut short, a path is to be looked up.
         what = f"cannot be read: {error.strerror}"
-        raise rejected(path.name, [Fault((), what, str(path))]) from error
+        raise ConfigError(f"{path.name}: {what}, got {str(path)!r}") from error
 
 
 def parse(text: str, source: str) -> Any:
