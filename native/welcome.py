@@ -14,7 +14,7 @@ from native.parts import Paths, Ports, url
 _MODEL_SECONDS = 10
 _POLL_SECONDS = 0.2
 _GRAFANA = (
-    "not installed (apt.grafana.com has the package; `make up` starts it when"
+    "not installed (its makers have a Debian package; `make up` starts it when"
     " `grafana` is on PATH)"
 )
 
