@@ -239,6 +239,16 @@ class WebhookSettings(_Section):
     )
 
 
+class WebSettings(_Section):
+    """What browsers may do."""
+
+    origins: str = _setting(
+        "",
+        "web pages that may use the router beside Ollama's own list (localhost),"
+        " comma between: `https://chat.example.org,http://10.0.0.9:*`",
+    )
+
+
 class AdminSettings(_Section):
     """The routes under `/admin/`."""
 
@@ -270,6 +280,7 @@ class Config(_Section):
     state: StateSettings = StateSettings()
     webhook: WebhookSettings = WebhookSettings()
     admin: AdminSettings = AdminSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
 

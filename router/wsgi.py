@@ -39,6 +39,7 @@ from router.reload import open_files
 from router.snapshot import Published, Snapshot
 from router.web.admin import AdminParts, admin_blueprint
 from router.web.app import flask_app
+from router.web.cors import Cors, Origins
 from router.web.fleet import fleet_blueprint
 from router.web.inference import Inference
 from router.web.visit import DoorLimits
@@ -202,7 +203,8 @@ class Router:
             _door_limits(config),
             fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
         )
-        return self.inference
+        self.cors = Cors(self.inference, Origins(config.web.origins))
+        return self.cors
 
     def _fleet_collector(self) -> FleetCollector:
         return FleetCollector(
@@ -230,6 +232,7 @@ class Router:
         )
         self.failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
         self.inference.limits = _door_limits(config)
+        self.cors.origins = Origins(config.web.origins)
         self._take_inventory()
 
     def _take_inventory(self) -> None:

@@ -15,17 +15,25 @@ class Dialect(StrEnum):
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
 
+    @property
+    def json_type(self) -> str:
+        """The content type of a JSON answer, as Ollama says it."""
+        charset = "; charset=utf-8" if self is Dialect.OLLAMA else ""
+        return f"application/json{charset}"
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path that is passed on to a node.
 
     streams: what an absent `stream` means; None where the route never streams
+    form: whether the body is a multipart form, not JSON
     """
 
     path: str
     dialect: Dialect
     streams: bool | None
+    form: bool = False
 
 
 ROUTES = {
@@ -40,6 +48,9 @@ ROUTES = {
         Route("/v1/completions", Dialect.OPENAI, streams=False),
         Route("/v1/embeddings", Dialect.OPENAI, streams=None),
         Route("/v1/responses", Dialect.OPENAI, streams=False),
+        Route("/v1/images/generations", Dialect.OPENAI, streams=None),
+        Route("/v1/images/edits", Dialect.OPENAI, streams=None),
+        Route("/v1/audio/transcriptions", Dialect.OPENAI, streams=None, form=True),
         Route("/v1/messages", Dialect.ANTHROPIC, streams=False),
     )
 }
@@ -57,6 +68,8 @@ def read_ask(route: Route, body: bytes) -> Ask:
     """Read model and stream. Raises BadRequestError, worded as Ollama does."""
     if not body:
         raise BadRequestError("missing request body")
+    if route.form:
+        return Ask(_form_model(body), streams=False)
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -74,6 +87,21 @@ def read_ask(route: Route, body: bytes) -> Ask:
     if route.streams is not None and not isinstance(stream, bool):
         raise BadRequestError(f"stream must be true or false, got {stream!r}")
     return Ask(model, bool(stream) and route.streams is not None)
+
+
+_MOST_PARTS = 64
+
+
+def _form_model(body: bytes) -> str:
+    """Read the field `model` of a multipart form; a file in it is not looked at."""
+    boundary, _, _ = body.partition(b"\r\n")
+    if not boundary.startswith(b"--"):
+        raise BadRequestError("the body must be a multipart form")
+    for part in body.split(boundary, _MOST_PARTS):
+        head, _, value = part.partition(b"\r\n\r\n")
+        if b' name="model"' in head and value.strip():
+            return value.strip().decode(errors="replace")
+    raise BadRequestError("model is required")
 
 
 def error_body(dialect: Dialect, status: int, message: str, code: str) -> bytes:
@@ -94,6 +122,7 @@ _KINDS = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    405: "invalid_request_error",
     413: "invalid_request_error",
     429: "rate_limit_error",
 }

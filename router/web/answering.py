@@ -181,9 +181,9 @@ class Answering:
         visit = self._visit
         visit.status = status
         headers.append(("X-Request-Id", visit.request_id))
+        headers.append(("X-InferOps-Attempts", str(visit.attempts)))
         if visit.node:
             headers.append(("X-InferOps-Node", visit.node))
-            headers.append(("X-InferOps-Attempts", str(visit.attempts)))
         self._start_response(f"{status} {_phrase(status)}", headers)
 
     def _refuse(
@@ -208,7 +208,7 @@ class Answering:
     def _answer(
         self, status: int, body: bytes, headers: list[tuple[str, str]]
     ) -> Iterable[bytes]:
-        headers.append(("Content-Type", "application/json"))
+        headers.append(("Content-Type", self._visit.route.dialect.json_type))
         headers.append(("Content-Length", str(len(body))))
         self._head(status, headers)
         self._finish()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from router.dispatch.routes import Dialect, error_body
+from router.dispatch.routes import ROUTES, Dialect, error_body
 from router.errors import RequestError
 from router.web.visit import request_id
 
@@ -29,6 +29,7 @@ def flask_app(
     """Build the application; `not_ready` says why `/readyz` must not say yes."""
     app = Flask("router", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # browsers ask `router.web.cors`
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     app.register_blueprint(_health(not_ready))
@@ -66,16 +67,28 @@ def _health(not_ready: Callable[[], str | None]) -> Blueprint:
 
 
 def _dialect() -> Dialect:
+    route = ROUTES.get(request.path)
+    if route:
+        return route.dialect
     return Dialect.OPENAI if request.path.startswith("/v1/") else Dialect.OLLAMA
 
 
 def _request_error(error: RequestError) -> Response:
-    body = error_body(_dialect(), error.status, error.message, error.code)
-    return Response(body, error.status, mimetype="application/json")
+    dialect = _dialect()
+    body = error_body(dialect, error.status, error.message, error.code)
+    return Response(body, error.status, content_type=dialect.json_type)
 
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    text = f"{request.method} {request.path}: {error.name.lower()}"
-    body = error_body(_dialect(), status, text, "http_error")
-    return Response(body, status, mimetype="application/json")
+    what = f"{request.method} {request.path}"
+    text, code, headers = f"{what}: {error.name.lower()}", "http_error", {}
+    if isinstance(error, NotFound):
+        text, code = f"{what}: there is no such path", "not_found"
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = allowed = ", ".join(sorted(error.valid_methods or ()))
+        text = f"{what}: method not allowed, this path takes {allowed}"
+        code = "method_not_allowed"
+    dialect = _dialect()
+    body = error_body(dialect, status, text, code)
+    return Response(body, status, headers, content_type=dialect.json_type)

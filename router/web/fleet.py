@@ -1,26 +1,42 @@
 """What every client may ask of the fleet as a whole, answered from the snapshot.
 
 `tags`, `ps` and `models` are the union over the nodes; what would change a
-node's models is shut, with a sentence on how an operator does it.
+node, or use its account, is shut, with a sentence on how an operator does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
-from flask import Blueprint, Response, jsonify
+import orjson
+from flask import Blueprint, Response
+from werkzeug.exceptions import MethodNotAllowed
 
-from router.dispatch.routes import Dialect, error_body
+from router.dispatch.routes import ROUTES, Dialect, error_body
 from router.model import canonical
 from router.snapshot import Published, Snapshot
 
-_SHUT = (
-    *("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"),
-    *("/api/blobs/<path:rest>", "/api/me", "/api/signout", "/api/signin"),
-    *("/api/user/<path:rest>", "/api/experimental/<path:rest>"),
-)
+_CHANGES = "this would change a node's models, so the router keeps it shut"
+_ACCOUNT = "this would use the account of a node, so the router keeps it shut"
+_RUN = "an operator runs on the node itself: OLLAMA_HOST=<node> ollama"
+_SHUT = {
+    "/api/pull": f"{_CHANGES}; {_RUN} pull <model>",
+    "/api/push": f"{_CHANGES}; {_RUN} push <model>",
+    "/api/create": f"{_CHANGES}; {_RUN} create <model>",
+    "/api/copy": f"{_CHANGES}; {_RUN} cp <model> <new name>",
+    "/api/delete": f"{_CHANGES}; {_RUN} rm <model>",
+    "/api/blobs/<path:rest>": f"{_CHANGES}; {_RUN} create <model>",
+    "/api/me": f"{_ACCOUNT}; {_RUN} signin",
+    "/api/signin": f"{_ACCOUNT}; {_RUN} signin",
+    "/api/signout": f"{_ACCOUNT}; {_RUN} signout",
+    "/api/user/<path:rest>": f"{_ACCOUNT}; {_RUN} signout",
+    "/api/experimental/<path:rest>": (
+        f"{_ACCOUNT}; ask a node's own Ollama for what it does beside inference"
+    ),
+}
+_ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def fleet_blueprint(published: Published) -> Blueprint:
@@ -33,49 +49,67 @@ def fleet_blueprint(published: Published) -> Blueprint:
 
     @routes.get("/api/version")
     def version() -> Response:
-        return jsonify(version=_version(published.current))
+        return _answer(Dialect.OLLAMA, {"version": _version(published.current)})
+
+    @routes.get("/api/status")
+    def status() -> Response:
+        # The fleet has no account: a client must not offer models of the cloud.
+        cloud = {"disabled": True, "source": "config"}
+        return _answer(Dialect.OLLAMA, {"cloud": cloud})
 
     @routes.get("/api/tags")
     def tags() -> Response:
-        return jsonify(models=list(_present(published.current)))
+        models = list(_present(published.current))
+        return _answer(Dialect.OLLAMA, {"models": models})
 
     @routes.get("/api/ps")
     def resident() -> Response:
-        return jsonify(models=list(_resident(published.current)))
+        models = list(_resident(published.current))
+        return _answer(Dialect.OLLAMA, {"models": models})
 
     @routes.get("/v1/models")
     def models() -> Response:
         data = [_openai(entry) for entry in _present(published.current)]
-        return jsonify(object="list", data=data)
+        return _answer(Dialect.OPENAI, {"object": "list", "data": data})
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:
         wanted = canonical(name)
         for entry in _present(published.current):
             if canonical(entry["name"]) == wanted:
-                return jsonify(_openai(entry))
+                return _answer(Dialect.OPENAI, _openai(entry))
         return _error(Dialect.OPENAI, 404, f"model '{name}' not found", "not_found")
 
-    for rule in _SHUT:
-        routes.add_url_rule(
-            rule, f"shut_{rule}", _shut, methods=["GET", "HEAD", "POST", "DELETE"]
-        )
+    _add_closed(routes)
     return routes
 
 
-def _shut(**_: str) -> Response:
-    return _error(
-        Dialect.OLLAMA,
-        403,
-        "this route would change a node, so the router keeps it shut; an operator"
-        " runs it on the node itself (OLLAMA_HOST=<node> ollama pull ...)",
-        "forbidden",
-    )
+def _add_closed(routes: Blueprint) -> None:
+    """Say why to whoever asks for a shut route, or wrongly for an inference route."""
+    for rule in _SHUT:
+        routes.add_url_rule(rule, f"shut {rule}", _shut(rule), methods=_ALL_METHODS)
+    others = [method for method in _ALL_METHODS if method != "POST"]
+    for path in ROUTES:
+        routes.add_url_rule(path, f"post {path}", _only_post, methods=others)
+
+
+def _shut(rule: str) -> Callable[..., Response]:
+    return lambda **_: _error(Dialect.OLLAMA, 403, _SHUT[rule], "forbidden")
+
+
+def _only_post() -> NoReturn:
+    raise MethodNotAllowed(["POST"])
+
+
+def _answer(dialect: Dialect, content: dict[str, Any]) -> Response:
+    """Answer in Ollama's own order of keys, which some clients show."""
+    body = orjson.dumps(content)
+    return Response(body, content_type=dialect.json_type)
 
 
 def _error(dialect: Dialect, status: int, message: str, code: str) -> Response:
     body = error_body(dialect, status, message, code)
-    return Response(body, status, mimetype="application/json")
+    return Response(body, status, content_type=dialect.json_type)
 
 
 def _version(snapshot: Snapshot) -> str:

@@ -50,6 +50,35 @@ def test_rejections(body, message):
     assert message == caught.value.message
 
 
+_FORM = (
+    b'--x1\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n'
+    b"Content-Type: audio/wav\r\n\r\nRIFF--x\r\n\r\n\r\n--x1\r\n"
+    b'Content-Disposition: form-data; name="model"\r\n\r\nwhisper:tiny\r\n--x1--\r\n'
+)
+
+
+def test_form():
+    """A file's bytes and name are not taken for the field that names the model."""
+    route = ROUTES["/v1/audio/transcriptions"]
+    assert Ask("whisper:tiny", streams=False) == read_ask(route, _FORM)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"model":"m"}', "the body must be a multipart form"),
+        (_FORM.replace(b' name="model"', b' name="other"'), "model is required"),
+        (_FORM.replace(b"whisper:tiny", b""), "model is required"),
+    ],
+    ids=["JSON", "no such field", "empty field"],
+)
+def test_bad_forms(body, message):
+    """A form without a model is no request."""
+    with pytest.raises(BadRequestError) as caught:
+        read_ask(ROUTES["/v1/audio/transcriptions"], body)
+    assert message == caught.value.message
+
+
 def test_invalid_json_is_located():
     """The parser's own words say where."""
     with pytest.raises(BadRequestError, match=r"invalid JSON: .*column 2"):

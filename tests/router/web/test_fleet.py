@@ -94,23 +94,36 @@ def test_openai_model_by_short_name(client):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "command"),
     [
-        ("POST", "/api/pull"),
-        ("POST", "/api/push"),
-        ("POST", "/api/create"),
-        ("POST", "/api/copy"),
-        ("DELETE", "/api/delete"),
-        ("POST", "/api/blobs/sha256:00"),
-        ("HEAD", "/api/blobs/sha256:00"),
-        ("POST", "/api/me"),
-        ("DELETE", "/api/user/keys/k"),
-        ("POST", "/api/experimental/web_search"),
+        ("POST", "/api/pull", "ollama pull <model>"),
+        ("POST", "/api/push", "ollama push <model>"),
+        ("POST", "/api/create", "ollama create <model>"),
+        ("POST", "/api/copy", "ollama cp <model> <new name>"),
+        ("DELETE", "/api/delete", "ollama rm <model>"),
+        ("POST", "/api/blobs/sha256:00", "ollama create <model>"),
+        ("HEAD", "/api/blobs/sha256:00", ""),
+        ("POST", "/api/me", "ollama signin"),
+        ("DELETE", "/api/user/keys/k", "ollama signout"),
+        ("POST", "/api/experimental/web_search", "node's own Ollama"),
+        ("GET", "/api/experimental/aliases", "node's own Ollama"),
     ],
 )
-def test_shut_routes(client, method, path):
+def test_shut_routes(client, method, path, command):
     """What would change a node is refused, and says how it is done instead."""
     answer = client.open(path, method=method)
     assert answer.status_code == 403
-    if method != "HEAD":
-        assert "an operator runs it on the node itself" in answer.json["error"]
+    assert method == "HEAD" or "keeps it shut; " in answer.json["error"]
+    assert command in answer.text
+
+
+def test_no_cloud(client):
+    """Clients ask this before they offer models that no node runs."""
+    assert client.get("/api/status").json["cloud"]["disabled"] is True
+
+
+def test_order_of_keys(client):
+    """Ollama's own order, and what the router adds comes last."""
+    model = client.get("/api/tags").json["models"][0]
+    assert ["name", "model"] == list(model)[:2]
+    assert list(model)[-1] == "nodes"

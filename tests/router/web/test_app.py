@@ -1,0 +1,44 @@
+"""Errors of the paths that are no inference: in the words of each protocol."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+from werkzeug.test import Client
+
+from router.snapshot import Published, Snapshot
+from router.web.app import flask_app
+from router.web.fleet import fleet_blueprint
+
+
+@pytest.fixture
+def client():
+    fleet = fleet_blueprint(Published(Snapshot({}, 0.0)))
+    return Client(flask_app([fleet], CollectorRegistry(), lambda: None))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow", "text"),
+    [
+        ("GET", "/nonsense", None, '{"error":"GET /nonsense: there is no'),
+        ("GET", "/v1/x", None, '{"error":{"message":"GET /v1/x: there is no'),
+        ("GET", "/api/chat", "POST", '{"error":"GET /api/chat: method not'),
+        ("DELETE", "/v1/completions", "POST", '{"error":{"message":"DELETE /v1'),
+        ("GET", "/v1/messages", "POST", '{"type":"error","error":{"type":"inv'),
+        ("POST", "/api/tags", "GET, HEAD", '{"error":"POST /api/tags: method'),
+        ("OPTIONS", "/api/tags", "GET, HEAD", '{"error":"OPTIONS /api/tags: '),
+    ],
+)
+def test_errors_in_the_dialect(client, method, path, allow, text):
+    """Each has its status, its protocol's object, and an id to ask for."""
+    answer = client.open(path, method=method, headers={"X-Request-Id": "mine"})
+    expected = 405 if allow else 404
+    assert (expected, allow) == (answer.status_code, answer.headers.get("Allow"))
+    assert answer.text.startswith(text)
+    assert answer.headers["X-Request-Id"] == "mine"
+
+
+def test_content_types(client):
+    """As Ollama: its own routes name the charset, OpenAI's do not."""
+    assert client.get("/api/ps").content_type == "application/json; charset=utf-8"
+    assert client.get("/v1/models").content_type == "application/json"

@@ -1,0 +1,87 @@
+"""Web pages: who is let in, what a preflight is told, and that others are shut out."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
+
+from router.web.cors import Cors, Origins
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("http://localhost", True),
+        ("https://LOCALHOST:5173", True),
+        ("http://127.0.0.1:3000", True),
+        ("app://obsidian.md", True),
+        ("https://chat.example", True),
+        ("https://a.teams.example", True),
+        ("https://chat.example:444", False),
+        ("https://evil.example", False),
+        ("http://localhost.evil.example", False),
+        ("null", False),
+    ],
+)
+def test_origins(origin, expected):
+    """Ollama's own list, and what the operator names, with one `*` in each."""
+    origins = Origins("https://chat.example, https://*.teams.example")
+    assert expected == (origin in origins)
+
+
+@pytest.fixture
+def client():
+    return Client(Cors(Response("said", headers={"Vary": "Accept"}), Origins()))
+
+
+def test_without_origin_nothing_is_added(client):
+    """Programs are no browsers."""
+    answer = client.get("/api/tags")
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_allowed_page(client):
+    """The page may read the answer, and the router's own headers in it."""
+    answer = client.get("/api/tags", headers={"Origin": "http://localhost:5173"})
+    assert (200, "said") == (answer.status_code, answer.text)
+    assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
+    assert ["Accept", "Origin"] == answer.headers.getlist("Vary")
+    assert "X-InferOps-Node" in answer.headers["Access-Control-Expose-Headers"]
+
+
+def test_preflight(client):
+    """Whatever headers a client's library sends, an allowed page may send them."""
+    answer = client.options(
+        "/v1/chat/completions",
+        headers={
+            "Origin": "http://localhost:5173",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type,x-stainless-new",
+        },
+    )
+    assert (204, "") == (answer.status_code, answer.text)
+    allowed = answer.headers["Access-Control-Allow-Headers"]
+    assert allowed == "content-type,x-stainless-new"
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+
+
+def test_own_page(client):
+    """A page that the router's own address serves is no foreign one."""
+    here = "http://gpu.lan:8000"
+    answer = client.get("/", base_url=here, headers={"Origin": here})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "start"),
+    [("/admin/reload", '{"error":"'), ("/v1/models", '{"error":{"message":"')],
+)
+@pytest.mark.parametrize("method", ["OPTIONS", "POST"])
+def test_foreign_page(client, path, start, method):
+    """Another site's page reaches nothing, and the refusal names the setting."""
+    headers = {"Origin": "https://evil.example"}
+    answer = client.open(path, method=method, headers=headers)
+    assert answer.status_code == 403
+    assert answer.text.startswith(f"{start}pages of 'https://evil.example' may not")
+    assert "web.origins" in answer.text
