@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import orjson
@@ -19,7 +21,7 @@ import structlog
 from router.config import LogSettings
 from router.redaction import HIDDEN, scrub, secret_name
 
-__all__ = ["Logger", "bound", "configure", "get_logger"]
+__all__ = ["Logger", "RequestLog", "bound", "configure", "get_logger"]
 
 Logger = structlog.typing.FilteringBoundLogger
 Event = MutableMapping[str, Any]
@@ -27,6 +29,7 @@ Event = MutableMapping[str, Any]
 bound = structlog.contextvars.bound_contextvars
 
 _STDERR = 2
+_PLAIN = re.compile(r"[\w.:/@+-]{0,100}")
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -97,6 +100,50 @@ def _renderer(form: str) -> Callable[[object, str, Event], bytes]:
         bool_as_flag=False,
     )
     return lambda logger, method, event: f"{logfmt(logger, method, event)}\n".encode()
+
+
+class RequestLog:
+    """The one line that each request leaves, as the rest looks but made by hand.
+
+    It is written thousands of times a second; through structlog it cost an eighth
+    of a request. Only text that a client chose is checked for what it contains.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], LogSettings],
+        write: Callable[[bytes], object] = write_stderr,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._write = write
+        self._clock = clock
+
+    def __call__(self, fields: Mapping[str, str | int | float]) -> None:
+        """Write the values, in their order, at level info."""
+        settings = self._settings()
+        if _LEVELS[settings.level] > logging.INFO:
+            return
+        at = self._clock().isoformat().removesuffix("+00:00") + "Z"
+        if settings.format == "json":
+            told = {name: _safe(value) for name, value in fields.items()}
+            head = {"ts": at, "level": "info", "area": "request", "event": "request"}
+            self._write(orjson.dumps(head | told) + b"\n")
+            return
+        text = "".join(
+            f" {name}={value if _PLAIN.fullmatch(str(value)) else _quoted(value)}"
+            for name, value in fields.items()
+        )
+        line = f"ts={at} level=info area=request event=request{text}\n"
+        self._write(line.encode())
+
+
+def _safe(value: float | str) -> float | str:
+    return scrub(value) if isinstance(value, str) else value
+
+
+def _quoted(value: object) -> str:
+    return orjson.dumps(scrub(str(value))).decode()
 
 
 class _Lines:

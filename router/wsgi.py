@@ -6,6 +6,7 @@ event loop belong to the process that serves.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ from router.dispatch.trail import Trails
 from router.errors import UnavailableError
 from router.holds import HoldStore
 from router.journal import SqliteJournal
-from router.logs import configure, get_logger
+from router.logs import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
 from router.model import Inventory, Outcome
 from router.promql import PrometheusClient
@@ -58,9 +59,17 @@ log = get_logger("router")
 
 
 class GunicornWorker(Protocol):
-    """What is used of gunicorn's worker: `alive` turns false on SIGTERM."""
+    """What is used of `router.gunicorn_worker.Worker`.
+
+    alive turns false on SIGTERM; hasty turns true when there is to be no grace.
+    """
 
     alive: bool
+    hasty: bool
+    body_seconds: Callable[[], float]
+    refused: Callable[[str], None]
+
+    def hang_up_idle(self) -> None: ...
 
     def hang_up(self) -> None: ...
 
@@ -85,6 +94,8 @@ class Router:
         self.app = self._build_web(config)
         self._apply(config)
         self._stopping = False
+        # gunicorn's own deadline was set by this at start; a reload cannot move it.
+        self._grace_seconds = config.shutdown.grace_seconds
 
     @property
     def config(self) -> Config:
@@ -107,6 +118,8 @@ class Router:
 
     def attend(self, worker: GunicornWorker) -> None:
         """End streams with a frame when gunicorn stops this worker."""
+        worker.body_seconds = lambda: self.config.dispatch.body_timeout_seconds
+        worker.refused = lambda why: self.metrics.rejections.labels(why).inc()
         gevent.spawn(self._end_with, worker)
 
     def not_ready(self) -> str | None:
@@ -201,6 +214,7 @@ class Router:
             self.metrics,
             self.trails,
             _door_limits(config),
+            log=RequestLog(lambda: self.config.log),
             fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
         )
         self.cors = Cors(self.inference, Origins(config.web.origins))
@@ -268,16 +282,17 @@ class Router:
         while worker.alive:
             gevent.sleep(_TICK_SECONDS)
         self._stopping = True
-        log.info("stopping", under_way=len(self.inference.visits))
-        deadline = time.monotonic() + self.config.shutdown.grace_seconds
-        while self.inference.visits and time.monotonic() < deadline:
+        visits = self.inference.visits
+        log.info("stopping", under_way=len(visits), hasty=worker.hasty)
+        visits.turn_away(Outcome.SHUTDOWN)
+        worker.hang_up_idle()
+        deadline = time.monotonic() + self._grace_seconds
+        while visits and time.monotonic() < deadline and not worker.hasty:
             gevent.sleep(_TICK_SECONDS)
-        self.inference.visits.stop_all(Outcome.SHUTDOWN)
+        visits.stop_all(Outcome.SHUTDOWN)
         self.loop.stop()
         self.probe.stop()
-        while self.inference.visits:
-            gevent.sleep(_TICK_SECONDS)
-        worker.hang_up()
+        worker.hang_up()  # after the stop: who waits for a body must hear of it
 
 
 def _door_limits(config: Config) -> DoorLimits:
@@ -322,6 +337,10 @@ def _built() -> Router:
     path = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
     router = Router(path, os.environ)
     router.start()
+    # What was built stays for good: no collection needs to look at it again, and
+    # a full one would hold up every stream.
+    gc.collect()
+    gc.freeze()
     return router
 
 

@@ -6,6 +6,7 @@ Bytes go out here; the event loop reads what comes back (`reply.py`).
 from __future__ import annotations
 
 import socket
+import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from router.errors import MaybeSentError, NotSentError
 from router.model import Node
 
 _IDLE_PER_NODE = 64
+# Not worth a look: should it be closed all the same, the request is sent again.
+_SURELY_ALIVE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Connection:
     node: str
     sock: CooperativeSocket
     reused: bool
+    idle_since: float = 0.0
 
     @property
     def raw(self) -> socket.socket:
@@ -71,14 +75,23 @@ class Backends:
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            connection.sock.settimeout(self.connect_timeout_seconds)
-            connection.sock.sendall(message.encode(netloc))
+            self._send(connection, message.encode(netloc))
         except OSError as error:
             connection.close()
             if idle:
                 return self.send(node, message, fresh=True)
             raise MaybeSentError(f"{node.name}: sending failed: {error}") from error
         return connection
+
+    def _send(self, connection: Connection, data: bytes) -> None:
+        """Send at once what fits, which is nearly always all of it."""
+        try:
+            sent = connection.raw.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            connection.sock.settimeout(self.connect_timeout_seconds)
+            connection.sock.sendall(data[sent:])
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply is whole."""
@@ -87,6 +100,7 @@ class Backends:
             connection.close()
             return
         connection.reused = True
+        connection.idle_since = time.monotonic()
         idle.append(connection)
 
     def close(self) -> None:
@@ -98,7 +112,8 @@ class Backends:
         idle = self._idle[node.name]
         while idle:
             connection = idle.pop()
-            if _alive(connection.raw):
+            rested = time.monotonic() - connection.idle_since
+            if rested < _SURELY_ALIVE_SECONDS or _alive(connection.raw):
                 return connection
             connection.close()
         return None

@@ -29,7 +29,10 @@ class Head:
 
     def get(self, name: str) -> str:
         """Return the first value of a header, or an empty string."""
-        return next((value for key, value in self.headers if key == name), "")
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return ""
 
 
 def split_head(buffer: bytes) -> tuple[Head, bytes] | None:

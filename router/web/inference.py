@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from structlog.contextvars import bind_contextvars, clear_contextvars
-
 from router.dispatch.attention import CooperativeSocket
 from router.dispatch.backend import Message
 from router.dispatch.failover import Call, Failover, Presented
@@ -20,7 +18,7 @@ from router.dispatch.reply import Pump
 from router.dispatch.routes import ROUTES, Ask, read_ask
 from router.dispatch.stream import Timings
 from router.dispatch.trail import Trail, Trails
-from router.logs import get_logger
+from router.logs import RequestLog
 from router.metrics import Metrics
 from router.model import Outcome, Priority, canonical
 from router.web.answering import Answering
@@ -28,8 +26,6 @@ from router.web.visit import DoorLimits, Visit, Visits, read_body, request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-log = get_logger(__name__)
 
 
 class Inference:
@@ -42,12 +38,14 @@ class Inference:
         trails: Trails,
         limits: DoorLimits,
         *,
+        log: RequestLog,
         fallback: WSGIApplication,
     ) -> None:
         self._failover = failover
         self._metrics = metrics
         self._trails = trails
         self.limits = limits
+        self._log = log
         self._fallback = fallback
         self.visits = Visits()
 
@@ -58,16 +56,18 @@ class Inference:
         if route is None or environ["REQUEST_METHOD"] != "POST":
             return self._fallback(environ, start_response)
         visit = Visit(route, request_id(environ), time.monotonic())
-        clear_contextvars()
-        bind_contextvars(request_id=visit.request_id)
         self.visits.enter(visit)
         return Answering(self, visit, environ, start_response).begin()
 
     # What an answer does with the router's parts.
 
     def read(self, visit: Visit, environ: WSGIEnvironment) -> tuple[Ask, bytes]:
-        """Read the body within its limits. Raises RequestError."""
-        body = read_body(environ, self.limits)
+        """Read the body within its limits. Raises RequestError, StoppedError."""
+        visit.attention.check()
+        try:
+            body = read_body(environ, self.limits)
+        finally:
+            visit.attention.check()  # stopped meanwhile: that is what is told
         ask = read_ask(visit.route, body)
         return ask, body
 
@@ -144,13 +144,15 @@ class Inference:
             visit.route.path, visit.model, visit.node, visit.outcome, visit.status
         ).inc()
         self._metrics.request_seconds.labels(visit.route.path).observe(seconds)
-        log.info(
-            "request",
-            path=visit.route.path,
-            model=visit.model,
-            node=visit.node,
-            status=visit.status,
-            outcome=visit.outcome,
-            attempts=visit.attempts,
-            seconds=round(seconds, 4),
+        self._log(
+            {
+                "path": visit.route.path,
+                "model": visit.model,
+                "node": visit.node,
+                "status": visit.status,
+                "outcome": visit.outcome,
+                "attempts": visit.attempts,
+                "seconds": round(seconds, 4),
+                "request_id": visit.request_id,
+            }
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import gevent
 
 from router.dispatch.attention import Attention
 from router.dispatch.routes import Route
@@ -52,15 +50,22 @@ class Visits:
 
     def __init__(self) -> None:
         self._attentions: dict[int, Attention] = {}
+        self._turned_away: Outcome | None = None
 
     def __len__(self) -> int:
         return len(self._attentions)
 
     def enter(self, visit: Visit) -> None:
         self._attentions[id(visit)] = visit.attention
+        if self._turned_away:
+            visit.attention.stop(self._turned_away)
 
     def leave(self, visit: Visit) -> None:
         self._attentions.pop(id(visit), None)
+
+    def turn_away(self, outcome: Outcome) -> None:
+        """Stop every request that comes from now on."""
+        self._turned_away = outcome
 
     def stop_all(self, outcome: Outcome) -> None:
         for attention in list(self._attentions.values()):
@@ -72,7 +77,7 @@ def request_id(environ: Mapping[str, Any]) -> str:
     given: str = environ.get("HTTP_X_REQUEST_ID", "")
     if 0 < len(given) <= 64 and _SAFE_ID.issuperset(given):
         return given
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def read_body(environ: WSGIEnvironment, limits: DoorLimits) -> bytes:
@@ -82,12 +87,14 @@ def read_body(environ: WSGIEnvironment, limits: DoorLimits) -> bytes:
     if declared > limits.max_body_bytes:
         raise too_large
     try:
-        with gevent.Timeout(limits.body_seconds):
-            body: bytes = environ["wsgi.input"].read(limits.max_body_bytes + 1)
-    except gevent.Timeout as error:
+        # Its deadline is `router.gunicorn_worker.Worker.body_seconds`.
+        body: bytes = environ["wsgi.input"].read(limits.max_body_bytes + 1)
+    except TimeoutError as error:
         raise BodyTimeoutError(
             f"the body took over {limits.body_seconds:g} s to arrive"
         ) from error
+    except OSError as error:
+        raise BadRequestError(f"the body cannot be read: {error}") from error
     if len(body) > limits.max_body_bytes:
         raise too_large
     if len(body) < declared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import UTC, datetime
 
 import gevent
 import orjson
@@ -156,3 +157,48 @@ def test_closed_stderr_fails_nobody(capfd):
         os.close(kept)
 
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (
+            "logfmt",
+            (
+                b"ts=2026-01-02T03:04:05.000006Z level=info area=request event=request"
+                b' path=/api/chat model="a \\"b\\"\\nc" node= status=200 seconds=0.5\n'
+            ),
+        ),
+        (
+            "json",
+            (
+                b'{"ts":"2026-01-02T03:04:05.000006Z","level":"info","area":"request",'
+                b'"event":"request","path":"/api/chat","model":"a \\"b\\"\\nc","node":"",'
+                b'"status":200,"seconds":0.5}\n'
+            ),
+        ),
+    ],
+)
+def test_request_line(form, expected):
+    """The line that is made by hand looks like the others, whatever a client sent."""
+    lines = []
+    at = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+    log = logs.RequestLog(lambda: LogSettings(format=form), lines.append, lambda: at)
+    log(
+        {
+            "path": "/api/chat",
+            "model": 'a "b"\nc',
+            "node": "",
+            "status": 200,
+            "seconds": 0.5,
+        }
+    )
+    assert [expected] == lines
+
+
+def test_request_line_below_the_level():
+    """At level warning no request is told."""
+    lines = []
+    log = logs.RequestLog(lambda: LogSettings(level="warning"), lines.append)
+    log({"path": "/api/chat"})
+    assert lines == []
