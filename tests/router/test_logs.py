@@ -173,7 +173,8 @@ def test_closed_stderr_fails_nobody(capfd):
             "json",
             (
                 b'{"ts":"2026-01-02T03:04:05.000006Z","level":"info","area":"request",'
-                b'"event":"request","path":"/api/chat","model":"a \\"b\\"\\nc","node":"",'
+                b'"event":"request","path":"/api/chat",'
+                b'"model":"a \\"b\\"\\nc","node":"",'
                 b'"status":200,"seconds":0.5}\n'
             ),
         ),
