@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from router.errors import ConfigError
+from router.gunicorn_arbiter import refuse_second_worker
+from router.gunicorn_worker import SPARE_CONNECTIONS
 from router.logs import configure, get_logger
+from router.open_files import connections_within, for_nodes
 from router.reload import open_files
 
 # The router's own deadline comes first, so that streams end with a frame.
 _MARGIN_SECONDS = 3
+_CONNECTIONS = 10_000
 
 CONFIG = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
 
@@ -31,7 +35,13 @@ configure(_files.config.value.log)
 bind = os.environ.get("INFEROPS_BIND", "127.0.0.1:8000")
 worker_class = "router.gunicorn_worker.Worker"
 workers = 1
-worker_connections = 10_000
+_room = connections_within(
+    _CONNECTIONS + SPARE_CONNECTIONS,
+    for_nodes(_files.inventory.value, _files.config.value.dispatch.default_slots),
+    get_logger("start"),
+)
+# The longest idle makes room for one more; where all are busy, one more is refused.
+worker_connections = max(1, _room - SPARE_CONNECTIONS)
 # The heartbeat runs in the event loop; a block as long as this ends the worker.
 timeout = 120
 graceful_timeout = int(_files.config.value.shutdown.grace_seconds) + _MARGIN_SECONDS
@@ -39,10 +49,20 @@ graceful_timeout = int(_files.config.value.shutdown.grace_seconds) + _MARGIN_SEC
 keepalive = 15
 preload_app = False
 control_socket_disable = True
+# Nobody's headers say who asks or by which scheme; a request's SCRIPT_NAME would be
+# believed from loopback, and answered 500 where the path does not begin with it.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+http_parser = "python"  # the one that router/gunicorn_worker.py was written against
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
 proc_name = "inferops-router"
+
+
+def on_starting(arbiter: Any) -> None:
+    """Keep gunicorn from ever running a second worker."""
+    refuse_second_worker(arbiter, get_logger("master"))
 
 
 def post_worker_init(worker: Any) -> None:
@@ -50,3 +70,6 @@ def post_worker_init(worker: Any) -> None:
     from router import wsgi  # noqa: PLC0415 - must be imported after the fork
 
     wsgi.router.attend(worker)
+    # Found as plain attributes; gunicorn looks some forty up for each request.
+    settings = worker.cfg.settings.items()
+    vars(worker.cfg).update({name: setting.get() for name, setting in settings})

@@ -57,6 +57,11 @@ class Attention:
         self.stopped = self.stopped or outcome
         self._event.set()
 
+    def check(self) -> None:
+        """Raises StoppedError when the request is stopped."""
+        if self.stopped:
+            raise StoppedError(self.stopped)
+
     def sleep(self, seconds: float | None) -> None:
         """Sleep until nudged, stopped, or the time is over."""
         if self.stopped is None:
@@ -71,8 +76,7 @@ class Attention:
         Raises StoppedError when the request is stopped first.
         """
         while not ready():
-            if self.stopped:
-                raise StoppedError(self.stopped)
+            self.check()
             left = deadline - clock()
             if left <= 0:
                 return False

@@ -1,0 +1,65 @@
+"""The limit of open files: raised at start, and told when it is too low.
+
+A router that runs out of them can reach no node, and would blame the nodes.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import Any, Protocol
+
+from router.model import Inventory
+
+# Logs, the database, Prometheus, the listener, files while they are read.
+_OWN = 128
+_PROBES_PER_NODE = 2
+
+
+class Log(Protocol):
+    def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
+
+
+class Limits(Protocol):
+    """The two calls that are needed of `resource`."""
+
+    def getrlimit(self, which: int, /) -> tuple[int, int]: ...
+
+    def setrlimit(self, which: int, limits: tuple[int, int], /) -> None: ...
+
+
+def for_nodes(inventory: Inventory, default_slots: int) -> int:
+    """Count what the nodes need: a connection for each slot, and the polls'."""
+    slots = sum(node.slots or default_slots for node in inventory.nodes)
+    return slots + _PROBES_PER_NODE * len(inventory.nodes)
+
+
+def connections_within(
+    wanted: int, nodes: int, log: Log, limits: Limits = resource
+) -> int:
+    """Raise the limit; return how many clients' connections fit beneath it."""
+    limit = _raised(limits)
+    needed = wanted + nodes + _OWN
+    if limit >= needed:
+        return wanted
+    fitting = max(1, limit - nodes - _OWN)
+    log.warning(
+        "open_files_limit_low",
+        limit=limit,
+        needed=needed,
+        for_clients=wanted,
+        for_nodes=nodes,
+        for_itself=_OWN,
+        consequence=f"at most {fitting} connections of clients are served",
+        remedy="raise the hard limit: ulimit -Hn, LimitNOFILE= or nofile",
+    )
+    return fitting
+
+
+def _raised(limits: Limits) -> int:
+    """Set the soft limit to the hard one; the soft one is 1,024 on most systems."""
+    soft, hard = limits.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in {soft, hard}:
+        return 2**31  # Linux bounds it by fs.nr_open instead
+    if soft < hard:
+        limits.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
