@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import orjson
 
@@ -70,13 +73,12 @@ def read_ask(route: Route, body: bytes) -> Ask:
         raise BadRequestError("missing request body")
     if route.form:
         return Ask(_form_model(body), streams=False)
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequestError(f"invalid JSON: {error}") from error
+    fields = _parse(body)
     if not isinstance(fields, dict):
         kind = type(fields).__name__
         raise BadRequestError(f"the body must be a JSON object, got {kind}")
+    if "model" not in fields:  # Go reads keys in any case
+        fields = {key.lower(): value for key, value in fields.items()}
     # /api/show still takes the older `name`.
     model = fields.get("model") or fields.get("name")
     if not isinstance(model, str) or not model:
@@ -87,6 +89,24 @@ def read_ask(route: Route, body: bytes) -> Ask:
     if route.streams is not None and not isinstance(stream, bool):
         raise BadRequestError(f"stream must be true or false, got {stream!r}")
     return Ask(model, bool(stream) and route.streams is not None)
+
+
+_MOST_LENIENT_BYTES = 4 * 1024 * 1024  # the slower parser holds the event loop
+
+
+def _parse(body: bytes) -> Any:
+    """Parse as leniently as Ollama, which is to see the body itself.
+
+    orjson refuses half of a surrogate pair, which JavaScript sends for a text
+    that was cut inside an emoji, and bytes that are no UTF-8; Go does not.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if len(body) <= _MOST_LENIENT_BYTES:
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(body.decode(errors="replace"))
+        raise BadRequestError(f"invalid JSON: {error}") from error
 
 
 _MOST_PARTS = 64

@@ -26,6 +26,9 @@ from router.errors import BadRequestError
         ("/v1/completions", b'{"model":"m","stream":true}', Ask("m", streams=True)),
         ("/api/embed", b'{"model":"m","stream":true}', Ask("m", streams=False)),
         ("/api/show", b'{"name":"m"}', Ask("m", streams=False)),
+        ("/api/chat", b'{"Model":"m","Stream":false}', Ask("m", streams=False)),
+        ("/api/chat", b'{"model":"m","x":"\\ud83d"}', Ask("m", streams=True)),
+        ("/api/chat", b'{"model":"m","x":"\xff"}', Ask("m", streams=True)),
     ],
 )
 def test_reading(path, body, ask):
@@ -77,6 +80,17 @@ def test_bad_forms(body, message):
     with pytest.raises(BadRequestError) as caught:
         read_ask(ROUTES["/v1/audio/transcriptions"], body)
     assert message == caught.value.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"model":"m","x":"\\ud83d"' + b" " * 5_000_000 + b"}"],
+    ids=["deeply nested", "odd and large"],
+)
+def test_hostile_json(body):
+    """Neither the stack nor the event loop is at a client's mercy."""
+    with pytest.raises(BadRequestError, match="invalid JSON"):
+        read_ask(ROUTES["/api/chat"], body)
 
 
 def test_invalid_json_is_located():

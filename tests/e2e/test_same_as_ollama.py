@@ -1,0 +1,104 @@
+"""A client cannot tell the router from the Ollama behind it, but where we say so.
+
+The same calls as the simulator is compared by: what a real Ollama answered to
+each is on record, and `tests/simulator` checks the record itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import requests
+
+from tests.harness.ollama import MODEL, RealOllama, ollama_binary
+from tests.harness.ports import free_port
+from tests.harness.router import Router
+from tests.simulator.ollama_calls import CALLS, VERSION, Side, recorded
+
+pytestmark = pytest.mark.e2e
+
+_NOT_FOUND = "model 'nope' not found"
+# Refusals in the router's own words: status and text; the object is the dialect's.
+OWN_WORDS = {
+    "POST /": (405, "POST /: method not allowed, this path takes GET, HEAD"),
+    "GET /api/generate": (
+        405,
+        "GET /api/generate: method not allowed, this path takes POST",
+    ),
+    "DELETE /api/chat": (
+        405,
+        "DELETE /api/chat: method not allowed, this path takes POST",
+    ),
+    "GET /nonsense": (404, "GET /nonsense: there is no such path"),
+    "GET /v1/models/nope": (404, _NOT_FOUND),
+    "v1 chat, unknown model": (404, _NOT_FOUND),
+    "v1 completion, unknown model": (404, _NOT_FOUND),
+    "v1 embeddings, unknown model": (404, _NOT_FOUND),
+    "embed, unknown model": (404, _NOT_FOUND),
+    "generate, no model": (400, "model is required"),
+    "embed, no model": (400, "model is required"),
+    "v1 chat, no model": (400, "model is required"),
+    "v1 chat, model of the wrong type": (400, "model is required"),
+    "v1 chat, no body": (400, "missing request body"),
+    "generate, no object": (400, "the body must be a JSON object, got list"),
+    "generate, broken body": (400, "invalid JSON: unexpected character"),
+    "v1 chat, broken body": (400, "invalid JSON: unexpected character"),
+    "generate, cut body": (400, "invalid JSON: unexpected end of data"),
+}
+# HEAD is answered wherever GET is; Ollama leaves it out on these two.
+MORE_THAN_OLLAMA = frozenset({"HEAD /api/ps", "HEAD /v1/models"})
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory) -> Iterator[Side]:
+    if ollama_binary() is None:
+        pytest.skip("no ollama on PATH to put behind the router")
+    folder = tmp_path_factory.mktemp("same")
+    with RealOllama(folder / "ollama") as ollama:
+        url = f"{ollama.url}/api/version"
+        version = requests.get(url, timeout=5).json()["version"]
+        if version != VERSION:
+            pytest.skip(f"the record is of Ollama {VERSION}, here is {version}")
+        inventory = folder / "nodes.yml"
+        labels = {"node": "one", "__ollama": ollama.url, "__scrape": "probe"}
+        entries = [{"targets": ["127.0.0.1"], "labels": labels}]
+        inventory.write_text(json.dumps(entries))
+        with Router(folder, inventory, prometheus_port=free_port()) as router:
+            yield Side(router.url, MODEL)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in CALLS if n not in OWN_WORDS and n not in MORE_THAN_OLLAMA]
+)
+def test_same(router, name):
+    """Status, content type, framing, keys in order, types, error texts, the end."""
+    expected = recorded()[name]
+    if name == "GET /api/tags":  # the one thing that is added
+        lines = (expected.lines[0].replace("}}]}", '}, "nodes": ["str"]}]}'),)
+        expected = replace(expected, lines=lines)
+    assert expected == router.shape(*CALLS[name])
+
+
+@pytest.mark.parametrize("name", OWN_WORDS)
+def test_own_words(router, name):
+    """Where the router speaks for itself, the protocol's object carries it."""
+    status, text = OWN_WORDS[name]
+    method, path, body = CALLS[name]
+    answer = router.call(method, path, body)
+    assert status == answer.status_code
+    error = answer.json()["error"]
+    openai = path.startswith("/v1/")
+    assert (error["message"] if openai else error).startswith(text)
+    if openai:
+        assert ["message", "type", "param", "code"] == list(error)
+    assert len(answer.headers["X-Request-Id"]) == 32
+
+
+@pytest.mark.parametrize("name", MORE_THAN_OLLAMA)
+def test_more_than_ollama(router, name):
+    """HEAD as GET, without a body."""
+    answer = router.call(*CALLS[name])
+    assert (200, b"") == (answer.status_code, answer.content)

@@ -1,0 +1,73 @@
+"""A node that keeps the bytes it is sent, and answers with bytes of the test's."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request as it came."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class RecordingNode:
+    """Has one model; every POST gets the answer that is set."""
+
+    def __init__(self, model: str) -> None:
+        self.sent: list[Sent] = []
+        self.answer = b"{}"
+        self.content_type = "application/json; charset=utf-8"
+        entry = {"name": model, "model": model, "digest": "d", "size": 1}
+        self._listings = {
+            "/api/version": {"version": "0.17.4"},
+            "/api/tags": {"models": [entry]},
+            "/api/ps": {"models": []},
+        }
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever)
+        self._thread.start()
+        self.address = f"127.0.0.1:{self._http.server_address[1]}"
+        self.url = f"http://{self.address}"
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        node = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                body = json.dumps(node._listings[self.path]).encode()
+                self.reply(body, "application/json; charset=utf-8")
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                node.sent.append(Sent(self.path, dict(self.headers.items()), body))
+                self.reply(node.answer, node.content_type)
+
+            def reply(self, body: bytes, content_type: str) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Stay silent."""
+
+        return Handler
+
+    def __enter__(self) -> RecordingNode:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
