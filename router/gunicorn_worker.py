@@ -28,6 +28,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from router.gunicorn_response import serve
 from router.logs import get_logger
 
 T = TypeVar("T")
@@ -259,7 +260,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                 self._idle.pop(client, None)
             source.deadline = time.monotonic() + self.body_seconds()
             request = next(parser)
-            self.handle_request(name, request, client, addr)
+            serve(self, name, request, client, addr)
 
     def _admit(self, client: Any) -> bool:
         """Make room by closing what has been idle longest; False if none is."""
