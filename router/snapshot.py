@@ -89,7 +89,11 @@ class LoadView(Protocol):
 
     def in_flight(self, node: str) -> int: ...
 
-    def slots(self, node: str) -> int: ...
+    def slots(self, node: str) -> int:
+        """Ceiling of the node: configured, or learned."""
 
-    def speed(self, node: str, model: str) -> float | None:
-        """Tokens per second of one stream, measured; None until one was."""
+    def room(self, node: str, model: str) -> int | None:
+        """Streams that run there as far as is known; None where no slot is free."""
+
+    def speed(self, node: str, model: str, streams: int = 1) -> float | None:
+        """Tokens per second of one of so many streams; None until one was seen."""

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from router.dispatch.attention import Attention
+from router.dispatch.forecast import expected_wait, hopeless
 from router.dispatch.ledger import Ledger
-from router.dispatch.pipeline import Decision, Picker, Scene, Wish, decide
+from router.dispatch.pipeline import BUSY, Decision, Picker, Scene, Wish, decide
 from router.dispatch.queue import Grant, Queue, Waiter
-from router.errors import DeadlineError, NotFoundError, UnavailableError
+from router.errors import (
+    DeadlineError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
 from router.holds import HoldStore
 from router.model import Outcome, Priority
 from router.snapshot import Published
@@ -33,15 +39,18 @@ class Dispatcher:
         self.queue = queue
         self.picker = picker
         self._clock = clock
-        self._serving = False
         ledger.listen(lambda *_: self.serve())
-        published.listen(self.serve)
+        published.listen(self._look)
         holds.listen(self.serve)
 
     def explain(self, wish: Wish) -> Decision:
         """Decide without taking: the dry run."""
         scene = Scene(self._published.current, self._holds.blocking, self._ledger)
         return decide(wish, scene, self.picker)
+
+    def _look(self) -> None:
+        self._ledger.look(self._published.current)
+        self.serve()
 
     def acquire(
         self, wish: Wish, priority: Priority, attention: Attention, deadline: float
@@ -51,21 +60,45 @@ class Dispatcher:
         Raises NotFoundError, UnavailableError (no node may take it),
         OverloadedError (queue full), DeadlineError, StoppedError.
         """
+        decision = self.explain(wish)
         if not len(self.queue):
-            decision = self.explain(wish)
             if decision.picked:
                 lease = self._ledger.take(decision.picked.name, wish.model)
                 return Grant(lease, decision.picked.view.node, decision)
-            if not decision.busy:
-                raise no_node(wish, decision)
+            if trial := self._one_more(wish, decision):
+                return trial
+        if not (decision.picked or decision.busy):
+            raise no_node(wish, decision)
+        if decision.picked is None:
+            self._refuse_hopeless(wish, priority, decision, deadline)
         return self._wait(wish, priority, attention, deadline)
+
+    def _one_more(self, wish: Wish, decision: Decision) -> Grant | None:
+        """Try the unknown ceiling of a node, where the request would have to wait."""
+        for name, reason in decision.rejected.items():
+            if reason == BUSY and self._ledger.may_try_one_more(name, wish.model):
+                lease = self._ledger.take_one_more(name, wish.model)
+                node = self._published.current.nodes[name].node
+                return Grant(lease, node, decision)
+        return None
+
+    def _refuse_hopeless(
+        self, wish: Wish, priority: Priority, decision: Decision, deadline: float
+    ) -> None:
+        busy = [node for node, reason in decision.rejected.items() if reason == BUSY]
+        ahead = self.queue.ahead(wish.model, priority)
+        wait = expected_wait(self._ledger, busy, wish.model, ahead)
+        left = deadline - self._clock()
+        if wait is not None and hopeless(wait, left):
+            raise OverloadedError(
+                f"a slot for model {wish.model!r} is expected in {wait:.0f} s,"
+                f" the time limit is {left:.0f} s",
+                retry_after_seconds=max(1.0, wait - left),
+            )
 
     def _wait(
         self, wish: Wish, priority: Priority, attention: Attention, deadline: float
     ) -> Grant:
-        before = self.explain(wish)
-        if not (before.picked or before.busy):
-            raise no_node(wish, before)
         waiter = Waiter(wish, priority, attention.nudge)
         self.queue.join(waiter)
         in_time = False
@@ -75,7 +108,7 @@ class Dispatcher:
                 lambda: waiter.grant is not None, deadline, self._clock
             )
         finally:
-            self.queue.leave(waiter)
+            self._leave(waiter)
             if waiter.grant and not in_time:
                 waiter.grant.lease.done(Outcome.REFUSED)
         if not in_time or waiter.grant is None:
@@ -84,8 +117,13 @@ class Dispatcher:
             )
         return waiter.grant
 
+    def _leave(self, waiter: Waiter) -> None:
+        self.queue.leave(waiter)
+        self._ledger.pressed = len(self.queue) > 0
+
     def serve(self) -> None:
         """Give what is free to those who wait, in their order; never waits itself."""
+        self._ledger.pressed = len(self.queue) > 0
         stuck: set[Wish] = set()
         for waiter in self.queue:
             if waiter.wish in stuck:
@@ -94,7 +132,7 @@ class Dispatcher:
             if decision.picked is None:
                 stuck.add(waiter.wish)
                 continue
-            self.queue.leave(waiter)
+            self._leave(waiter)
             lease = self._ledger.take(decision.picked.name, waiter.wish.model)
             waiter.grant = Grant(lease, decision.picked.view.node, decision)
             waiter.assigned()

@@ -6,19 +6,32 @@ Nothing in here waits, so under gevent each method is one atomic step.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 
+from router.dispatch.curve import Curve
+from router.dispatch.foreign import Expiries, ForeignLoad, Sign, Suspicion
+from router.dispatch.growth import Growth, Run
+from router.dispatch.leftover import Leftovers
+from router.dispatch.occupancy import Occupancy
+from router.dispatch.slots import LearnedSlots, Limits, SlotPolicy
 from router.dispatch.stream import Timings
 from router.model import Node, Outcome
+from router.snapshot import Snapshot
 
-_SPEED_SHARE = 0.1  # of a new reading: right again within ten replies
+_SHARE = 0.1  # of a new reading of how long a slot is held
+_ENOUGH_ENDS = 5
+# Polls, passes and our own ends are seen at different times.
+_OWN_END_SECONDS = 15.0
+# Of a node and model nobody asks for any more, the oldest are forgotten.
+_MOST_CURVES = 4096
+
+Key = tuple[str, str]
 
 
 class Lease:
     """One slot of one node, held by one request."""
 
-    __slots__ = ("_end", "model", "node", "taken_at")
+    __slots__ = ("_end", "_revoked", "model", "node", "taken_at")
 
     def __init__(
         self,
@@ -31,28 +44,70 @@ class Lease:
         self.model = model
         self.taken_at = taken_at
         self._end: Callable[[Lease, Outcome, Timings | None], None] | None = end
+        self._revoked: Callable[[], None] | None = None
 
     def done(self, outcome: Outcome, timings: Timings | None = None) -> None:
         """Give the slot back; calls after the first do nothing."""
         end, self._end = self._end, None
+        self._revoked = None
         if end:
             end(self, outcome, timings)
 
+    def allow_revoking(self, revoked: Callable[[], None]) -> None:
+        """Let a person have this slot; `revoked` must end the request soon."""
+        self._revoked = revoked
+
+    @property
+    def revocable(self) -> bool:
+        return self._revoked is not None
+
+    def revoke(self) -> bool:
+        """Take the lease back for a person; False where that is not allowed.
+
+        The slot is free once the request has ended (`Outcome.REVOKED`), not
+        before: Ollama runs it until then.
+        """
+        revoked, self._revoked = self._revoked, None
+        if revoked:
+            revoked()
+        return revoked is not None
+
 
 class Ledger:
-    """Counts what is in flight; a `router.snapshot.LoadView`."""
+    """Counts what is in flight; a `router.snapshot.LoadView`.
 
-    def __init__(self, default_slots: int, clock: Callable[[], float]) -> None:
+    pressed: whether requests wait for a slot; the dispatcher says so
+    """
+
+    def __init__(
+        self,
+        default_slots: int,
+        clock: Callable[[], float],
+        policy: SlotPolicy | None = None,
+    ) -> None:
         self.default_slots = default_slots
+        self.pressed = False
+        self.growth = Growth()
+        self.curves: dict[Key, Curve] = {}
+        self.expiries = Expiries()
+        self._policy = policy or LearnedSlots()
         self._clock = clock
-        self._slots: dict[str, int] = {}
-        self._in_flight: Counter[str] = Counter()
-        self._speeds: dict[tuple[str, str], float] = {}
+        self._configured: dict[str, int | None] = {}
+        self._nodes: dict[str, Occupancy] = {}
+        self._leases: dict[str, dict[Lease, None]] = {}
+        self._limits: dict[Key, Limits] = {}
+        self._ends: dict[str, tuple[int, float]] = {}
+        self._last_end: dict[Key, float] = {}
+        self._foreign = ForeignLoad()
+        self._leftovers = Leftovers()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
 
     def configure(self, nodes: Iterable[Node]) -> None:
         """Take over the ceilings of the inventory; leases under way go on."""
-        self._slots = {n.name: n.slots or self.default_slots for n in nodes}
+        self._configured = {n.name: n.slots for n in nodes}
+        now = self._clock()
+        for key in self.curves:
+            self._set_limits(key, now)
 
     def listen(
         self, callback: Callable[[Lease, Outcome, Timings | None], None]
@@ -60,37 +115,204 @@ class Ledger:
         """Call back after each lease that ended."""
         self._listeners.append(callback)
 
+    # Counts
+
     def slots(self, node: str) -> int:
-        return self._slots.get(node, 0)
+        """Return the ceiling: configured, else learned, else the default."""
+        if node not in self._configured:
+            return 0
+        learned = self.growth.learned.get(node, self.default_slots)
+        return self._configured[node] or learned
+
+    def limit(self, node: str, model: str) -> int:
+        """Return the slots that may be used for this model now."""
+        slots = self.slots(node)
+        limits = self._limits.get((node, model))
+        if limits is not None:
+            slots = min(slots, limits.pressed if self.pressed else limits.idle)
+        if self._foreign.suspicions and slots:
+            return max(1, slots - self._foreign.streams(node, self._clock()))
+        return slots
 
     def in_flight(self, node: str) -> int:
-        return self._in_flight[node]
+        occupancy = self._nodes.get(node)
+        return occupancy.count if occupancy else 0
 
     def free(self, node: str) -> int:
-        return self.slots(node) - self._in_flight[node]
+        return self.slots(node) - self.in_flight(node)
 
-    def speed(self, node: str, model: str) -> float | None:
-        return self._speeds.get((node, model))
+    def streams(self, node: str) -> int:
+        """Return what runs there as far as is known or suspected."""
+        now = self._clock()
+        others = self._foreign.streams(node, now) + self._leftovers.count(node, now)
+        return self.in_flight(node) + others
 
-    def speeds(self) -> dict[tuple[str, str], float]:
-        return dict(self._speeds)
+    def room(self, node: str, model: str) -> int | None:
+        """Return how many streams run there; None where no slot is free."""
+        occupancy = self._nodes.get(node)
+        taken = occupancy.count if occupancy else 0
+        if self._leftovers.counts:
+            taken += self._leftovers.count(node, self._clock())
+        if taken >= self.limit(node, model):
+            return None
+        if self._foreign.suspicions:
+            taken += self._foreign.streams(node, self._clock())
+        return taken
+
+    def leases(self, node: str) -> tuple[Lease, ...]:
+        """Return the node's leases, oldest first."""
+        return tuple(self._leases.get(node, ()))
+
+    # What was learned
+
+    def speed(self, node: str, model: str, streams: int = 1) -> float | None:
+        curve = self.curves.get((node, model))
+        return curve.speed(streams) if curve else None
+
+    def speeds(self) -> dict[Key, float]:
+        return {key: speed for key, c in self.curves.items() if (speed := c.speed(1))}
+
+    def slot_seconds(self, node: str) -> float | None:
+        """Return how long a slot of the node is held; None while too few ended."""
+        ends, seconds = self._ends.get(node, (0, 0.0))
+        return seconds if ends >= _ENOUGH_ENDS else None
+
+    def foreign(self, node: str) -> Suspicion | None:
+        return self._foreign.suspicion(node, self._clock())
+
+    def leftover(self, node: str) -> int:
+        return self._leftovers.count(node, self._clock())
+
+    # Changes
 
     def take(self, node: str, model: str) -> Lease:
         """Reserve a slot; the caller has seen that one is free."""
-        self._in_flight[node] += 1
-        return Lease(node, model, self._clock(), self._ended)
+        now = self._clock()
+        self._nodes.setdefault(node, Occupancy()).change(1, now)
+        lease = Lease(node, model, now, self._ended)
+        self._leases.setdefault(node, {})[lease] = None
+        return lease
+
+    def may_try_one_more(self, node: str, model: str) -> bool:
+        """Say whether the unknown ceiling of a full node may be tried now.
+
+        Only where the model ran before, so that a wait can be told from a load.
+        """
+        return (
+            self._configured.get(node, 1) is None
+            and not self.pressed
+            and (node, model) in self.curves
+            and self.streams(node) == self.slots(node) == self.limit(node, model)
+            and self.growth.may_try(node, self.slots(node), self._clock())
+        )
+
+    def take_one_more(self, node: str, model: str) -> Lease:
+        """Reserve beyond the known ceiling, as a trial."""
+        others = self.leases(node)
+        lease = self.take(node, model)
+        self.growth.begin(node, lease, others)
+        return lease
+
+    def recall(
+        self, counts: dict[str, int], expiries: dict[str, dict[str, str]], until: float
+    ) -> None:
+        """Take over what the last router had in flight; see `leftover`."""
+        self._leftovers = Leftovers(counts, until)
+        self.expiries.seen = expiries
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take what the polls saw: who fell idle, and whether by our doing."""
+        now = self._clock()
+        for node, view in snapshot.nodes.items():
+            if view.resident is None:
+                continue
+            idle = self.expiries.moved(node, view.resident)
+            explained = self._leftovers.count(node, now) > 0
+            self._leftovers.looked(node, view.resident, idle)
+            for model in idle:
+                if not (explained or self._ours((node, model), now)):
+                    self._foreign.suspect(node, Sign.EXPIRY, now)
+
+    def _ours(self, key: Key, now: float) -> bool:
+        ended = self._last_end.get(key)
+        if ended is not None and now - ended <= _OWN_END_SECONDS:
+            return True
+        return any(lease.model == key[1] for lease in self._leases.get(key[0], ()))
 
     def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
-        self._in_flight[lease.node] -= 1
-        if timings:
-            self._learn(lease, timings)
+        now = self._clock()
+        node = lease.node
+        occupancy = self._nodes[node]
+        streams = None
+        if timings and timings.generate_seconds:
+            # The node's clock may run a little faster than ours.
+            spent = min(timings.generate_seconds, now - lease.taken_at)
+            streams = occupancy.steady(spent, now)
+        occupancy.change(-1, now)
+        del self._leases[node][lease]
+        self._last_end[node, lease.model] = now
+        self._try_ended(lease, timings, now)
+        if outcome in {Outcome.END, Outcome.CLIENT_GONE}:
+            self._count_end(node, now - lease.taken_at)
+        if timings and streams:
+            self._learn(lease, timings, streams, now)
         for callback in self._listeners:
             callback(lease, outcome, timings)
 
-    def _learn(self, lease: Lease, timings: Timings) -> None:
+    def _try_ended(self, lease: Lease, timings: Timings | None, now: float) -> None:
+        node = lease.node
+        run = _run(lease, timings, now)
+        trial = self.growth.on_trial(node)
+        self.growth.ended(node, lease, run, now)
+        # While a trial runs, its neighbours may wait because of it.
+        if trial or run is None or not run.delayed:
+            return
+        self._foreign.suspect(node, Sign.WAITED, now)
+        if self._configured.get(node, 1) is None:
+            self.growth.contradict(node, now)
+
+    def _count_end(self, node: str, seconds: float) -> None:
+        ends, known = self._ends.get(node, (0, seconds))
+        share = max(_SHARE, 1 / (ends + 1))
+        self._ends[node] = (ends + 1, known + share * (seconds - known))
+
+    def _learn(self, lease: Lease, timings: Timings, streams: int, now: float) -> None:
         seen = timings.tokens_per_second
         if seen is None:
             return
         key = (lease.node, lease.model)
-        known = self._speeds.get(key, seen)
-        self._speeds[key] = known + _SPEED_SHARE * (seen - known)
+        curve = self.curves.pop(key, None) or Curve()
+        self.curves[key] = curve  # the newest stands last
+        if len(self.curves) > _MOST_CURVES:
+            self._forget(next(iter(self.curves)))
+        ratio = curve.learn(streams, seen, now)
+        if ratio is not None:
+            self._foreign.replied(lease.node, ratio, now)
+        ceiling = self.slots(lease.node)
+        self._policy.replied(key, curve, ceiling, streams, pressed=self.pressed)
+        self._set_limits(key, now)
+
+    def _set_limits(self, key: Key, now: float) -> None:
+        ceiling = self.slots(key[0])
+        limits = self._policy.limits(key, self.curves[key], ceiling, now)
+        if min(limits.pressed, limits.idle) < ceiling:
+            self._limits[key] = limits
+        else:
+            self._limits.pop(key, None)
+
+    def _forget(self, key: Key) -> None:
+        del self.curves[key]
+        self._limits.pop(key, None)
+        self._last_end.pop(key, None)
+
+
+def _run(lease: Lease, timings: Timings | None, now: float) -> Run | None:
+    """Place a reply's phases in time; None where its end does not tell."""
+    if timings is None or timings.generate_seconds <= 0:
+        return None
+    life = now - lease.taken_at
+    waited = None
+    if timings.prompt_seconds > 0:
+        busy = timings.prompt_seconds + timings.load_seconds + timings.generate_seconds
+        waited = max(0.0, life - busy)
+    return Run(now - timings.generate_seconds, waited, life)

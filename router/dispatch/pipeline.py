@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from router.dispatch.curve import SHARE_COST
 from router.model import Hold
 from router.snapshot import LoadView, NodeView, Snapshot
 
@@ -32,10 +34,10 @@ class Scene:
     load: LoadView
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):  # made for each node of each decision: a tuple is quick
     """A node that may take the request now.
 
+    in_flight: streams that run there, as far as is known or suspected
     expected_seconds: until the reply is whole, were it sent there now
     """
 
@@ -82,26 +84,30 @@ def model_absent(view: NodeView, wish: Wish, _: Scene) -> str | None:
     return f"model {wish.model!r} not found"
 
 
-def no_free_slot(view: NodeView, _: Wish, scene: Scene) -> str | None:
-    """Last of all, so that `busy` means: but for this one it would do."""
-    name = view.node.name
-    return BUSY if scene.load.in_flight(name) >= scene.load.slots(name) else None
-
-
-FILTERS: tuple[Filter, ...] = (already_tried, held, model_absent, no_free_slot)
+FILTERS: tuple[Filter, ...] = (already_tried, held, model_absent)
 
 
 def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
-    """Choose a node for the wish, with reasons."""
+    """Choose a node for the wish, with reasons.
+
+    A free slot is asked for last, so that `busy` means: but for this it would do.
+    """
     rejected: dict[str, str] = {}
-    views: list[NodeView] = []
+    open_nodes: list[tuple[NodeView, int]] = []
+    room = scene.load.room
     for name, view in scene.snapshot.nodes.items():
-        reason = next((r for f in FILTERS if (r := f(view, wish, scene))), None)
-        if reason:
-            rejected[name] = reason
+        for reject in FILTERS:
+            reason = reject(view, wish, scene)
+            if reason:
+                rejected[name] = reason
+                break
         else:
-            views.append(view)
-    candidates = _weigh(views, wish, scene)
+            streams = room(name, wish.model)
+            if streams is None:
+                rejected[name] = BUSY
+            else:
+                open_nodes.append((view, streams))
+    candidates = _weigh(open_nodes, wish, scene.load)
     picked = picker(candidates) if candidates else None
     return Decision(picked, tuple(candidates), rejected)
 
@@ -109,42 +115,52 @@ def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
 _EXPECTED_TOKENS = 211  # mean answer of the Azure conversation trace
 _REFERENCE_SPEED = 100.0  # tokens/s of a node that scores 1, until one is measured
 _LEAST_SCORE = 0.01
-# A stream beside k others on a real Ollama runs at about 1 / (1 + 0.67 k) of its
-# speed (H200, two streams 0.6 each, four 0.3): decoding together hardly pays.
-_SHARE_COST = 0.67
 # Loading a model: its size at disk speed, and the engine's start.
 _LOAD_BYTES_PER_SECOND = 1e9
 _LOAD_START_SECONDS = 1.5
 _SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
 
 
-def _weigh(views: Sequence[NodeView], wish: Wish, scene: Scene) -> list[Candidate]:
+def _weigh(
+    open_nodes: Sequence[tuple[NodeView, int]], wish: Wish, load: LoadView
+) -> list[Candidate]:
     """Estimate for each node when the reply would be whole.
 
     Measured speed overrules the score; the score stands in for what was not
     measured yet, in the proportion that the measured nodes show.
     """
-    load = scene.load
-    known = {v.node.name: load.speed(v.node.name, wish.model) for v in views}
-    ratios = [
-        s / max(v.score.value, _LEAST_SCORE) for v in views if (s := known[v.node.name])
-    ]
-    per_score = sum(ratios) / len(ratios) if ratios else _REFERENCE_SPEED
+    model = wish.model
+    speeds = [load.speed(v.node.name, model, n + 1) for v, n in open_nodes]
+    per_score = None
     result = []
-    for view in views:
-        in_flight = load.in_flight(view.node.name)
-        speed = known[view.node.name] or per_score * max(view.score.value, _LEAST_SCORE)
-        seconds = _EXPECTED_TOKENS * (1 + _SHARE_COST * in_flight) / speed
-        result.append(
-            Candidate(view, in_flight, seconds + _load_seconds(view, wish, seconds))
-        )
+    for (view, streams), known in zip(open_nodes, speeds, strict=True):
+        speed = known
+        if speed is None:
+            if per_score is None:
+                per_score = _per_score(open_nodes, model, load)
+            score = max(view.score.value, _LEAST_SCORE)
+            speed = per_score * score / (1 + SHARE_COST * streams)
+        seconds = _EXPECTED_TOKENS / speed
+        if view.resident is None or model not in view.resident:
+            seconds += _load_seconds(view, wish, seconds)
+        result.append(Candidate(view, streams, seconds))
     return result
 
 
+def _per_score(
+    open_nodes: Sequence[tuple[NodeView, int]], model: str, load: LoadView
+) -> float:
+    """Return tokens/s of one stream for a score of 1, as the measured nodes have it."""
+    ratios = [
+        alone / max(view.score.value, _LEAST_SCORE)
+        for view, _ in open_nodes
+        if (alone := load.speed(view.node.name, model))
+    ]
+    return sum(ratios) / len(ratios) if ratios else _REFERENCE_SPEED
+
+
 def _load_seconds(view: NodeView, wish: Wish, reply_seconds: float) -> float:
-    """Return what the model costs on this node beside the reply itself."""
-    if view.resident is not None and wish.model in view.resident:
-        return 0.0
+    """Return what loading the model costs on this node beside the reply itself."""
     if view.present is None or wish.model not in view.present:
         return _LOAD_START_SECONDS
     size = view.present[wish.model].size_bytes

@@ -1,0 +1,88 @@
+"""Work on a node that the router did not send: only ever suspected; pure.
+
+Ollama tells no count of what it runs, and GPU utilisation hardly differs between
+one stream and sixteen. Three things speak: a reply slower than its concurrency
+explains, a reply that waited inside the node although a slot was free, and an
+`expires_at` that moved (it does when a model falls idle) without an end of ours.
+A suspicion takes slots away for a while, never the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.snapshot import ResidentModel
+
+_SECONDS = 30.0  # a suspicion lasts this long
+_SLOW_RATIO = 0.6  # far outside the noise of replies
+_SLOW_WITHIN_SECONDS = 60.0  # one slow reply may be its client's fault; two are not
+_MOST = 8
+
+
+class Sign(StrEnum):
+    """What made a node suspect."""
+
+    SLOW = "slow"
+    WAITED = "waited"
+    EXPIRY = "expiry"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """So many streams of others, believed until then (monotonic seconds)."""
+
+    streams: int
+    until: float
+    sign: Sign
+
+
+class ForeignLoad:
+    """What is suspected of each node; `suspicions` is mostly empty."""
+
+    def __init__(self) -> None:
+        self.suspicions: dict[str, Suspicion] = {}
+        self._slow_at: dict[str, float] = {}
+
+    def streams(self, node: str, now: float) -> int:
+        found = self.suspicion(node, now)
+        return found.streams if found else 0
+
+    def suspicion(self, node: str, now: float) -> Suspicion | None:
+        found = self.suspicions.get(node)
+        if found and found.until <= now:
+            del self.suspicions[node]
+            return None
+        return found
+
+    def replied(self, node: str, ratio: float, now: float) -> None:
+        """Take a reply's speed as a share of what its concurrency explains."""
+        if ratio >= _SLOW_RATIO:
+            self._slow_at.pop(node, None)
+            return
+        before = self._slow_at.get(node)
+        self._slow_at[node] = now
+        if before is not None and now - before <= _SLOW_WITHIN_SECONDS:
+            self.suspect(node, Sign.SLOW, now)
+
+    def suspect(self, node: str, sign: Sign, now: float) -> None:
+        """Believe in one stream more of others, from now on for a while."""
+        streams = min(_MOST, self.streams(node, now) + 1)
+        self.suspicions[node] = Suspicion(streams, now + _SECONDS, sign)
+
+
+class Expiries:
+    """Watches `expires_at` of resident models from poll to poll."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, dict[str, str]] = {}
+
+    def moved(self, node: str, resident: Mapping[str, ResidentModel]) -> list[str]:
+        """Take what a poll saw; name the models that fell idle since the last."""
+        now = {
+            name: str(model.listing.get("expires_at", ""))
+            for name, model in resident.items()
+        }
+        before, self.seen[node] = self.seen.get(node, {}), now
+        return [m for m, at in now.items() if m in before and before[m] != at]
