@@ -1,11 +1,12 @@
 """The load generator, in a process of its own: pairs of calls, or many streams.
 
-    python -m bench.load pairs --targets direct=21511,nginx=21520 --count 300
-    python -m bench.load streams --ports 21520 --streams 100 --seconds 10
+    python -m bench.load pairs --targets direct=21511/api/chat,nginx=21520/api/chat
+    python -m bench.load streams --targets 21520/api/chat --streams 100 --seconds 10
 
 `streams` writes a line `begin` when its measured window opens and `end` when it
 closes, and then, as `pairs` does, one line of JSON. Every reply is checked: status,
-number of tokens, last line. Targets are ports on loopback.
+number of tokens, last line. Targets are ports on loopback with a path, Ollama's
+or, by its ending, OpenAI's.
 """
 
 from __future__ import annotations
@@ -17,38 +18,67 @@ import random
 import sys
 from dataclasses import dataclass, field
 
+from bench.figures import quantiles
 from bench.simulated_fleet import MODEL
 
 TOKENS = 100  # of each reply in a stream run
 
-_END_OF_LINE = b"}\n"
+_TOKEN = b' token"'  # how each of the fleet's tokens ends, in either dialect
 _END_OF_BODY = b"\r\n0\r\n\r\n"
+_KEPT_BYTES = len(_TOKEN) - 1  # what may be cut in two by a read
 _LONGEST_REPLY_SECONDS = 60
+_SECONDS_TO_END = 5
 
 
-def request(port: int, tokens: int) -> bytes:
-    """Write a streamed chat request of about 1 KB, as a client would."""
-    body = {
-        "model": MODEL,
-        "messages": [{"role": "user", "content": "lorem ipsum " * 70}],
-        "options": {"num_predict": tokens},
-        "stream": True,
-    }
-    text = json.dumps(body).encode()
-    return (
-        b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
-        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-        % (port, len(text), text)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where chats are sent."""
+
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        port, slash, path = text.partition("/")
+        return cls(int(port), slash + path)
+
+    @property
+    def openai(self) -> bool:
+        return self.path.endswith("/chat/completions")
+
+    @property
+    def done(self) -> bytes:
+        """Return what the last line of a whole reply says."""
+        return b"[DONE]" if self.openai else b'"done":true'
+
+    def request(self, tokens: int, *, stream: bool = True) -> bytes:
+        """Write a chat request of about 1 KB, as a client would."""
+        text = json.dumps(chat(tokens, openai=self.openai, stream=stream)).encode()
+        return (
+            b"POST %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (self.path.encode(), self.port, len(text), text)
+        )
+
+
+def chat(tokens: int, *, openai: bool, stream: bool) -> dict[str, object]:
+    """Return a chat's body in either dialect."""
+    limit: dict[str, object] = (
+        {"max_tokens": tokens} if openai else {"options": {"num_predict": tokens}}
     )
+    message = {"role": "user", "content": "lorem ipsum " * 70}
+    return {"model": MODEL, "messages": [message], "stream": stream, **limit}
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run saw; lines count once its window is open."""
+    """What a run saw; tokens and gaps count once its window is open."""
 
     open: bool = False
-    lines: int = 0
+    ending: bool = False
+    tokens: int = 0
     replies: int = 0
+    gaps: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     first_seconds: list[float] = field(default_factory=list)
 
@@ -56,10 +86,11 @@ class Tally:
 class Client(asyncio.Protocol):
     """One keep-alive connection that sends one request after the other."""
 
-    def __init__(self, message: bytes, tokens: int, tally: Tally) -> None:
+    def __init__(self, target: Target, tokens: int, tally: Tally) -> None:
         self._loop = asyncio.get_running_loop()
-        self._message = message
-        self._lines_expected = tokens + 1
+        self._message = target.request(tokens)
+        self._done = target.done
+        self._tokens_expected = tokens
         self._tally = tally
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[float] | None = None
@@ -81,10 +112,10 @@ class Client(asyncio.Protocol):
         assert self._transport is not None
         self._reply = self._loop.create_future()
         self._first: float | None = None
-        self._lines = 0
+        self._tokens = 0
         self._tail = b""
         self._done_seen = False
-        self._sent_at = self._loop.time()
+        self._sent_at = self._token_at = self._loop.time()
         self._transport.write(self._message)
         return self._reply
 
@@ -93,23 +124,31 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        lines = data.count(_END_OF_LINE)
-        if self._first is None and lines:
-            self._first = self._loop.time() - self._sent_at
-        if not self._lines and not data.startswith(b"HTTP/1.1 200") and not self._tail:
+        if not self._tail and not data.startswith(b"HTTP/1.1 200"):
             self._finish(f"answered {data[:200]!r}")
             return
-        self._lines += lines
-        if self._tally.open:
-            self._tally.lines += lines
-        self._done_seen = self._done_seen or b'"done":true' in data
-        self._tail = (self._tail + data)[-len(_END_OF_BODY) :]
-        if self._tail == _END_OF_BODY:
+        seen = self._tail + data
+        if tokens := seen.count(_TOKEN):
+            self._note(tokens)
+        self._done_seen = self._done_seen or self._done in seen
+        self._tail = seen[-_KEPT_BYTES:]
+        if seen.endswith(_END_OF_BODY):
             self._end()
 
+    def _note(self, tokens: int) -> None:
+        now = self._loop.time()
+        if self._first is None:
+            self._first = now - self._sent_at
+        elif self._tally.open:
+            self._tally.gaps.append(now - self._token_at)
+        self._token_at = now
+        self._tokens += tokens
+        if self._tally.open:
+            self._tally.tokens += tokens
+
     def _end(self) -> None:
-        if self._lines != self._lines_expected or not self._done_seen:
-            self._finish(f"{self._lines} lines, wanted {self._lines_expected}")
+        if self._tokens != self._tokens_expected or not self._done_seen:
+            self._finish(f"{self._tokens} tokens, wanted {self._tokens_expected}")
             return
         self._finish(None)
 
@@ -125,15 +164,15 @@ class Client(asyncio.Protocol):
         reply.set_result(self._first)
 
 
-async def connect(port: int, tokens: int, tally: Tally) -> Client:
+async def connect(target: Target, tokens: int, tally: Tally) -> Client:
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(
-        lambda: Client(request(port, tokens), tokens, tally), "127.0.0.1", port
+        lambda: Client(target, tokens, tally), "127.0.0.1", target.port
     )
     return client
 
 
-async def pairs(targets: dict[str, int], count: int, rng: random.Random) -> object:
+async def pairs(targets: dict[str, Target], count: int, rng: random.Random) -> object:
     """Call each target once a round, in random order, alone on the machine.
 
     Replies of one token, which comes at once, so the time to it is the
@@ -154,13 +193,13 @@ async def pairs(targets: dict[str, int], count: int, rng: random.Random) -> obje
     return {"first_token_seconds": seconds}
 
 
-async def streams(ports: list[int], count: int, seconds: float) -> object:
+async def streams(targets: list[Target], count: int, seconds: float) -> object:
     """Keep `count` streams going, begun evenly over one reply's length."""
     tally = Tally()
     loop = asyncio.get_running_loop()
     tasks = [
-        loop.create_task(_stream(ports[index % len(ports)], index / count * 2, tally))
-        for index in range(count)
+        loop.create_task(_stream(targets[i % len(targets)], i / count * 2, tally))
+        for i in range(count)
     ]
     await asyncio.sleep(4)  # all have begun, and answered once
     tally.open = True
@@ -169,26 +208,31 @@ async def streams(ports: list[int], count: int, seconds: float) -> object:
     await asyncio.sleep(seconds)
     tally.open = False
     elapsed = loop.time() - begun
-    print("end", flush=True)  # streams go on: hanging up is not in the window
-    for task in tasks:
+    print("end", flush=True)
+    # Replies end as they would: some proxies take a client that hangs up for a
+    # node that fails, and shun it in the next run.
+    tally.ending = True
+    _, late = await asyncio.wait(tasks, timeout=_SECONDS_TO_END)
+    for task in late:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     return {
-        "lines": tally.lines,
+        "tokens": tally.tokens,
         "seconds": elapsed,
         "replies": tally.replies,
         "faults": len(tally.faults),
         "first_fault": tally.faults[0] if tally.faults else None,
-        "first_token_seconds": tally.first_seconds,
+        "first_token_ms": quantiles(tally.first_seconds),
+        "gap_ms": quantiles(tally.gaps),
     }
 
 
-async def _stream(port: int, delay: float, tally: Tally) -> None:
+async def _stream(target: Target, delay: float, tally: Tally) -> None:
     await asyncio.sleep(delay)
-    client = await connect(port, TOKENS, tally)
-    while True:
+    client = await connect(target, TOKENS, tally)
+    while not tally.ending:
         if not client.connected:
-            client = await connect(port, TOKENS, tally)
+            client = await connect(target, TOKENS, tally)
         try:
             # wait_for may swallow a cancellation before Python 3.12; this does not.
             async with asyncio.timeout(_LONGEST_REPLY_SECONDS):
@@ -201,27 +245,29 @@ async def _stream(port: int, delay: float, tally: Tally) -> None:
             continue
         if tally.open:
             tally.first_seconds.append(first)
+    client.abort()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="load for bench.overhead")
+    parser = argparse.ArgumentParser(description="load for benchmarks")
     modes = parser.add_subparsers(dest="mode", required=True)
     mode = modes.add_parser("pairs")
-    mode.add_argument("--targets", required=True, help="name=port,...")
-    mode.add_argument("--count", type=int, required=True)
+    mode.add_argument("--targets", required=True, help="name=port/path,...")
+    mode.add_argument("--count", type=int, default=300)
     mode.add_argument("--seed", type=int, default=1)
     mode = modes.add_parser("streams")
-    mode.add_argument("--ports", required=True, help="comma-separated")
+    mode.add_argument("--targets", required=True, help="port/path,...")
     mode.add_argument("--streams", type=int, required=True)
     mode.add_argument("--seconds", type=float, required=True)
     args = parser.parse_args()
+    listed = args.targets.split(",")
     if args.mode == "pairs":
-        named = (each.split("=") for each in args.targets.split(","))
-        targets = {name: int(port) for name, port in named}
+        named = (each.split("=") for each in listed)
+        targets = {name: Target.parse(text) for name, text in named}
         result = asyncio.run(pairs(targets, args.count, random.Random(args.seed)))
     else:
-        ports = [int(port) for port in args.ports.split(",")]
-        result = asyncio.run(streams(ports, args.streams, args.seconds))
+        several = [Target.parse(text) for text in listed]
+        result = asyncio.run(streams(several, args.streams, args.seconds))
     json.dump(result, sys.stdout)
     print(flush=True)
 

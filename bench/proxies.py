@@ -1,4 +1,4 @@
-"""The proxies under test, as they are shipped: nginx and the router."""
+"""Proxies under test, as they are shipped: nginx and the router."""
 
 from __future__ import annotations
 
@@ -55,11 +55,17 @@ class MissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A running proxy: its port, and the first of its processes."""
+    """A running proxy: its port, and the first of its processes.
+
+    path:         where it takes chats
+    most_streams: with more it is saturated, and they are not asked of it
+    """
 
     name: str
     port: int
     process: Process
+    path: str = "/api/chat"
+    most_streams: int | None = None
 
     def cpu_seconds(self) -> float:
         """CPU time, user and system, of all its processes so far."""
@@ -78,7 +84,7 @@ def start_nginx(folder: Path, port: int, nodes: Sequence[int]) -> Proxy:
     config.write_text(_NGINX.format(folder=folder, port=port, nodes=listed))
     argv = [program, "-c", config, "-e", folder / "error.log"]
     proxy = Proxy("nginx", port, Process(argv, log=folder / "nginx.log"))
-    return _ready(proxy, "/api/version")
+    return ready(proxy, "/api/version")
 
 
 def start_router(folder: Path, port: int, nodes: Sequence[int], slots: int) -> Proxy:
@@ -98,7 +104,7 @@ def start_router(folder: Path, port: int, nodes: Sequence[int], slots: int) -> P
     gunicorn = Path(sys.executable).with_name("gunicorn")
     argv = [gunicorn, "-c", "router/gunicorn.conf.py", "router.wsgi:app"]
     process = Process(argv, log=folder / "router.log", env=env)
-    return _ready(Proxy("router", port, process), "/readyz")
+    return ready(Proxy("router", port, process), "/readyz")
 
 
 def _entry(index: int, port: int, slots: int) -> Mapping[str, object]:
@@ -110,7 +116,9 @@ def _entry(index: int, port: int, slots: int) -> Mapping[str, object]:
     return {"targets": ["127.0.0.1"], "labels": labels}
 
 
-def _ready(proxy: Proxy, path: str) -> Proxy:
+def ready(proxy: Proxy, path: str, *, seconds: float = 20) -> Proxy:
+    """Wait until a proxy answers; what ends or never answers is stopped."""
+
     def answers() -> bool:
         if not proxy.process.running:
             raise MissingError(f"{proxy.name} ended:\n{proxy.process.tail()}")
@@ -120,7 +128,7 @@ def _ready(proxy: Proxy, path: str) -> Proxy:
             return connection.getresponse().status == 200
 
     try:
-        until(answers, f"{proxy.name} answers {path}")
+        until(answers, f"{proxy.name} answers {path}", seconds=seconds)
     except BaseException:
         proxy.process.stop()
         raise
@@ -152,11 +160,15 @@ def _tree(pid: int) -> list[int]:
 
 
 def _cpu_seconds(pid: int) -> float:
+    """Take the larger: ticks are coarse, and schedstat forgets threads that ended."""
+    ticks = seconds = 0.0
     with contextlib.suppress(OSError):
         # The name, field 2, may hold anything; fields 14 and 15 are utime, stime.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
-    return 0.0
+        ticks = (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+        for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            seconds += int(thread.read_text().split()[0]) / 1e9
+    return max(ticks, seconds)
 
 
 def _memory_bytes(pid: int) -> int:

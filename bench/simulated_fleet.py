@@ -1,8 +1,9 @@
 """A simulated fleet for measuring proxies: fixed speed, no wait for the first token.
 
 Speaks just enough of Ollama: `/api/chat` and `/api/generate` as NDJSON, one chunk
-a token, and the listings that a router polls. `num_predict` tokens each. For
-anything about behaviour use `simulator/`; this one is only cheap and even.
+a token, or whole and at once with `"stream": false`, and the listings that a router
+polls. `num_predict` tokens each. For anything about behaviour use `simulator/`;
+this one is only cheap and even.
 
     python -m bench.simulated_fleet --ports 21511,21512 --tokens-per-second 50
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
+from functools import lru_cache
 
 MODEL = "simulated:latest"
 
@@ -19,6 +22,10 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
+_END_OF_CHUNKS = b"0\r\n\r\n"
+# Bodies are not parsed: what is cheap here leaves the core to the load generator.
+_TOKENS = re.compile(rb'"num_predict": ?(\d+)')
+_WHOLE = re.compile(rb'"stream": ?false')
 _LISTING = {
     "name": MODEL,
     "model": MODEL,
@@ -44,27 +51,37 @@ _ANSWERS = {
 
 
 def _chunk(line: dict[str, object]) -> bytes:
-    text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-    return b"%x\r\n%s\r\n" % (len(text), text)
+    text = _text(line) + b"\n"
+    return b"%x\r\n%b\r\n" % (len(text), text)
 
 
-def _token(path: str) -> bytes:
+def _whole(line: dict[str, object]) -> bytes:
+    text = _text(line)
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(text), text)
+    )
+
+
+def _text(line: dict[str, object]) -> bytes:
+    return json.dumps(line, separators=(",", ":")).encode()
+
+
+def _line(path: str, text: str) -> dict[str, object]:
     line: dict[str, object] = {"model": MODEL, "created_at": "2026-01-01T00:00:00Z"}
     if path == "/api/chat":
-        line["message"] = {"role": "assistant", "content": " token"}
+        line["message"] = {"role": "assistant", "content": text}
     else:
-        line["response"] = " token"
-    return _chunk({**line, "done": False})
+        line["response"] = text
+    return line
 
 
-def _last(path: str, tokens: int, tokens_per_second: float) -> bytes:
-    line: dict[str, object] = {"model": MODEL, "created_at": "2026-01-01T00:00:00Z"}
-    if path == "/api/chat":
-        line["message"] = {"role": "assistant", "content": ""}
-    else:
-        line["response"] = ""
-    nanoseconds = int(tokens / tokens_per_second * 1e9)
-    timings = {
+def _last(path: str, text: str, tokens: int, gap: float) -> dict[str, object]:
+    nanoseconds = int(tokens * gap * 1e9)
+    return {
+        **_line(path, text),
+        "done": True,
+        "done_reason": "stop",
         "total_duration": nanoseconds,
         "load_duration": 1,
         "prompt_eval_count": 8,
@@ -72,9 +89,23 @@ def _last(path: str, tokens: int, tokens_per_second: float) -> bytes:
         "eval_count": tokens,
         "eval_duration": nanoseconds,
     }
-    return _chunk({**line, "done": True, "done_reason": "stop", **timings}) + (
-        b"0\r\n\r\n"
-    )
+
+
+@lru_cache
+def _whole_reply(path: str, tokens: int, gap: float) -> bytes:
+    return _whole(_last(path, " token" * tokens, tokens, gap))
+
+
+def _length(head: bytes, body: bytes) -> int | None:
+    """Return how many bytes of `body` are the request's; None if not yet known."""
+    for line in head.lower().split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            end = body.find(_END_OF_CHUNKS)
+            return end + len(_END_OF_CHUNKS) if end >= 0 else None
+    return 0
 
 
 class _Connection(asyncio.Protocol):
@@ -99,31 +130,27 @@ class _Connection(asyncio.Protocol):
         head, found, body = self._received.partition(b"\r\n\r\n")
         if not found:
             return
-        length = 0
-        for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            if name.lower() == b"content-length":
-                length = int(value)
-        if len(body) < length:
+        body_bytes = _length(head, body)
+        if body_bytes is None or len(body) < body_bytes:
             return
-        self._received = body[length:]
-        self._answer(head.split(b" ", 2)[1].decode(), body[:length])
+        self._received = body[body_bytes:]
+        self._answer(head.split(b" ", 2)[1].decode(), body)
 
     def _answer(self, path: str, body: bytes) -> None:
-        if path in ("/api/chat", "/api/generate"):
-            self._path = path
-            self._chunk = _token(path)
-            self._tokens = json.loads(body)["options"]["num_predict"]
-            self._sent = 1
-            self._started = self._loop.time()
-            self._transport.write(_HEAD + self._chunk)
-            self._next()
+        if path not in ("/api/chat", "/api/generate"):
+            self._transport.write(_whole(_ANSWERS.get(path, {"status": "ok"})))
             return
-        text = json.dumps(_ANSWERS.get(path, {"status": "ok"})).encode()
-        self._transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(text), text)
-        )
+        asked = _TOKENS.search(body)
+        self._tokens = int(asked[1]) if asked else 1
+        self._path = path
+        if _WHOLE.search(body):
+            self._transport.write(_whole_reply(path, self._tokens, self._gap))
+            return
+        self._chunk = _chunk({**_line(path, " token"), "done": False})
+        self._sent = 1
+        self._started = self._loop.time()
+        self._transport.write(_HEAD + self._chunk)
+        self._next()
 
     def _next(self) -> None:
         due = self._started + self._sent * self._gap
@@ -131,7 +158,8 @@ class _Connection(asyncio.Protocol):
 
     def _tick(self) -> None:
         if self._sent == self._tokens:
-            self._transport.write(_last(self._path, self._tokens, 1 / self._gap))
+            last = _last(self._path, "", self._tokens, self._gap)
+            self._transport.write(_chunk(last) + _END_OF_CHUNKS)
             return
         self._sent += 1
         self._transport.write(self._chunk)
