@@ -162,6 +162,10 @@ class DispatchSettings(_Section):
         512, "requests in the queue; one more is answered 429", ge=0, le=1_000_000
     )
     queue_timeout_seconds: float = _seconds(120, "longest wait in the queue")
+    request_timeout_seconds: float = _seconds(
+        3600,
+        "longest time for queue and whole reply; `X-Request-Timeout` asks for less",
+    )
     attempts: int = _setting(
         3, "nodes tried for one request, the first included", ge=1, le=100
     )

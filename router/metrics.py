@@ -154,6 +154,14 @@ class Load(LoadView, Protocol):
 
     def speeds(self) -> dict[tuple[str, str], float]: ...
 
+    def totals(self) -> dict[tuple[str, str], dict[int, float]]: ...
+
+    def usable(self, node: str) -> int: ...
+
+    def leftover(self, node: str) -> int: ...
+
+    def foreign_streams(self, node: str) -> int: ...
+
 
 class FileStatus(Protocol):
     """How the latest reload of a configuration file went."""
@@ -240,7 +248,25 @@ class FleetCollector(Collector):
             "inferops_slots",
             "Slots of the node that the router uses now.",
             ("node",),
+            [((n,), load.usable(n)) for n in names],
+        )
+        yield _family(
+            "inferops_slot_ceiling",
+            "Slots that the node has: configured, or learned.",
+            ("node",),
             [((n,), load.slots(n)) for n in names],
+        )
+        yield _family(
+            "inferops_foreign_load",
+            "Streams of others on the node, as suspected.",
+            ("node",),
+            [((n,), load.foreign_streams(n)) for n in names],
+        )
+        yield _family(
+            "inferops_leftover_streams",
+            "Streams of an earlier router that may still run on the node.",
+            ("node",),
+            [((n,), load.leftover(n)) for n in names],
         )
         yield _family(
             "inferops_queue_length",
@@ -253,6 +279,16 @@ class FleetCollector(Collector):
             "Learned speed of one stream.",
             ("node", "model"),
             list(load.speeds().items()),
+        )
+        yield _family(
+            "inferops_concurrent_tokens_per_second",
+            "Learned total speed of so many streams at once.",
+            ("node", "model", "streams"),
+            [
+                ((*key, str(streams)), total)
+                for key, totals in load.totals().items()
+                for streams, total in totals.items()
+            ],
         )
 
     def _score_families(self) -> Iterator[Metric]:

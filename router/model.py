@@ -163,5 +163,6 @@ class Outcome(StrEnum):
     STALLED = "stalled"  # nothing came for too long
     CLIENT_GONE = "client_gone"
     SHUTDOWN = "shutdown"
+    DEADLINE = "deadline"  # the request's time limit passed
     REVOKED = "revoked"  # taken back for a person
     REFUSED = "refused"  # no reply that the client could be given

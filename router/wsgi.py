@@ -28,6 +28,7 @@ from router.dispatch.faults import RetryBudget
 from router.dispatch.ledger import Ledger
 from router.dispatch.pickers import PICKERS
 from router.dispatch.queue import Queue
+from router.dispatch.recollection import Recollection
 from router.dispatch.trail import Trails
 from router.errors import UnavailableError
 from router.holds import HoldStore
@@ -54,6 +55,8 @@ T = TypeVar("T")
 VERSION = "0.1.0"
 _FILE_CHECK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
+_IN_USE_SECONDS = 1.0
+_SPEEDS_EVERY = 30  # notes of slots in use
 
 log = get_logger("router")
 
@@ -114,6 +117,7 @@ class Router:
         self.loop.start()
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
+        gevent.spawn(self._recollect)
         log.info("started", version=VERSION, nodes=len(self.inventory.nodes))
 
     def attend(self, worker: GunicornWorker) -> None:
@@ -147,6 +151,13 @@ class Router:
         dispatch = config.dispatch
         self.ledger = Ledger(dispatch.default_slots, time.monotonic)
         self.ledger.configure(self.inventory.nodes)
+        self.recollection = Recollection(
+            config.state.directory,
+            self.ledger,
+            clock=time.time,
+            monotonic=time.monotonic,
+        )
+        self.recollection.load(self.inventory)
         self.trails = Trails()
         self.dispatcher = Dispatcher(
             self.published,
@@ -272,6 +283,13 @@ class Router:
             gevent.sleep(_FILE_CHECK_SECONDS)
             self.files.check(time.time())
 
+    def _recollect(self) -> None:
+        while True:
+            for _ in range(_SPEEDS_EVERY):
+                gevent.sleep(_IN_USE_SECONDS)
+                self.recollection.note_in_use(self.inventory)
+            self.recollection.note_speeds()
+
     def _watch_lag(self) -> None:
         while True:
             due = time.monotonic() + _TICK_SECONDS
@@ -290,6 +308,7 @@ class Router:
         while visits and time.monotonic() < deadline and not worker.hasty:
             gevent.sleep(_TICK_SECONDS)
         visits.stop_all(Outcome.SHUTDOWN)
+        self.recollection.note_speeds()
         self.loop.stop()
         self.probe.stop()
         worker.hang_up()  # after the stop: who waits for a body must hear of it
@@ -302,6 +321,7 @@ def _door_limits(config: Config) -> DoorLimits:
         body_seconds=dispatch.body_timeout_seconds,
         queue_seconds=dispatch.queue_timeout_seconds,
         stall_seconds=dispatch.stall_timeout_seconds,
+        request_seconds=dispatch.request_timeout_seconds,
     )
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from router.dispatch.attention import Attention
 from router.dispatch.forecast import expected_wait, hopeless
 from router.dispatch.ledger import Ledger
-from router.dispatch.pipeline import BUSY, Decision, Picker, Scene, Wish, decide
+from router.dispatch.pipeline import (
+    BUSY,
+    Decision,
+    Picker,
+    Scene,
+    Wish,
+    decide,
+    weigh,
+)
 from router.dispatch.queue import Grant, Queue, Waiter
 from router.errors import (
     DeadlineError,
@@ -77,9 +86,12 @@ class Dispatcher:
         """Try the unknown ceiling of a node, where the request would have to wait."""
         for name, reason in decision.rejected.items():
             if reason == BUSY and self._ledger.may_try_one_more(name, wish.model):
+                view = self._published.current.nodes[name]
+                streams = self._ledger.streams(name)
+                (picked,) = weigh([(view, streams)], wish, self._ledger)
+                decided = replace(decision, picked=picked)
                 lease = self._ledger.take_one_more(name, wish.model)
-                node = self._published.current.nodes[name].node
-                return Grant(lease, node, decision)
+                return Grant(lease, view.node, decided)
         return None
 
     def _refuse_hopeless(

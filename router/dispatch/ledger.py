@@ -7,6 +7,7 @@ Nothing in here waits, so under gevent each method is one atomic step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from router.dispatch.curve import Curve
 from router.dispatch.foreign import Expiries, ForeignLoad, Sign, Suspicion
@@ -29,9 +30,13 @@ Key = tuple[str, str]
 
 
 class Lease:
-    """One slot of one node, held by one request."""
+    """One slot of one node, held by one request.
 
-    __slots__ = ("_end", "_revoked", "model", "node", "taken_at")
+    decoding_since: when the first line came; for replies that do not tell their
+                    own times (`/v1`)
+    """
+
+    __slots__ = ("_end", "_revoked", "decoding_since", "model", "node", "taken_at")
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Lease:
         self.node = node
         self.model = model
         self.taken_at = taken_at
+        self.decoding_since: float | None = None
         self._end: Callable[[Lease, Outcome, Timings | None], None] | None = end
         self._revoked: Callable[[], None] | None = None
 
@@ -98,6 +104,7 @@ class Ledger:
         self._limits: dict[Key, Limits] = {}
         self._ends: dict[str, tuple[int, float]] = {}
         self._last_end: dict[Key, float] = {}
+        self._latest: dict[str, str] = {}
         self._foreign = ForeignLoad()
         self._leftovers = Leftovers()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
@@ -159,6 +166,14 @@ class Ledger:
             taken += self._foreign.streams(node, self._clock())
         return taken
 
+    def running(self, node: str) -> int:
+        """Return what the router itself has running there, or may have left there."""
+        return self.in_flight(node) + self.leftover(node)
+
+    def usable(self, node: str) -> int:
+        """Return the slots that may be used now, for the model it was last asked."""
+        return self.limit(node, self._latest.get(node, ""))
+
     def leases(self, node: str) -> tuple[Lease, ...]:
         """Return the node's leases, oldest first."""
         return tuple(self._leases.get(node, ()))
@@ -172,6 +187,10 @@ class Ledger:
     def speeds(self) -> dict[Key, float]:
         return {key: speed for key, c in self.curves.items() if (speed := c.speed(1))}
 
+    def totals(self) -> dict[Key, dict[int, float]]:
+        """Return the learned totals in tokens/s, by key and number of streams."""
+        return {key: curve.totals() for key, curve in self.curves.items()}
+
     def slot_seconds(self, node: str) -> float | None:
         """Return how long a slot of the node is held; None while too few ended."""
         ends, seconds = self._ends.get(node, (0, 0.0))
@@ -179,6 +198,9 @@ class Ledger:
 
     def foreign(self, node: str) -> Suspicion | None:
         return self._foreign.suspicion(node, self._clock())
+
+    def foreign_streams(self, node: str) -> int:
+        return self._foreign.streams(node, self._clock())
 
     def leftover(self, node: str) -> int:
         return self._leftovers.count(node, self._clock())
@@ -189,6 +211,7 @@ class Ledger:
         """Reserve a slot; the caller has seen that one is free."""
         now = self._clock()
         self._nodes.setdefault(node, Occupancy()).change(1, now)
+        self._latest[node] = model
         lease = Lease(node, model, now, self._ended)
         self._leases.setdefault(node, {})[lease] = None
         return lease
@@ -243,19 +266,20 @@ class Ledger:
         now = self._clock()
         node = lease.node
         occupancy = self._nodes[node]
+        told = _completed(timings, lease, now)
         streams = None
-        if timings and timings.generate_seconds:
+        if told and told.generate_seconds:
             # The node's clock may run a little faster than ours.
-            spent = min(timings.generate_seconds, now - lease.taken_at)
+            spent = min(told.generate_seconds, now - lease.taken_at)
             streams = occupancy.steady(spent, now)
         occupancy.change(-1, now)
         del self._leases[node][lease]
         self._last_end[node, lease.model] = now
-        self._try_ended(lease, timings, now)
+        self._try_ended(lease, told, now)
         if outcome in {Outcome.END, Outcome.CLIENT_GONE}:
             self._count_end(node, now - lease.taken_at)
-        if timings and streams:
-            self._learn(lease, timings, streams, now)
+        if told and streams:
+            self._learn(lease, told, streams, now)
         for callback in self._listeners:
             callback(lease, outcome, timings)
 
@@ -286,7 +310,8 @@ class Ledger:
         if len(self.curves) > _MOST_CURVES:
             self._forget(next(iter(self.curves)))
         ratio = curve.learn(streams, seen, now)
-        if ratio is not None:
+        # A `/v1` reply's time is its client's as well: a slow reader proves nothing.
+        if ratio is not None and timings.prompt_seconds:
             self._foreign.replied(lease.node, ratio, now)
         ceiling = self.slots(lease.node)
         self._policy.replied(key, curve, ceiling, streams, pressed=self.pressed)
@@ -304,6 +329,13 @@ class Ledger:
         del self.curves[key]
         self._limits.pop(key, None)
         self._last_end.pop(key, None)
+
+
+def _completed(timings: Timings | None, lease: Lease, now: float) -> Timings | None:
+    """Measure what the reply does not tell of itself."""
+    if timings is None or timings.generate_seconds or lease.decoding_since is None:
+        return timings
+    return replace(timings, generate_seconds=now - lease.decoding_since)
 
 
 def _run(lease: Lease, timings: Timings | None, now: float) -> Run | None:

@@ -107,7 +107,7 @@ def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
                 rejected[name] = BUSY
             else:
                 open_nodes.append((view, streams))
-    candidates = _weigh(open_nodes, wish, scene.load)
+    candidates = weigh(open_nodes, wish, scene.load)
     picked = picker(candidates) if candidates else None
     return Decision(picked, tuple(candidates), rejected)
 
@@ -121,7 +121,7 @@ _LOAD_START_SECONDS = 1.5
 _SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
 
 
-def _weigh(
+def weigh(
     open_nodes: Sequence[tuple[NodeView, int]], wish: Wish, load: LoadView
 ) -> list[Candidate]:
     """Estimate for each node when the reply would be whole.

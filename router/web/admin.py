@@ -20,7 +20,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.ledger import Ledger
-from router.dispatch.pipeline import Wish
+from router.dispatch.pipeline import BUSY, Wish
 from router.dispatch.trail import Trails
 from router.errors import (
     BadRequestError,
@@ -31,7 +31,13 @@ from router.errors import (
 from router.holds import HoldStore
 from router.model import Hold, HoldKind, Priority, canonical
 from router.snapshot import NodeView, Published
-from router.web.shapes import show_decision, show_hold, show_node, show_trail
+from router.web.shapes import (
+    show_decision,
+    show_hold,
+    show_node,
+    show_slots,
+    show_trail,
+)
 
 _CORDON = {"reason": str, "by": str, "minutes": int}
 _LONGEST_WAIT_SECONDS = 300
@@ -95,8 +101,14 @@ def _explain(parts: AdminParts) -> Response:
         newest = [show_trail(trail) for trail in parts.trails.newest(20)]
         return jsonify(usage="?model=NAME is a dry run", requests=newest)
     wish = Wish(canonical(model))
-    decision = show_decision(parts.dispatcher.explain(wish))
-    return jsonify(model=wish.model, dry_run=True, **decision)
+    decision = parts.dispatcher.explain(wish)
+    slots = {
+        node: show_slots(parts.ledger, node, wish.model)
+        for node, reason in decision.rejected.items()
+        if reason == BUSY
+    }
+    shown = show_decision(decision)
+    return jsonify(model=wish.model, dry_run=True, busy=slots, **shown)
 
 
 def _explain_request(parts: AdminParts, request_id: str) -> Response:

@@ -203,6 +203,9 @@ class Answering:
         self._visit.outcome = outcome.value
         if outcome is Outcome.CLIENT_GONE:  # nobody reads this; 499 as Ollama logs it
             return self._answer(499, b"", [])
+        if outcome is Outcome.DEADLINE:
+            self._desk.rejected(outcome.value)
+            return self._refuse(504, outcome.value, _BROKEN[outcome])
         return self._refuse(503, outcome.value, "the router is shutting down", 5)
 
     def _answer(
@@ -229,6 +232,7 @@ class _Stream:
 
 
 _BROKEN = {
+    Outcome.DEADLINE: "the request's time limit has passed",
     Outcome.SHUTDOWN: "the router is shutting down",
     Outcome.STALLED: "node {node} sent nothing for too long",
     Outcome.ERROR_LINE: "node {node} failed in mid-stream",

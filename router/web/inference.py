@@ -20,8 +20,9 @@ from router.dispatch.stream import Timings
 from router.dispatch.trail import Trail, Trails
 from router.logs import RequestLog
 from router.metrics import Metrics
-from router.model import Outcome, Priority, canonical
+from router.model import Outcome, canonical
 from router.web.answering import Answering
+from router.web.terms import read_terms
 from router.web.visit import DoorLimits, Visit, Visits, read_body, request_id
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Inference:
             body = read_body(environ, self.limits)
         finally:
             visit.attention.check()  # stopped meanwhile: that is what is told
+        visit.keep_to(read_terms(environ, self.limits.request_seconds))
         ask = read_ask(visit.route, body)
         return ask, body
 
@@ -88,8 +90,8 @@ class Inference:
         return Call(
             Wish(canonical(ask.model)),
             Message("POST", visit.route.path, headers, body),
-            Priority.INTERACTIVE,
-            visit.arrived + self.limits.queue_seconds,
+            visit.terms.priority,
+            visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
         )
 
     def pump(
@@ -99,6 +101,7 @@ class Inference:
         client: CooperativeSocket,
         chunked: bool,
     ) -> Outcome:
+        presented.lease.decoding_since = time.monotonic()
         pump = Pump(
             presented.reply,
             client,
@@ -136,6 +139,7 @@ class Inference:
     def leave(self, visit: Visit) -> None:
         """Count and log the request; the last thing that is done for it."""
         self.visits.leave(visit)
+        visit.let_go()
         seconds = time.monotonic() - visit.arrived
         trail = self._trails.get(visit.request_id)
         if trail:

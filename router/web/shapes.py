@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from router.dispatch.foreign import Suspicion
 from router.dispatch.ledger import Ledger
 from router.dispatch.pipeline import Decision
 from router.dispatch.trail import Trail
@@ -27,11 +28,35 @@ def show_node(
         "parts": [asdict(part) for part in view.score.parts],
         "holds": [show_hold(hold) for hold in holds],
         "in_flight": ledger.in_flight(name),
-        "slots": ledger.slots(name),
+        "slots": ledger.usable(name),
+        "ceiling": ledger.slots(name),
+        "leftover": ledger.leftover(name),
+        "foreign": _foreign(ledger.foreign(name)),
         "version": view.version,
         "models": sorted(view.present or ()),
         "resident": sorted(view.resident or ()),
         "tokens_per_second": {m: round(s, 2) for (n, m), s in speeds if n == name},
+        "total_tokens_per_second": {
+            m: {str(k): total for k, total in totals.items()}
+            for (n, m), totals in ledger.totals().items()
+            if n == name and totals
+        },
+    }
+
+
+def _foreign(found: Suspicion | None) -> dict[str, Any] | None:
+    return {"streams": found.streams, "sign": found.sign} if found else None
+
+
+def show_slots(ledger: Ledger, node: str, model: str) -> dict[str, Any]:
+    """Say why a node that would do has no slot free for the model."""
+    return {
+        "in_flight": ledger.in_flight(node),
+        "limit": ledger.limit(node, model),
+        "ceiling": ledger.slots(node),
+        "leftover": ledger.leftover(node),
+        "foreign": _foreign(ledger.foreign(node)),
+        "total_tokens_per_second": ledger.totals().get((node, model), {}),
     }
 
 

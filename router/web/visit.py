@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from router.dispatch.attention import Attention
 from router.dispatch.routes import Route
 from router.errors import BadRequestError, BodyTimeoutError, BodyTooLargeError
 from router.model import Outcome
+from router.web.terms import USUAL, Terms, TimeLimit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -28,6 +30,7 @@ class DoorLimits:
     body_seconds: float
     queue_seconds: float
     stall_seconds: float
+    request_seconds: float
 
 
 @dataclass(slots=True)
@@ -43,6 +46,18 @@ class Visit:
     status: int = 0
     outcome: str = Outcome.REFUSED.value
     attempts: int = 0
+    terms: Terms = USUAL
+    limit: TimeLimit | None = None
+
+    def keep_to(self, terms: Terms) -> None:
+        """Take over the client's terms; its time runs since its arrival."""
+        self.terms = terms
+        left = self.arrived + terms.seconds - time.monotonic()
+        self.limit = TimeLimit(left, self.attention)
+
+    def let_go(self) -> None:
+        if self.limit:
+            self.limit.close()
 
 
 class Visits:
