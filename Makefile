@@ -78,6 +78,9 @@ lock: .venv/.dev-installed ## choose the newest allowed versions
 		pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
 		--extra dev pyproject.toml --output-file requirements-dev.lock
+	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
+		tests/clients/requirements.in --output-file tests/clients/requirements.lock
+	cd tests/clients; npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 .PHONY: clean
 clean: ## remove what was made here: tools, data, secrets, environment

@@ -240,39 +240,3 @@ def test_shutdown_ends_long_streams_with_a_frame(router, fleet):
     assert data.endswith(b"0\r\n\r\n")
     assert time.monotonic() - began >= 4
     router.process.wait(20)
-
-
-def test_unmodified_ollama_client(router):
-    """The `ollama` package lists, chats, streams, generates and embeds."""
-    ollama = pytest.importorskip("ollama")
-    with ollama.Client(host=router.url) as client:
-        assert MODEL in [m.model for m in client.list().models]
-        options = {"num_predict": 5}
-        parts = list(client.chat(MODEL, CHAT["messages"], stream=True, options=options))
-        assert parts[-1].eval_count == 5
-        whole = client.generate(MODEL, "1 2 3", options=options)
-        assert whole.response.split()[0] == "4"
-        vector = client.embed("nomic-embed-text", "hello").embeddings[0]
-        assert len(vector) > 1
-        assert client.show(MODEL).details.family
-        with pytest.raises(ollama.ResponseError, match="keeps it shut"):
-            client.pull("x")
-
-
-def test_unmodified_openai_client(router):
-    """The `openai` package lists, completes, streams and embeds."""
-    openai = pytest.importorskip("openai")
-    with openai.OpenAI(
-        base_url=f"{router.url}/v1", api_key="unused", max_retries=0
-    ) as client:
-        assert MODEL in [m.id for m in client.models.list()]
-        ask_openai = {"model": MODEL, "messages": CHAT["messages"], "max_tokens": 5}
-        whole = client.chat.completions.create(**ask_openai)
-        assert whole.usage.completion_tokens == 5
-        pieces = list(client.chat.completions.create(**ask_openai, stream=True))
-        content = "".join(p.choices[0].delta.content or "" for p in pieces if p.choices)
-        assert content.split() == ["8", "9", "10", "11", "12"]
-        embedded = client.embeddings.create(model="nomic-embed-text", input="hello")
-        assert len(embedded.data[0].embedding) > 1
-        with pytest.raises(openai.NotFoundError):
-            client.chat.completions.create(**{**ask_openai, "model": "none"})
