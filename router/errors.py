@@ -16,6 +16,7 @@ The class says who may retry and what the client hears; nothing else does.
     │   ├── OverloadedError          429  queue full or hopeless wait
     │   ├── UnavailableError         503  no node may take this request
     │   └── DeadlineError            504  the deadline passed
+    ├── CannotContinueError    a broken stream that must not go on elsewhere
     └── AttemptError           one try on one node failed
         ├── NotSentError             nothing reached the node: always retry
         ├── MaybeSentError           sent, but no reply head: retry, no effect kept
@@ -101,6 +102,10 @@ class UnavailableError(RequestError):
 class DeadlineError(RequestError):
     status = 504
     code = "deadline"
+
+
+class CannotContinueError(InferOpsError):
+    """Going on with a broken stream would be wrong, or cannot be proven right."""
 
 
 class AttemptError(InferOpsError):

@@ -87,6 +87,17 @@ class Metrics:
             "Requests whose node failed, by when and by what became of them.",
             ("phase", "outcome"),
         )
+        self.pause_seconds = Histogram(
+            "inferops_continuation_pause_seconds",
+            "From the break of a stream to its first line from another node.",
+            buckets=_WAIT,
+            registry=registry,
+        )
+        self.resent_tokens = Counter(
+            "inferops_continuation_resent_tokens",
+            "Tokens of text so far that another node had to read again.",
+            registry=registry,
+        )
         self.rejections = self._counter(
             "inferops_rejections", "Requests the router refused itself.", ("reason",)
         )
@@ -139,6 +150,13 @@ class Metrics:
     def retried(self, reason: str) -> None:
         self.retries.labels(reason).inc()
         self.failovers.labels("before_first_byte", "moved").inc()
+
+    # What continuations are counted with (router.dispatch.continuation).
+
+    def continued(self, pause_seconds: float, tokens: int) -> None:
+        self.failovers.labels("mid_stream", "continued").inc()
+        self.pause_seconds.observe(pause_seconds)
+        self.resent_tokens.inc(tokens)
 
     # What control passes are counted with (router.control.loop.PassStats).
 

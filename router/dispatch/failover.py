@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from router.dispatch.attention import Attention, StoppedError
 from router.dispatch.backend import Backends, Message
@@ -31,6 +31,8 @@ from router.errors import (
 )
 from router.holds import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority
+
+T = TypeVar("T")
 
 
 class Tally(Protocol):
@@ -99,10 +101,28 @@ class Failover:
         StoppedError.
         """
         self.budget.deposit()
+
+        def take(grant: Grant) -> Presented:
+            return self.take(grant, call.message, attention)
+
+        return self.attempt(call, attention, trail, take)
+
+    def attempt(
+        self,
+        call: Call,
+        attention: Attention,
+        trail: Trail,
+        take: Callable[[Grant], T],
+    ) -> T:
+        """Do `take` with a slot of one node after the other until one succeeds.
+
+        It gives the slot back when it fails. Raises what `present` raises.
+        """
+        before = call.wish.tried
         tried: set[str] = set()
         last: AttemptError | None = None
         while True:
-            wish = Wish(call.wish.model, frozenset(tried))
+            wish = replace(call.wish, tried=before | tried)
             try:
                 grant = self._acquire(call, wish, attention)
             except (NotFoundError, UnavailableError):
@@ -112,7 +132,7 @@ class Failover:
             step = Step(grant.decision)
             trail.steps.append(step)
             try:
-                return self._try(grant, call, attention)
+                return take(grant)
             except AttemptError as error:
                 step.failure = str(error)
                 last = error
@@ -127,12 +147,12 @@ class Failover:
         self._tally.queued(call.priority, self._clock() - began)
         return grant
 
-    def _try(self, grant: Grant, call: Call, attention: Attention) -> Presented:
+    def take(self, grant: Grant, message: Message, attention: Attention) -> Presented:
         """One attempt; the slot is given back unless the reply is presented."""
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._exchange(grant.node, call, attention)
+            reply = self._exchange(grant.node, message, attention)
             presented = Presented(reply, grant.lease, self._judge(reply, grant.node))
         except StoppedError as error:
             outcome = error.outcome
@@ -143,13 +163,26 @@ class Failover:
         self._tally.attempted(grant.node.name, "presented")
         return presented
 
-    def _exchange(self, node: Node, call: Call, attention: Attention) -> Reply:
+    def fetch(
+        self, node: Node, message: Message, attention: Attention
+    ) -> tuple[int, bytes]:
+        """Ask for a whole reply on a slot that is held already: status and body.
+
+        Raises AttemptError, StoppedError.
+        """
+        reply = self._exchange(node, message, attention)
+        body = self._judge(reply, node)
+        status = reply.head.status if reply.head else 0
+        self.release(reply)
+        return status, body
+
+    def _exchange(self, node: Node, message: Message, attention: Attention) -> Reply:
         """Send, and sleep until the reply can be judged."""
-        reply = self._ask(node, call.message, attention, fresh=False)
+        reply = self._ask(node, message, attention, fresh=False)
         if reply.broken and not reply.bytes_seen and reply.connection.reused:
             # It was closed while idle, and the request crossed the close.
             self.release(reply)
-            reply = self._ask(node, call.message, attention, fresh=True)
+            reply = self._ask(node, message, attention, fresh=True)
         return reply
 
     def _ask(

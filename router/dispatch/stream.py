@@ -6,7 +6,7 @@ client: no error frame and no continuation can repair that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -154,8 +154,11 @@ def read_timings(reply: bytes) -> Timings:
         fields = orjson.loads(reply)
     except orjson.JSONDecodeError:
         return Timings()
-    if not isinstance(fields, dict):
-        return Timings()
+    return read_timings_of(fields) if isinstance(fields, dict) else Timings()
+
+
+def read_timings_of(fields: Mapping[str, object]) -> Timings:
+    """Read the same counters from an object that is parsed already."""
     usage = fields.get("usage")
     if isinstance(usage, dict):
         return Timings(
@@ -171,7 +174,7 @@ def read_timings(reply: bytes) -> Timings:
     )
 
 
-def _count(fields: dict[str, object], *names: str) -> int:
+def _count(fields: Mapping[str, object], *names: str) -> int:
     for name in names:
         value = fields.get(name)
         if isinstance(value, int) and value > 0:

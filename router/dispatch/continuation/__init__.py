@@ -1,0 +1,1 @@
+"""A stream that broke on one node goes on from another; the client sees one stream."""

@@ -1,0 +1,172 @@
+"""Proves on the new node that a way continues the answer, and counts; no I/O here.
+
+`ask` is how the node is asked: each question needs the model loaded, as the
+continuation itself does, and finds the prompt in the cache that the one before
+has filled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from router.dispatch.continuation import template
+from router.dispatch.continuation.original import Original
+from router.dispatch.continuation.ways import (
+    Body,
+    Way,
+    counting,
+    first_request,
+    leg_request,
+    limited,
+    rendering,
+    ways_of,
+)
+from router.dispatch.stream import Timings, read_timings_of
+from router.errors import CannotContinueError
+
+Ask = Callable[[str, Body], Mapping[str, Any]]
+
+# Texts that a renderer may put at the start of a prompt, which only a normal
+# request strips again (0.33): a raw prompt would then begin with two.
+_BOS = (
+    "<s>",
+    "<bos>",
+    "<|begin_of_text|>",
+    "<|startoftext|>",
+    "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+)
+_PARSED_FAMILIES = frozenset({"gptoss", "gpt-oss"})
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """What was proven.
+
+    left: tokens that may still come; None: no limit; 0: the answer is whole
+    sent: tokens that the client has of the answer
+    first: what the original request's prompt cost on this node
+    context: generate's context for an answer that ends here; None: untold
+    """
+
+    way: Way
+    path: str
+    body: Body
+    left: int | None
+    sent: int
+    first: Timings
+    context: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What each way is tried on; `first` counts the rendered `prompt`."""
+
+    original: Original
+    prompt: str
+    text: str
+    first: Timings
+    ask: Ask
+
+
+def prove(original: Original, text: str, pieces: int, ask: Ask) -> Seam:
+    """Return the first way that holds. Raises CannotContinueError."""
+    show = ask("/api/show", {"model": original.fields["model"]})
+    _check_model(show)
+    path, body = first_request(original)
+    prompt = _rendered(ask(path, rendering(body)))
+    if prompt is None:
+        prompt = template.render(str(show.get("template", "")), original)
+    if prompt is None:
+        raise CannotContinueError("the node cannot show the prompt")
+    if not prompt + text:
+        raise CannotContinueError("the prompt is empty")
+    first = read_timings_of(ask(path, counting(body)))
+    case = _Case(original, prompt, text, first, ask)
+    why = "no way fits"
+    for way in ways_of(original):
+        proven = _proven(case, way)
+        if isinstance(proven, str):
+            why = f"{way}: {proven}"
+            continue
+        leg_path, leg, counted = proven
+        seen = read_timings_of(counted).prompt_tokens - first.prompt_tokens
+        # A cut or merged prompt counts less than what was surely sent.
+        sent = max(seen, pieces)
+        limit = _limit(original, show)
+        left = None if limit is None else max(0, limit - sent)
+        context = _context(counted)
+        return Seam(way, leg_path, limited(leg, left), left, sent, first, context)
+    raise CannotContinueError(why)
+
+
+def _check_model(show: Mapping[str, Any]) -> None:
+    lines = str(show.get("modelfile", "")).splitlines()
+    if any(line.startswith("PARSER ") for line in lines):
+        raise CannotContinueError("the model has a parser")
+    if (show.get("details") or {}).get("family") in _PARSED_FAMILIES:
+        raise CannotContinueError("the model has a parser")
+
+
+def _proven(case: _Case, way: Way) -> tuple[str, Body, Mapping[str, Any]] | str:
+    """Return the leg and its count, or why this way does not hold."""
+    prompt = case.prompt
+    if way is not Way.MESSAGE:
+        same = _same_start(case, way)
+        if same is None:
+            return "the prompt counts differently"
+        prompt = same
+    path, body = leg_request(case.original, way, prompt, case.text)
+    rendered = _rendered(case.ask(path, rendering(body)))
+    # Byte for byte: a small context drops the question and still ends well.
+    if rendered is not None and rendered != prompt + case.text:
+        return "the prompt is rendered differently"
+    if rendered is None and way is not Way.RAW:
+        return "the node cannot show the prompt"
+    return path, body, case.ask(path, counting(body))
+
+
+def _same_start(case: _Case, way: Way) -> str | None:
+    """Return the prompt that has the original's count: without a doubled start."""
+    given = case.prompt
+    bare = next((given.removeprefix(b) for b in _BOS if given.startswith(b)), given)
+    for each in dict.fromkeys((given, bare)):
+        path, body = leg_request(case.original, way, each, "")
+        if each and _count(case.ask(path, counting(body))) == case.first.prompt_tokens:
+            return each
+    return None
+
+
+def _count(reply: Mapping[str, Any]) -> int:
+    return read_timings_of(reply).prompt_tokens
+
+
+def _rendered(reply: Mapping[str, Any]) -> str | None:
+    info = reply.get("_debug_info")
+    rendered = info.get("rendered_template") if isinstance(info, dict) else None
+    return rendered if isinstance(rendered, str) else None
+
+
+def _limit(original: Original, show: Mapping[str, Any]) -> int | None:
+    """Return the answer's limit, the model's own included; 0 and less is none."""
+    limit = original.limit
+    if limit is None:
+        limit = _parameter(str(show.get("parameters", "")), "num_predict")
+    return limit if limit is not None and limit > 0 else None
+
+
+def _parameter(parameters: str, name: str) -> int | None:
+    for line in parameters.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().lstrip("-").isdigit():
+            return int(value)
+    return None
+
+
+def _context(counted: Mapping[str, Any]) -> list[int] | None:
+    """Return the ids up to here: all but those of the tokens that only counted."""
+    context = counted.get("context")
+    if not isinstance(context, list):
+        return None
+    return context[: len(context) - int(counted.get("eval_count", 0))]

@@ -1,0 +1,142 @@
+"""Each way with its proof, and what is left to generate."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from router.dispatch.continuation.original import read_original
+from router.dispatch.continuation.proof import prove
+from router.dispatch.continuation.ways import Way
+from router.errors import CannotContinueError
+from tests.router.dispatch.continuation.stage import TableNode
+
+TEXT = " 104 105"
+USER = {"role": "user", "content": "count 102 103"}
+CHAT = {"model": "m", "messages": [USER]}
+PROMPT = {"model": "m", "prompt": "count 102 103"}
+
+
+def original(path, fields, **more):
+    return read_original(path, json.dumps({**fields, **more}).encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "node", "way"),
+    [
+        ("/api/chat", CHAT, TableNode(), Way.MESSAGE),
+        ("/v1/chat/completions", CHAT, TableNode(), Way.MESSAGE),
+        ("/api/chat", CHAT, TableNode(closes="<end>"), Way.TEMPLATE),
+        ("/v1/chat/completions", CHAT, TableNode(closes="<end>"), Way.TEMPLATE),
+        ("/api/chat", CHAT, TableNode(closes="<end>", adds="Be kind. "), Way.RAW),
+        ("/api/generate", PROMPT, TableNode(), Way.TEMPLATE),
+        ("/v1/completions", PROMPT, TableNode(), Way.TEMPLATE),
+        ("/api/generate", PROMPT, TableNode(adds="Be kind. "), Way.RAW),
+        ("/api/generate", {**PROMPT, "raw": True}, TableNode(), Way.RAW),
+        ("/api/generate", PROMPT, TableNode(debugs=False), Way.RAW),
+    ],
+    ids=[
+        "open template",
+        "open template, OpenAI",
+        "closed template",
+        "closed template, OpenAI",
+        "closed, and the Modelfile adds",
+        "generate",
+        "completions",
+        "the Modelfile adds",
+        "raw itself",
+        "no rendering on the node",
+    ],
+)
+def test_first_way_that_holds(path, fields, node, way):
+    """The ways are tried in order, and the one whose proof holds is taken."""
+    seam = prove(original(path, fields), TEXT, 2, node)
+    assert way is seam.way
+    assert seam.sent == 2
+    if way is Way.MESSAGE:
+        assert seam.body["messages"][-1] == {"role": "assistant", "content": TEXT}
+    else:
+        assert seam.body["prompt"] == "count 102 103" + TEXT
+
+
+def test_clients_own_start_of_the_answer_goes_on():
+    """An assistant message that the client left open is made longer."""
+    begun = {"role": "assistant", "content": "So:"}
+    seam = prove(
+        original("/api/chat", CHAT, messages=[USER, begun]), TEXT, 2, TableNode()
+    )
+    assert seam.body["messages"] == [USER, {**begun, "content": "So:" + TEXT}]
+
+
+def test_doubled_start_is_stripped():
+    """A textual start that only a normal prompt loses is taken off a raw one."""
+    node = TableNode(bos="<s>", closes="<end>", adds="Be kind. ")
+    seam = prove(original("/api/chat", CHAT), TEXT, 2, node)
+    assert seam.body["prompt"] == "count 102 103" + TEXT
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters", "pieces", "left"),
+    [
+        ({"num_predict": 10}, "", 2, 8),
+        ({"num_predict": 2}, "", 2, 0),
+        ({"num_predict": 1}, "", 2, 0),
+        ({"num_predict": 0}, "", 2, None),
+        ({"num_predict": -1}, "num_predict    9", 2, None),
+        ({}, "", 2, None),
+        ({}, "stop  x\nnum_predict                    9", 2, 7),
+        ({"num_predict": 10}, "", 5, 5),
+    ],
+    ids=[
+        "limit",
+        "reached exactly",
+        "passed",
+        "0 is none",
+        "negative is none",
+        "no limit",
+        "the model's own",
+        "more pieces than were counted",
+    ],
+)
+def test_tokens_left(asked, parameters, pieces, left):
+    """What is left is what was asked for less what the client has."""
+    node = TableNode(parameters=parameters)
+    seam = prove(original("/api/chat", CHAT, options=asked), TEXT, pieces, node)
+    assert left == seam.left
+    given = seam.body["options"].get("num_predict")
+    assert given == (asked.get("num_predict") if left is None else left)
+
+
+def test_small_context_counts_by_pieces():
+    """Where the window cuts the prompt, the count says less than was sent."""
+    node = TableNode(window=4)
+    seam = prove(original("/api/chat", CHAT, options={"num_predict": 9}), TEXT, 2, node)
+    assert (2, 7) == (seam.sent, seam.left)
+
+
+def test_context_for_an_answer_that_ends_here():
+    """The ids up to the cut are known where the template way is taken."""
+    seam = prove(original("/api/generate", PROMPT), TEXT, 2, TableNode())
+    assert seam.context == list(range(len(seam.context)))
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (TableNode(modelfile="FROM x\nPARSER harmony"), "the model has a parser"),
+        (TableNode(debugs=False, template="{{ if .System }}x{{ end }}"), "the node"),
+    ],
+)
+def test_refused(node, why):
+    """What cannot be proven is not continued, and says why."""
+    with pytest.raises(CannotContinueError, match=why):
+        prove(original("/api/generate", PROMPT), TEXT, 2, node)
+
+
+def test_openai_defaults_go_along():
+    """A leg on `/api` samples as `/v1` did, whatever the Modelfile says."""
+    asked = original("/v1/chat/completions", CHAT, stop="x", seed=7, max_tokens=9)
+    seam = prove(asked, TEXT, 2, TableNode())
+    wanted = {"temperature": 1.0, "top_p": 1.0, "stop": ["x"], "seed": 7}
+    assert seam.body["options"] == wanted | {"num_predict": 7}
