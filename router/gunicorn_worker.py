@@ -71,8 +71,11 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
         It waits in any case: a fast sender whose bytes are always there would
         hold the event loop until its body ends.
         """
-        left = max(0.001, self.deadline - time.monotonic())
-        wait_read(self.sock.fileno(), left, TimeoutError("the body came too slowly"))
+        late = TimeoutError("the body came too slowly")
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise late
+        wait_read(self.sock.fileno(), left, late)
         data: bytes = super().chunk(size_hint)
         return data
 
@@ -88,14 +91,15 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
         elif not self._receive(data, idle_seconds):
             return False
         self.silent = False
-        began, seen = time.monotonic(), 0
+        deadline, seen = time.monotonic() + HEAD_SECONDS, 0
         while not _END_OF_HEAD.search(data, max(0, seen - 3)):
             if len(data) > MAX_HEAD_BYTES:
                 raise errors.LimitRequestHeaders(f"head over {MAX_HEAD_BYTES} bytes")
             seen = len(data)
-            if not self._receive(data, began + HEAD_SECONDS - time.monotonic()):
-                if time.monotonic() - began >= HEAD_SECONDS:
-                    raise HeadTimeoutError
+            gone = not self._receive(data, deadline - time.monotonic())
+            if time.monotonic() >= deadline:
+                raise HeadTimeoutError(f"the head took over {HEAD_SECONDS:g} s")
+            if gone:
                 return False
         self.unread(bytes(data))
         return True
@@ -196,7 +200,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.refused: Callable[[str], None] = lambda _reason: None
         self._limit = self.worker_connections
         self.worker_connections += SPARE_CONNECTIONS
-        self._clients: set[Any] = set()
+        self._clients: dict[Any, Any] = {}  # and their parsers
         self._idle: dict[Any, Source] = {}  # the longest idle first
 
     # Signals
@@ -230,9 +234,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Serve one connection until it ends."""
         if not self._admit(client):
             return
-        self._clients.add(client)
         parser = DoorParser(self.cfg, client, addr)
         parser.unreader = Source(client)
+        self._clients[client] = parser
         refused = False
         try:
             self._converse(parser, listener.getsockname(), client, addr)
@@ -246,7 +250,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         finally:
             if refused or (parser.mesg and parser.mesg.body.left):
                 _linger(client)
-            self._clients.discard(client)
+            del self._clients[client]
             client.close()
 
     def _converse(self, parser: Any, name: Any, client: Any, addr: Any) -> None:
@@ -289,7 +293,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         _refuse(client, status, text)
 
     def hang_up_idle(self) -> None:
-        """Say goodbye to those who have asked for nothing."""
+        """Say goodbye to those who have asked for nothing, and soon to the rest."""
+        for parser in self._clients.values():
+            if parser.mesg is not None:
+                parser.mesg.force_close()
         for client, source in list(self._idle.items()):
             if source.silent:
                 with contextlib.suppress(OSError):
@@ -341,7 +348,9 @@ def _linger(client: Any) -> None:
         client.shutdown(socket.SHUT_WR)
         while left > 0:
             seconds = deadline - time.monotonic()
-            wait_read(client.fileno(), max(0.001, seconds), TimeoutError())
+            if seconds <= 0:
+                return
+            wait_read(client.fileno(), seconds, TimeoutError())
             data = client.recv(1_048_576)
             if not data:
                 return
