@@ -59,6 +59,13 @@ ROUTES = {
 }
 
 
+def dialect_of(path: str) -> Dialect:
+    """Return whose words an error on this path, known or not, is told in."""
+    if route := ROUTES.get(path):
+        return route.dialect
+    return Dialect.OPENAI if path.startswith("/v1/") else Dialect.OLLAMA
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What the router reads of a request's body; the body itself goes on as it is."""

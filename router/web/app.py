@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from router.dispatch.routes import ROUTES, Dialect, error_body
+from router.dispatch.routes import dialect_of, error_body
 from router.errors import RequestError
 from router.web.visit import request_id
 
@@ -66,15 +66,8 @@ def _health(not_ready: Callable[[], str | None]) -> Blueprint:
     return routes
 
 
-def _dialect() -> Dialect:
-    route = ROUTES.get(request.path)
-    if route:
-        return route.dialect
-    return Dialect.OPENAI if request.path.startswith("/v1/") else Dialect.OLLAMA
-
-
 def _request_error(error: RequestError) -> Response:
-    dialect = _dialect()
+    dialect = dialect_of(request.path)
     body = error_body(dialect, error.status, error.message, error.code)
     return Response(body, error.status, content_type=dialect.json_type)
 
@@ -89,6 +82,6 @@ def _http_error(error: HTTPException) -> Response:
         headers["Allow"] = allowed = ", ".join(sorted(error.valid_methods or ()))
         text = f"{what}: method not allowed, this path takes {allowed}"
         code = "method_not_allowed"
-    dialect = _dialect()
+    dialect = dialect_of(request.path)
     body = error_body(dialect, status, text, code)
     return Response(body, status, headers, content_type=dialect.json_type)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from router.dispatch.routes import Dialect, error_body
+from router.dispatch.routes import dialect_of, error_body
+from router.web.visit import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -97,13 +98,16 @@ def _preflight(
 def _refuse(
     origin: str, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
-    openai = environ["PATH_INFO"].startswith("/v1/")
-    dialect = Dialect.OPENAI if openai else Dialect.OLLAMA
+    dialect = dialect_of(environ["PATH_INFO"])
     message = (
         f"pages of {origin!r} may not use this router; an operator lets them in"
         " with the setting web.origins"
     )
     body = error_body(dialect, 403, message, "forbidden")
-    headers = [("Content-Type", dialect.json_type), ("Content-Length", str(len(body)))]
+    headers = [
+        ("Content-Type", dialect.json_type),
+        ("Content-Length", str(len(body))),
+        ("X-Request-Id", request_id(environ)),
+    ]
     start_response("403 Forbidden", headers)
     return [body]

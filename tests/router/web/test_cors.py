@@ -85,3 +85,4 @@ def test_foreign_page(client, path, start, method):
     assert answer.status_code == 403
     assert answer.text.startswith(f"{start}pages of 'https://evil.example' may not")
     assert "web.origins" in answer.text
+    assert len(answer.headers["X-Request-Id"]) == 32
