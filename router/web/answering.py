@@ -7,10 +7,16 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from router.dispatch.attention import ClientWatch, CooperativeSocket, StoppedError
+from router.dispatch.continuation.continuity import Continuity
 from router.dispatch.failover import Call, Presented
 from router.dispatch.routes import Ask, error_body, error_frame
 from router.dispatch.stream import Timings, read_timings
-from router.errors import AttemptError, RefusedError, RequestError
+from router.errors import (
+    AttemptError,
+    CannotContinueError,
+    RefusedError,
+    RequestError,
+)
 from router.model import Outcome
 from router.web.visit import Visit
 
@@ -45,14 +51,20 @@ class Desk(Protocol):
         presented: Presented,
         visit: Visit,
         client: CooperativeSocket,
+        *,
         chunked: bool,
+        plain: bool,
     ) -> Outcome: ...
+
+    def continuity(
+        self, visit: Visit, call: Call, presented: Presented
+    ) -> Continuity | None: ...
 
     def first_line(self, visit: Visit) -> None: ...
 
     def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None: ...
 
-    def broke_off(self) -> None: ...
+    def broke_off(self, outcome: str) -> None: ...
 
     def rejected(self, reason: str) -> None: ...
 
@@ -75,6 +87,8 @@ class Answering:
         self._start_response = start_response
         self._client: CooperativeSocket = environ["gunicorn.socket"]
         self._presented: Presented | None = None
+        self._call: Call | None = None
+        self._continuity: Continuity | None = None
         self._watch: ClientWatch | None = None
         self._closed = False
 
@@ -116,7 +130,8 @@ class Answering:
             if self._environ.get(key)
         }
         headers["X-Request-Id"] = visit.request_id
-        return desk.present(visit, desk.call(ask, body, visit, headers))
+        self._call = desk.call(ask, body, visit, headers)
+        return desk.present(visit, self._call)
 
     def _whole(self, presented: Presented) -> Iterable[bytes]:
         head = presented.reply.head
@@ -132,6 +147,8 @@ class Answering:
     def _stream(self, presented: Presented) -> Iterable[bytes]:
         head = presented.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
+        assert self._call is not None  # noqa: S101 - presented for it
+        self._continuity = self._desk.continuity(self._visit, self._call, presented)
         self._head(head.status, _passed_on(head.headers))
         self._desk.first_line(self._visit)
         return _Stream(self)
@@ -139,21 +156,71 @@ class Answering:
     def pieces(self) -> Iterator[bytes]:
         """Yield nothing first, for the head to go out; then pump to the end."""
         yield b""
-        presented, visit = self._presented, self._visit
+        outcome = self._pump()
+        while outcome in _NODE_FAILED:
+            tail = self._go_on(outcome)
+            if tail is not None:
+                yield tail
+                return
+            outcome = self._pump()
+        self._visit.outcome = outcome.value
+        if outcome not in {Outcome.END, Outcome.CLIENT_GONE}:
+            self._desk.broke_off("error_frame")
+            yield self._frame(outcome, _BROKEN.get(outcome, "the stream was ended"))
+
+    def _pump(self) -> Outcome:
+        presented = self._presented
         assert presented is not None  # noqa: S101 - only streams get here
-        chunked = self._environ["SERVER_PROTOCOL"] == "HTTP/1.1"
         presented.reply.gather_again(presented.body)
-        outcome = self._desk.pump(presented, visit, self._client, chunked)
-        visit.outcome = outcome.value
-        if outcome in {Outcome.END, Outcome.CLIENT_GONE}:
-            return
-        self._desk.broke_off()
-        text = _BROKEN.get(outcome, "the stream from node {node} broke off")
-        message = text.format(node=visit.node)
+        outcome = self._desk.pump(
+            presented,
+            self._visit,
+            self._client,
+            chunked=self._environ["SERVER_PROTOCOL"] == "HTTP/1.1",
+            plain=self._continuity is not None,
+        )
+        gate = presented.reply.gate
+        if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:
+            return Outcome.END  # only the end of the framing was lost
+        return outcome
+
+    def _go_on(self, outcome: Outcome) -> bytes | None:
+        """Take the next leg, or return what ends the stream: its end, or an error."""
+        presented, self._presented = self._presented, None
+        assert presented is not None  # noqa: S101 - it has just been pumped
+        self._visit.outcome = outcome.value
+        self._desk.end(presented, outcome, Timings())
+        message = _BROKEN[outcome].format(node=presented.lease.node)
         failure = presented.reply.gate and presented.reply.gate.failure
         if failure:
             message = f"{message}: {failure}"
-        yield error_frame(visit.route.dialect, message, outcome.value)
+        try:
+            following = self._following(presented.lease.node, outcome)
+        except StoppedError as error:
+            self._visit.outcome = error.outcome.value
+            text = _BROKEN.get(error.outcome, message)
+            return self._frame(error.outcome, text)
+        except CannotContinueError as error:
+            self._desk.broke_off("refused_to_continue")
+            return self._frame(outcome, f"{message}; not continued: {error}")
+        except (AttemptError, RequestError) as error:
+            self._desk.broke_off("error_frame")
+            return self._frame(outcome, f"{message}; not continued: {error}")
+        if isinstance(following, bytes):
+            self._visit.outcome = Outcome.END.value
+            return following
+        self._presented = following
+        return None
+
+    def _following(self, node: str, outcome: Outcome) -> Presented | bytes:
+        if self._continuity is None:
+            raise CannotContinueError("this request allows no continuation")
+        return self._continuity.go_on(node, outcome)
+
+    def _frame(self, outcome: Outcome, message: str) -> bytes:
+        if outcome is Outcome.CLIENT_GONE:
+            return b""
+        return error_frame(self._visit.route.dialect, message, outcome.value)
 
     def close(self) -> None:
         """Settle what is open; called by gunicorn whatever has happened."""
@@ -231,8 +298,13 @@ class _Stream:
         self._answering.close()
 
 
+# Outcomes after which another node may go on.
+_NODE_FAILED = frozenset(
+    {Outcome.EOF, Outcome.ERROR_LINE, Outcome.STALLED, Outcome.REVOKED}
+)
 _BROKEN = {
     Outcome.DEADLINE: "the request's time limit has passed",
+    Outcome.REVOKED: "node {node} was taken for another request",
     Outcome.SHUTDOWN: "the router is shutting down",
     Outcome.STALLED: "node {node} sent nothing for too long",
     Outcome.ERROR_LINE: "node {node} failed in mid-stream",

@@ -7,11 +7,14 @@ touch every second does without it. Everything else goes to `fallback`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from router.dispatch.attention import CooperativeSocket
 from router.dispatch.backend import Message
+from router.dispatch.continuation.continuity import Continuity
+from router.dispatch.continuation.original import refusal
+from router.dispatch.continuation.silence import longest_silence
 from router.dispatch.failover import Call, Failover, Presented
 from router.dispatch.pipeline import Wish
 from router.dispatch.reply import Pump
@@ -39,6 +42,7 @@ class Inference:
         trails: Trails,
         limits: DoorLimits,
         *,
+        speed: Callable[[str, str], float | None],
         log: RequestLog,
         fallback: WSGIApplication,
     ) -> None:
@@ -46,6 +50,7 @@ class Inference:
         self._metrics = metrics
         self._trails = trails
         self.limits = limits
+        self._speed = speed
         self._log = log
         self._fallback = fallback
         self.visits = Visits()
@@ -99,9 +104,17 @@ class Inference:
         presented: Presented,
         visit: Visit,
         client: CooperativeSocket,
+        *,
         chunked: bool,
+        plain: bool,
     ) -> Outcome:
+        """Pump a stream to its end; `plain` ones say each token as it is made."""
+        stall_seconds = self.limits.stall_seconds
         presented.lease.decoding_since = time.monotonic()
+        if plain:
+            lease = presented.lease
+            speed = self._speed(lease.node, lease.model)
+            stall_seconds = longest_silence(speed, stall_seconds)
         pump = Pump(
             presented.reply,
             client,
@@ -109,7 +122,26 @@ class Inference:
             chunked=chunked,
             clock=time.monotonic,
         )
-        return pump.run(self.limits.stall_seconds)
+        return pump.run(stall_seconds)
+
+    def continuity(
+        self, visit: Visit, call: Call, presented: Presented
+    ) -> Continuity | None:
+        """Keep what is needed to go on elsewhere; None where that would be wrong."""
+        trail = self._trails.get(visit.request_id)
+        if trail is None or refusal(call.message.path, call.message.body):
+            return None
+        continuity = Continuity(
+            self._failover,
+            call,
+            visit.attention,
+            trail,
+            self._metrics,
+            wait_seconds=self.limits.queue_seconds,
+            clock=time.monotonic,
+        )
+        continuity.begin(presented)
+        return continuity
 
     def first_line(self, visit: Visit) -> None:
         seconds = time.monotonic() - visit.arrived
@@ -130,8 +162,8 @@ class Inference:
                 timings.generated_tokens
             )
 
-    def broke_off(self) -> None:
-        self._metrics.failovers.labels("mid_stream", "error_frame").inc()
+    def broke_off(self, outcome: str) -> None:
+        self._metrics.failovers.labels("mid_stream", outcome).inc()
 
     def rejected(self, reason: str) -> None:
         self._metrics.rejections.labels(reason).inc()
@@ -144,6 +176,7 @@ class Inference:
         trail = self._trails.get(visit.request_id)
         if trail:
             trail.ended = visit.outcome
+            visit.attempts = trail.attempts
         self._metrics.requests.labels(
             visit.route.path, visit.model, visit.node, visit.outcome, visit.status
         ).inc()

@@ -105,16 +105,18 @@ def test_refused_connection_holds_the_node_and_a_probe_brings_it_back(router, fl
     ],
 )
 def test_broken_stream_ends_with_an_error_frame(router, fleet, path, frame, variant):
-    """However a node breaks off in mid-stream, the end is never silent."""
+    """Where continuing would be wrong, the end is an error and never silent."""
     # Slow enough for the first token to be on its way before the cut.
     fleet.put("fast", "slow", factor=20.0)
     fleet.put("fast", "cut", tokens=5, variant=variant)
-    answer = router.post(path, {**ask(20), "max_tokens": 20, "stream": True})
+    body = {**ask(20), "max_tokens": 20, "stream": True, "format": "json"}
+    answer = router.post(path, {**body, "response_format": {"type": "json_object"}})
     assert answer.status_code == 200
     last = [line for line in answer.text.split("\n") if line][-1]
     assert last.startswith(frame)
     assert "[DONE]" not in answer.text
-    sample = 'inferops_failovers_total{outcome="error_frame",phase="mid_stream"}'
+    outcome = "refused_to_continue"
+    sample = f'inferops_failovers_total{{outcome="{outcome}",phase="mid_stream"}}'
     assert router.metric(sample) == 1.0
 
 

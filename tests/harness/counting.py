@@ -40,6 +40,7 @@ class Heard:
 
     status: int = 0
     node: str = ""
+    request_id: str = ""
     text: str = ""
     reason: str | None = None
     generated: int | None = None
@@ -62,6 +63,7 @@ def listen(
     with requests.post(f"{url}{path}", json=body, stream=True, timeout=60) as answer:
         heard.status = answer.status_code
         heard.node = answer.headers.get("X-InferOps-Node", "")
+        heard.request_id = answer.headers.get("X-Request-Id", "")
         for line in _lines(answer):
             if line == b"[DONE]":
                 heard.ended = True
