@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 _MARKS = 128
+_ROUNDING = 1e-6
 _STEADY = 0.2  # variance of k up to which a reply speaks for one k
 
 
@@ -53,6 +54,6 @@ class Occupancy:
 
     def _mark_at(self, start: float) -> tuple[float, float, float, int] | None:
         for mark in reversed(self._marks):
-            if mark[0] <= start:
+            if mark[0] <= start + _ROUNDING:
                 return mark
         return None

@@ -189,3 +189,30 @@ def test_all_nodes_held():
         "no node may take model 'm:latest':"
         " fast: cordon: service; slow: cordon: service"
     )
+
+
+def test_hopeless_wait():
+    """Who could not have a slot in time is told at arrival, with a time to retry."""
+    fleet = Fleet()
+    held = [fleet.acquire(), fleet.acquire()]
+    waiting = [gevent.spawn(fleet.acquire) for _ in range(5)]
+    gevent.sleep(0)
+    fleet.ledger.slot_seconds = {"fast": 10.0, "slow": 10.0}.get
+    with pytest.raises(OverloadedError) as caught:
+        fleet.acquire(seconds=3)
+    assert caught.value.message == (
+        "a slot for model 'm:latest' is expected in 30 s, the time limit is 3 s"
+    )
+    assert caught.value.retry_after_seconds == pytest.approx(27, abs=0.5)
+    gevent.killall(waiting)
+    for grant in held:
+        grant.lease.done(Outcome.END)
+
+
+def test_unknown_wait_is_waited():
+    """With nothing learned nobody is turned away."""
+    fleet = Fleet()
+    fleet.acquire()
+    fleet.acquire()
+    with pytest.raises(DeadlineError):
+        fleet.acquire(seconds=0.02)

@@ -62,3 +62,33 @@ def test_speed_is_right_again_soon():
         timings = Timings(generated_tokens=100, generate_seconds=seconds)
         books.take("a", "m").done(Outcome.END, timings)
     assert books.speed("a", "m") < 37
+
+
+def test_revoked_for_a_person():
+    """A lease that allows it is taken back once; its slot is free when it ended."""
+    books, told = ledger(), []
+    lease = books.take("a", "m")
+    assert (False, False) == (lease.revocable, lease.revoke())
+    lease.allow_revoking(lambda: told.append(lease))
+    assert (True, True, False) == (lease.revocable, lease.revoke(), lease.revoke())
+    assert ([lease], 1) == (told, books.in_flight("a"))
+    lease.done(Outcome.REVOKED)
+    assert books.in_flight("a") == 0
+
+
+def test_ended_lease_is_not_revoked():
+    """Who has ended already is not told to."""
+    books, told = ledger(), []
+    lease = books.take("a", "m")
+    lease.allow_revoking(lambda: told.append(lease))
+    lease.done(Outcome.END)
+    assert (False, []) == (lease.revoke(), told)
+
+
+def test_leases_by_age():
+    """A node's leases are listed oldest first."""
+    books = ledger()
+    first, second = books.take("a", "m"), books.take("a", "m")
+    assert (first, second) == books.leases("a")
+    first.done(Outcome.END)
+    assert (second,) == books.leases("a")
