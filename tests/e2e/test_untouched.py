@@ -111,3 +111,17 @@ def test_headers(router, node):
         headers["User-Agent"],
     )
     assert not {"Authorization", "Cookie"} & headers.keys()
+
+
+def test_browser(router, node):
+    """A page on localhost may ask and read; a page of another site may not."""
+    node.answer = b"{}"
+    body = b'{"model":"recorder","stream":false}'
+    before = len(node.sent)
+    page = send(router, "/api/chat", body, Origin="http://localhost:5173")
+    assert page.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
+    assert "X-InferOps-Node" in page.headers["Access-Control-Expose-Headers"]
+    assert page.headers["X-InferOps-Node"] == "recorder"
+    foreign = send(router, "/api/chat", body, Origin="https://evil.example")
+    assert foreign.status_code == 403
+    assert len(node.sent) == before + 1
