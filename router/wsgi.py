@@ -130,9 +130,10 @@ class Router:
         """Say why `/readyz` must not say yes; None when it may."""
         if self._stopping:
             return "the router is shutting down"
-        models = self.probe.view()
+        views = self.published.current.nodes  # what dispatch reads, not the polls
         for node in self.inventory.nodes:
-            known = node.name in models and models[node.name].present is not None
+            view = views.get(node.name)
+            known = view is not None and view.present is not None
             if not (known or self.holds.of(node.name)):
                 return f"node {node.name!r} has not been polled yet"
         return None
