@@ -100,7 +100,7 @@ def read(route: Route, raw: bytes, models: Mapping[str, Model]) -> Call:
         named=value["model"],
         model=model,
         prompt=_render(value, messages),
-        empty=not (messages or value.get("prompt")),
+        empty=not (messages or _text(value, "prompt")),
         stream=_streams(route, value),
         limits=_limits(route, value),
         keep_alive=keep,
@@ -188,13 +188,19 @@ def _content(route: Route, message: object) -> str:
     return "".join(str(each.get("text", "")) for each in parts)
 
 
+def _text(value: Mapping[str, Any], name: str) -> str:
+    """Return a text; what a route does not know may be of any type there."""
+    text = value.get(name)
+    return text if isinstance(text, str) else ""
+
+
 def _render(value: Mapping[str, Any], messages: list[str]) -> str:
     if messages:
         return "".join(messages)
-    prompt, system = value.get("prompt") or "", value.get("system") or ""
+    prompt, system = _text(value, "prompt"), _text(value, "system")
     if value.get("raw"):
         return prompt
-    template = value.get("template")
+    template = _text(value, "template")
     if not template:
         return system + prompt
     fields = {"System": system, "Prompt": prompt}
