@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,7 @@ class Heard:
     ended: bool = False
     ids: set[object] = field(default_factory=set)
     lines: list[dict[str, Any]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
     @property
     def numbers(self) -> list[int]:
@@ -60,7 +62,7 @@ def listen(
 ) -> Heard:
     """Stream a request to its end; `heard` grows meanwhile."""
     heard = heard or Heard()
-    with requests.post(f"{url}{path}", json=body, stream=True, timeout=60) as answer:
+    with requests.post(f"{url}{path}", json=body, stream=True, timeout=120) as answer:
         heard.status = answer.status_code
         heard.node = answer.headers.get("X-InferOps-Node", "")
         heard.request_id = answer.headers.get("X-Request-Id", "")
@@ -79,11 +81,12 @@ def _lines(answer: requests.Response) -> Iterator[bytes]:
 
 
 def _hear(heard: Heard, fields: dict[str, Any]) -> None:
+    heard.times.append(time.monotonic())
     heard.lines.append(fields)
     if "error" in fields:
         heard.error = str(fields["error"])
         return
-    heard.ids.add((fields.get("id"), fields.get("created"), fields["model"]))
+    heard.ids.add((fields.get("id"), fields["model"]))
     if "choices" not in fields:
         _hear_native(heard, fields)
         return

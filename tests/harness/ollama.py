@@ -109,6 +109,15 @@ class RealOllama:
         _end(self._family(), signal.SIGKILL)
         self.process.kill()
 
+    def freeze(self) -> None:
+        """Stop all of it: it takes connections and says nothing, a black hole."""
+        for each in self._family():
+            each.suspend()
+
+    def thaw(self) -> None:
+        for each in self._family():
+            each.resume()
+
     def restart(self) -> None:
         """Serve again on the same port, with the models that are there."""
         self.process = self._serve()

@@ -1,0 +1,184 @@
+"""The counting proof: real Ollama nodes are killed in mid-stream, on every route.
+
+The counting model says ` 104 105 …`: a gap or a repeat would show. The server is
+killed, or its runner, or every process of it is stopped: to the router a node
+that takes connections and says nothing. INFEROPS_KILLS=20 makes so many cuts on
+each route; prints the pauses that clients saw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.harness.counting import PATHS, Heard, counted, listen, request_of
+from tests.harness.counting_model import Shape
+from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.poll import until
+from tests.harness.ports import free_port
+from tests.harness.router import Router
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(ollama_binary() is None, reason="no ollama on PATH"),
+    pytest.mark.timeout(1800),
+]
+
+MODEL = "counting"
+NAMES = ("one", "two")
+# Some 40 tokens a second here: there is time to kill in mid-stream.
+UNHURRIED = Shape(width=512, layers=4, feed_forward=4096)
+KINDS = ("server", "runner", "black hole")
+KILLS = int(os.environ.get("INFEROPS_KILLS", "3"))
+TOKENS = 40
+STALL_SECONDS = 4.0
+# Two busy cores may make a token in a second; a kill must not come late.
+WAIT = {"seconds": 120.0, "every": 0.002}
+
+
+class Fleet:
+    """Real nodes, by name, and the router in front of them."""
+
+    def __init__(self, nodes: dict[str, RealOllama], router: Router) -> None:
+        self.nodes = nodes
+        self.router = router
+
+    def strike(self, name: str, kind: str) -> None:
+        node = self.nodes[name]
+        if kind == "server":
+            node.kill()
+        elif kind == "runner":
+            assert node.kill_runners()
+        else:
+            node.freeze()
+
+    def heal(self, name: str, kind: str) -> None:
+        if kind == "server":
+            self.nodes[name].restart()
+        elif kind == "black hole":
+            self.nodes[name].thaw()
+        until(
+            lambda: all(n["schedulable"] for n in self.router.nodes().values()),
+            "all nodes are back",
+        )
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory) -> Iterator[Fleet]:
+    """Two nodes, warm: the model is loaded, and its speed is known."""
+    tmp = tmp_path_factory.mktemp("real")
+    with contextlib.ExitStack() as stack:
+        nodes = {
+            name: stack.enter_context(
+                RealOllama(tmp / name, models={MODEL: UNHURRIED}, cache=tmp / "gguf")
+            )
+            for name in NAMES
+        }
+        settings = {"DISPATCH__STALL_TIMEOUT_SECONDS": str(STALL_SECONDS)}
+        router = stack.enter_context(
+            Router(
+                tmp,
+                inventory(tmp, nodes),
+                prometheus_port=free_port(),
+                settings=settings,
+            )
+        )
+        for node in nodes.values():
+            assert listen(node.url, PATHS[0], request_of(PATHS[0], MODEL, 2)).ended
+        yield Fleet(nodes, router)
+
+
+def inventory(tmp: Path, nodes: dict[str, RealOllama]) -> Path:
+    entries = [
+        {
+            "targets": [f"127.0.0.1:{node.port}"],
+            "labels": {"node": name, "__ollama": node.url, "__scrape": "probe"},
+        }
+        for name, node in nodes.items()
+    ]
+    path = tmp / "nodes.yml"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_killed_node(fleet, path, capsys):
+    """The text counts on, the counters are the whole answer's; the pause is told."""
+    rng = random.Random(path)
+    whole = listen(fleet.router.url, path, request_of(path, MODEL, TOKENS))
+    assert whole.numbers == counted(TOKENS)
+    told = []
+    for number in range(KILLS):
+        kind = KINDS[number % len(KINDS)]
+        at = rng.randint(1, TOKENS - 3)
+        heard, pause = killed(fleet, path, kind, at)
+        what = f"{kind} at {at}"
+        told.append(f"{what}: {pause:.2f} s")
+        assert heard.error is None, what
+        assert counted(TOKENS) == heard.numbers, what
+        assert (whole.reason, TOKENS) == (heard.reason, heard.generated), what
+        assert (whole.prompt, 1) == (heard.prompt, len(heard.ids)), what
+        assert [*whole.lines[-1]] == [*heard.lines[-1]], what
+        if path == "/api/generate":
+            assert whole.lines[-1]["context"] == heard.lines[-1]["context"]
+    with capsys.disabled():
+        print(f"\n  {path}: pauses: {'; '.join(told)}")
+
+
+def killed(fleet: Fleet, path: str, kind: str, at: int) -> tuple[Heard, float]:
+    """Stream, and strike the node that serves after `at` lines."""
+    heard = Heard()
+    body = request_of(path, MODEL, TOKENS)
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(listen, fleet.router.url, path, body, heard=heard)
+        until(lambda: len(heard.lines) >= at, "the stream is under way", **WAIT)
+        victim = heard.node
+        fleet.strike(victim, kind)
+        stream.result(timeout=180)
+    fleet.heal(victim, kind)
+    return heard, max(b - a for a, b in pairwise(heard.times))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_small_context(fleet, path):
+    """Where the window is shorter than the answer, nothing is lost or repeated."""
+    if path.startswith("/v1/"):
+        pytest.skip("the protocol has no num_ctx")
+    body = request_of(path, MODEL, TOKENS, options={"num_ctx": 32})
+    heard = Heard()
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(listen, fleet.router.url, path, body, heard=heard)
+        until(lambda: len(heard.lines) >= 30, "the window is full", **WAIT)
+        victim = heard.node
+        fleet.strike(victim, "runner")
+        stream.result(timeout=180)
+    assert (None, counted(TOKENS)) == (heard.error, heard.numbers)
+    assert heard.generated == TOKENS
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_stop_string_after_the_seam(fleet, path):
+    """A stop string is met behind the seam, also one over several tokens."""
+    body = request_of(path, MODEL, TOKENS)
+    stop = ["29 130 13"]
+    if path.startswith("/v1/"):
+        body["stop"] = stop
+    else:
+        body["options"]["stop"] = stop
+    whole = listen(fleet.router.url, path, body)
+    heard = Heard()
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(listen, fleet.router.url, path, body, heard=heard)
+        until(lambda: len(heard.lines) >= 20, "the stop is near", **WAIT)
+        fleet.strike(heard.node, "runner")
+        stream.result(timeout=180)
+    assert (whole.text, "stop") == (heard.text, heard.reason)
+    assert whole.generated == heard.generated
