@@ -13,6 +13,8 @@ from router.model import Inventory
 # Logs, the database, Prometheus, the listener, files while they are read.
 _OWN = 128
 _PROBES_PER_NODE = 2
+# Asked for where there is no limit; the kernel's own default of fs.nr_open.
+_PLENTY = 1_048_576
 
 
 class Log(Protocol):
@@ -58,8 +60,7 @@ def connections_within(
 def _raised(limits: Limits) -> int:
     """Set the soft limit to the hard one; the soft one is 1,024 on most systems."""
     soft, hard = limits.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY in {soft, hard}:
-        return 2**31  # Linux bounds it by fs.nr_open instead
-    if soft < hard:
-        limits.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    wanted = _PLENTY if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limits.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

@@ -104,7 +104,7 @@ def read(route: Route, raw: bytes, models: Mapping[str, Model]) -> Call:
         stream=_streams(route, value),
         limits=_limits(route, value),
         keep_alive=keep,
-        context=tuple(value.get("context") or ()),
+        context=tuple(value.get("context") or ()) if route is Route.GENERATE else (),
         raw=value.get("raw") is True,
         render_only=value.get("_debug_render_only") is True,
         usage=_wants_usage(value),
