@@ -82,7 +82,7 @@ def _run_or_skip(argv: Sequence[str | Path], folder: Path) -> None:
 
 
 def _run(argv: Sequence[str | Path], folder: Path) -> str:
-    """Return the last line of what went wrong, or nothing."""
+    """Return the first and last line of what went wrong, or nothing."""
     try:
         done = subprocess.run(
             argv,
@@ -95,4 +95,4 @@ def _run(argv: Sequence[str | Path], folder: Path) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     lines = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()
-    return lines[-1] if done.returncode else ""
+    return f"{lines[0]} ... {lines[-1]}" if done.returncode else ""
