@@ -6,12 +6,16 @@ chunked, of a known length, or ended by the close of the connection.
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 from functools import lru_cache
 
 MAX_HEAD_BYTES = 65_536
 _MAX_CHUNK_LINE = 256  # a size and an extension; longer is not HTTP
 _MAX_TRAILERS = 8_192
+# Others would be refused on the way to the client, or hide a header from one of us.
+_IN_A_HEAD = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+_IN_A_NAME = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 
 
 class ProtocolError(ValueError):
@@ -52,6 +56,11 @@ def split_head(buffer: bytes) -> tuple[Head, bytes] | None:
 
 
 def _parse_head(raw: bytes) -> Head:
+    ends = raw.count(b"\r\n")
+    if raw.translate(None, _IN_A_HEAD) or not ends == raw.count(b"\n") == raw.count(
+        b"\r"
+    ):
+        raise ProtocolError("control characters in the head")
     lines = raw.decode("latin-1").split("\r\n")
     version, _, rest = lines[0].partition(" ")
     code, _, reason = rest.partition(" ")
@@ -71,7 +80,7 @@ def _is_status(code: str) -> bool:
 
 def _parse_header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
-    if not colon or not name or name != name.strip():
+    if not colon or not name or not _IN_A_NAME.issuperset(name):
         raise ProtocolError(f"not a header: {line[:80]!r}")
     return name.lower(), value.strip(" \t")
 

@@ -93,9 +93,22 @@ def test_connection_close_is_honoured():
         (b"HTTP/1.1 20x OK\r\n\r\n", "not a status line: 'HTTP/1.1 20x OK'"),
         (b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n", "not a header: 'bad header'"),
         (b"HTTP/1.1 200 OK\r\n folded: x\r\n\r\n", "not a header: ' folded: x'"),
+        (b"HTTP/1.1 200 OK\r\nA B: x\r\n\r\n", "not a header: 'A B: x'"),
+        (
+            b"HTTP/1.1 200 OK\r\nA: b\nTransfer-Encoding: chunked\r\n\r\n",
+            "control characters in the head",
+        ),
         (b"x" * (MAX_HEAD_BYTES + 1), f"head over {MAX_HEAD_BYTES} bytes"),
     ],
-    ids=["other protocol", "bad status", "no colon", "folded header", "endless head"],
+    ids=[
+        "other protocol",
+        "bad status",
+        "no colon",
+        "folded header",
+        "space in a name",
+        "header behind a bare LF",
+        "endless head",
+    ],
 )
 def test_heads_that_are_none(raw, message):
     """Each malformed head is told from a short one."""

@@ -64,7 +64,7 @@ def theirs(pieces: list[bytes]) -> Read | None:
                 elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
                     return _read(response, payload, ended=True)
     except h11.RemoteProtocolError as error:
-        if response is not None and "peer closed" in str(error):
+        if response is not None and "closed" in str(error):
             return _read(response, payload, ended=False)
         return None
     return None
