@@ -154,7 +154,7 @@ class DispatchSettings(_Section):
     )
     default_slots: int = _setting(
         1,
-        "requests in flight on a node whose `__slots` is not given",
+        "requests in flight at first where `__slots` is not given; more are learned",
         ge=1,
         le=1024,
     )
