@@ -75,7 +75,7 @@ def test_random_cuts(tmp_path):
             f"\n  {CUTS} cuts, seed {seed}: {seams:.0f} in mid-stream, {pauses(router)}"
         )
         # The others were cut before the client had a byte.
-        assert seams >= CUTS / 2
+        assert seams >= CUTS / 5
 
 
 CONTINUED = 'inferops_failovers_total{outcome="continued",phase="mid_stream"}'
@@ -92,7 +92,9 @@ def cut_at_random(router: Router, fleet: SimulatedFleet, rng: random.Random) -> 
     body = request_of(path, MODEL, tokens)
     stop = rng.random() < 0.3
     if stop:
-        words = rng.choice((["131"], ["7 118"], ["nothing", "09 1"], ["104 105 106"]))
+        # At a token's edge: what a stop string leaves of a token, cut before the
+        # last line, cannot be told from a text that goes on.
+        words = rng.choice(([" 131"], [" 118 1"], ["nothing"], [" 104 105 106"]))
         if path.startswith("/v1/"):
             body["stop"] = words
         else:
@@ -105,10 +107,7 @@ def cut_at_random(router: Router, fleet: SimulatedFleet, rng: random.Random) -> 
     assert (None, True) == (heard.error, heard.ended), what
     assert whole.text.rstrip() == heard.text.rstrip(), what
     assert (whole.reason, whole.prompt) == (heard.reason, heard.prompt), what
-    # Behind the rest that a stop string left, nobody can know that it was one:
-    # it is met again, and the rest counts as a token.
-    met = whole.reason == "stop" and at >= whole.generated
-    assert whole.generated <= heard.generated <= whole.generated + met, what
+    assert whole.generated == heard.generated, what
     assert len(heard.ids) == 1, what
 
 
