@@ -64,6 +64,8 @@ class Curve:
 
     pace: float = 1.0
     points: dict[int, Point] = field(default_factory=dict)
+    # Asked for each node of each decision, changed by each reply.
+    _speeds: dict[int, float] = field(default_factory=dict, compare=False)
 
     def known(self, streams: int) -> bool:
         point = self.points.get(streams)
@@ -74,6 +76,7 @@ class Curve:
 
         Returns its share of what was expected; None while nothing was known.
         """
+        self._speeds.clear()
         point = self.points.setdefault(streams, Point())
         if point.weight < ENOUGH:
             point.add(speed / self.pace, now)
@@ -87,11 +90,12 @@ class Curve:
 
     def speed(self, streams: int) -> float | None:
         """Return tokens/s of one of `streams`; None if nothing was ever seen."""
-        point = self.points.get(streams)
-        if point is not None:
-            return self.pace * point.mean
-        if not self.points:
-            return None
+        speed = self._speeds.get(streams)
+        if speed is None and self.points:
+            speed = self._speeds[streams] = self._estimate(streams)
+        return speed
+
+    def _estimate(self, streams: int) -> float:
         nearest = min(self.points, key=lambda k: (abs(k - streams), k))
         share = (1 + SHARE_COST * (nearest - 1)) / (1 + SHARE_COST * (streams - 1))
         return self.pace * self.points[nearest].mean * share

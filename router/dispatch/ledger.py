@@ -126,15 +126,15 @@ class Ledger:
 
     def slots(self, node: str) -> int:
         """Return the ceiling: configured, else learned, else the default."""
-        if node not in self._configured:
-            return 0
-        learned = self.growth.learned.get(node, self.default_slots)
-        return self._configured[node] or learned
+        slots = self._configured.get(node, 0)
+        if slots is None:
+            return self.growth.learned.get(node, self.default_slots)
+        return slots
 
     def limit(self, node: str, model: str) -> int:
         """Return the slots that may be used for this model now."""
         slots = self.slots(node)
-        limits = self._limits.get((node, model))
+        limits = self._limits.get((node, model)) if self._limits else None
         if limits is not None:
             slots = min(slots, limits.pressed if self.pressed else limits.idle)
         if self._foreign.suspicions and slots:

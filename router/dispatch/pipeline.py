@@ -84,7 +84,8 @@ def model_absent(view: NodeView, wish: Wish, _: Scene) -> str | None:
     return f"model {wish.model!r} not found"
 
 
-FILTERS: tuple[Filter, ...] = (already_tried, held, model_absent)
+FILTERS: tuple[Filter, ...] = (held, model_absent, already_tried)
+_FIRST_TRY = tuple(f for f in FILTERS if f is not already_tried)
 
 
 def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
@@ -95,8 +96,9 @@ def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
     rejected: dict[str, str] = {}
     open_nodes: list[tuple[NodeView, int]] = []
     room = scene.load.room
+    filters = FILTERS if wish.tried else _FIRST_TRY
     for name, view in scene.snapshot.nodes.items():
-        for reject in FILTERS:
+        for reject in filters:
             reason = reject(view, wish, scene)
             if reason:
                 rejected[name] = reason
