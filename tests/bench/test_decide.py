@@ -1,15 +1,42 @@
-"""The benchmark of a decision decides among every node."""
+"""The decisions that are timed are ones that a router makes."""
 
 from __future__ import annotations
 
-from bench.decide import scene
-from router.dispatch.pickers import soonest
-from router.dispatch.pipeline import Wish, decide
+import json
+
+from bench.decide import acquire, fleet, main
+from router.dispatch.pipeline import Wish
+
+WISH = Wish("model-0:latest")
 
 
-def test_every_node_is_a_candidate():
-    """What is timed is a whole decision on a fleet that has learned."""
-    decision = decide(Wish("m:latest"), scene(8), soonest)
-    assert len(decision.candidates) == 8
-    assert decision.picked is not None
-    assert decision.picked.in_flight == 2
+def test_fleet_is_warm_and_partly_busy():
+    """All nodes are candidates, a third of the slots is taken, speeds are known."""
+    decision = fleet(6).explain(WISH)
+
+    assert len(decision.candidates) == 6
+    assert sum(each.in_flight for each in decision.candidates) == 6 * 4 // 3
+    assert decision.picked
+
+
+def test_a_slot_that_was_taken_is_given_back():
+    """Thousands of timed calls must not fill the fleet that they measure."""
+    dispatcher = fleet(2)
+    before = dispatcher.explain(WISH)
+    give_back = acquire(dispatcher)
+    taken = dispatcher.explain(WISH)
+    give_back()
+
+    assert taken != before
+    assert dispatcher.explain(WISH) == before
+
+
+def test_prints_a_row_for_each_size(tmp_path, capsys):
+    """Both acts are timed for each fleet."""
+    out = tmp_path / "out.json"
+    main(["--nodes", "2", "5", "--calls", "50", "--out", str(out)])
+
+    nodes = json.loads(out.read_text())["nodes"]
+    assert set(nodes) == {"2", "5"}
+    assert all(0 < nodes["5"][act]["p50_us"] for act in ("decide", "take"))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("5 ")
