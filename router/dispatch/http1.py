@@ -120,18 +120,22 @@ class Body:
     def reusable(self) -> bool:
         return self.ended and self._keep_alive and not self._surplus
 
-    def one_chunk(self, data: bytes) -> bytes | None:
-        """Return the payload where `data` is just one whole chunk, else None.
+    def whole_chunks(self, data: bytes) -> bytes | None:
+        """Return the payload where `data` is nothing but whole chunks, else None.
 
-        That is what a stream's token looks like; nothing is taken otherwise.
+        That is what a stream's tokens look like; nothing is taken otherwise.
         """
-        if self._left or self._buffer or self.ended or self._in_trailers:
+        if not self._between_chunks or not data.endswith(b"\r\n"):
             return None
-        at = data.find(b"\r\n", 0, _MAX_CHUNK_LINE) if self._chunked else -1
-        if at < 1 or not data.endswith(b"\r\n"):
+        parts: list[bytes] = []
+        if _cut_whole(data, parts) != len(data):
             return None
-        size = _chunk_size(data[:at])
-        return data[at + 2 : -2] if size and size + at + 4 == len(data) else None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def _between_chunks(self) -> bool:
+        within = self._left or self._buffer or self._in_trailers or self.ended
+        return self._chunked and not within
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the connection, return the body's own among them."""
@@ -158,7 +162,7 @@ class Body:
         """Cut chunks out of the buffer; a piece of a chunk goes on at once."""
         data = self._buffer + data if self._buffer else data
         parts: list[bytes] = []
-        at = 0
+        at = 0 if self._left or self._in_trailers else _cut_whole(data, parts)
         while at < len(data) and not self.ended:
             if self._left:
                 part = data[at : at + self._left - 2] if self._left > 2 else b""
@@ -197,6 +201,24 @@ class Body:
         self._in_trailers = size == 0
         self._left = size + 2 if size else 0
         return end + 2
+
+
+def _cut_whole(data: bytes, parts: list[bytes]) -> int:
+    """Put the leading whole chunks' payloads into `parts`; return where they end.
+
+    The last chunk of a body, which is empty, is left to whoever reads trailers.
+    """
+    at = 0
+    while True:
+        start = data.find(b"\r\n", at, at + _MAX_CHUNK_LINE)
+        size = _chunk_size(data[at:start]) if start >= 0 else 0
+        end = start + 2 + size
+        if not size or end + 2 > len(data):
+            return at
+        if data[end : end + 2] != b"\r\n":
+            raise ProtocolError("chunk not ended by CRLF")
+        parts.append(data[start + 2 : end])
+        at = end + 2
 
 
 @lru_cache(maxsize=4096)  # the sizes of a stream's lines are few

@@ -118,10 +118,10 @@ class Reply:
             self._break(str(error))
 
     def _pass_on(self, data: bytes) -> bool:
-        """The usual case, made cheap: one chunk that is one line, as it came."""
+        """The usual case, made cheap: whole chunks of whole lines, as they came."""
         if self._pump is None or self._body is None or self.gate is None:
             return False
-        payload = self._body.one_chunk(data)
+        payload = self._body.whole_chunks(data)
         if payload is None or not self.gate.whole(payload):
             return False
         self._pump(payload, data)
