@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from exporters.xid import XidLog
+from router.dispatch.ledger import Ledger
 from router.holds import HoldStore, Key
 from router.metrics import FleetCollector, Metrics
 from router.model import Hold, Inventory
@@ -91,7 +92,7 @@ def _router() -> set[str]:
         inventory=lambda: Inventory(()),
         published=Published(Snapshot(nodes={}, made_at=0)),
         holds=HoldStore(_NoJournal()),
-        load=_NoLoad(),
+        load=Ledger(1, lambda: 0.0),
         queue_length=lambda _priority: 0,
         files=lambda: (),
         clock=lambda: 0.0,
@@ -111,20 +112,3 @@ class _NoJournal:
 
     def save(self, changes: Callable[[], Changes]) -> Changes:
         return changes()
-
-
-class _NoLoad:
-    def in_flight(self, node: str) -> int:
-        return 0
-
-    def slots(self, node: str) -> int:
-        return 0
-
-    def waiting(self) -> int:
-        return 0
-
-    def speed(self, node: str, model: str) -> float | None:
-        return None
-
-    def speeds(self) -> dict[tuple[str, str], float]:
-        return {}
