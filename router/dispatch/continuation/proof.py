@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.dispatch.continuation import template
-from router.dispatch.continuation.original import Original
+from router.dispatch.continuation.original import GENERATE, Original
 from router.dispatch.continuation.ways import (
     Body,
     Way,
@@ -96,7 +96,9 @@ def prove(original: Original, text: str, pieces: int, ask: Ask) -> Seam:
         sent = max(seen, pieces)
         limit = _limit(original, show)
         left = None if limit is None else max(0, limit - sent)
-        context = _context(counted)
+        context = None
+        if left == 0 and original.path == GENERATE:
+            context = _context(ask, leg_path, leg, counted)
         return Seam(way, leg_path, limited(leg, left), left, sent, first, context)
     raise CannotContinueError(why)
 
@@ -164,9 +166,19 @@ def _parameter(parameters: str, name: str) -> int | None:
     return None
 
 
-def _context(counted: Mapping[str, Any]) -> list[int] | None:
-    """Return the ids up to here: all but those of the tokens that only counted."""
+def _context(
+    ask: Ask, path: str, body: Body, counted: Mapping[str, Any]
+) -> list[int] | None:
+    """Return the ids up to here; None: untold, or the node said more.
+
+    The context is of the text: the token that only counted may have merged with
+    what was before it, and an end has none. So it is made a stop string.
+    """
+    said = counted.get("response")
+    if said:
+        options = {**body["options"], "stop": [said]}
+        counted = ask(path, counting(body | {"options": options}))
     context = counted.get("context")
-    if not isinstance(context, list):
+    if counted.get("response") or not isinstance(context, list):
         return None
-    return context[: len(context) - int(counted.get("eval_count", 0))]
+    return context

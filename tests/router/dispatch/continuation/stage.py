@@ -23,6 +23,9 @@ class TableNode:
     bos:        a start that only normal requests strip again
     window:     the most tokens of a prompt that are read
     debugs:     whether `_debug_render_only` is known
+    says:       the token that a native answer has, unless it is a stop string;
+                none is an end
+    samples:    whether it then says another one
     """
 
     closes: str = ""
@@ -30,6 +33,8 @@ class TableNode:
     bos: str = ""
     window: int = 100_000
     debugs: bool = True
+    says: str = " 106"
+    samples: bool = False
     modelfile: str = "FROM x"
     parameters: str = ""
     template: str = "{{ .Prompt }}"
@@ -45,10 +50,14 @@ class TableNode:
             return {"_debug_info": {"rendered_template": prompt}}
         read = prompt if body.get("raw") else prompt.removeprefix(self.bos)
         count = min(self.window, tokens(read) + read.startswith(self.bos or "\0"))
-        ids = [*range(count), 99]
         if path.startswith("/v1/"):
             return {"usage": {"prompt_tokens": count, "completion_tokens": 1}}
-        return {"prompt_eval_count": count, "eval_count": 1, "context": ids}
+        stops = (body.get("options") or {}).get("stop", ())
+        said = " 107" if self.samples and stops else self.says
+        said = "" if said in stops else said
+        ids = list(range(tokens(read + said)))
+        told = {"response": said, "context": ids}
+        return {"prompt_eval_count": count, "eval_count": 1, **told}
 
     def _render(self, path: str, body: Mapping[str, Any]) -> str:
         if body.get("raw"):

@@ -10,7 +10,7 @@ from router.dispatch.continuation.original import read_original
 from router.dispatch.continuation.proof import prove
 from router.dispatch.continuation.ways import Way
 from router.errors import CannotContinueError
-from tests.router.dispatch.continuation.stage import TableNode
+from tests.router.dispatch.continuation.stage import TableNode, tokens
 
 TEXT = " 104 105"
 USER = {"role": "user", "content": "count 102 103"}
@@ -115,10 +115,24 @@ def test_small_context_counts_by_pieces():
     assert (2, 7) == (seam.sent, seam.left)
 
 
-def test_context_for_an_answer_that_ends_here():
-    """The ids up to the cut are known where the template way is taken."""
-    seam = prove(original("/api/generate", PROMPT), TEXT, 2, TableNode())
-    assert seam.context == list(range(len(seam.context)))
+READ = list(range(tokens("count 102 103" + TEXT)))
+
+
+@pytest.mark.parametrize(
+    ("node", "limit", "context"),
+    [
+        (TableNode(), 2, READ),
+        (TableNode(says="6"), 2, READ),
+        (TableNode(says=""), 2, READ),
+        (TableNode(samples=True), 2, None),
+        (TableNode(), 3, None),
+    ],
+    ids=["a token", "one that merges", "an end", "sampled anew", "goes on"],
+)
+def test_context_for_an_answer_that_ends_here(node, limit, context):
+    """The ids are those of the text up to the cut, without what only counted."""
+    asked = original("/api/generate", PROMPT, options={"num_predict": limit})
+    assert context == prove(asked, TEXT, 2, node).context
 
 
 @pytest.mark.parametrize(
