@@ -14,11 +14,15 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import requests
 
+from router.dispatch.continuation.original import read_original
+from router.dispatch.continuation.proof import prove
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -33,9 +37,11 @@ pytestmark = [
 ]
 
 MODEL = "counting"
+MERGING = "merging"
 NAMES = ("one", "two")
 # Some 40 tokens a second here: there is time to kill in mid-stream.
 UNHURRIED = Shape(width=512, layers=4, feed_forward=4096)
+MODELS = {MODEL: UNHURRIED, MERGING: replace(UNHURRIED, merging=True)}
 KINDS = ("server", "runner", "black hole")
 KILLS = int(os.environ.get("INFEROPS_KILLS", "3"))
 TOKENS = 40
@@ -78,7 +84,7 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
     with contextlib.ExitStack() as stack:
         nodes = {
             name: stack.enter_context(
-                RealOllama(tmp / name, models={MODEL: UNHURRIED}, cache=tmp / "gguf")
+                RealOllama(tmp / name, models=MODELS, cache=tmp / "gguf")
             )
             for name in NAMES
         }
@@ -133,10 +139,12 @@ def test_killed_node(fleet, path, capsys):
         print(f"\n  {path}: pauses: {'; '.join(told)}")
 
 
-def killed(fleet: Fleet, path: str, kind: str, at: int) -> tuple[Heard, float]:
+def killed(
+    fleet: Fleet, path: str, kind: str, at: int, model: str = MODEL
+) -> tuple[Heard, float]:
     """Stream, and strike the node that serves after `at` lines."""
     heard = Heard()
-    body = request_of(path, MODEL, TOKENS)
+    body = request_of(path, model, TOKENS)
     with ThreadPoolExecutor(1) as pool:
         stream = pool.submit(listen, fleet.router.url, path, body, heard=heard)
         until(lambda: len(heard.lines) >= at, "the stream is under way", **WAIT)
@@ -182,3 +190,36 @@ def test_stop_string_after_the_seam(fleet, path):
         stream.result(timeout=180)
     assert (whole.text, "stop") == (heard.text, heard.reason)
     assert whole.generated == heard.generated
+
+
+# The prompt ends in 103, and `103 104` is one token: already the first number said
+# merges with the prompt.
+@pytest.mark.parametrize("at", [1, 10, 25])
+@pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions"])
+def test_merging_vocabulary(fleet, path, at):
+    """Where text so far has fewer tokens than were said, all goes on and ends alike."""
+    whole = listen(fleet.router.url, path, request_of(path, MERGING, TOKENS))
+    assert whole.numbers == counted(TOKENS)
+    heard, _ = killed(fleet, path, "server", at, MERGING)
+    assert (None, counted(TOKENS)) == (heard.error, heard.numbers)
+    assert (whole.reason, TOKENS) == (heard.reason, heard.generated)
+    assert (whole.prompt, 1) == (heard.prompt, len(heard.ids))
+    assert whole.lines[-1].get("context") == heard.lines[-1].get("context")
+    attempts = fleet.router.get(f"/admin/explain/{heard.request_id}").json()["attempts"]
+    assert len(attempts) == 2, "the stream was cut, and went on"
+
+
+@pytest.mark.parametrize("said", [1, 2], ids=["merges", "stands alone"])
+def test_context_where_nothing_is_left(fleet, said):
+    """An answer that is whole at the cut gets the ids that an undisturbed one has."""
+    url = fleet.nodes["one"].url
+    body = request_of(PATHS[0], MERGING, said)
+    whole = listen(url, PATHS[0], body)
+
+    def ask(path: str, body: dict[str, object]) -> dict[str, object]:
+        return requests.post(f"{url}{path}", json=body, timeout=60).json()
+
+    original = read_original(PATHS[0], json.dumps(body).encode())
+    seam = prove(original, whole.text, said, ask)
+    assert (0, said) == (seam.left, seam.sent)
+    assert whole.lines[-1]["context"] == seam.context

@@ -4,6 +4,11 @@ After `... 103` such a model says ` 104 105 106`: whatever a failover loses or
 repeats is visible. All weights between the embeddings are zero, so the last
 token alone decides; after anything but a number it says ` 1`, after the last
 number it ends by itself.
+
+A merging one generates the same tokens, and reads its own text in others: its
+vocabulary also has `▁103▁104`, as long as both are whole numbers, an odd one
+first. Text that it reads has fewer tokens than it was made of; the number that
+follows is the same.
 """
 
 from __future__ import annotations
@@ -31,11 +36,15 @@ _LOGIT = 40.0  # far above every chance similarity of two embeddings
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How much there is to multiply: only the speed depends on it."""
+    """How much there is to multiply: only the speed depends on it.
+
+    merging: whether two numbers of a text are read as one token
+    """
 
     width: int = 256
     layers: int = 1
     feed_forward: int = 512
+    merging: bool = False
 
 
 FAST = Shape()
@@ -46,7 +55,8 @@ killed in mid-stream."""
 
 def write_counting_model(folder: Path, shape: Shape = FAST) -> Path:
     """Return the model's file in `folder`; written only where it is not there yet."""
-    name = f"counting-{shape.width}x{shape.layers}x{shape.feed_forward}.gguf"
+    kind = "merging" if shape.merging else "counting"
+    name = f"{kind}-{shape.width}x{shape.layers}x{shape.feed_forward}.gguf"
     path = folder / name
     if path.exists():
         return path
@@ -54,7 +64,7 @@ def write_counting_model(folder: Path, shape: Shape = FAST) -> Path:
     part = folder / f".{name}.{os.getpid()}"  # workers of one test run may race
     writer = gguf.GGUFWriter(part, "llama")
     _add_shape(writer, shape)
-    _add_vocabulary(writer)
+    _add_vocabulary(writer, _pairs(shape))
     _add_tensors(writer, shape)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -78,14 +88,21 @@ def _add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_rope_freq_base(10000.0)
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
+def _pairs(shape: Shape) -> range:
+    """Return the numbers that merge with the one before them."""
+    return range(2, NUMBERS, 2) if shape.merging else range(0)
+
+
+def _add_vocabulary(writer: gguf.GGUFWriter, pairs: range) -> None:
     tokens = [text for text, _ in _SPECIAL]
     tokens += [f"<0x{byte:02X}>".encode() for byte in range(256)]
     tokens += [f"\u2581{number}".encode() for number in range(NUMBERS)]
-    kinds = [kind for _, kind in _SPECIAL] + [6] * 256 + [1] * NUMBERS
+    tokens += [f"\u2581{number - 1}\u2581{number}".encode() for number in pairs]
+    kinds = [kind for _, kind in _SPECIAL] + [6] * 256 + [1] * (NUMBERS + len(pairs))
     # A piece merges from the left (`▁1`, `▁10`, `▁103`); bytes are the last resort.
     scores = [0.0] * len(_SPECIAL) + [-1e4] * 256
     scores += [-number / 1e4 for number in range(NUMBERS)]
+    scores += [-1.0] * len(pairs)  # only once both numbers are whole
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
@@ -100,8 +117,13 @@ def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
 def _add_tensors(writer: gguf.GGUFWriter, shape: Shape) -> None:
     width, wide = shape.width, shape.feed_forward
     embeddings = _embeddings(width)
+    output = _output(embeddings)
+    # A pair is read as its second number, and never said.
+    seconds = embeddings[[_FIRST_NUMBER + number for number in _pairs(shape)]]
+    embeddings = np.concatenate([embeddings, seconds])
+    output = np.concatenate([output, np.zeros_like(seconds)])
     writer.add_tensor("token_embd.weight", embeddings.astype(np.float16))
-    writer.add_tensor("output.weight", _output(embeddings).astype(np.float16))
+    writer.add_tensor("output.weight", output.astype(np.float16))
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
     for layer in range(shape.layers):
         block = f"blk.{layer}."

@@ -8,23 +8,28 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.harness.counting_model import NUMBERS, write_counting_model
+from tests.harness.counting_model import NUMBERS, Shape, write_counting_model
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 
 pytestmark = pytest.mark.e2e
+
+MERGING = "merging"
 
 
 @pytest.fixture(scope="module")
 def ollama(tmp_path_factory) -> Iterator[RealOllama]:
     if ollama_binary() is None:
         pytest.skip("no ollama on PATH")
-    with RealOllama(tmp_path_factory.mktemp("ollama")) as ollama:
+    models = {MODEL: Shape(), MERGING: Shape(merging=True)}
+    with RealOllama(tmp_path_factory.mktemp("ollama"), models=models) as ollama:
         yield ollama
 
 
-def generate(ollama: RealOllama, prompt: str, tokens: int) -> dict[str, object]:
+def generate(
+    ollama: RealOllama, prompt: str, tokens: int, model: str = MODEL
+) -> dict[str, object]:
     body = {
-        "model": MODEL,
+        "model": model,
         "prompt": prompt,
         "stream": False,
         "options": {"num_predict": tokens},
@@ -39,6 +44,18 @@ def test_it_counts(ollama, prompt, first):
     """Two hundred numbers without a gap or a repeat."""
     expected = "".join(f" {number}" for number in range(first, first + 200))
     assert generate(ollama, prompt, 200)["response"] == expected
+
+
+@pytest.mark.parametrize(("said", "more"), [(1, 0), (2, 1), (3, 1), (10, 5), (11, 5)])
+def test_a_merging_one_reads_fewer_tokens_than_it_says(ollama, said, more):
+    """Same text; each odd number and the one after it are read as one token."""
+    prompt = "count on: 101 102 103"
+    first = generate(ollama, prompt, said, MERGING)
+    text = "".join(f" {number}" for number in range(104, 104 + said))
+    assert (text, said) == (first["response"], first["eval_count"])
+    then = generate(ollama, prompt + text, 1, MERGING)
+    assert f" {104 + said}" == then["response"]
+    assert first["prompt_eval_count"] + more == then["prompt_eval_count"]
 
 
 def test_it_ends_by_itself_after_the_last_number(ollama):
