@@ -151,8 +151,12 @@ def test_every_target_is_up(product):
         "all targets are up",
         seconds=30,
     )
-    probed = {s["metric"]["node"] for s in product.query("node:ollama:up == 1")}
-    assert probed == {"one", "two"}
+
+    def probed() -> set[str]:
+        found = product.query("node:ollama:up == 1")
+        return {sample["metric"]["node"] for sample in found}
+
+    until(lambda: probed() == {"one", "two"}, "both nodes were probed", seconds=30)
 
 
 def test_rules_are_healthy(product):
