@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -10,24 +12,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-import structlog
-
-from exporters import VERSION
+from exporters import VERSION, logs
 from exporters.addresses import Listen, backend_url, listen, ollama_url
 from exporters.allowlist import Allowed, allowed
 from exporters.app import App, serving
+from exporters.collectors import Background
 from exporters.errors import SettingError
+from exporters.gpu.settings import (
+    LEAST_TICK_SECONDS,
+    MOST_TICK_SECONDS,
+    GpuSettings,
+)
+from exporters.node_exporter import DEFAULT_URL
 from exporters.probe import Prober
-from exporters.registry import COLLECTORS, Switch, enabled
+from exporters.registry import COLLECTORS, Sources, Switch, enabled
 from exporters.runner import Runner
 
-log = structlog.get_logger()
+log = logs.get(__name__)
+
+M_ARENA_MAX = -8  # of glibc's mallopt
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     listen: Listen
-    ollama_url: str
+    sources: Sources
     switches: Mapping[str, Switch]
     probe: Allowed
 
@@ -47,11 +56,37 @@ def parser() -> argparse.ArgumentParser:
         help="Ollama's base URL (default from OLLAMA_HOST, else its own default)",
     )
     flags.add_argument(
+        "--node-exporter-url",
+        default=DEFAULT_URL,
+        metavar="URL",
+        help="node_exporter's base URL: while it answers there, the system collector "
+        "says nothing (default %(default)s)",
+    )
+    flags.add_argument(
         "--probe-targets",
         metavar="URLS|FILE",
         help="what /probe may reach: base URLs with commas between, or the path of "
         "the inventory (nodes.yml), read again when it changes; without it, any "
         "target where --listen is loopback, else none",
+    )
+    flags.add_argument(
+        "--gpu-tick",
+        type=float,
+        default=0.1,
+        metavar="SECONDS",
+        help="between two looks at what is momentary on a GPU, 0.02 to 1 "
+        "(default %(default)s)",
+    )
+    flags.add_argument(
+        "--gpu-processes",
+        action="store_true",
+        help="series for each process on a GPU; in a container it needs the "
+        "machine's process ids (off: they come and go)",
+    )
+    flags.add_argument(
+        "--demo",
+        action="store_true",
+        help='export a made-up GPU, with the label demo="true" on each of its series',
     )
     for entry in COLLECTORS:
         flags.add_argument(
@@ -78,37 +113,56 @@ def read(arguments: Sequence[str], env: Mapping[str, str]) -> Settings:
     where = listen(flags.listen)
     return Settings(
         listen=where,
-        ollama_url=_ollama_url(flags.ollama_url, env),
-        switches={entry.name: getattr(flags, entry.name) for entry in COLLECTORS},
+        sources=Sources(
+            ollama_url=_ollama_url(flags.ollama_url, env),
+            node_exporter_url=_base_url("--node-exporter-url", flags.node_exporter_url),
+            gpu=_gpu(flags),
+        ),
+        switches=_switches(flags),
         probe=allowed(flags.probe_targets, loopback=where.loopback),
+    )
+
+
+def _switches(flags: argparse.Namespace) -> dict[str, Switch]:
+    switches = {entry.name: getattr(flags, entry.name) for entry in COLLECTORS}
+    if flags.demo and switches["nvml"] is Switch.AUTO:
+        switches["nvml"] = Switch.ON
+    return switches
+
+
+def _gpu(flags: argparse.Namespace) -> GpuSettings:
+    tick = flags.gpu_tick
+    if not LEAST_TICK_SECONDS <= tick <= MOST_TICK_SECONDS:
+        raise SettingError(
+            f"--gpu-tick: must be {LEAST_TICK_SECONDS} to {MOST_TICK_SECONDS} seconds, "
+            f"got {tick!r}"
+        )
+    return GpuSettings(
+        tick_seconds=tick, by_process=flags.gpu_processes, demo=flags.demo
     )
 
 
 def _ollama_url(flag: str | None, env: Mapping[str, str]) -> str:
     if flag is None:
         return ollama_url(env.get("OLLAMA_HOST", ""))
+    return _base_url("--ollama-url", flag)
+
+
+def _base_url(name: str, text: str) -> str:
     try:
-        return backend_url(flag)
+        return backend_url(text)
     except ValueError as error:
-        raise SettingError(f"--ollama-url: {error}") from error
+        raise SettingError(f"{name}: {error}") from error
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.LogfmtRenderer(
-                key_order=("timestamp", "level", "event")
-            ),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
+    logs.configure()
+    _spare_memory()
     try:
         settings = read(arguments, env)
-        collectors = enabled(settings.switches, settings.ollama_url)
+        collectors = enabled(settings.switches, settings.sources)
         app = App(Runner(collectors), Prober(settings.probe))
         serve = serving(app, settings.listen)
     except SettingError as error:
@@ -122,10 +176,23 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         "serving",
         listen=f"{settings.listen.host}:{settings.listen.port}",
         collectors=",".join(collectors),
-        ollama=settings.ollama_url,
+        ollama=settings.sources.ollama_url,
     )
+    for collector in collectors.values():
+        if isinstance(collector, Background):
+            collector.start()
     serve.serve_forever()
     return 0
+
+
+def _spare_memory() -> None:
+    """Let all threads share one of the allocator's arenas, where it is glibc's.
+
+    It makes one for nearly each thread, which the samplers and the threads of
+    scrapes fill with remnants of their own.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _end(*_signal: object) -> NoReturn:
@@ -133,5 +200,10 @@ def _end(*_signal: object) -> NoReturn:
     raise SystemExit(0)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """Serve as the installed command `inferops-exporter`."""
     sys.exit(main(sys.argv[1:], os.environ))
+
+
+if __name__ == "__main__":
+    run()

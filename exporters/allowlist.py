@@ -1,6 +1,7 @@
 """Which targets /probe may reach: a list, or the inventory, read again on change.
 
-The only file that imports yaml. An edit that cannot be read keeps the last good
+The only file that imports yaml, and only where an inventory is given: an exporter on
+a compute node has none. An edit that cannot be read keeps the last good
 list.
 """
 
@@ -11,13 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import structlog
-import yaml
-
+from exporters import logs
 from exporters.addresses import OLLAMA_PORT, backend_url
 from exporters.errors import SettingError
 
-log = structlog.get_logger()
+log = logs.get(__name__)
 
 
 class Allowed(Protocol):
@@ -75,6 +74,8 @@ class Inventory:
 
 
 def _endpoints(path: Path) -> Iterator[str]:
+    import yaml  # noqa: PLC0415 - a megabyte that most exporters do without
+
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -12,17 +12,16 @@ from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import structlog
 from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from exporters import VERSION
+from exporters import VERSION, logs
 from exporters.addresses import Listen
 from exporters.families import Family
 from exporters.probe import Prober, RefusedError
 from exporters.runner import Runner
 
-log = structlog.get_logger()
+log = logs.get(__name__)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

@@ -12,6 +12,7 @@ from prometheus_client import Metric
 class Kind(StrEnum):
     GAUGE = "gauge"
     COUNTER = "counter"
+    HISTOGRAM = "histogram"
 
 
 @dataclass(slots=True)

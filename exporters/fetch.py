@@ -1,4 +1,4 @@
-"""One GET of a small JSON document, bounded in time and size.
+"""One GET of a small document, bounded in time and size.
 
 The only file that imports requests. Follows no redirect and uses no proxy, so
 that a probe reaches the target that was allowed and nothing else.
@@ -22,16 +22,21 @@ MAX_BYTES = 16 * 2**20  # a library of 10,000 models is 4 MB
 
 def get_json(url: str, deadline: float) -> object:
     """Return the parsed body; `deadline` is on the monotonic clock."""
-    try:
-        status, body = _get(url, deadline)
-    except (OSError, HTTPError, ValueError) as error:
-        raise NoAnswerError(f"GET {url}: {_cause(error)}") from error
+    status, body = get(url, deadline)
     if status != requests.codes.ok:
         raise BadAnswerError(f"GET {url}: status {status}")
     try:
         return json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadAnswerError(f"GET {url}: not JSON: {body[:80]!r}") from error
+
+
+def get(url: str, deadline: float) -> tuple[int, bytes]:
+    """Return status and body, whatever they are; raises BackendError."""
+    try:
+        return _get(url, deadline)
+    except (OSError, HTTPError, ValueError) as error:
+        raise NoAnswerError(f"GET {url}: {_cause(error)}") from error
 
 
 def _get(url: str, deadline: float) -> tuple[int, bytes]:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from exporters.addresses import backend_url
 from exporters.allowlist import Allowed
 from exporters.collectors import Collector
-from exporters.collectors.ollama import OllamaCollector
 from exporters.runner import Runner
 
 REMEMBERED = 256  # targets whose hung or recent run is remembered
@@ -23,13 +22,20 @@ class RefusedError(Exception):
         self.status = status
 
 
+def _ollama(base_url: str) -> Collector:
+    # Imported here: an exporter that is never probed goes without.
+    from exporters.collectors.ollama import OllamaCollector  # noqa: PLC0415
+
+    return OllamaCollector(base_url)
+
+
 class Prober:
     """One runner for each target, so that a target that hangs holds one thread."""
 
     def __init__(
         self,
         allowed: Allowed,
-        build: Callable[[str], Collector] = OllamaCollector,
+        build: Callable[[str], Collector] = _ollama,
     ) -> None:
         self._allowed = allowed
         self._build = build

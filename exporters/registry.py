@@ -1,17 +1,19 @@
-"""The table of collectors. To add one: a file in collectors/, a line here."""
+"""The table of collectors. To add one: a file in collectors/, a line here.
+
+A collector is imported when it is built, so that one that is off costs no memory.
+"""
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporters import nvml_library
 from exporters.collectors import Collector
-from exporters.collectors.nvml import NvmlCollector
-from exporters.collectors.ollama import OllamaCollector
-from exporters.collectors.system import SystemCollector
+from exporters.gpu.settings import GpuSettings
 
 
 class Switch(StrEnum):
@@ -21,36 +23,70 @@ class Switch(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """Where collectors look, and how; URLs are base URLs."""
+
+    ollama_url: str
+    node_exporter_url: str
+    gpu: GpuSettings = field(default_factory=GpuSettings)
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A collector by name; `auto` decides where the flag says auto."""
 
     name: str
     when: str  # what auto means, for --help
     auto: Callable[[], bool]
-    build: Callable[[str], Collector]  # given Ollama's base URL
+    build: Callable[[Sources], Collector]
+
+
+def _ollama(sources: Sources) -> Collector:
+    from exporters.collectors.ollama import OllamaCollector
+
+    return OllamaCollector(sources.ollama_url)
+
+
+def _nvml(sources: Sources) -> Collector:
+    from exporters import nvml_library
+    from exporters.collectors.nvml import NvmlCollector
+
+    if sources.gpu.demo:
+        from exporters.gpu.demo import DemoLibrary
+
+        nvml_library.use(DemoLibrary())
+    return NvmlCollector(choice=sources.gpu)
+
+
+def _nvml_installed() -> bool:
+    from exporters import nvml_library
+
+    return nvml_library.installed()
+
+
+def _system(sources: Sources) -> Collector:
+    from exporters.collectors.system import SystemCollector
+    from exporters.node_exporter import NodeExporter
+
+    return SystemCollector(NodeExporter(sources.node_exporter_url))
 
 
 COLLECTORS = (
-    Entry("ollama", "always", lambda: True, OllamaCollector),
-    Entry(
-        "nvml",
-        "where NVIDIA's library can be loaded",
-        nvml_library.installed,
-        lambda _: NvmlCollector(),
-    ),
+    Entry("ollama", "always", lambda: True, _ollama),
+    Entry("nvml", "where NVIDIA's library can be loaded", _nvml_installed, _nvml),
     Entry(
         "system",
         "where node_exporter cannot run: not on Linux",
         lambda: sys.platform != "linux",
-        lambda _: SystemCollector(),
+        _system,
     ),
 )
 
 
-def enabled(switches: Mapping[str, Switch], ollama_url: str) -> dict[str, Collector]:
+def enabled(switches: Mapping[str, Switch], sources: Sources) -> dict[str, Collector]:
     """Build the collectors that are switched on, in the table's order."""
     return {
-        entry.name: entry.build(ollama_url)
+        entry.name: entry.build(sources)
         for entry in COLLECTORS
         if switches[entry.name] is Switch.ON
         or (switches[entry.name] is Switch.AUTO and entry.auto())

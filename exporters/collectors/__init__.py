@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from prometheus_client import Metric
 
@@ -17,3 +17,11 @@ class Collector(Protocol):
         A value that the source does not have is no series. Any error withdraws
         what was yielded, but for PartialError, which keeps it.
         """
+
+
+@runtime_checkable
+class Background(Protocol):
+    """A collector that works between scrapes too, on threads of its own."""
+
+    def start(self) -> None:
+        """Begin, before the first scrape; once."""

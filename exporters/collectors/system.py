@@ -1,54 +1,105 @@
 """The machine itself, where node_exporter cannot run (macOS, Windows).
 
 Speaks node_exporter's names and units, so that no rule knows the difference; says
-nothing that it cannot say in node_exporter's sense.
+nothing that it cannot say in node_exporter's sense, and nothing at all while a
+node_exporter answers on this machine: two sources would count it twice.
 """
 
 from __future__ import annotations
 
+import platform
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import psutil
 from prometheus_client import Metric
 
 from exporters.families import Family, Kind, metrics
+from exporters.node_exporter import NodeExporter
 
 # Those of psutil's fields that do not overlap: Windows counts interrupt and dpc
 # within system, Linux guest within user.
 CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+
+# As node_exporter's diskstats: whole disks, or their partitions would count twice.
+_NO_DISK = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p|mmcblk\d+p)\d+")
+
+_NETWORK = {
+    "receive_bytes": "bytes_recv",
+    "transmit_bytes": "bytes_sent",
+    "receive_packets": "packets_recv",
+    "transmit_packets": "packets_sent",
+    "receive_errs": "errin",
+    "transmit_errs": "errout",
+    "receive_drop": "dropin",
+    "transmit_drop": "dropout",
+}
+_DISK = {
+    "read_bytes": "read_bytes",
+    "written_bytes": "write_bytes",
+    "reads_completed": "read_count",
+    "writes_completed": "write_count",
+}
 
 
 class Machine(Protocol):
     """The functions of psutil that we call; the module satisfies it."""
 
     def virtual_memory(self) -> Any: ...
+    def swap_memory(self) -> Any: ...
     def getloadavg(self) -> tuple[float, float, float]: ...
     def cpu_times(self, *, percpu: bool) -> Any: ...
     def disk_partitions(self, *, all: bool) -> Sequence[Any]: ...  # noqa: A002 - psutil's name
     def disk_usage(self, path: str) -> Any: ...
+    def disk_io_counters(self, *, perdisk: bool) -> Any: ...
+    def net_io_counters(self, *, pernic: bool) -> Any: ...
     def boot_time(self) -> float: ...
+
+
+class Rival(Protocol):
+    """What speaks for this machine where it runs (`NodeExporter`)."""
+
+    def answers(self, deadline: float) -> bool: ...
 
 
 class SystemCollector:
     """Reads it all anew at each scrape."""
 
     def __init__(
-        self, machine: Machine = psutil, *, wall: Callable[[], float] = time.time
+        self,
+        rival: Rival | None = None,
+        machine: Machine = psutil,
+        *,
+        uname: Callable[[], Any] = platform.uname,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._rival = NodeExporter() if rival is None else rival
         self._machine = machine
+        self._uname = uname
         self._wall = wall
 
     def collect(self, deadline: float) -> Iterator[Metric]:
-        del deadline  # microseconds, but for a dead mount, which hears nothing
-        return metrics(self._families())
+        # Asked anew each time: it may be installed, or end, while we run.
+        yields = Family(
+            "inferops_system_yields",
+            "Whether node_exporter answers on this machine, and so speaks for it.",
+        )
+        answers = self._rival.answers(deadline)
+        yields.add(answers)
+        yield yields.metric()
+        if not answers:
+            yield from metrics(self._families())
 
     def _families(self) -> Iterator[Family]:
         yield from self._memory()
         yield from self._load()
         yield self._cpu()
         yield from self._filesystems()
+        yield from self._disks()
+        yield from self._network()
+        yield self._system()
         boot = Family("node_boot_time_seconds", "When booted, psutil.boot_time.")
         boot.add(self._machine.boot_time())
         now = Family("node_time_seconds", "The machine's clock, time.time.")
@@ -67,6 +118,16 @@ class SystemCollector:
         total.add(memory.total)
         available.add(memory.available)
         yield from (total, available)
+        swap = self._machine.swap_memory()
+        swap_total = Family(
+            "node_memory_SwapTotal_bytes", "Swap space, psutil.swap_memory total."
+        )
+        swap_free = Family(
+            "node_memory_SwapFree_bytes", "Unused swap, psutil.swap_memory free."
+        )
+        swap_total.add(swap.total)
+        swap_free.add(swap.free)
+        yield from (swap_total, swap_free)
 
     def _load(self) -> Iterator[Family]:
         loads = self._machine.getloadavg()
@@ -111,3 +172,36 @@ class SystemCollector:
             size.add(usage.total, **labels)
             free.add(usage.free, **labels)
         yield from (size, free)
+
+    def _disks(self) -> Iterator[Family]:
+        counters = self._machine.disk_io_counters(perdisk=True) or {}
+        disks = {n: c for n, c in counters.items() if not _NO_DISK.fullmatch(n)}
+        return _counters("node_disk", "psutil.disk_io_counters", _DISK, disks)
+
+    def _network(self) -> Iterator[Family]:
+        devices = self._machine.net_io_counters(pernic=True) or {}
+        return _counters("node_network", "psutil.net_io_counters", _NETWORK, devices)
+
+    def _system(self) -> Family:
+        name = self._uname()
+        info = Family("node_uname_info", "This system, platform.uname.")
+        info.add(
+            1,
+            sysname=name.system,
+            release=name.release,
+            version=name.version,
+            machine=name.machine,
+            nodename=name.node,
+            domainname="(none)",  # as node_exporter writes one that is not set
+        )
+        return info
+
+
+def _counters(
+    prefix: str, call: str, fields: Mapping[str, str], devices: Mapping[str, Any]
+) -> Iterator[Family]:
+    for name, field in fields.items():
+        family = Family(f"{prefix}_{name}_total", f"{call} {field}.", Kind.COUNTER)
+        for device, counters in devices.items():
+            family.add(getattr(counters, field), device=device)
+        yield family

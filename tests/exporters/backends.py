@@ -20,12 +20,20 @@ def recorded() -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def answering(
-    replies: Mapping[str, bytes], status: int = 200, **headers: str
+    replies: Mapping[str, bytes],
+    status: int = 200,
+    *,
+    stuck: str = "",
+    **headers: str,
 ) -> Iterator[str]:
-    """Answer each path with its bytes; yield the base URL."""
+    """Answer each path with its bytes, but `stuck` never; yield the base URL."""
+    over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == stuck:
+                over.wait()
+                return
             body = replies.get(self.path, b"")
             self.send_response(status if body else 404)
             for name, value in headers.items():
@@ -43,6 +51,7 @@ def answering(
     try:
         yield f"http://127.0.0.1:{http.server_port}"
     finally:
+        over.set()
         http.shutdown()
         thread.join()
         http.server_close()

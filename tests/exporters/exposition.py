@@ -41,11 +41,15 @@ def series(name: str, /, **labels: str) -> str:
     return f"{name}{{{inside}}}" if inside else name
 
 
-def collected(collector: Collector) -> tuple[list[Metric], CollectError | None]:
+def collected(
+    collector: Collector, deadline: float | None = None
+) -> tuple[list[Metric], CollectError | None]:
     """Collect once; the error is what the runner would hear."""
     metrics: list[Metric] = []
+    if deadline is None:
+        deadline = time.monotonic() + 5
     try:
-        metrics.extend(collector.collect(time.monotonic() + 5))
+        metrics.extend(collector.collect(deadline))
     except CollectError as error:
         return metrics, error
     return metrics, None

@@ -1,170 +1,248 @@
-"""A made-up NVML at the boundary of pynvml's functions, with pynvml's own structures.
+"""The demo's library with faults put before it: where ctypes calls, below pynvml.
 
-Figures are of the size that an H200 showed; nothing here talks to a driver.
+Any C function may fail with any code, for one card or for all, hang, or be missing,
+as in an older driver. Cards may be lost, cut by MIG, and have events.
 """
 
-# ruff: noqa: N802 - pynvml's names
+# ruff: noqa: N802 - the functions have the library's own names
 
 from __future__ import annotations
 
+import ctypes
 import queue
-from collections.abc import Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from pathlib import Path
+from typing import Any
 
 import pynvml
 
+from exporters.gpu.demo import (
+    HANDLES,
+    SUCCESS,
+    TIMEOUT,
+    DemoCard,
+    DemoLibrary,
+    _address,
+    _point,
+    _say,
+    _set,
+)
+
+PARTS = 0x2000  # MIG handles: + 0x100 for each card, + 1 for each instance
+EVENT_SETS = 0xE000
+
 
 @dataclass
-class FakeGpu:
-    """One device; `fails` maps a function's name, or a field's id, to an error."""
+class FakeInstance:
+    """A MIG instance of 1/7 of a card."""
 
-    index: int
+    gpu_instance: int
+    compute_instance: int = 0
+    profile: str = "1g.18gb"
+    total: int = 18_000_000_000
+    used: int = 5_000_000_000
+
+
+@dataclass
+class FakeCard(DemoCard):
+    """A card that may have faults; `fails` maps a C function, or a field, to a code."""
+
+    name: str = "NVIDIA H200"
     fails: dict[str | int, int] = field(default_factory=dict)
     lost: bool = False
-    fields: dict[int, int] = field(
-        default_factory=lambda: {
-            74: 3_500_000_000,
-            269: 0,
-            270: 250_000_000,
-            271: 1_000_000,
-        }
-    )
-    events: queue.Queue[int] = field(default_factory=queue.Queue)
+    hangs: bool = False
+    instances: list[FakeInstance] = field(default_factory=list)
+    events: queue.Queue[tuple[int, int]] = field(default_factory=queue.Queue)
 
-    @property
-    def uuid(self) -> str:
-        return f"GPU-{self.index:08x}-0000-0000-0000-000000000000"
+    def xid(self, code: int) -> None:
+        self.events.put((pynvml.nvmlEventTypeXidCriticalError, code))
 
 
-@dataclass
-class FakeNvml:
-    """A library with some GPUs; `gone` makes each call fail with that error."""
+def cards(count: int) -> list[FakeCard]:
+    return [
+        FakeCard(index, f"GPU-{index:08x}-0000-0000-0000-000000000000")
+        for index in range(count)
+    ]
 
-    gpus: list[FakeGpu]
-    gone: int | None = None
-    calls: list[str] = field(default_factory=list)
-    open_sets: int = 0
 
-    def _called(self, name: str, gpu: FakeGpu | None = None) -> None:
-        self.calls.append(name)
-        if self.gone is not None:
-            raise pynvml.NVMLError(self.gone)
-        if gpu is not None and gpu.lost:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-        if gpu is not None and name in gpu.fails:
-            raise pynvml.NVMLError(gpu.fails[name])
+class FakeLibrary(DemoLibrary):
+    """The library; `gone` makes each call fail with that code.
 
-    def nvmlInit(self) -> None:
-        self._called("nvmlInit")
+    patient: whether waiting for an event takes real time
+    """
 
-    def nvmlShutdown(self) -> None:
-        self._called("nvmlShutdown")
-
-    def nvmlSystemGetDriverVersion(self) -> str:
-        self._called("nvmlSystemGetDriverVersion")
-        return "580.159.04"
-
-    def nvmlDeviceGetCount(self) -> int:
-        self._called("nvmlDeviceGetCount")
-        return len(self.gpus)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
-        self._called("nvmlDeviceGetHandleByIndex", self.gpus[index])
-        return self.gpus[index]
-
-    def nvmlDeviceGetUUID(self, handle: FakeGpu) -> str:
-        self._called("nvmlDeviceGetUUID", handle)
-        return handle.uuid
-
-    def nvmlDeviceGetName(self, handle: FakeGpu) -> str:
-        self._called("nvmlDeviceGetName", handle)
-        return "NVIDIA H200"
-
-    def nvmlDeviceGetPciInfo(self, handle: FakeGpu) -> pynvml.nvmlPciInfo_t:
-        self._called("nvmlDeviceGetPciInfo", handle)
-        return pynvml.nvmlPciInfo_t(busId=f"00000000:{handle.index:02X}:00.0".encode())
-
-    def nvmlDeviceGetTemperature(self, handle: FakeGpu, sensor: int) -> int:
-        self._called("nvmlDeviceGetTemperature", handle)
-        return 40 + handle.index
-
-    def nvmlDeviceGetTemperatureThreshold(self, handle: FakeGpu, kind: int) -> int:
-        self._called("nvmlDeviceGetTemperatureThreshold", handle)
-        return {0: 92, 1: 89}[kind]
-
-    def nvmlDeviceGetPowerUsage(self, handle: FakeGpu) -> int:
-        self._called("nvmlDeviceGetPowerUsage", handle)
-        return 125_500
-
-    def nvmlDeviceGetEnforcedPowerLimit(self, handle: FakeGpu) -> int:
-        self._called("nvmlDeviceGetEnforcedPowerLimit", handle)
-        return 700_000
-
-    def nvmlDeviceGetUtilizationRates(self, handle: FakeGpu) -> SimpleNamespace:
-        self._called("nvmlDeviceGetUtilizationRates", handle)
-        return SimpleNamespace(gpu=48, memory=20)
-
-    def nvmlDeviceGetMemoryInfo(
-        self, handle: FakeGpu, version: int
-    ) -> pynvml.c_nvmlMemory_v2_t:
-        self._called("nvmlDeviceGetMemoryInfo", handle)
-        assert version == pynvml.nvmlMemory_v2
-        return pynvml.c_nvmlMemory_v2_t(total=150_754_820_096, used=30_000_000_000)
-
-    def nvmlDeviceGetClockInfo(self, handle: FakeGpu, kind: int) -> int:
-        self._called("nvmlDeviceGetClockInfo", handle)
-        return {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 3201}[kind]
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: FakeGpu) -> int:
-        self._called("nvmlDeviceGetTotalEnergyConsumption", handle)
-        return 987_654_321
-
-    def nvmlDeviceGetTotalEccErrors(
-        self, handle: FakeGpu, error: int, counter: int
-    ) -> int:
-        self._called("nvmlDeviceGetTotalEccErrors", handle)
-        return {(1, 0): 2, (0, 0): 77}[error, counter]
-
-    def nvmlDeviceGetFieldValues(
-        self, handle: FakeGpu, fields: Sequence[int]
-    ) -> list[pynvml.c_nvmlFieldValue_t]:
-        self._called("nvmlDeviceGetFieldValues", handle)
-        found = []
-        for number in fields:
-            each = pynvml.c_nvmlFieldValue_t(
-                fieldId=number,
-                valueType=pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG,
-                nvmlReturn=handle.fails.get(number, pynvml.NVML_SUCCESS),
-            )
-            each.value.ullVal = handle.fields[number]
-            found.append(each)
-        return found
-
-    def nvmlEventSetCreate(self) -> SimpleNamespace:
-        self._called("nvmlEventSetCreate")
-        self.open_sets += 1
-        return SimpleNamespace(gpu=None)
-
-    def nvmlEventSetFree(self, events: SimpleNamespace) -> None:
-        self.open_sets -= 1
-
-    def nvmlDeviceRegisterEvents(
-        self, handle: FakeGpu, kinds: int, events: SimpleNamespace
+    def __init__(
+        self,
+        made: Iterable[FakeCard],
+        clock: Callable[[], float],
+        *,
+        patient: bool = True,
     ) -> None:
-        self._called("nvmlDeviceRegisterEvents", handle)
-        events.gpu = handle
+        self.cards: list[FakeCard] = list(made)
+        super().__init__(self.cards, clock)
+        self.gone: int | None = None
+        self.missing: set[str] = set()
+        self.calls: Counter[str] = Counter()
+        self.open_sets = 0
+        self.let_go = threading.Event()
+        self.hang_file: Path | None = None
+        self._sets: dict[int, FakeCard] = {}
+        self._patient = patient
 
-    def nvmlEventSetWait(
-        self, events: SimpleNamespace, milliseconds: int
-    ) -> SimpleNamespace:
+    def __getattr__(self, name: str) -> Any:
+        if name in self.missing:
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+    def call(self, name: str, method: Callable[..., int], *given: Any) -> int:
+        self.calls[name] += 1
+        card = self._of(name, given)
+        if card is not None:
+            self._hang(card)
+        if self.gone is not None and name not in {"nvmlShutdown", "nvmlEventSetFree"}:
+            return self.gone
+        if card is not None and card.lost:
+            return pynvml.NVML_ERROR_GPU_IS_LOST
+        if card is not None and name in card.fails:
+            return card.fails[name]
+        if self._destroyed(given):
+            return pynvml.NVML_ERROR_GPU_IS_LOST
+        return method(self, *given)
+
+    def _hang(self, card: FakeCard) -> None:
+        if self.hang_file is not None:  # of another process
+            while card.hangs and self.hang_file.exists():
+                self.let_go.wait(0.05)
+        elif card.hangs:
+            assert self.let_go.wait(60)
+
+    def _of(self, name: str, given: tuple[Any, ...]) -> FakeCard | None:
+        """Return the card that a call is about."""
+        if name == "nvmlDeviceGetHandleByIndex_v2":
+            return self.cards[given[0].value]
+        if name == "nvmlEventSetWait_v2":
+            return None  # looks for itself, after it has waited
+        if name.startswith(("nvmlDevice", "nvmlGpmSampleGet", "nvmlGpmMig")) and given:
+            return self.card(given[0]) if _is_handle(given[0]) else None
+        return None
+
+    def card(self, handle: Any) -> FakeCard:
+        address = _address(handle)
+        if address >= PARTS:
+            return self.cards[(address - PARTS) // 0x100]
+        return self.cards[address - HANDLES]
+
+    def part(self, handle: Any) -> FakeInstance | None:
+        """Return the instance that a handle stands for; None for a whole card."""
+        address = _address(handle)
+        if address < PARTS:
+            return None
+        return self.card(handle).instances[(address - PARTS) % 0x100]
+
+    def _destroyed(self, given: tuple[Any, ...]) -> bool:
+        """Whether a call is about a MIG instance that is there no more."""
+        if not given or not _is_handle(given[0]):
+            return False
+        place = _address(given[0]) - PARTS
+        if not 0 <= place < 0x1000:
+            return False
+        return place % 0x100 >= len(self.cards[place // 0x100].instances)
+
+    def _nvmlDeviceGetFieldValues(self, handle: Any, count: Any, out: Any) -> int:
+        super()._nvmlDeviceGetFieldValues(handle, count, out)
+        for each in out._obj:
+            fails = self.card(handle).fails
+            each.nvmlReturn = fails.get(each.fieldId, each.nvmlReturn)
+        return SUCCESS
+
+    # MIG
+
+    def _nvmlDeviceGetMigMode(self, handle: Any, current: Any, pending: Any) -> int:
+        _set(pending, 0)
+        return _set(current, int(bool(self.card(handle).instances)))
+
+    def _nvmlDeviceGetMaxMigDeviceCount(self, handle: Any, out: Any) -> int:
+        return _set(out, 7)
+
+    def _nvmlDeviceGetMigDeviceHandleByIndex(
+        self, handle: Any, index: Any, out: Any
+    ) -> int:
+        card = self.card(handle)
+        if index.value >= len(card.instances):
+            return pynvml.NVML_ERROR_NOT_FOUND
+        return _point(out, PARTS + 0x100 * card.index + index.value)
+
+    def _nvmlDeviceGetGpuInstanceId(self, handle: Any, out: Any) -> int:
+        part = self.part(handle)
+        assert part is not None
+        return _set(out, part.gpu_instance)
+
+    def _nvmlDeviceGetComputeInstanceId(self, handle: Any, out: Any) -> int:
+        part = self.part(handle)
+        assert part is not None
+        return _set(out, part.compute_instance)
+
+    def _nvmlDeviceGetUUID(self, handle: Any, text: Any, size: Any) -> int:
+        part = self.part(handle)
+        if part is None:
+            return super()._nvmlDeviceGetUUID(handle, text, size)
+        return _say(text, _part_uuid(self.card(handle), part))
+
+    def _nvmlDeviceGetName(self, handle: Any, text: Any, size: Any) -> int:
+        part = self.part(handle)
+        if part is None:
+            return super()._nvmlDeviceGetName(handle, text, size)
+        return _say(text, f"{self.card(handle).name} MIG {part.profile}")
+
+    def _nvmlDeviceGetMemoryInfo_v2(self, handle: Any, out: Any) -> int:
+        part = self.part(handle)
+        if part is None:
+            return super()._nvmlDeviceGetMemoryInfo_v2(handle, out)
+        out._obj.total, out._obj.used = part.total, part.used
+        out._obj.free = part.total - part.used
+        return SUCCESS
+
+    def _nvmlGpmMigSampleGet(self, handle: Any, instance: Any, sample: Any) -> int:
+        return self._nvmlGpmSampleGet(handle, sample)
+
+    # Events
+
+    def _nvmlEventSetCreate(self, out: Any) -> int:
+        self.open_sets += 1
+        return _point(out, EVENT_SETS + self.calls["nvmlEventSetCreate"])
+
+    def _nvmlEventSetFree(self, events: Any) -> int:
+        self.open_sets -= 1
+        return SUCCESS
+
+    def _nvmlDeviceRegisterEvents(self, handle: Any, kinds: Any, events: Any) -> int:
+        self._sets[_address(events)] = self.card(handle)
+        return SUCCESS
+
+    def _nvmlEventSetWait_v2(self, events: Any, data: Any, milliseconds: Any) -> int:
+        card = self._sets[_address(events)]
         try:
-            code = events.gpu.events.get(timeout=milliseconds / 1000)
+            seconds = milliseconds.value / 1000
+            kind, code = card.events.get(self._patient, seconds)
         except queue.Empty:
-            self._called("nvmlEventSetWait", events.gpu)
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT) from None
-        return SimpleNamespace(
-            device=events.gpu,
-            eventType=pynvml.nvmlEventTypeXidCriticalError,
-            eventData=code,
-        )
+            return self._nothing(card)
+        data._obj.eventType, data._obj.eventData = kind, code
+        return SUCCESS
+
+    def _nothing(self, card: FakeCard) -> int:
+        if self.gone is not None:
+            return self.gone
+        if card.lost:
+            return pynvml.NVML_ERROR_GPU_IS_LOST
+        return card.fails.get("nvmlEventSetWait_v2", TIMEOUT)
+
+
+def _part_uuid(card: FakeCard, part: FakeInstance) -> str:
+    return f"MIG-{card.index:08x}-{part.gpu_instance:04x}-{part.compute_instance:04x}"
+
+
+def _is_handle(value: Any) -> bool:
+    return isinstance(value, ctypes._Pointer)

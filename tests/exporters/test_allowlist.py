@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from exporters.allowlist import allowed
 from exporters.errors import SettingError
@@ -72,17 +71,17 @@ def test_an_edit_of_the_inventory_counts_at_once(tmp_path) -> None:
         pytest.param("- [", "nodes.yml: while parsing", id="not YAML"),
     ],
 )
-def test_a_wrong_inventory_keeps_the_last_good(tmp_path, edit, message) -> None:
+def test_a_wrong_inventory_keeps_the_last_good(tmp_path, caplog, edit, message) -> None:
     """It is logged once, naming file and place; at the start it is an error."""
     path = tmp_path / "nodes.yml"
     write(path, '- targets: ["good"]', 1)
     listed = allowed(str(path), loopback=False)
     write(path, edit, 2)
-    with capture_logs() as logs:
+    with caplog.at_level("WARNING"):
         assert listed.allows("http://good:11434")
         assert listed.allows("http://good:11434")
-    assert len(logs) == 1
-    assert logs[0]["error"].startswith(message)
+    (logged,) = caplog.records
+    assert logged.fields["error"].startswith(message)
     with pytest.raises(SettingError) as caught:
         allowed(str(path), loopback=False)
     assert str(caught.value).startswith(f"--probe-targets: {message}")

@@ -12,11 +12,22 @@ from tests.exporters.conftest import GOLDEN
 # node_exporter's own names, which promtool does not like either.
 NODE_EXPORTERS = {
     f"{name} metric names should be written in 'snake_case' not 'camelCase'"
-    for name in ("node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes")
+    for name in (
+        "node_memory_MemAvailable_bytes",
+        "node_memory_MemTotal_bytes",
+        "node_memory_SwapFree_bytes",
+        "node_memory_SwapTotal_bytes",
+    )
 }
 
 
-@pytest.mark.parametrize("name", ["nvml", "ollama", "runner", "system"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("nvml", "nvml-demo", "nvml-mig", "nvml-partial", "nvml-vanished"),
+        *("ollama", "runner", "system"),
+    ],
+)
 def test_promtool_finds_no_fault(name) -> None:
     """Types, help texts and names are as Prometheus wants them."""
     promtool = shutil.which("promtool")

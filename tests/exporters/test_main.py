@@ -7,6 +7,7 @@ import pytest
 from exporters.__main__ import read
 from exporters.addresses import Listen
 from exporters.errors import SettingError
+from exporters.gpu.settings import GpuSettings
 from exporters.registry import COLLECTORS, Switch, enabled
 
 
@@ -14,7 +15,7 @@ def test_defaults() -> None:
     """Loopback, Ollama's own default, each collector by its own rule."""
     settings = read([], {})
     assert settings.listen == Listen("127.0.0.1", 21434)
-    assert settings.ollama_url == "http://127.0.0.1:11434"
+    assert settings.sources.ollama_url == "http://127.0.0.1:11434"
     assert settings.switches == dict.fromkeys(("ollama", "nvml", "system"), Switch.AUTO)
 
 
@@ -27,7 +28,7 @@ def test_defaults() -> None:
 )
 def test_which_ollama(flags, expected) -> None:
     """The flag goes before OLLAMA_HOST."""
-    assert read(flags, {"OLLAMA_HOST": ":9999"}).ollama_url == expected
+    assert read(flags, {"OLLAMA_HOST": ":9999"}).sources.ollama_url == expected
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,28 @@ def test_which_ollama(flags, expected) -> None:
             id="Ollama",
         ),
         pytest.param(
+            ["--node-exporter-url", "http://a/metrics"],
+            "--node-exporter-url: must have no path, query or fragment, got "
+            "'http://a/metrics'",
+            id="node_exporter",
+        ),
+        pytest.param(
             ["--listen", "rig"], "--listen: must be host:port, got 'rig'", id="listen"
         ),
         pytest.param(
             ["--probe-targets", "/does/not/exist"],
             "--probe-targets: [Errno 2] No such file or directory: '/does/not/exist'",
             id="inventory",
+        ),
+        pytest.param(
+            ["--gpu-tick", "0.01"],
+            "--gpu-tick: must be 0.02 to 1.0 seconds, got 0.01",
+            id="tick too short",
+        ),
+        pytest.param(
+            ["--gpu-tick", "nan"],
+            "--gpu-tick: must be 0.02 to 1.0 seconds, got nan",
+            id="tick no number",
         ),
     ],
 )
@@ -75,13 +92,29 @@ def test_a_wrong_flag_is_named(flags, message) -> None:
 )
 def test_collectors_are_switched(flags, expected) -> None:
     """Each collector of the table has its flags."""
-    assert list(enabled(read(flags, {}).switches, "http://a:1")) == expected
+    assert _enabled(flags) == expected
 
 
 def test_auto_asks_the_entry(monkeypatch) -> None:
     """On Linux node_exporter speaks for the machine."""
     monkeypatch.setattr("sys.platform", "linux")
-    switches = read(["--collector.nvml=off"], {}).switches
-    assert list(enabled(switches, "http://a:1")) == ["ollama"]
+    flags = ["--collector.nvml=off"]
+    assert _enabled(flags) == ["ollama"]
     monkeypatch.setattr("sys.platform", "darwin")
-    assert list(enabled(switches, "http://a:1")) == ["ollama", "system"]
+    assert _enabled(flags) == ["ollama", "system"]
+
+
+def _enabled(flags: list[str]) -> list[str]:
+    settings = read(flags, {})
+    return list(enabled(settings.switches, settings.sources))
+
+
+def test_what_may_be_chosen_of_gpus() -> None:
+    """Processes and the demo are off unless asked for; the demo needs no library."""
+    assert read([], {}).sources.gpu == GpuSettings()
+    settings = read(["--gpu-tick", "0.05", "--gpu-processes", "--demo"], {})
+    assert settings.sources.gpu == GpuSettings(
+        tick_seconds=0.05, by_process=True, demo=True
+    )
+    assert settings.switches["nvml"] is Switch.ON
+    assert read(["--demo", "--no-collector.nvml"], {}).switches["nvml"] is Switch.OFF

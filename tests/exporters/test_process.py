@@ -26,6 +26,8 @@ pytestmark = pytest.mark.e2e
 
 UP = series("inferops_exporter_collector_up", collector="ollama")
 START_SECONDS = 30
+# Whatever runs on this machine's 9100: these tests want our own series.
+SYSTEM = ("--collector.system=on", "--node-exporter-url=http://127.0.0.1:1")
 
 
 class Exporter:
@@ -49,8 +51,8 @@ class Exporter:
 def start(tmp_path) -> Iterator[Callable[..., Exporter]]:
     with contextlib.ExitStack() as stack:
 
-        def make(*flags: str) -> Exporter:
-            where = f"127.0.0.1:{free_port()}"
+        def make(*flags: str, listen: str = "") -> Exporter:
+            where = listen or f"127.0.0.1:{free_port()}"
             argv = [sys.executable, "-m", "exporters", "--listen", where, *flags]
             process = stack.enter_context(
                 Process(argv, log=tmp_path / f"{where}.log", env={"OLLAMA_HOST": ""})
@@ -83,49 +85,109 @@ def test_an_ollama_that_works(start) -> None:
             assert found[UP] == 1
 
 
+def endpoints(found: dict[str, float]) -> dict[str, float]:
+    name = "inferops_ollama_endpoint_up"
+    keys = {each: series(name, endpoint=each) for each in ("version", "ps", "tags")}
+    return {each: found[key] for each, key in keys.items() if key in found}
+
+
+SILENT = {"version": 0}
+
+
 @pytest.mark.parametrize(
-    ("backend", "collector_up"),
+    ("backend", "collector_up", "asked"),
     [
         pytest.param(
             lambda: contextlib.nullcontext(f"http://127.0.0.1:{free_port()}"),
             1,
+            SILENT,
             id="refuses",
         ),
-        pytest.param(silent, 1, id="accepts and says nothing"),
+        pytest.param(silent, 1, SILENT, id="accepts and says nothing"),
         pytest.param(
             lambda: dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"),
             1,
+            SILENT,
             id="body drips in",
+        ),
+        pytest.param(
+            lambda: answering(recorded(), stuck="/api/ps"),
+            1,
+            {"version": 1, "ps": 0, "tags": 1},
+            id="stuck: accepts and never lists",
         ),
         pytest.param(
             lambda: answering({**recorded(), "/api/ps": b'{"models": [1]}'}),
             0,
+            {"version": 1, "ps": 0, "tags": 1},
             id="malformed",
         ),
-        pytest.param(lambda: answering({"/api/version": b"<html>"}), 0, id="HTML"),
-        pytest.param(lambda: answering({}), 0, id="not an Ollama"),
+        pytest.param(
+            lambda: answering({"/api/version": b"<html>"}),
+            0,
+            {"version": 0, "ps": 0, "tags": 0},
+            id="HTML",
+        ),
+        pytest.param(
+            lambda: answering({}),
+            0,
+            {"version": 0, "ps": 0, "tags": 0},
+            id="not an Ollama",
+        ),
     ],
 )
-def test_an_ollama_that_does_not_work(start, backend, collector_up) -> None:
-    """It is down, nothing else is claimed, the rest is served within the deadline."""
+def test_an_ollama_that_does_not_work(start, backend, collector_up, asked) -> None:
+    """It is down, what failed is said, the rest is served within the deadline."""
     with backend() as url:
-        exporter = start("--ollama-url", url, "--collector.system=on")
+        exporter = start("--ollama-url", url, *SYSTEM)
         for path in ("/metrics", probe(url)):
             began = time.monotonic()
             found = exporter.scrape(path, timeout=1.5)
             assert time.monotonic() - began < 1.5
             assert found["inferops_ollama_up"] == 0
             assert found[UP] == collector_up
-            assert [name for name in found if "_ollama_" in name] == [
-                "inferops_ollama_up"
-            ]
+            assert asked == endpoints(found)
+            assert ("inferops_ollama_models" in found) == asked.get("tags", 0)
+            assert "inferops_ollama_resident_models" not in found
             assert ("node_load1" in found) == (path == "/metrics")
+
+
+def test_a_patient_client_in_between_changes_nothing(start) -> None:
+    """A curl beside a stuck Ollama has no run that outlasts Prometheus' scrapes."""
+    with answering(recorded(), stuck="/api/ps") as url:
+        exporter = start("--ollama-url", url)
+        alone = set(exporter.scrape(timeout=1))
+        patient = threading.Thread(target=exporter.get, args=("/metrics", 100))
+        patient.start()
+        hurried = [set(exporter.scrape(timeout=1)) for _ in range(3)]
+        patient.join(10)
+        assert not patient.is_alive()
+    assert hurried == [alone] * 3
+
+
+def test_a_killed_exporter_comes_back_with_all_of_it(start) -> None:
+    """No file, lock or child is left that its successor would trip over."""
+    with answering(recorded(), stuck="/api/ps") as url:
+        first = start("--ollama-url", url, *SYSTEM)
+        before = set(first.scrape(timeout=1))
+        scraping = threading.Thread(target=_scrape_until_cut, args=(first,))
+        scraping.start()
+        first.process.signal(signal.SIGKILL)
+        first.process.wait(10)
+        scraping.join()
+        with pytest.raises(requests.ConnectionError):  # `up 0` to Prometheus
+            first.get("/metrics")
+        where = first.url.removeprefix("http://")
+        again = start("--ollama-url", url, *SYSTEM, listen=where)
+        found = again.scrape(timeout=1)
+    assert before == set(found)
+    assert endpoints(found) == {"version": 1, "ps": 0, "tags": 1}
 
 
 def test_an_ollama_that_ignores_every_deadline(start) -> None:
     """A head that drips in hangs the collector: cut off, and not started again."""
     with dripping(b"HTTP/1.1 200 OK\r\nX: ") as url:
-        exporter = start("--ollama-url", url, "--collector.system=on")
+        exporter = start("--ollama-url", url, *SYSTEM)
         first = exporter.scrape(timeout=1)
         second = exporter.scrape(timeout=1)
     duration = series(

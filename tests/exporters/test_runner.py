@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+import pytest
 from prometheus_client import Metric
-from structlog.testing import capture_logs
 
 from exporters.errors import PartialError
 from exporters.families import Family
-from exporters.runner import COLLECTOR_SHARE, Runner
+from exporters.runner import COLLECTOR_SHARE, LEAST_SECONDS, Runner
 from tests.exporters.exposition import series, text, values
 from tests.harness.poll import until
 
@@ -117,7 +117,12 @@ def test_a_late_return_is_no_success() -> None:
             yield metric("from_slow")
 
     found = scrape(Runner({"slow": Slow()}, clock=lambda: now[0]), 5)
-    assert found == {of("up", "slow"): 0, of("duration_seconds", "slow"): 6}
+    assert (found[of("up", "slow")], found[of("duration_seconds", "slow")]) == (0, 6)
+    assert "from_slow" not in found
+    assert of("last_success_timestamp_seconds", "slow") not in found
+    # Which of the two depends on whether the scrape still waited for it.
+    counted = failures(found, "slow")
+    assert counted["late"] + counted["hangs"] == sum(counted.values()) == 1
 
 
 def test_scrapes_at_once_share_a_run() -> None:
@@ -172,7 +177,7 @@ def test_last_success_ages() -> None:
     assert found[of("last_success_timestamp_seconds", "once")] == WALL
 
 
-def test_a_failure_is_logged_once() -> None:
+def test_a_failure_is_logged_once(caplog) -> None:
     """One line when it begins and one when it ends, not one for each scrape."""
 
     class Flaps:
@@ -185,13 +190,73 @@ def test_a_failure_is_logged_once() -> None:
 
     flaps = Flaps()
     runner = Runner({"flaps": flaps})
-    with capture_logs() as logs:
+    with caplog.at_level("INFO"):
         scrape(runner)
         scrape(runner)
         flaps.broken = False
         scrape(runner)
         scrape(runner)
-    assert [(each["event"], each.get("error")) for each in logs] == [
+    told = [(each.message, each.fields.get("error")) for each in caplog.records]
+    assert told == [
         ("collector failed", "OSError: gone"),
         ("collector recovered", None),
     ]
+
+
+def failures(found: dict[str, float], collector: str) -> dict[str, float]:
+    name = "inferops_exporter_collector_failures_total"
+    reasons = ("error", "partial", "late", "hangs")
+    keys = {r: series(name, collector=collector, reason=r) for r in reasons}
+    return {reason: found[key] for reason, key in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("collector", "reason"),
+    [
+        pytest.param(Works(), None, id="works"),
+        pytest.param(Fails(), "error", id="fails"),
+        pytest.param(Partly(), "partial", id="in part"),
+    ],
+)
+def test_failures_are_counted_by_reason(collector, reason) -> None:
+    """Once a run, and born at 0."""
+    runner = Runner({"it": collector})
+    scrape(runner)
+    expected = dict.fromkeys(("error", "partial", "late", "hangs"), 0.0)
+    if reason:
+        expected[reason] = 2.0
+    assert failures(scrape(runner), "it") == expected
+
+
+def test_a_hung_run_is_one_failure() -> None:
+    """However many scrapes meet it, and however it ends."""
+    hangs = Hangs()
+    runner = Runner({"it": hangs})
+    for _ in range(3):
+        assert failures(scrape(runner, LEAST_SECONDS), "it")["hangs"] == 1
+    hangs.let_go.set()
+    until(lambda: scrape(runner)[of("up", "it")] == 1, "it works again")
+    assert failures(scrape(runner), "it") == {
+        "error": 0,
+        "partial": 0,
+        "late": 0,
+        "hangs": 1,
+    }
+
+
+def test_the_most_hurried_scraper_sets_the_time_of_runs() -> None:
+    """For a minute: who has more time shares its runs with who has less."""
+    told: list[float] = []
+    now = [0.0]
+
+    class Asks:
+        def collect(self, deadline: float) -> Iterator[Metric]:
+            told.append(deadline - now[0])
+            yield metric("from_asks")
+
+    runner = Runner({"asks": Asks()}, clock=lambda: now[0])
+    for at, seconds in ((0, 10), (0, 1), (30, 10), (61, 10), (61, 0.001)):
+        now[0] = at
+        runner.collect(seconds)
+    found = [each / COLLECTOR_SHARE for each in told]
+    assert found == pytest.approx([10, 1, 1, 10, LEAST_SECONDS])

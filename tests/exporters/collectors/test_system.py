@@ -44,10 +44,55 @@ class FakeMachine:
     def boot_time(self):
         return 1_795_000_000.0
 
+    def swap_memory(self):
+        return SimpleNamespace(total=2_147_483_648, free=1_073_741_824)
+
+    def disk_io_counters(self, *, perdisk):
+        assert perdisk
+        counters = SimpleNamespace(
+            read_bytes=4096, write_bytes=8192, read_count=1, write_count=2
+        )
+        return {"disk0": counters, "sda1": counters, "nvme0n1p2": counters}
+
+    def net_io_counters(self, *, pernic):
+        assert pernic
+        return {
+            "en0": SimpleNamespace(
+                bytes_recv=1000,
+                bytes_sent=2000,
+                packets_recv=10,
+                packets_sent=20,
+                errin=1,
+                errout=2,
+                dropin=3,
+                dropout=4,
+            )
+        }
+
+
+UNAME = SimpleNamespace(
+    system="Darwin", release="25.1.0", version="Darwin 25", machine="arm64", node="mac"
+)
+
+
+class Rival:
+    """A node_exporter that answers, or does not."""
+
+    def __init__(self, answers: bool) -> None:
+        self.there = answers
+
+    def answers(self, deadline: float) -> bool:
+        return self.there
+
+
+ALONE = Rival(answers=False)
+
 
 def test_a_machine_is_exposed_in_node_exporters_names(golden) -> None:
     """The exposition of the made-up machine is the golden one."""
-    collector = SystemCollector(FakeMachine(), wall=lambda: 1_795_384_000.5)
+    collector = SystemCollector(
+        ALONE, FakeMachine(), uname=lambda: UNAME, wall=lambda: 1_795_384_000.5
+    )
     metrics, error = collected(collector)
     assert error is None
     golden("system.prom", text(metrics))
@@ -57,7 +102,7 @@ def test_times_are_not_counted_twice() -> None:
     """Windows counts interrupts within system: no mode of their own."""
     machine = FakeMachine()
     machine.times = WindowsTimes(10.0, 5.0, 85.0, 1.0, 0.5)
-    metrics, _ = collected(SystemCollector(machine))
+    metrics, _ = collected(SystemCollector(ALONE, machine))
     modes = {
         name: value
         for name, value in values(text(metrics)).items()
@@ -87,7 +132,30 @@ def test_times_are_not_counted_twice() -> None:
 )
 def test_this_machine_is_read(name, expected, tolerance) -> None:
     """The real psutil offers all that the collector calls."""
-    metrics, error = collected(SystemCollector())
+    metrics, error = collected(SystemCollector(ALONE))
     assert error is None
     found = values(text(metrics))
     assert found[name] == pytest.approx(expected(), abs=tolerance)
+
+
+def test_it_says_nothing_beside_a_node_exporter() -> None:
+    """Both at once would count the machine twice; it asks at each scrape."""
+    rival = Rival(answers=True)
+    collector = SystemCollector(rival, FakeMachine())
+    metrics, error = collected(collector)
+    assert error is None
+    assert values(text(metrics)) == {"inferops_system_yields": 1}
+    rival.there = False
+    metrics, _ = collected(collector)
+    found = values(text(metrics))
+    assert found["inferops_system_yields"] == 0
+    assert "node_load1" in found
+
+
+def test_a_machine_without_disks_has_no_such_series() -> None:
+    """Psutil says None where the system does not tell."""
+    machine = FakeMachine()
+    machine.disk_io_counters = lambda *, perdisk: None
+    metrics, error = collected(SystemCollector(ALONE, machine))
+    assert error is None
+    assert not [n for n in values(text(metrics)) if n.startswith("node_disk")]

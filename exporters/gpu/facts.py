@@ -1,0 +1,71 @@
+"""What a card is: read once, when the library has been opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from exporters.nvml_library import (
+    MIG_ENABLED,
+    Handle,
+    Meaning,
+    Nvml,
+    NvmlError,
+    meaning,
+)
+
+T = TypeVar("T")
+
+GA100 = (8, 0)
+AMPERE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """about: the labels of the card's info series, `uuid` apart."""
+
+    uuid: str
+    about: Mapping[str, str]
+    power_semantics: str  # of nvmlDeviceGetPowerUsage; empty where it is not known
+
+
+def read(nvml: Nvml, handle: Handle, index: int, driver: str) -> Facts:
+    """Ask for a card's identity; raises NvmlError where it has none."""
+    about = {
+        "gpu": str(index),
+        "name": nvml.nvmlDeviceGetName(handle),
+        "driver_version": driver,
+        "pci_bus_id": _decoded(nvml.nvmlDeviceGetPciInfo(handle).busId),
+    }
+    generation = _offered(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    vbios = _offered(lambda: nvml.nvmlDeviceGetVbiosVersion(handle))
+    mig = _offered(lambda: nvml.nvmlDeviceGetMigMode(handle))
+    if generation is not None:
+        about["compute_capability"] = ".".join(map(str, generation))
+    if vbios is not None:
+        about["vbios_version"] = vbios
+    if mig is not None:
+        about["mig"] = "enabled" if mig[0] == MIG_ENABLED else "disabled"
+    semantics = "" if generation is None else _semantics(*generation)
+    return Facts(nvml.nvmlDeviceGetUUID(handle), about, semantics)
+
+
+def _semantics(major: int, minor: int) -> str:
+    averaged = major >= AMPERE and (major, minor) != GA100
+    return "avg_1s" if averaged else "instant"
+
+
+def _offered(read: Callable[[], T]) -> T | None:
+    """Return what the card offers; None where it does not."""
+    try:
+        return read()
+    except NvmlError as error:
+        if meaning(error) in {Meaning.LOST, Meaning.GONE}:
+            raise
+        return None
+
+
+def _decoded(text: str | bytes) -> str:
+    # pynvml gives bytes for strings inside structures, str for all others.
+    return text.decode() if isinstance(text, bytes) else text

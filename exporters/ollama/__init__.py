@@ -1,0 +1,1 @@
+"""What the Ollama collector is made of: replies read, comings counted, families."""
