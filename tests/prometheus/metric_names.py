@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from exporters.xid import XidLog
+from router.batch.metrics import BatchCollector, BatchMetrics, Standing
 from router.dispatch.ledger import Ledger
+from router.hold_metrics import HealthCollector, HealthCounters
 from router.holds import HoldStore, Key
 from router.metrics import FleetCollector, Metrics
 from router.model import Hold, Inventory
@@ -31,43 +32,62 @@ _GROUPING = re.compile(
     r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)"
 )
 _NUMBER = re.compile(r"\b\d[\w.]*(?:e[+-]?\d+)?", re.IGNORECASE)
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\w)(?!\s*\()")
-_WORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan", "start", "end"} | {
+NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\w)(?!\s*\()")
+WORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan", "start", "end"} | {
     *("by", "without", "on", "ignoring", "group_left", "group_right"),
     *("sum", "min", "max", "avg", "count", "topk", "bottomk", "quantile"),
 }
 
 
 def read_by(expr: str) -> set[str]:
-    """Give the metric names in a PromQL expression.
+    """Give the metric names in a PromQL expression."""
+    found = NAME.findall(without_noise(expr))
+    return {name for name in found if name.lower() not in WORDS}
+
+
+def without_noise(expr: str) -> str:
+    """Take out of an expression what is neither a metric, an operator nor a bracket.
 
     Selectors by `__name__` are not looked into; the rules use none.
     """
     assert "__name__" not in expr, expr
     for noise in (_QUIET, _MATCHERS, _RANGE, _GROUPING, _NUMBER):
         expr = noise.sub(" ", expr)
-    return {name for name in _NAME.findall(expr) if name.lower() not in _WORDS}
+    return expr
 
 
 def exported() -> set[str]:
-    """Give every name that a part of the product, or a program it runs, exports.
+    """Give every name that a part of the product, or a program it runs, exports."""
+    return OWN.union(*sources().values())
+
+
+def sources() -> dict[str, set[str]]:
+    """Give what each source exports, by names to be read by people.
 
     tests/data/exported: names that node_exporter 1.5, Prometheus 2.42 and 3.16,
-    Alertmanager 0.25 and 0.31 (what both versions have) were seen to export.
+    Alertmanager 0.25 and 0.31 (what both versions have) were seen to export, and the
+    expositions of dcgm-exporter and nvidia_gpu_exporter, which say where they are from.
     """
-    recorded = (path.read_text().split() for path in DATA.glob("exported/*.txt"))
-    return OWN.union(*recorded, _exporters(), _dcgm(), _router())
+    golden = DATA / "exporters/golden"
+    files = DATA / "exported"
+    return {
+        "our exporter, GPU": _expositions(golden.glob("nvml*.prom")),
+        "our exporter, Ollama": _expositions(golden.glob("ollama*.prom")),
+        "our exporter itself": _expositions(golden.glob("runner*.prom")),
+        "our exporter, system": _expositions(golden.glob("system*.prom")),
+        "dcgm-exporter": _dcgm() | _expositions(files.glob("dcgm-exporter-*.prom")),
+        "nvidia_gpu_exporter": _expositions(files.glob("nvidia-gpu-exporter*.prom")),
+        "node_exporter": set((files / "node_exporter.txt").read_text().split()),
+        "router": _router(),
+        "Prometheus": set((files / "prometheus.txt").read_text().split()),
+        "Alertmanager": set((files / "alertmanager.txt").read_text().split()),
+    }
 
 
-def _exporters() -> set[str]:
-    golden = (DATA / "exporters/golden").glob("*.prom")
-    return _xids().union(*(_samples(path.read_text()) for path in golden))
-
-
-def _xids() -> set[str]:
-    log = XidLog(wall=lambda: 0.0)
-    log.add("GPU-1", 79)  # some names exist only after the first fault
-    return {family.name for family in log.families()}
+def _expositions(files: Iterable[Path]) -> set[str]:
+    found = set().union(*(_samples(path.read_text()) for path in files))
+    assert found, "no exposition was found"
+    return found
 
 
 def _samples(exposition: str) -> set[str]:
@@ -97,7 +117,12 @@ def _router() -> set[str]:
         files=lambda: (),
         clock=lambda: 0.0,
     )
-    families = [*registry.collect(), *fleet.collect()]
+    HealthCounters(registry)
+    health = HealthCollector(HoldStore(_NoJournal()), _NoHealth())
+    BatchMetrics(registry)
+    jobs = BatchCollector(lambda: Standing(eta=1.0))
+    collectors = (registry, fleet, health, jobs)
+    families = [family for each in collectors for family in each.collect()]
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
     return {
         f"{family.name}{ending}"
@@ -112,3 +137,20 @@ class _NoJournal:
 
     def save(self, changes: Callable[[], Changes]) -> Changes:
         return changes()
+
+
+class _NoHealth:
+    def nodes(self) -> list[str]:
+        return []
+
+    def ramp(self, _node: str) -> float:
+        return 1.0
+
+    def hold_downs(self) -> dict[tuple[str, str], float]:
+        return {}
+
+    def verifying(self) -> list[tuple[str, str]]:
+        return []
+
+    def ignored(self) -> dict[str, int]:
+        return {}

@@ -17,7 +17,7 @@ from tests.prometheus.metric_names import ROOT
 from tests.rules.catalogue import programs
 
 CONFIG = ROOT / "prometheus/prometheus.yml"
-EVERYTHING = "exporter,node,dcgm,probe"
+EVERYTHING = "exporter,node,dcgm,nvidia_smi,probe"
 EXPORTER = "exporter:21434"
 
 # What an entry of the inventory comes to: job -> address that is scraped.
@@ -34,6 +34,7 @@ ENTRIES = {
             "exporter": "rig.lan:21434",
             "node": "rig.lan:9100",
             "dcgm": "rig.lan:9400",
+            "nvidia_smi": "rig.lan:9835",
             "probe": EXPORTER,
         },
     ),
@@ -54,8 +55,15 @@ ENTRIES = {
             "__exporter_address": "a:1",
             "__node_address": "b:2",
             "__dcgm_address": "c:3",
+            "__nvidia_smi_address": "d:4",
         },
-        {"exporter": "a:1", "node": "b:2", "dcgm": "c:3", "probe": EXPORTER},
+        {
+            "exporter": "a:1",
+            "node": "b:2",
+            "dcgm": "c:3",
+            "nvidia_smi": "d:4",
+            "probe": EXPORTER,
+        },
     ),
     "probed by its address": (
         "10.0.0.7",
