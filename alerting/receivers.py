@@ -8,6 +8,8 @@ for which Alertmanager 0.25 has no such key.
     slack-api-url   an incoming webhook of Slack
     webhook-url     where notifications are posted as JSON, to people or their tools
     watchdog-url    a dead man's switch: gets the Watchdog every minute
+    grafana-url     no secret: what links to dashboards begin with, if people reach
+                    Grafana at another address than this machine does
     smtp.yml        the settings of `Mail`
     smtp-password   with smtp.yml's `username`
 
@@ -32,6 +34,7 @@ TOKEN = "webhook-token"  # noqa: S105 - the name of a file
 SLACK = "slack-api-url"
 WEBHOOK = "webhook-url"
 WATCHDOG = "watchdog-url"
+GRAFANA = "grafana-url"
 SMTP = "smtp.yml"
 PASSWORD = "smtp-password"  # noqa: S105 - the name of a file
 
@@ -70,6 +73,7 @@ class Receivers:
     slack: bool = False
     webhook_url: str | None = None
     watchdog_url: str | None = None
+    grafana_url: str | None = None
     mail: Mail | None = None
 
 
@@ -82,6 +86,7 @@ def find(secrets: Path) -> Receivers:
         slack=_url(secrets / SLACK) is not None,
         webhook_url=_url(secrets / WEBHOOK),
         watchdog_url=_url(secrets / WATCHDOG),
+        grafana_url=_url(secrets / GRAFANA),
         mail=_mail(secrets),
     )
 

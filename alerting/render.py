@@ -23,6 +23,7 @@ __all__ = ["main", "render"]
 # As docker-compose.yml has it; native mode replaces both.
 TEMPLATES = "/etc/inferops/alerting/templates"
 ROUTER_URL = "http://router:8000/webhook/alertmanager"
+GRAFANA_URL = "http://127.0.0.1:3000"  # as a browser on this machine sees it
 
 _HEAD = "# Rendered by `python -m alerting.render`; edits are lost at the next start.\n"
 
@@ -38,16 +39,25 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--templates", default=TEMPLATES, metavar="FOLDER")
     top.add_argument("--router-url", default=ROUTER_URL, metavar="URL")
+    top.add_argument("--grafana-url", default=GRAFANA_URL, metavar="URL")
     return top
 
 
-def render(secrets: Path, *, secrets_at: str, templates: str, router_url: str) -> str:
+def render(
+    secrets: Path,
+    *,
+    secrets_at: str,
+    templates: str,
+    router_url: str,
+    grafana_url: str = GRAFANA_URL,
+) -> str:
     """Give the text of the file; raises RenderError where a setting is wrong."""
     content = alertmanager.config(
         receivers.find(secrets),
         secrets=secrets_at,
         templates=templates,
         router_url=router_url,
+        grafana_url=grafana_url,
     )
     return _HEAD + yaml.safe_dump(content, sort_keys=False)
 
@@ -75,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             secrets_at=given.secrets_at or str(given.secrets.resolve()),
             templates=given.templates,
             router_url=given.router_url,
+            grafana_url=given.grafana_url,
         )
         write(given.out, text)
     except RenderError as error:

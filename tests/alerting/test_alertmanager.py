@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +22,7 @@ from tests.alerting.stage import (
     secrets_for,
 )
 from tests.harness.poll import until
+from tests.rules.catalogue import ACTIONS, promtool_tests
 
 pytestmark = pytest.mark.e2e
 
@@ -38,13 +41,18 @@ def alert(name: str, severity: str, **labels: str) -> dict[str, Any]:
             "runbook_url": f"http://prometheus.test/user/{name}.md",
         },
         "startsAt": STARTED.isoformat(),
-        "endsAt": (datetime.now(UTC) + timedelta(minutes=4)).isoformat(),
+        "endsAt": (datetime.now(UTC) + timedelta(hours=4)).isoformat(),
         "generatorURL": "http://prometheus.test/graph",
     }
 
 
 HOT = ("GpuTooHot", "critical")
 DRAIN = {"node": "rig", "uuid": "GPU-1", "action": "drain", "clear": "auto"}
+
+
+def new(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Begin it now: what began long ago is told at once, before others are in."""
+    return {**given, "startsAt": datetime.now(UTC).isoformat()}
 
 
 def over(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,18 +137,109 @@ def test_node_down_mutes_what_follows_from_it(stage):
     assert ("TargetDown", "firing") not in recorder.alerts("/people")
 
 
-def test_cards_of_a_node_are_one_message(stage):
-    """People get one message for a node and a cause, and one for each node."""
+def muted(url: str) -> set[tuple[str, str]]:
+    """Give (alertname, node or other label) of what is inhibited now."""
+    return {
+        (each["labels"]["alertname"], each["labels"].get("node", ""))
+        for each in requests.get(f"{url}/api/v2/alerts", timeout=5).json()
+        if each["status"]["inhibitedBy"]
+    }
+
+
+CAUSES = {
+    "a lost card": (
+        alert("GpuMissing", "critical", node="rig", component="gpu", action="evict"),
+        [
+            alert("GpuPowerBraked", "warning", node="rig", component="gpu"),
+            alert("OllamaOnCpu", "warning", node="rig", component="ollama"),
+        ],
+        [alert("GpuPowerBraked", "warning", node="other", component="gpu")],
+    ),
+    "an Ollama that is gone": (
+        alert("OllamaDown", "critical", node="rig", component="ollama", action="drain"),
+        [alert("OllamaModelFailing", "warning", node="rig", component="ollama")],
+        [
+            alert("OllamaModelFailing", "warning", node="other", component="ollama"),
+            alert("GpuPowerBraked", "warning", node="rig", component="gpu"),
+        ],
+    ),
+    "a page for the same disk": (
+        alert("NodeDiskNearlyFull", "critical", node="rig", mountpoint="/"),
+        [alert("NodeDiskNearlyFull", "warning", node="rig", mountpoint="/")],
+        [alert("NodeDiskNearlyFull", "warning", node="other", mountpoint="/var")],
+    ),
+    "a page for the same objective": (
+        alert("QueueTimeBudgetBurns", "critical", slo="queue_time", component="slo"),
+        [alert("QueueTimeBudgetBurns", "warning", slo="queue_time", component="slo")],
+        [alert("TokenTimeBudgetBurns", "warning", slo="token_time", component="slo")],
+    ),
+    "the whole fleet": (
+        alert("FleetPanic", "critical", component="fleet"),
+        [alert("NodeDown", "warning", node="rig", component="node")],
+        [alert("RouterDegraded", "warning", component="router")],
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES.values(), ids=CAUSES)
+def test_a_cause_mutes_what_follows_from_it(stage, cause):
+    """People who have the cause are spared its effects, and nothing else."""
+    url, _ = stage
+    source, effects, others = cause
+    post(url, source)
+    post(url, *effects, *others)
+    expected = {
+        (each["labels"]["alertname"], each["labels"].get("node", ""))
+        for each in effects
+    }
+    until(lambda: muted(url) == expected, "the effects are muted")
+
+
+def test_no_action_is_ever_muted(stage):
+    """The bell rings for every alert with an action, whatever else fires."""
     url, recorder = stage
+    sources = [
+        alert("NodeDown", "warning", node="rig", component="node"),
+        alert("FleetPanic", "critical", component="fleet"),
+        alert("FleetHasNoNode", "critical", component="fleet"),
+    ]
+    acting = [
+        alert(rule.name, **rule.labels, node="rig", reason="silent") for rule in ACTIONS
+    ]
+    post(url, *sources, *acting)
+    expected = {(rule.name, "firing") for rule in ACTIONS}
+    until(lambda: set(recorder.alerts(BELL)) == expected, "the bell rings for all")
+    assert {name for name, _ in muted(url)} == {"NodeDown"}
+
+
+def test_a_node_and_a_cause_are_one_message(stage):
+    """Two cards and two alerts of them are one message; another node has its own."""
+    url, recorder = stage
+    gpu = {"component": "gpu", "action": "evict"}
     post(
         url,
-        alert(*HOT, **DRAIN),
-        alert(*HOT, **{**DRAIN, "uuid": "GPU-2"}),
-        alert(*HOT, **{**DRAIN, "node": "other"}),
+        new(alert("GpuXidCritical", "critical", node="rig", uuid="GPU-1", **gpu)),
+        new(alert("GpuXidCritical", "critical", node="rig", uuid="GPU-2", **gpu)),
+        new(alert("GpuMissing", "critical", node="rig", **gpu)),
+        new(alert("OllamaDown", "critical", node="rig", component="ollama")),
+        new(alert("GpuMissing", "critical", node="other", **gpu)),
     )
-    until(lambda: len(recorder.at("/people")) == 2, "two messages")
-    sizes = sorted(len(each.json["alerts"]) for each in recorder.at("/people"))
-    assert sizes == [1, 2]
+    until(lambda: len(recorder.at("/slack")) == 3, "three messages")
+    titles = {said["title"] for said in map(attachment, recorder.at("/slack"))}
+    one_of = {
+        "[FIRING: 3] rig: GpuXidCritical, GpuMissing (critical)",
+        "[FIRING: 3] rig: GpuMissing, GpuXidCritical (critical)",
+    }
+    assert len(titles & one_of) == 1
+    assert titles - one_of == {
+        "[FIRING: 1] rig: OllamaDown (critical)",
+        "[FIRING: 1] other: GpuMissing (critical)",
+    }
+
+
+def attachment(posted) -> Any:
+    (said,) = posted.json["attachments"]
+    return said
 
 
 def test_watchdog_and_info_are_for_nobody_but_the_switch(stage):
@@ -158,22 +257,121 @@ def test_watchdog_and_info_are_for_nobody_but_the_switch(stage):
     assert recorder.at(BELL) == []
 
 
-def test_slack_and_mail_say_what_to_do(stage):
-    """Both name the node, what happened to it, and the page to read."""
+def shown(name: str, router: str) -> dict[str, Any]:
+    """Give an alert as promtool has shown that the rule makes it, and as it is sent."""
+    cases = (
+        each
+        for test in promtool_tests()
+        for case in test.get("alert_rule_test", [])
+        if case["alertname"] == name
+        for each in case.get("exp_alerts", [])
+        if each["exp_annotations"]["router"].startswith(router)
+    )
+    found = next(cases)
+    labels = {key: str(value) for key, value in found["exp_labels"].items()}
+    made = alert(name, **labels)
+    return made | {"annotations": found["exp_annotations"]}
+
+
+def parts(raw: str) -> dict[str, str]:
+    """Give a mail's texts by their type."""
+    message = email.message_from_string(raw, policy=email.policy.default)
+    return {
+        each.get_content_type(): each.get_content()
+        for each in message.walk()
+        if not each.is_multipart()
+    }
+
+
+RUNBOOK = "http://prometheus.test/user/GpuTooHot.md"
+BOARD = "http://grafana.test/d/inferops-fleet?var-node=rig"
+HAPPENED = (
+    "GPU GPU-1 of rig is at 91 °C, which is at or above its limit. The node gets no "
+    "new work until the card has been cooler for 30 s."
+)
+DONE = (
+    "The router holds rig: drain. Without it, 2 of 4 nodes take work, with 6 slots, of "
+    "which 3 are in use."
+)
+
+
+def test_messages_say_what_happened_what_was_done_and_what_to_do(stage):
+    """Slack, mail, webhook: the fault, the router's deed, what is left, the links."""
     url, recorder = stage
-    post(url, alert(*HOT, **DRAIN))
-    until(lambda: recorder.mails and recorder.at("/slack"), "people are told")
-    (said,) = recorder.at("/slack")[0].json["attachments"]
-    assert said["title"] == "[FIRING: 1] GpuTooHot on rig (critical)"
+    post(url, shown("GpuTooHot", router="The router holds rig: drain."))
+    until(
+        lambda: recorder.mails and recorder.at("/slack") and recorder.at("/people"),
+        "people are told",
+    )
+    said = attachment(recorder.at("/slack")[0])
+    assert said["title"] == "[FIRING: 1] rig: GpuTooHot (critical)"
     assert said["color"] == "danger"
     assert said["text"] == (
-        "*GpuTooHot says so*\n"
-        "In more words, with <angle> brackets.\n"
-        "<http://prometheus.test/user/GpuTooHot.md|What to do>\n"
+        f"*A GPU of rig is too hot*\n{HAPPENED}\n{DONE}\n"
+        f"<{RUNBOOK}|What to do> <{BOARD}|Dashboard>\n"
     )
-    mail = recorder.mails[0]
-    assert "Subject: [FIRING: 1] GpuTooHot on rig (critical)" in mail
-    assert "To: people@fleet.test" in mail
-    assert "Since 2026-11-22 09:30:00 UTC." in mail
-    assert "What to do: http://prometheus.test/user/GpuTooHot.md" in mail
-    assert "<p>In more words, with &lt;angle&gt; brackets.</p>" in mail
+    mail = email.message_from_string(recorder.mails[0], policy=email.policy.default)
+    assert mail["Subject"] == "[FIRING: 1] rig: GpuTooHot (critical)"
+    assert mail["To"] == "people@fleet.test"
+    texts = parts(recorder.mails[0])
+    assert (
+        texts["text/plain"]
+        .replace("\r\n", "\n")
+        .startswith(
+            f"FIRING A GPU of rig is too hot\n{HAPPENED}\n{DONE}\n"
+            "Since 2026-11-22 09:30:00 UTC.\n"
+            f"What to do: {RUNBOOK}\nDashboard: {BOARD}\n"
+        )
+    )
+    assert f"<p><b>{DONE}</b></p>" in texts["text/html"]
+    assert f'<a href="{BOARD}">Dashboard</a>' in texts["text/html"]
+    assert f'<a href="{RUNBOOK}">What to do</a>' in texts["text/html"]
+    (told,) = recorder.at("/people")[0].json["alerts"]
+    assert told["annotations"]["router"] == DONE
+    assert told["annotations"]["dashboard"] == "/d/inferops-fleet?var-node=rig"
+    assert told["annotations"]["runbook_url"] == RUNBOOK
+
+
+def test_the_end_is_told_in_one_line(stage):
+    """Slack and mail say that it is over, and when it was."""
+    url, recorder = stage
+    hot = alert(*HOT, **DRAIN)
+    post(url, hot)
+    until(lambda: recorder.at("/slack") and recorder.mails, "people are told")
+    post(url, over(hot))
+    until(
+        lambda: len(recorder.at("/slack")) > 1 and len(recorder.mails) > 1,
+        "people hear of the end",
+    )
+    said = attachment(recorder.at("/slack")[-1])
+    assert said["title"] == "[RESOLVED] rig: GpuTooHot"
+    assert said["color"] == "good"
+    assert said["text"] == "*Resolved:* GpuTooHot says so\n"
+    text = parts(recorder.mails[-1])["text/plain"]
+    assert "From 2026-11-22 09:30:00 to 2026-11-22 09:31:00 UTC." in text
+
+
+def test_texts_are_plain_to_slack_and_html(stage):
+    """What an annotation holds is never markup."""
+    url, recorder = stage
+    post(url, alert("FleetPanic", "critical", component="fleet"))
+    until(lambda: recorder.mails and recorder.at("/slack"), "people are told")
+    text = attachment(recorder.at("/slack")[0])["text"]
+    assert "In more words, with &lt;angle&gt; brackets.\n" in text
+    html = parts(recorder.mails[0])["text/html"]
+    assert "<p>In more words, with &lt;angle&gt; brackets.</p>" in html
+
+
+def test_a_long_list_is_cut_and_counted(stage):
+    """Ten alerts are told in full; of the others, how many there are."""
+    url, recorder = stage
+    cards = [{**DRAIN, "uuid": f"GPU-{number}"} for number in range(12)]
+    post(url, *(new(alert(*HOT, **card)) for card in cards))
+    until(lambda: recorder.mails and recorder.at("/slack"), "people are told")
+    said = attachment(recorder.at("/slack")[0])
+    assert said["title"] == "[FIRING: 12] rig: GpuTooHot (critical)"
+    assert said["text"].count("*GpuTooHot says so*") == 10
+    assert said["text"].endswith("And more: 12 in all.\n")
+    text = parts(recorder.mails[0])["text/plain"]
+    assert text.count("FIRING GpuTooHot says so") == 10
+    assert "And more: 12 in all." in text

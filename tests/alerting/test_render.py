@@ -12,7 +12,7 @@ import yaml
 
 from alerting import render
 from alerting.errors import RenderError
-from tests.rules.catalogue import programs
+from tests.rules.catalogue import ALERTS, programs
 
 SMTP = """\
 smarthost: "mail.test:587"
@@ -111,12 +111,73 @@ def test_alerts_find_their_receivers(tmp_path, amtool, labels, receivers):
     assert output.endswith("ended 0")
 
 
+def expected_of(rule) -> str:
+    """Give who must hear of a rule, by the decisions: not by the routes."""
+    if rule.name == "Watchdog":
+        return "watchdog"
+    heard = ["router"] if "action" in rule.labels else []
+    heard += ["people"] if rule.labels["severity"] in {"critical", "warning"} else []
+    return ",".join(heard) or "nobody"
+
+
+@pytest.mark.parametrize(
+    "rule", ALERTS, ids=lambda rule: f"{rule.name}-{rule.labels['severity']}"
+)
+def test_every_rule_finds_its_receivers(routes, amtool, rule):
+    """Each rule that is shipped goes where its severity and action say."""
+    argv = ["config", "routes", "test", f"--config.file={routes}"]
+    labels = [f"{key}={value}" for key, value in rule.labels.items()]
+    expected = expected_of(rule)
+    verify = f"--verify.receivers={expected}"
+    output = ran(amtool, *argv, verify, f"alertname={rule.name}", "node=a", *labels)
+    assert output.endswith("ended 0"), output
+    assert output.startswith(f"{expected}\n")
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory) -> Path:
+    """Give the file with every receiver."""
+    folder = tmp_path_factory.mktemp("routes")
+    (file := folder / "alertmanager.yml").write_text(text_of(put(folder, *SECRETS)))
+    return file
+
+
+def test_inhibition_spares_every_action(tmp_path):
+    """Inhibition mutes for all receivers: no rule may hide an action from the bell."""
+    inhibiting = yaml.safe_load(text_of(tmp_path))["inhibit_rules"]
+    assert inhibiting
+    assert all('action=""' in rule["target_matchers"] for rule in inhibiting)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        pytest.param(None, "http://127.0.0.1:3000", id="this machine's by default"),
+        pytest.param("https://g.test/", "https://g.test", id="a file's, without slash"),
+    ],
+)
+def test_links_begin_with_grafanas_address(tmp_path, file, expected):
+    """Mail and Slack define the address in front of their text."""
+    put(tmp_path, "mail", "slack")
+    if file:
+        (tmp_path / "grafana-url").write_text(f"{file}\n")
+    (people,) = (
+        each
+        for each in yaml.safe_load(text_of(tmp_path))["receivers"]
+        if each["name"] == "people"
+    )
+    begin = f'{{{{ define "inferops.grafana" }}}}{expected}{{{{ end }}}}'
+    (mail,), (slack,) = people["email_configs"], people["slack_configs"]
+    for text in (mail["text"], mail["html"], slack["text"]):
+        assert text.startswith(begin)
+
+
 def test_without_secrets_nobody_is_told(tmp_path):
     """A first start needs no secret, and no receiver is left half configured."""
     found = yaml.safe_load(text_of(tmp_path))
     assert found["receivers"] == [{"name": "nobody"}, {"name": "people"}]
     routed = [route["receiver"] for route in found["route"]["routes"]]
-    assert routed == ["nobody", "people"]
+    assert routed == ["nobody", "people", "people"]
 
 
 def test_the_bell_rings_at_once(tmp_path):

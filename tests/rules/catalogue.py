@@ -28,6 +28,7 @@ class Rule:
     group: str
     expr: str
     alert: bool
+    file: Path
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
 
@@ -44,6 +45,7 @@ def rules() -> list[Rule]:
             group=group["name"],
             expr=rule["expr"],
             alert="alert" in rule,
+            file=file,
             labels=rule.get("labels", {}),
             annotations=rule.get("annotations", {}),
         )
@@ -60,8 +62,12 @@ ACTIONS = [rule for rule in ALERTS if "action" in rule.labels]
 
 @cache
 def promtool_tests() -> tuple[dict[str, Any], ...]:
-    """Each entry of `tests:` in the promtool files."""
-    return tuple(test for file in CASE_FILES for test in _load(file)["tests"])
+    """Each entry of `tests:` in the promtool files, with its evaluation interval."""
+    return tuple(
+        {"evaluation_interval": content["evaluation_interval"], **test}
+        for content in map(_load, CASE_FILES)
+        for test in content["tests"]
+    )
 
 
 def programs(name: str) -> list[Path]:
