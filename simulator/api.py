@@ -47,6 +47,7 @@ class Backend(Protocol):
     models: Mapping[str, Model]
     engine: Engine
     clock: Clock
+    unix_ahead: float
 
     def begin(self, job: Job, exchange: Exchange) -> None: ...
 
@@ -117,8 +118,9 @@ class Api:
 
     def _ps(self, _: Request, reply: Reply) -> None:
         node = self._node
-        ahead = node.clock.unix() - node.catch_up()
-        reply.send(200, dumps(listings.resident(node.engine.resident(), ahead)), JSON)
+        node.catch_up()
+        listed = listings.resident(node.engine.resident(), node.unix_ahead)
+        reply.send(200, dumps(listed), JSON)
 
     def _show(self, request: Request, reply: Reply) -> None:
         value = body.document(request.body, "ShowRequest", openai=False)

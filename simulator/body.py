@@ -44,16 +44,26 @@ def document(body: bytes, name: str, *, openai: bool) -> dict[str, Any]:
     if not body:
         raise invalid("EOF" if openai else "missing request body")
     try:
-        value = json.loads(body)
+        value = json.loads(body.decode(errors="replace"))
     except json.JSONDecodeError as error:
         raise invalid(_go_syntax(error)) from error
-    except UnicodeDecodeError as error:
-        text = "invalid character looking for beginning of value"
-        raise invalid(text) from error
+    except RecursionError as error:
+        raise invalid("exceeded max depth") from error
     if not isinstance(value, dict):
         package = "openai" if openai else "api"
         kind = f"Go value of type {package}.{name}"
         raise invalid(f"json: cannot unmarshal {_json_type(value)} into {kind}")
+    return value if b"\\u" not in body else _without_halves(value)
+
+
+def _without_halves(value: Any) -> Any:
+    """Put U+FFFD for half of a surrogate pair, as Go's decoder does."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_halves(each) for each in value]
+    if isinstance(value, dict):
+        return {_without_halves(k): _without_halves(v) for k, v in value.items()}
     return value
 
 

@@ -172,6 +172,8 @@ def _messages(route: Route, value: Mapping[str, Any]) -> list[str]:
 
 
 def _content(route: Route, message: object) -> str:
+    if message is None:  # Go makes an empty one of it
+        return ""
     if not isinstance(message, dict):
         what = "string into Go struct field ChatRequest.messages of type api.Message"
         raise body.invalid(f"json: cannot unmarshal {what}")

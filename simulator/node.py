@@ -64,6 +64,8 @@ class Node:
         wake: Callable[[], None],
     ) -> None:
         now = clock.monotonic()
+        # Read once: an `expires_at` that moved by a microsecond would be a use.
+        self.unix_ahead = clock.unix() - now
         self.spec = spec
         self.models = models_of(spec)
         self.engine = Engine(spec, now, scaling)

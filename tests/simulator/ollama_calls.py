@@ -163,6 +163,18 @@ BODIES = {
     "generate, no object": ("/api/generate", "[]"),
     "generate, no model": ("/api/generate", '{"prompt":"x"}'),
     "generate, unknown model": ("/api/generate", '{"model":"nope","prompt":"x"}'),
+    "generate, half of a surrogate pair": (
+        "/api/generate",
+        '{"model":"MODEL","prompt":"\\ud83d 5 6","options":{"num_predict":2}}',
+    ),
+    "generate, messages are passed over": (
+        "/api/generate",
+        '{"model":"MODEL","prompt":"5 6","messages":true,"options":{"num_predict":2}}',
+    ),
+    "chat, a null among the messages": (
+        "/api/chat",
+        CHAT.replace("[", "[null,") + ',"options":{"num_predict":2}}',
+    ),
     "generate, prompt of the wrong type": (
         "/api/generate",
         '{"model":"MODEL","prompt":5}',

