@@ -1,0 +1,1 @@
+"""Jobs over many prompts: the lowest-priority tenant of the fleet's slots."""

@@ -1,0 +1,105 @@
+"""One SQLite file in a database thread of its own, never in the event loop.
+
+A call returns when its transaction is on disk, also for the power going out. Every
+error names the file. Knows nothing of what is kept in it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from gevent.monkey import get_original
+from gevent.threadpool import ThreadPool
+
+from router.errors import StateError
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+
+_BUSY_SECONDS = 1.0
+
+
+class Database:
+    """A file with `tables`; one that a newer `schema` wrote is refused."""
+
+    def __init__(self, path: Path, tables: Sequence[str], schema: int) -> None:
+        self.path = path
+        self._tables = tables
+        self._schema = schema
+        # A native thread, also under gevent's patches; without a running event
+        # loop the caller simply waits.
+        self._thread = ThreadPool(1)
+        # From another native thread gevent runs the call in place.
+        self._turn = get_original("threading", "Lock")()
+        try:
+            self._database = self._run(self._open)
+        except BaseException:
+            self._thread.kill()
+            raise
+
+    def read(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:  # type: ignore[type-arg]
+        """Select rows; raises StateError."""
+        return self._run(lambda: self._database.execute(statement, values).fetchall())
+
+    def write(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `call` in one transaction, in the database's thread."""
+
+        def transaction() -> T:
+            with self._database:
+                return call(self._database)
+
+        return self._run(transaction)
+
+    def close(self) -> None:
+        self._run(self._database.close)
+        self._thread.kill()
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, check_same_thread=False
+        )
+        try:
+            self._prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        (found,) = database.execute("PRAGMA user_version").fetchone()
+        if found > self._schema:
+            raise sqlite3.DatabaseError(
+                "written by a newer release"
+                f" (schema {found}, this one knows {self._schema})"
+            )
+        damage = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise sqlite3.DatabaseError(damage)
+        with database:
+            for table in self._tables:
+                database.execute(table)
+            database.execute(f"PRAGMA user_version = {self._schema}")
+
+    def _run(self, call: Callable[[], T]) -> T:
+        # The error comes back as a value: gevent prints what a pool's thread raises.
+        answer = self._thread.apply(self._attempt, (call,))
+        if isinstance(answer, StateError):
+            raise answer
+        result: T = answer
+        return result
+
+    def _attempt(self, call: Callable[[], T]) -> T | StateError:
+        try:
+            with self._turn:
+                return call()
+        except (sqlite3.Error, OSError) as error:
+            wrapped = StateError(f"{self.path}: {error}")
+            wrapped.__cause__ = error
+            return wrapped
