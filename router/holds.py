@@ -12,65 +12,27 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Protocol
+from dataclasses import replace
 
-from router.model import Clear, Hold, HoldKind, HoldState
+from router.effect import Effect, blocks, by_alert, effect_of
+from router.errors import StateError
+from router.model import Clear, Hold, HoldKind, HoldState, Override
+from router.overrides import Overrides
+from router.standing import Archive, Change, Event, Journal, Key, Standing, merged
 
-__all__ = ["Change", "Event", "HoldStore", "Journal", "Key", "Standing", "by_alert"]
-
-Key = tuple[str, HoldKind, str]
+__all__ = [
+    "Archive",
+    "Change",
+    "Event",
+    "HoldStore",
+    "Journal",
+    "Key",
+    "Standing",
+    "by_alert",
+]
 
 _HISTORY = 1000
-
-
-class Journal(Protocol):
-    """Where holds outlive the process; raises StateError."""
-
-    def load(self) -> Sequence[Hold]: ...
-
-    def save(
-        self, changes: Callable[[], Mapping[Key, Hold | None]]
-    ) -> Mapping[Key, Hold | None]:
-        """Make changes durable (None: gone), return what was written.
-
-        `changes` is called when the write begins, so that of two writers who
-        overtake each other the later one still writes the truth.
-        """
-
-
-class Change(StrEnum):
-    """What happened to a hold."""
-
-    PLACED = "placed"
-    CONFIRMED = "confirmed"
-    DOUBTED = "doubted"
-    LIFTED = "lifted"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of the store's history; `at` in unix seconds."""
-
-    at: float
-    change: Change
-    hold: Hold
-    by: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A hold as the level pass judges it.
-
-    asserted_at: monotonic seconds when it was last placed, rings included
-    revision:    grows each time; a pass lifts only the revision that it judged
-    """
-
-    hold: Hold
-    asserted_at: float
-    revision: int
+_MOST_UNARCHIVED = 10_000
 
 
 class HoldStore:
@@ -82,8 +44,13 @@ class HoldStore:
         clock: Callable[[], float] = time.time,
         panic_ratio: float = 0.5,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        overrides: Overrides | None = None,
+        archive: Archive | None = None,
     ) -> None:
         self._journal = journal
+        self._archive = archive
+        self.overrides = overrides or Overrides(None, clock, monotonic)
         self._clock = clock
         self._monotonic = monotonic
         self._panic_ratio = panic_ratio
@@ -91,12 +58,17 @@ class HoldStore:
         self._lock = threading.RLock()  # never held over a wait
         self._standing: dict[Key, Standing] = {}
         self._by_node: dict[str, tuple[Hold, ...]] = {}
+        self._keeping_out: dict[str, tuple[Standing, ...]] = {}
         self._unsaved: set[Key] = set()
         self._listeners: list[Callable[[], None]] = []
+        self._witnesses: list[Callable[[Event], None]] = []
         self._history: deque[Event] = deque(maxlen=_HISTORY)
+        self._unarchived: deque[Event] = deque(maxlen=_MOST_UNARCHIVED)
         self._revision = 0
         self.version = 0
         self.panic = False
+        self.factors: Mapping[str, float] = {}
+        self.archive_failures = 0
         self.placed: Counter[HoldKind] = Counter()
         self.lifted: Counter[HoldKind] = Counter()
         for hold in journal.load():
@@ -121,19 +93,35 @@ class HoldStore:
 
     def blocking(self, node: str) -> tuple[Hold, ...]:
         """Give the holds that keep new work from `node` now; called per request."""
-        holds = self._by_node.get(node)
-        if holds is None:
+        standings = self._keeping_out.get(node)
+        if standings is None:
             return ()
-        now = self._clock()
+        now = self._monotonic()
         return tuple(
-            hold
-            for hold in holds
-            if not _expired(hold, now) and not (self.panic and by_alert(hold))
+            each.hold
+            for each in standings
+            if not each.expired(now) and not self._ignored(each.hold)
         )
+
+    def blocked(self) -> frozenset[str]:
+        """Name the nodes that get no new work now."""
+        return frozenset(
+            node for node in tuple(self._keeping_out) if self.blocking(node)
+        )
+
+    def preview(self, more: Sequence[Hold]) -> tuple[Effect, Effect]:
+        """Say what stands now comes to, and what it would with `more` holds."""
+        now = self._monotonic()
+        standing = [e.hold for e in self.standings() if not e.expired(now)]
+        return self._effect(standing), self._effect([*standing, *more])
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back after each change, in the greenlet that made it."""
         self._listeners.append(callback)
+
+    def witness(self, callback: Callable[[Event], None]) -> None:
+        """Call back with each event as it happens; the callback must not wait."""
+        self._witnesses.append(callback)
 
     # Writing
 
@@ -156,7 +144,7 @@ class HoldStore:
         """
         with self._lock:
             old = self._alive(hold.key)
-            hold = hold if old is None else _merged(old, hold)
+            hold = hold if old is None else merged(old, hold)
             changed = hold != old
             self._put(hold)
             if changed:
@@ -225,27 +213,58 @@ class HoldStore:
         self._settle(kind, changed=lifted)
         return lifted
 
+    def remark(self, standing: Standing, change: Change, by: str, why: str) -> None:
+        """Put into the history what changes nothing in itself."""
+        with self._lock:
+            self._note(change, standing.hold, by, why)
+
+    def override(self, override: Override) -> None:
+        """Have an alert ignored on a node; raises StateError when it is not saved."""
+        with self._lock:
+            self.overrides.put(override)
+            self._note_override(Change.OVERRIDDEN, override, override.by)
+        self._settle_overrides()
+
+    def end_override(self, node: str, alert: str, by: str) -> bool:
+        """Have an alert count again; False where nothing was overridden."""
+        with self._lock:
+            ended = self.overrides.drop(node, alert)
+            if ended is None:
+                return False
+            self._note_override(Change.OVERRIDE_ENDED, ended, by)
+        self._settle_overrides()
+        return True
+
     def expire(self) -> None:
         """Drop what has run out, and save again what could not be saved."""
         with self._lock:
-            now = self._clock()
-            over = [each.hold for each in self.standings() if _expired(each.hold, now)]
+            now = self._monotonic()
+            over = [each.hold for each in self.standings() if each.expired(now)]
             for hold in over:
                 self._drop(hold.key, "time", _ran_out(hold), None)
+            ended = self.overrides.drop_expired()
+            for override in ended:
+                self._note_override(Change.OVERRIDE_ENDED, override, "time")
+        if ended:
+            self._settle_overrides()
         self._settle(HoldKind.DRAIN, changed=bool(over))
 
     # Inside
 
     def _alive(self, key: Key) -> Hold | None:
-        hold = self._now(key)
-        if hold is not None and _expired(hold, self._clock()):
-            self._drop(key, "time", _ran_out(hold), None)
+        standing = self._standing.get(key)
+        if standing is None:
             return None
-        return hold
+        if standing.expired(self._monotonic()):
+            self._drop(key, "time", _ran_out(standing.hold), None)
+            return None
+        return standing.hold
 
     def _put(self, hold: Hold) -> None:
         self._revision += 1
-        self._standing[hold.key] = Standing(hold, self._monotonic(), self._revision)
+        now = self._monotonic()
+        end = None if hold.until is None else now + hold.until - self._clock()
+        self._standing[hold.key] = Standing(hold, now, self._revision, end)
 
     def _alter(
         self,
@@ -262,7 +281,8 @@ class HoldStore:
             hold = change(standing.hold)
             changed = hold != standing.hold
             if changed:
-                self._standing[key] = replace(standing, hold=hold)
+                end = None if hold.until is None else standing.expires_at
+                self._standing[key] = replace(standing, hold=hold, expires_at=end)
                 self._stain(key)
                 self._note(kind, hold, "level", why)
         self._settle(key[1], changed=changed)
@@ -283,7 +303,29 @@ class HoldStore:
             self._unsaved.add(key)
 
     def _note(self, change: Change, hold: Hold, by: str, why: str) -> None:
-        self._history.append(Event(self._clock(), change, hold, by, why))
+        event = Event(self._clock(), change, hold, by, why)
+        self._history.append(event)
+        self._unarchived.append(event)
+        for witness in self._witnesses:
+            witness(event)
+
+    def _note_override(self, change: Change, override: Override, by: str) -> None:
+        hold = Hold(
+            override.node,
+            HoldKind.DRAIN,
+            f"alert:{override.alert}",
+            override.reason,
+            override.since,
+            override.until,
+        )
+        self._note(change, hold, by, override.reason)
+
+    def _settle_overrides(self) -> None:
+        with self._lock:
+            self._refresh()
+        self._tell()
+        self.overrides.save()
+        self._put_away()
 
     def _settle(self, kind: HoldKind, *, changed: bool) -> None:
         """Act on a change first, then wait for the disk (traffic never waits)."""
@@ -295,6 +337,19 @@ class HoldStore:
             written = self._journal.save(self._changes)
             with self._lock:
                 self._forget_saved(written)
+        if kind is not HoldKind.DOWN:
+            self._put_away()
+
+    def _put_away(self) -> None:
+        """Archive the history so far; it is tried again where the disk is full."""
+        if self._archive is None or not self._unarchived:
+            return
+        events, self._unarchived = self._unarchived, deque(maxlen=_MOST_UNARCHIVED)
+        try:
+            self._archive.append(tuple(events))
+        except StateError:
+            self.archive_failures += 1
+            self._unarchived.extendleft(reversed(events))
 
     def _tell(self) -> None:
         self.version += 1
@@ -317,43 +372,29 @@ class HoldStore:
                 self._unsaved.discard(key)
 
     def _refresh(self) -> None:
-        by_node: defaultdict[str, list[Hold]] = defaultdict(list)
+        by_node: defaultdict[str, list[Standing]] = defaultdict(list)
         for each in self._standing.values():
-            by_node[each.hold.node].append(each.hold)
-        self._by_node = {node: tuple(holds) for node, holds in by_node.items()}
-        now = self._clock()
-        drained = {
-            each.hold.node
-            for each in self._standing.values()
-            if by_alert(each.hold) and not _expired(each.hold, now)
+            by_node[each.hold.node].append(each)
+        self._by_node = {
+            node: tuple(each.hold for each in found) for node, found in by_node.items()
         }
-        self.panic = len(drained & self._fleet) > self._panic_ratio * len(self._fleet)
+        keeping = {
+            node: tuple(each for each in found if blocks(each.hold))
+            for node, found in by_node.items()
+        }
+        self._keeping_out = {node: found for node, found in keeping.items() if found}
+        now = self._monotonic()
+        effect = self._effect([e.hold for e in self.standings() if not e.expired(now)])
+        self.panic, self.factors = effect.panic, effect.factors
 
+    def _effect(self, holds: Sequence[Hold]) -> Effect:
+        return effect_of(holds, self._fleet, self._panic_ratio, self.overrides.cover)
 
-def by_alert(hold: Hold) -> bool:
-    """Say whether an alert placed this hold: panic ignores those, and only those."""
-    return hold.kind is HoldKind.DRAIN and hold.source.startswith("alert:")
-
-
-def _expired(hold: Hold, now: float) -> bool:
-    return hold.until is not None and hold.until <= now
+    def _ignored(self, hold: Hold) -> bool:
+        return by_alert(hold) and (self.panic or self.overrides.cover(hold))
 
 
 def _ran_out(hold: Hold) -> str:
     if hold.state is HoldState.DOORBELL:
         return "no pass confirmed it in time"
     return "its time is over"
-
-
-def _merged(old: Hold, new: Hold) -> Hold:
-    """Put a hold over the one of the same identity."""
-    since = min(old.since, new.since)
-    if new.state is not HoldState.DOORBELL:
-        return replace(new, since=since)
-    if old.state is not HoldState.DOORBELL:
-        return replace(old, since=since)
-    return replace(new, since=since, until=_later(old.until, new.until))
-
-
-def _later(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else max(one, other)

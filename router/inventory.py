@@ -20,7 +20,7 @@ from router.errors import ConfigError
 from router.model import Inventory, Node
 
 OLLAMA_PORT = 11434
-SCRAPES = ("exporter", "node", "dcgm", "probe")
+SCRAPES = ("exporter", "node", "dcgm", "nvidia_smi", "probe")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -94,6 +94,7 @@ LABELS: Mapping[str, _Check] = {
     "__exporter_address": address.host_port,
     "__node_address": address.host_port,
     "__dcgm_address": address.host_port,
+    "__nvidia_smi_address": address.host_port,
     "__simulated": _flag,
     "__sim_tokens_per_second": _number,
     "__sim_prompt_tokens_per_second": _number,

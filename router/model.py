@@ -91,11 +91,13 @@ class HoldKind(StrEnum):
 
     CORDON = "cordon"  # an operator
     DRAIN = "drain"  # an alert
+    EVICT = "evict"  # an alert; requests under way are moved as well
+    DERATE = "derate"  # an alert; keeps nothing away, but the node gets less
     DOWN = "down"  # a probe, or live traffic
 
 
 class HoldState(StrEnum):
-    """How sure a hold is; only `drain` holds are ever less than confirmed."""
+    """How sure a hold is; only alerts' holds are ever less than confirmed."""
 
     DOORBELL = "doorbell"  # the webhook rang; the level has not spoken yet
     CONFIRMED = "confirmed"
@@ -107,6 +109,7 @@ class Clear(StrEnum):
 
     AUTO = "auto"  # the level pass, when it proves the node well
     MANUAL = "manual"  # an operator only
+    VERIFIED = "verified"  # the level, and then a generation that succeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class Hold:
 
     source: `operator:<who>`, `alert:<alertname>:<fingerprint>`, `probe`, `traffic`
     since, until: unix seconds; `until` None means until lifted
-    labels: the alert's labels, for a drain
+    labels: the alert's labels; of a cordon: `silence`, the id of the one it posted
     Identity is (node, kind, source).
     """
 
@@ -133,6 +136,47 @@ class Hold:
     def key(self) -> tuple[str, HoldKind, str]:
         return (self.node, self.kind, self.source)
 
+    @property
+    def alert(self) -> str | None:
+        """Name of the alert that placed it; None where a person or a probe did."""
+        parts = self.source.split(":")
+        return parts[1] if parts[0] == "alert" and len(parts) > 1 else None
+
+    @property
+    def factor(self) -> float:
+        """What a derate leaves of the node, over 0 and at most 1."""
+        return factor_of(self.labels) if self.kind is HoldKind.DERATE else 1.0
+
+
+_FACTOR = 0.5  # of a rule that names none
+
+
+def factor_of(labels: Mapping[str, str]) -> float:
+    """Read a derating rule's label `factor`; raises ValueError."""
+    factor = float(labels.get("factor", _FACTOR))
+    if not 0 < factor <= 1:
+        raise ValueError(f"must be over 0 and at most 1, got {factor}")
+    return factor
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """An operator's word that a node serves despite one alert, for a while.
+
+    alert: the alert's name; since, until: unix seconds
+    """
+
+    node: str
+    alert: str
+    by: str
+    reason: str
+    since: float
+    until: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.node, self.alert)
+
 
 class Degrade(StrEnum):
     """How good the scores are that dispatch reads, best first."""
@@ -148,8 +192,9 @@ class Degrade(StrEnum):
 
 
 class Priority(StrEnum):
-    """Interactive before batch, in the queue."""
+    """In the queue: who was being served first, then people, then batch."""
 
+    CONTINUED = "continued"  # a client's stream that broke; nobody may ask for it
     INTERACTIVE = "interactive"
     BATCH = "batch"
 
@@ -165,4 +210,5 @@ class Outcome(StrEnum):
     SHUTDOWN = "shutdown"
     DEADLINE = "deadline"  # the request's time limit passed
     REVOKED = "revoked"  # taken back for a person
+    EVICTED = "evicted"  # its node is being emptied
     REFUSED = "refused"  # no reply that the client could be given

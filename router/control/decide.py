@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from router.control.observe import Observation
@@ -50,12 +50,14 @@ class Knowledge:
     """Everything that a decision is made of.
 
     last_good: the newest observation that had readings, of this pass or before
+    factors:   what alerts that derate leave of a node's score
     """
 
     inventory: Inventory
     signals: tuple[Signal, ...]
     last_good: Observation | None = None
     models: Mapping[str, Models] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
 
 
 def decide(known: Knowledge, ages: Ages, now: float) -> Snapshot:
@@ -71,9 +73,11 @@ def decide(known: Knowledge, ages: Ages, now: float) -> Snapshot:
         readings = _readings(node, asked, static)
         unasked = [s.name for s in known.signals if s.name not in asked]
         models = known.models.get(node.name, Models())
+        scored = score(known.signals, readings, unasked=unasked, trust=trust)
+        factor = known.factors.get(node.name, 1.0)
         views[node.name] = NodeView(
             node=node,
-            score=score(known.signals, readings, unasked=unasked, trust=trust),
+            score=replace(scored, value=scored.value * factor),
             version=models.version,
             present=models.present,
             resident=models.resident,

@@ -15,9 +15,9 @@ from dataclasses import replace
 from enum import StrEnum
 
 from alerting.payload import Alert, Status
-from router.control.level import drains, hold_for, matches
-from router.holds import HoldStore
-from router.model import Hold, HoldKind, HoldState
+from router.control.mapping import hold_for, ignored, matches
+from router.holds import HoldStore, by_alert
+from router.model import Hold, HoldState
 
 __all__ = ["Doorbell", "Ring"]
 
@@ -32,6 +32,7 @@ class Ring(StrEnum):
     RESOLVED = "resolved"
     UNKNOWN_NODE = "unknown_node"
     UNKNOWN_ACTION = "unknown_action"
+    BAD_FACTOR = "bad_factor"
 
 
 class Doorbell:
@@ -54,9 +55,9 @@ class Doorbell:
 
     def ring(self, alert: Alert) -> Ring:
         """Hear one alert; raises StateError when its hold stands but is not saved."""
-        ignored = drains(alert.labels, self._fleet())
-        if ignored is not None:
-            return Ring(ignored.value)
+        reason = ignored(alert.labels, self._fleet())
+        if reason is not None:
+            return Ring(reason.value)
         once = (alert.fingerprint, alert.starts_at)
         repeated = once in self._heard
         self._remember(once)
@@ -81,7 +82,7 @@ class Doorbell:
             until=now + self._seconds(),
         )
         for hold in self._holds.of(rung.node):
-            if hold.kind is HoldKind.DRAIN and matches(rung.labels, hold.labels):
+            if by_alert(hold) and matches(rung.labels, hold.labels):
                 return replace(rung, source=hold.source)
         return rung
 

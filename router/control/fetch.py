@@ -1,8 +1,8 @@
-"""GET a small JSON document within a total deadline; one connection each time.
+"""Exchange small JSON documents within a total deadline; one connection each time.
 
-For polls of nodes: the whole exchange is bounded, not each read of it, and so is
-the size. Each poll connects anew, because whether a node takes a connection is
-what it asks. Redirects are not followed.
+For polls and checks of nodes, and for silences: the whole exchange is bounded, not
+each read of it, and so is the size. Each connects anew, because whether a node
+takes a connection is what a poll asks. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-__all__ = ["PollError", "PollRefusedError", "get_json"]
+__all__ = ["PollError", "PollRefusedError", "exchange", "get_json"]
 
 _MOST_BYTES = 16 * 1024 * 1024
 _CHUNK = 64 * 1024
@@ -57,6 +57,24 @@ def get_json(
     url: str, timeout_seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Any:
     """Fetch and parse; raises PollError, PollRefusedError when nobody listens."""
+    status, content = exchange("GET", url, timeout_seconds, clock=clock)
+    if status != http.client.OK:
+        raise PollError(f"status {status}")
+    return content
+
+
+def exchange(
+    method: str,
+    url: str,
+    timeout_seconds: float,
+    *,
+    body: object = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[int, Any]:
+    """Ask, and give the status and what came; None where nothing did.
+
+    Raises PollError: no answer in time, or one that is no JSON though it was well.
+    """
     deadline = clock() + timeout_seconds
 
     def left() -> float:
@@ -66,7 +84,8 @@ def get_json(
         return remaining
 
     try:
-        return orjson.loads(_exchange(url, left))
+        status, content = _exchange(method, url, body, left)
+        return status, _parsed(status, content)
     except ConnectionRefusedError as error:
         raise PollRefusedError("the connection was refused") from error
     except TimeoutError as error:
@@ -77,20 +96,33 @@ def get_json(
         raise PollError(f"not JSON: {error}") from error
 
 
-def _exchange(url: str, left: Callable[[], float]) -> bytes:
+def _parsed(status: int, content: bytes) -> Any:
+    try:
+        return orjson.loads(content) if content else None
+    except orjson.JSONDecodeError:
+        if status < http.client.BAD_REQUEST:
+            raise
+        return content.decode("utf-8", "replace")
+
+
+def _exchange(
+    method: str, url: str, body: object, left: Callable[[], float]
+) -> tuple[int, bytes]:
     parts = urlsplit(url)
     address = (parts.hostname or "", parts.port or 80)
+    data = b"" if body is None else orjson.dumps(body)
+    head = (
+        f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        f"Accept: application/json\r\nConnection: close\r\n"
+    )
+    if body is not None:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
     with socket.create_connection(address, timeout=left()) as peer:
         wire = _Wire(peer, left)
-        wire.sendall(
-            f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-            "Accept: application/json\r\nConnection: close\r\n\r\n".encode()
-        )
-        with http.client.HTTPResponse(wire, method="GET") as response:  # type: ignore[arg-type]
+        wire.sendall(head.encode() + b"\r\n" + data)
+        with http.client.HTTPResponse(wire, method=method) as response:  # type: ignore[arg-type]
             response.begin()
-            if response.status != http.client.OK:
-                raise PollError(f"status {response.status}")
-            return _body(response)
+            return response.status, _body(response)
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

@@ -6,19 +6,28 @@ an exporter dies, when the inventory is emptied, when a rule breaks and when
 Prometheus restarts. A hold is lifted when, over two evaluations of its rule,
 the rule is healthy and fresh, what it reads exists for that node, Watchdog fires
 in the same answer, and the alert does not even pend. Two evaluations, because
-one answer may be put together while an evaluation is half written.
+one answer may be put together while an evaluation is half written. A hold whose
+alert flaps must be proven for longer, and one with `clear: verified` waits for a
+check of the node itself as well.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from router.control.mapping import (
+    Ignored,
+    clear_of,
+    fingerprint,
+    hold_for,
+    ignored,
+    matches,
+)
 from router.errors import StateError
 from router.holds import HoldStore, Key, Standing, by_alert
-from router.model import Clear, Hold, HoldKind, HoldState
+from router.model import Clear, Hold, HoldState
 from router.promql import Rule
 
 __all__ = [
@@ -32,14 +41,15 @@ __all__ = [
     "Reconciled",
     "View",
     "carry_out",
-    "drains",
+    "fingerprint",
     "hold_for",
     "matches",
     "reconcile",
 ]
 
 Labels = Mapping[str, str]
-Proofs = Mapping[tuple[Key, int], float]
+Revision = tuple[Key, int]
+Proofs = Mapping[Revision, float]
 
 # How far a rule's last evaluation may lie behind Prometheus' clock.
 _FRESH_INTERVALS = 3
@@ -81,12 +91,17 @@ class View:
     fleet:      the inventory's nodes
     started_at: monotonic seconds of the pass' start, before it asked anything
     now:        unix seconds
+    hold_downs: seconds that a flapping alert's hold stays proven before it is
+                lifted, by node and alert
+    verified:   holds with `clear: verified` whose check has passed
     """
 
     level: Level | None
     fleet: frozenset[str]
     started_at: float
     now: float
+    hold_downs: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    verified: Collection[Revision] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +138,21 @@ class Lift:
 Action = Place | Confirm | Doubt | Lift
 
 
-class Ignored(StrEnum):
-    """Why an alert with an action has no consequence."""
-
-    UNKNOWN_NODE = "unknown_node"
-    UNKNOWN_ACTION = "unknown_action"
-
-
 @dataclass(frozen=True, slots=True)
 class Reconciled:
     """What a pass found; `proofs` goes into the next pass.
 
     proofs: by hold and revision, the newest evaluation that first proved it well
     doubts: why the level cannot speak, by hold
+    stays:  seconds that a proven hold stays because its alert flaps, by hold
+    unverified: holds that are proven and wait for the check of their node
     """
 
     actions: tuple[Action, ...] = ()
     proofs: Proofs = field(default_factory=dict)
     doubts: Mapping[Key, str] = field(default_factory=dict)
+    stays: Mapping[Key, float] = field(default_factory=dict)
+    unverified: tuple[Standing, ...] = ()
     ignored: Mapping[Ignored, int] = field(default_factory=dict)
 
 
@@ -153,58 +165,20 @@ class _Proof:
     interval_seconds: float
 
 
-def drains(labels: Labels, fleet: frozenset[str]) -> Ignored | None:
-    """Say why an alert does not hold a node; None when it does."""
-    if labels.get("action") != "drain":
-        return Ignored.UNKNOWN_ACTION
-    if labels.get("node") not in fleet:
-        return Ignored.UNKNOWN_NODE
-    return None
-
-
-def hold_for(labels: Labels, reason: str, now: float) -> Hold:
-    """Make the hold of a firing alert; its identity is its labels'."""
-    return Hold(
-        node=labels["node"],
-        kind=HoldKind.DRAIN,
-        source=f"alert:{labels.get('alertname', '')}:{fingerprint(labels)}",
-        reason=reason,
-        since=now,
-        clear=_clear(labels),
-        labels=dict(labels),
-    )
-
-
-def matches(notified: Labels, level: Labels) -> bool:
-    """Say whether a notification's labels name the alert of `ALERTS`' labels.
-
-    A notification carries Prometheus' external labels too; one that lacks a
-    label of the level's is of another alert, or forged.
-    """
-    return level.items() <= notified.items() and {"alertname", "node"} <= level.keys()
-
-
-def fingerprint(labels: Labels) -> str:
-    """Hash labels as Prometheus and Alertmanager do (FNV-1a, 64 bits)."""
-    digest = 14695981039346656037
-    for name in sorted(labels):
-        for byte in name.encode() + b"\xff" + labels[name].encode() + b"\xff":
-            digest = ((digest ^ byte) * 1099511628211) & 0xFFFFFFFFFFFFFFFF
-    return f"{digest:016x}"
-
-
 def reconcile(standings: Iterable[Standing], view: View, proofs: Proofs) -> Reconciled:
     """Judge every alert's hold, and find the alerts that want one."""
     held = [each for each in standings if by_alert(each.hold)]
     judge = _Judge(view, proofs)
     for standing in held:
         judge.judge(standing)
-    placed, ignored = _wanted(view, held)
+    placed, without = _wanted(view, held)
     return Reconciled(
         actions=(*judge.actions, *placed),
         proofs=judge.proofs,
         doubts=judge.doubts,
-        ignored=ignored,
+        stays=judge.stays,
+        unverified=tuple(judge.unverified),
+        ignored=without,
     )
 
 
@@ -232,7 +206,7 @@ def _carry_out(action: Action, holds: HoldStore) -> None:
             holds.confirm(
                 *standing.hold.key,
                 labels=labels,
-                clear=_clear(labels),
+                clear=clear_of(labels),
                 revision=standing.revision,
             )
         case Doubt(standing, why):
@@ -247,17 +221,17 @@ def _wanted(
     view: View, held: list[Standing]
 ) -> tuple[list[Place], Mapping[Ignored, int]]:
     placed = []
-    ignored: Counter[Ignored] = Counter()
+    without: Counter[Ignored] = Counter()
     for alert in view.level.alerts if view.level else ():
         if not alert.firing or "action" not in alert.labels:
             continue
-        reason = drains(alert.labels, view.fleet)
+        reason = ignored(alert.labels, view.fleet)
         if reason is not None:
-            ignored[reason] += 1
+            without[reason] += 1
         elif not any(matches(each.hold.labels, alert.labels) for each in held):
             name = alert.labels.get("alertname", "")
             placed.append(Place(hold_for(alert.labels, name, view.now)))
-    return placed, ignored
+    return placed, without
 
 
 class _Judge:
@@ -269,6 +243,8 @@ class _Judge:
         self.actions: list[Action] = []
         self.proofs: dict[tuple[Key, int], float] = {}
         self.doubts: dict[Key, str] = {}
+        self.stays: dict[Key, float] = {}
+        self.unverified: list[Standing] = []
 
     def judge(self, standing: Standing) -> None:
         level = self._view.level
@@ -292,7 +268,7 @@ class _Judge:
         proof = _prove(standing.hold, level)
         if isinstance(proof, str):
             self._doubt(standing, proof)
-        elif _latched(standing.hold) or self._just_rung(standing, proof):
+        elif _for_a_person(standing.hold) or self._just_rung(standing, proof):
             return
         else:
             self._prove(standing, proof)
@@ -305,11 +281,27 @@ class _Judge:
         key = (standing.hold.key, standing.revision)
         first = self._before.get(key)
         if first is not None and proof.oldest > first:
-            rang = standing.hold.state is HoldState.DOORBELL
-            why = "the level refutes it" if rang else "the level proves the node well"
-            self.actions.append(Lift(standing, why))
-            return
+            why = self._enough(standing, proof.oldest - first)
+            if why:
+                self.actions.append(Lift(standing, why))
+                return
         self.proofs[key] = proof.newest if first is None else first
+
+    def _enough(self, standing: Standing, proven_seconds: float) -> str | None:
+        """Say why a hold that was proven for so long may go; None: not yet."""
+        hold = standing.hold
+        if hold.state is HoldState.DOORBELL:
+            return "the level refutes it"
+        stays = self._view.hold_downs.get((hold.node, hold.alert or ""), 0.0)
+        if proven_seconds < stays:
+            self.stays[hold.key] = stays - proven_seconds
+            return None
+        if hold.clear is not Clear.VERIFIED:
+            return "the level proves the node well"
+        if (hold.key, standing.revision) in self._view.verified:
+            return "the level proves the node well, and it has generated"
+        self.unverified.append(standing)
+        return None
 
     def _doubt(self, standing: Standing, why: str) -> None:
         if _latched(standing.hold):
@@ -323,14 +315,13 @@ def _active(hold: Hold, level: Level) -> Iterator[ActiveAlert]:
     return (alert for alert in level.alerts if matches(hold.labels, alert.labels))
 
 
-def _clear(labels: Labels) -> Clear:
-    # `verified` is for hardware faults; until something verifies, a person does.
-    return Clear.AUTO if labels.get("clear", "auto") == "auto" else Clear.MANUAL
-
-
 def _latched(hold: Hold) -> bool:
     # A ring alone latches nothing: it may be forged.
-    return hold.clear is Clear.MANUAL and hold.state is not HoldState.DOORBELL
+    return hold.clear is not Clear.AUTO and hold.state is not HoldState.DOORBELL
+
+
+def _for_a_person(hold: Hold) -> bool:
+    return _latched(hold) and hold.clear is Clear.MANUAL
 
 
 def _prove(hold: Hold, level: Level) -> _Proof | str:

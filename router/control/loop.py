@@ -11,23 +11,24 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from router.config import ControlSettings
 from router.control import level
 from router.control.decide import Ages, Knowledge, Models, decide
-from router.control.level import Ignored
+from router.control.flapping import Flapping
+from router.control.level import Ignored, Revision
 from router.control.observe import Observation, observe
 from router.errors import PrometheusError
-from router.holds import HoldStore, Key, by_alert
+from router.holds import HoldStore, Key, Standing, by_alert
 from router.logs import get_logger
 from router.model import Inventory, Signal
 from router.promql import Prometheus
+from router.settings import ControlSettings
 from router.snapshot import Published, Snapshot
 
 __all__ = ["Loop", "Pass", "PassStats", "Sources", "Status"]
@@ -64,6 +65,7 @@ class Status:
     failed:   the stages that failed in it
     faults:   what Prometheus did not answer, and why
     doubts:   why the level cannot speak, by hold
+    stays:    seconds that a proven hold stays because its alert flaps, by hold
     ignored:  alerts with an action that has no consequence, by reason
     """
 
@@ -72,7 +74,24 @@ class Status:
     failed: tuple[str, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[Key, str] = field(default_factory=dict)
+    stays: Mapping[Key, float] = field(default_factory=dict)
     ignored: Mapping[Ignored, int] = field(default_factory=dict)
+
+
+class Verification(Protocol):
+    """What checks nodes with `clear: verified` (`router.control.verify.Verifier`)."""
+
+    def passed(self) -> Collection[Revision]: ...
+
+    def want(self, unverified: Sequence[Standing]) -> None: ...
+
+
+class _NoVerification:
+    def passed(self) -> Collection[Revision]:
+        return ()
+
+    def want(self, unverified: Sequence[Standing]) -> None:
+        """Leave it to a person."""
 
 
 def _in_place(call: Callable[[], T]) -> T:
@@ -89,6 +108,8 @@ class Pass:
         published: Published,
         stats: PassStats,
         *,
+        flapping: Flapping | None = None,
+        verification: Verification | None = None,
         offload: Callable[[Callable[[], Snapshot]], Snapshot] = _in_place,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -98,6 +119,8 @@ class Pass:
         self._holds = holds
         self._published = published
         self._stats = stats
+        self._flapping = flapping
+        self._verification = verification or _NoVerification()
         self._offload = offload
         self._clock = clock
         self._monotonic = monotonic
@@ -169,12 +192,15 @@ class Pass:
             fleet=fleet,
             started_at=started,
             now=self._clock(),
+            hold_downs=self._flapping.hold_downs() if self._flapping else {},
+            verified=self._verification.passed(),
         )
         # Should this fail, nothing counts as proven by it.
         proofs, self._proofs = self._proofs, {}
         reconciled = level.reconcile(self._holds.standings(), view, proofs)
         level.carry_out(reconciled.actions, self._holds)
         self._proofs = reconciled.proofs
+        self._verification.want(reconciled.unverified)
         self._holds.expire()
         return reconciled
 
@@ -185,6 +211,7 @@ class Pass:
             signals=sources.signals(),
             last_good=self._last_good,
             models=sources.models(),
+            factors=self._holds.factors,
         )
         ages = Ages(settings.stale_after_seconds, settings.forget_after_seconds)
         now = self._monotonic()
@@ -207,6 +234,7 @@ class Pass:
             failed=tuple(self._failed),
             faults=faults,
             doubts=reconciled.doubts,
+            stays=reconciled.stays,
             ignored=reconciled.ignored,
         )
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from router.config import ControlSettings
 from router.control import listings
 from router.control.decide import Models
 from router.control.fetch import PollError, PollRefusedError, get_json
 from router.holds import HoldStore, Standing
 from router.logs import get_logger
 from router.model import Hold, HoldKind, Inventory, Node
+from router.settings import ControlSettings
 
 __all__ = ["Fetch", "Probe"]
 
@@ -183,6 +183,10 @@ class Probe:
         gone = isinstance(error, PollRefusedError)
         if gone or watch.failures > _TOLERATED:
             self._hold(watch.node.name, str(error))
+        else:
+            # A suspicion is looked into at once: a node that hangs is out after one
+            # interval and two time limits at most.
+            watch.due[Poll.RESIDENT] = self._monotonic()
 
     def _hold(self, node: str, why: str) -> None:
         if node not in self._watched:

@@ -1,0 +1,61 @@
+"""What a set of holds comes to: who is kept out, who gets less, panic; pure.
+
+The hold store asks for what stands, the dry run for what would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from router.model import Hold, HoldKind
+
+__all__ = ["Effect", "blocks", "by_alert", "effect_of"]
+
+_OF_ALERTS = frozenset({HoldKind.DRAIN, HoldKind.EVICT, HoldKind.DERATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What holds mean together.
+
+    panic:   alerts hold too many nodes at once: theirs are ignored
+    kept_out: the holds that keep new work away, by node
+    factors: what is left of a derated node, by node
+    """
+
+    panic: bool = False
+    kept_out: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+
+def by_alert(hold: Hold) -> bool:
+    """Say whether an alert placed this hold: panic ignores those, and only those."""
+    return hold.kind in _OF_ALERTS and hold.source.startswith("alert:")
+
+
+def blocks(hold: Hold) -> bool:
+    """Say whether a hold of this kind keeps new work away at all."""
+    return hold.kind is not HoldKind.DERATE
+
+
+def effect_of(
+    holds: Iterable[Hold],
+    fleet: frozenset[str],
+    panic_ratio: float,
+    overridden: Callable[[Hold], bool],
+) -> Effect:
+    """Judge holds that stand now; `overridden` ones have no effect."""
+    standing = [hold for hold in holds if not overridden(hold)]
+    drained = {hold.node for hold in standing if by_alert(hold) and blocks(hold)}
+    panic = len(drained & fleet) > panic_ratio * len(fleet)
+    kept_out: dict[str, list[Hold]] = {}
+    factors: dict[str, float] = {}
+    for hold in standing:
+        if not blocks(hold):
+            factors[hold.node] = min(hold.factor, factors.get(hold.node, 1.0))
+        elif not (panic and by_alert(hold)):
+            kept_out.setdefault(hold.node, []).append(hold)
+    return Effect(
+        panic, {node: tuple(found) for node, found in kept_out.items()}, factors
+    )

@@ -1,0 +1,93 @@
+"""What the hold store keeps of a hold, and what it tells of it; pure values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from router.model import Hold, HoldKind, HoldState
+
+__all__ = ["Archive", "Change", "Event", "Journal", "Key", "Standing", "merged"]
+
+Key = tuple[str, HoldKind, str]
+
+
+class Journal(Protocol):
+    """Where holds outlive the process; raises StateError."""
+
+    def load(self) -> Sequence[Hold]: ...
+
+    def save(
+        self, changes: Callable[[], Mapping[Key, Hold | None]]
+    ) -> Mapping[Key, Hold | None]:
+        """Make changes durable (None: gone), return what was written.
+
+        `changes` is called when the write begins, so that of two writers who
+        overtake each other the later one still writes the truth.
+        """
+
+
+class Change(StrEnum):
+    """What happened to a hold."""
+
+    PLACED = "placed"
+    CONFIRMED = "confirmed"
+    DOUBTED = "doubted"
+    LIFTED = "lifted"
+    VERIFIED = "verified"  # the check of a hold with `clear: verified` passed
+    UNVERIFIED = "unverified"  # it did not
+    OVERRIDDEN = "overridden"  # an operator has it ignored
+    OVERRIDE_ENDED = "override_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the store's history; `at` in unix seconds."""
+
+    at: float
+    change: Change
+    hold: Hold
+    by: str
+    why: str
+
+
+class Archive(Protocol):
+    """Where the history outlives the process; raises StateError."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Keep events, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A hold as the level pass judges it.
+
+    asserted_at: monotonic seconds when it was last placed, rings included
+    revision:    grows each time; a pass lifts only the revision that it judged
+    expires_at:  monotonic seconds at which `until` was due when it was placed: a
+                 step of the wall clock ends no hold, and prolongs none
+    """
+
+    hold: Hold
+    asserted_at: float
+    revision: int
+    expires_at: float | None = None
+
+    def expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+
+def merged(old: Hold, new: Hold) -> Hold:
+    """Put a hold over the one of the same identity."""
+    since = min(old.since, new.since)
+    if new.state is not HoldState.DOORBELL:
+        return replace(new, since=since)
+    if old.state is not HoldState.DOORBELL:
+        return replace(old, since=since)
+    return replace(new, since=since, until=_later(old.until, new.until))
+
+
+def _later(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else max(one, other)
