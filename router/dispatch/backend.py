@@ -5,11 +5,13 @@ Bytes go out here; the event loop reads what comes back (`reply.py`).
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -19,7 +21,8 @@ from router.dispatch.attention import CooperativeSocket
 from router.errors import MaybeSentError, NotSentError
 from router.model import Node
 
-_IDLE_PER_NODE = 64
+# Never more than its slots, for as many were in use at one time.
+_IDLE_PER_NODE = 1024
 # Not worth a look: should it be closed all the same, the request is sent again.
 _SURELY_ALIVE_SECONDS = 0.5
 
@@ -122,11 +125,36 @@ class Backends:
         parts = urlsplit(node.url)
         address = (parts.hostname or "", parts.port or 80)
         try:
-            sock = cooperative.create_connection(address, self.connect_timeout_seconds)
+            sock = _connected(address, self.connect_timeout_seconds)
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Connection(node.name, cast("CooperativeSocket", sock), reused=False)
+
+
+def _connected(address: tuple[str, int], seconds: float) -> cooperative.socket:
+    """Connect; a name is looked up in a native thread, an address is not."""
+    family = _family(address[0])
+    if family is None:
+        return cooperative.create_connection(address, seconds)
+    sock = cooperative.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(seconds)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@lru_cache(maxsize=1024)
+def _family(host: str) -> socket.AddressFamily | None:
+    """Tell the kind of an address; None where it is a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return family
+    return None
 
 
 def _alive(raw: socket.socket) -> bool:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from math import hypot
 
 ENOUGH = 6.0  # replies at one k before anything is concluded from it
+# Times that a node came to a k from another. Replies of one visit share the state
+# that the node was in: only a second visit tells the k from the moment.
+_VISITS = 2
 # A stream beside k others on a real Ollama runs at about 1 / (1 + 0.67 k) of its
 # speed: what is believed of a k that was never seen.
 SHARE_COST = 0.67
@@ -31,24 +34,30 @@ _QUICK_SHARE = 0.4
 
 @dataclass(slots=True)
 class Point:
-    """Replies seen at one k: weight (a count that fades), mean and variance."""
+    """Replies seen at one k: weight (a count that fades), mean and variance.
+
+    visits: how many times the node came to this k from another
+    """
 
     weight: float = 0.0
     mean: float = 0.0
     variance: float = 0.0
     at: float = 0.0
+    visits: int = 0
 
     def faded(self, now: float) -> float:
         """Return the weight with its age taken off."""
         return float(self.weight * 0.5 ** ((now - self.at) / _HALF_LIFE_SECONDS))
 
-    def add(self, value: float, now: float) -> None:
-        before = self.faded(now) * _KEPT
-        self.weight = before + 1
-        delta = value - self.mean
-        self.mean += delta / self.weight
+    def add(self, value: float, now: float, telling: float = 1.0) -> None:
+        # What was enough stays enough, and is soon outweighed: what is old must not
+        # lift a cap while people wait.
+        before = max(min(self.weight, ENOUGH), self.faded(now)) * _KEPT**telling
+        self.weight = before + telling
+        delta, part = value - self.mean, telling / self.weight
+        self.mean += delta * part
         share = before / self.weight
-        self.variance = share * (self.variance + delta * delta / self.weight)
+        self.variance = share * (self.variance + delta * delta * part)
         self.at = now
 
     @property
@@ -64,6 +73,8 @@ class Curve:
 
     pace: float = 1.0
     points: dict[int, Point] = field(default_factory=dict)
+    _streams: int = field(default=0, compare=False)  # of the newest reply
+    _fresh: float = field(default=0.0, compare=False)  # replies since it came to them
     # Asked for each node of each decision, changed by each reply.
     _speeds: dict[int, float] = field(default_factory=dict, compare=False)
 
@@ -71,21 +82,47 @@ class Curve:
         point = self.points.get(streams)
         return point is not None and point.weight >= ENOUGH
 
-    def learn(self, streams: int, speed: float, now: float) -> float | None:
+    def learn(
+        self, streams: int, speed: float, now: float, telling: float = 1.0
+    ) -> float | None:
         """Take one reply's tokens/s among `streams`.
 
+        telling: what the reply counts for, 0 to 1
         Returns its share of what was expected; None while nothing was known.
         """
+        point = self._visit(streams, telling)
+        if point.weight < ENOUGH:
+            point.add(speed / self.pace, now, telling)
+            return None
+        ratio = self._pace(point, speed, telling)
+        # What changes as the node comes to this k may as well be this k's.
+        if _PLAUSIBLE[0] < ratio < _PLAUSIBLE[1] or self._fresh <= ENOUGH:
+            point.add(speed / self.pace, now, telling)
+        return ratio
+
+    def keep_pace(self, streams: int, speed: float, telling: float) -> float | None:
+        """Take a reply whose k is in doubt: it tells of the node's pace at most."""
+        point = self.points.get(streams)
+        if point is None or point.weight < ENOUGH:
+            return None
+        self._streams = 0
+        self._speeds.clear()
+        return self._pace(point, speed, telling)
+
+    def _visit(self, streams: int, telling: float) -> Point:
         self._speeds.clear()
         point = self.points.setdefault(streams, Point())
-        if point.weight < ENOUGH:
-            point.add(speed / self.pace, now)
-            return None
+        if streams != self._streams:
+            self._streams, self._fresh = streams, 0.0
+            point.visits += 1
+        self._fresh += telling
+        return point
+
+    def _pace(self, point: Point, speed: float, telling: float) -> float:
         ratio = speed / (self.pace * point.mean)
         near = _NEAR[0] < ratio < _NEAR[1]
-        self.pace *= 1 + (_SLOW_SHARE if near else _QUICK_SHARE) * (min(ratio, 4) - 1)
-        if _PLAUSIBLE[0] < ratio < _PLAUSIBLE[1]:
-            point.add(speed / self.pace, now)
+        share = telling * (_SLOW_SHARE if near else _QUICK_SHARE)
+        self.pace *= 1 + share * (min(ratio, 4) - 1)
         return ratio
 
     def speed(self, streams: int) -> float | None:
@@ -129,21 +166,32 @@ class Curve:
         for streams in sorted(self.points):
             point = self.points[streams]
             weight = point.weight if now is None else point.faded(now)
-            if streams <= ceiling and weight >= ENOUGH:
+            if streams <= ceiling and weight >= ENOUGH and point.visits >= _VISITS:
                 yield streams, point
 
     def untried_below(self, cap: int) -> int | None:
-        """Name the nearest k below the cap that should be looked at once."""
+        """Name the nearest k below the cap that should be looked at (again)."""
         for streams in range(cap - 1, (cap - 1) // 2, -1):
-            if not self.known(streams):
+            if not self.known(streams) or self.promising(streams, cap):
                 return streams
         return None
+
+    def promising(self, streams: int, cap: int) -> bool:
+        """Say whether fewer streams seemed better on one visit: no proof yet."""
+        point, other = self.points.get(streams), self.points.get(cap)
+        if point is None or other is None or not self.known(streams):
+            return False
+        return min(point.visits, other.visits) < _VISITS and _clearly_lower(
+            (cap, other), (streams, point), sure=1.0
+        )
 
 
 def _total(streams: int, point: Point) -> float:
     return streams * point.mean
 
 
-def _clearly_lower(one: tuple[int, Point], other: tuple[int, Point]) -> bool:
-    doubt = _SURE * hypot(one[1].error, other[1].error)
+def _clearly_lower(
+    one: tuple[int, Point], other: tuple[int, Point], sure: float = _SURE
+) -> bool:
+    doubt = sure * hypot(one[1].error, other[1].error)
     return _total(*one) < _total(*other) * (1 - _MARGIN - doubt)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from router.dispatch.attention import Attention
 from router.dispatch.forecast import expected_wait, hopeless
-from router.dispatch.ledger import Ledger
+from router.dispatch.ledger import ItemsCounted, Ledger
 from router.dispatch.pipeline import (
     BUSY,
     Decision,
@@ -52,9 +52,16 @@ class Dispatcher:
         published.listen(self._look)
         holds.listen(self.serve)
 
-    def explain(self, wish: Wish) -> Decision:
+    def explain(
+        self, wish: Wish, priority: Priority = Priority.INTERACTIVE
+    ) -> Decision:
         """Decide without taking: the dry run."""
-        scene = Scene(self._published.current, self._holds.blocking, self._ledger)
+        load = self._ledger
+        if priority is not Priority.BATCH:
+            scene = Scene(self._published.current, self._holds.blocking, load)
+        else:
+            counted = ItemsCounted(load)
+            scene = Scene(self._published.current, self._holds.blocking, counted)
         return decide(wish, scene, self.picker)
 
     def _look(self) -> None:
@@ -69,11 +76,12 @@ class Dispatcher:
         Raises NotFoundError, UnavailableError (no node may take it),
         OverloadedError (queue full), DeadlineError, StoppedError.
         """
-        decision = self.explain(wish)
+        decision = self.explain(wish, priority)
         if not len(self.queue):
-            if decision.picked:
-                lease = self._ledger.take(decision.picked.name, wish.model)
-                return Grant(lease, decision.picked.view.node, decision)
+            picked = decision.picked
+            if picked and self._cleared(picked.name, wish.model, priority):
+                lease = self._ledger.take(picked.name, wish.model)
+                return Grant(lease, picked.view.node, decision)
             if trial := self._one_more(wish, decision):
                 return trial
         if not (decision.picked or decision.busy):
@@ -81,6 +89,12 @@ class Dispatcher:
         if decision.picked is None:
             self._refuse_hopeless(wish, priority, decision, deadline)
         return self._wait(wish, priority, attention, deadline)
+
+    def _cleared(self, node: str, model: str, priority: Priority) -> bool:
+        """Have jobs leave the node for people; False until a slot of it is free."""
+        if priority is Priority.BATCH or not self._ledger.take_back(node):
+            return True
+        return self._ledger.room(node, model, item=True) is not None
 
     def _one_more(self, wish: Wish, decision: Decision) -> Grant | None:
         """Try the unknown ceiling of a node, where the request would have to wait."""
@@ -140,13 +154,18 @@ class Dispatcher:
         for waiter in self.queue:
             if waiter.wish in stuck:
                 continue
-            decision = self.explain(waiter.wish)
-            if decision.picked is None:
+            decision = self.explain(waiter.wish, waiter.priority)
+            picked = decision.picked
+            if picked is None or not self._cleared(
+                picked.name, waiter.wish.model, waiter.priority
+            ):
                 stuck.add(waiter.wish)
                 continue
+            if waiter.grant:
+                continue  # what was taken back ended at once, and gave it a slot
             self._leave(waiter)
-            lease = self._ledger.take(decision.picked.name, waiter.wish.model)
-            waiter.grant = Grant(lease, decision.picked.view.node, decision)
+            lease = self._ledger.take(picked.name, waiter.wish.model)
+            waiter.grant = Grant(lease, picked.view.node, decision)
             waiter.assigned()
 
 

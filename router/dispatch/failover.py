@@ -23,6 +23,7 @@ from router.dispatch.stream import message_in
 from router.dispatch.trail import Step, Trail
 from router.errors import (
     AttemptError,
+    EvictedError,
     MaybeSentError,
     NotFoundError,
     NotSentError,
@@ -30,9 +31,12 @@ from router.errors import (
     UnavailableError,
 )
 from router.holds import HoldStore
+from router.logs import get_logger
 from router.model import Hold, HoldKind, Node, Outcome, Priority
 
 T = TypeVar("T")
+
+log = get_logger("failover")
 
 
 class Tally(Protocol):
@@ -61,6 +65,7 @@ class Call:
     message: Message
     priority: Priority
     deadline: float
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +127,14 @@ class Failover:
         tried: set[str] = set()
         last: AttemptError | None = None
         while True:
-            wish = replace(call.wish, tried=before | tried)
+            wish = replace(call.wish, tried=before | tried) if tried else call.wish
             try:
                 grant = self._acquire(call, wish, attention)
             except (NotFoundError, UnavailableError):
-                if last:
+                if last and not isinstance(last, EvictedError):
                     raise last from None
                 raise
-            step = Step(grant.decision)
+            step = Step.of(grant.decision)
             trail.steps.append(step)
             try:
                 return take(grant)
@@ -137,7 +142,7 @@ class Failover:
                 step.failure = str(error)
                 last = error
                 tried.add(grant.node.name)
-                self._note(grant.node, error)
+                self.note(grant.node, error, trail.request_id)
                 if not self._may_retry(error, len(tried)):
                     raise
 
@@ -145,6 +150,11 @@ class Failover:
         began = self._clock()
         grant = self._dispatcher.acquire(wish, call.priority, attention, call.deadline)
         self._tally.queued(call.priority, self._clock() - began)
+        grant.lease.streams = call.streams
+        grant.lease.tried = wish.tried
+        picked = grant.decision.picked
+        if picked and picked.view.resident is not None:
+            grant.lease.resident = call.wish.model in picked.view.resident
         return grant
 
     def take(self, grant: Grant, message: Message, attention: Attention) -> Presented:
@@ -152,10 +162,13 @@ class Failover:
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._exchange(grant.node, message, attention)
+            reply = self._exchange(grant.node, message, attention, grant.lease)
             presented = Presented(reply, grant.lease, self._judge(reply, grant.node))
         except StoppedError as error:
             outcome = error.outcome
+            raise
+        except EvictedError:
+            outcome = Outcome.EVICTED
             raise
         finally:
             if presented is None:
@@ -176,19 +189,34 @@ class Failover:
         self.release(reply)
         return status, body
 
-    def _exchange(self, node: Node, message: Message, attention: Attention) -> Reply:
+    def _exchange(
+        self,
+        node: Node,
+        message: Message,
+        attention: Attention,
+        lease: Lease | None = None,
+    ) -> Reply:
         """Send, and sleep until the reply can be judged."""
-        reply = self._ask(node, message, attention, fresh=False)
-        if reply.broken and not reply.bytes_seen and reply.connection.reused:
+        reply = self._ask(node, message, attention, lease, fresh=False)
+        unread = not reply.bytes_seen and not reply.evicted
+        if reply.broken and unread and reply.connection.reused:
             # It was closed while idle, and the request crossed the close.
             self.release(reply)
-            reply = self._ask(node, message, attention, fresh=True)
+            reply = self._ask(node, message, attention, lease, fresh=True)
         return reply
 
     def _ask(
-        self, node: Node, message: Message, attention: Attention, *, fresh: bool
+        self,
+        node: Node,
+        message: Message,
+        attention: Attention,
+        lease: Lease | None,
+        *,
+        fresh: bool,
     ) -> Reply:
         reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
+        if lease is not None:
+            lease.reply = reply  # what an eviction cuts
         deadline = self._clock() + self.limits.first_byte_seconds
         try:
             in_time = attention.until(lambda: reply.presentable, deadline, self._clock)
@@ -205,6 +233,9 @@ class Failover:
     def _judge(self, reply: Reply, node: Node) -> bytes:
         """Return what came; raise where the node, not the request, is at fault."""
         body = reply.take()
+        if reply.evicted:
+            self.release(reply)
+            raise EvictedError(f"{node.name}: the node is being emptied")
         if reply.gate and reply.gate.failure is not None:
             self.release(reply)
             text = reply.gate.failure
@@ -227,15 +258,23 @@ class Failover:
         if reply.close():
             self._backends.give_back(reply.connection)
 
-    def _note(self, node: Node, error: AttemptError) -> None:
+    def note(self, node: Node, error: AttemptError, request_id: str) -> None:
+        """Count a failed attempt; a node that cannot be reached is held at once."""
         self._tally.attempted(node.name, error.reason)
         if isinstance(error, NotSentError):
             # The router's own evidence first; a probe brings the node back.
-            self._holds.place(
-                Hold(node.name, HoldKind.DOWN, "traffic", str(error), time.time())
-            )
+            why = str(error)
+            hold = Hold(node.name, HoldKind.DOWN, "traffic", why, time.time())
+            if self._holds.place(hold):
+                log.warning(
+                    "node is down", node=node.name, why=why, request_id=request_id
+                )
 
     def _may_retry(self, error: AttemptError, attempts: int) -> bool:
+        if isinstance(error, EvictedError):
+            # Not the request's doing, and each node is tried once at most.
+            self._tally.retried(error.reason)
+            return True
         if attempts >= self.limits.attempts:
             return False
         # Where nothing was sent, no load was caused: no budget is needed.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 MAX_HEAD_BYTES = 65_536
+MOST_SIZE_DIGITS = 18  # of a size line without an extension, with its CR LF
 _MAX_CHUNK_LINE = 256  # a size and an extension; longer is not HTTP
 _MAX_TRAILERS = 8_192
 # Others would be refused on the way to the client, or hide a header from one of us.
@@ -55,7 +56,9 @@ def split_head(buffer: bytes) -> tuple[Head, bytes] | None:
             return head, buffer
 
 
+@lru_cache(maxsize=256)
 def _parse_head(raw: bytes) -> Head:
+    """Parse a head; a node's heads of one second are all alike."""
     ends = raw.count(b"\r\n")
     if raw.translate(None, _IN_A_HEAD) or not ends == raw.count(b"\n") == raw.count(
         b"\r"
@@ -88,6 +91,7 @@ def _parse_header(line: str) -> tuple[str, str]:
 class Body:
     """A reply's body without its framing.
 
+    chunked:  framed in chunks
     ended:    the framing said so: nothing is missing
     reusable: the connection may carry another request
     """
@@ -96,11 +100,11 @@ class Body:
         self.ended = False
         self._surplus = False
         self._keep_alive = head.keep_alive
-        self._chunked = "chunked" in head.get("transfer-encoding").lower()
-        self._left = 0 if self._chunked else self._length(head)
+        self.chunked = "chunked" in head.get("transfer-encoding").lower()
+        self._left = 0 if self.chunked else self._length(head)
         self._buffer = b""
         self._in_trailers = False
-        if self._left == 0 and not self._chunked:
+        if self._left == 0 and not self.chunked:
             self.ended = True
 
     @staticmethod
@@ -120,29 +124,18 @@ class Body:
     def reusable(self) -> bool:
         return self.ended and self._keep_alive and not self._surplus
 
-    def whole_chunks(self, data: bytes) -> bytes | None:
-        """Return the payload where `data` is nothing but whole chunks, else None.
-
-        That is what a stream's tokens look like; nothing is taken otherwise.
-        """
-        if not self._between_chunks or not data.endswith(b"\r\n"):
-            return None
-        parts: list[bytes] = []
-        if _cut_whole(data, parts) != len(data):
-            return None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
     @property
-    def _between_chunks(self) -> bool:
+    def between_chunks(self) -> bool:
+        """Whether a chunk's size line comes next."""
         within = self._left or self._buffer or self._in_trailers or self.ended
-        return self._chunked and not within
+        return self.chunked and not within
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the connection, return the body's own among them."""
         if self.ended:
             self._surplus = self._surplus or bool(data)
             return b""
-        if self._chunked:
+        if self.chunked:
             return self._feed_chunks(data)
         if self._left is None:
             return data
@@ -154,7 +147,7 @@ class Body:
 
     def close(self) -> None:
         """Take note that the node closed: the end of a body without a length."""
-        if not self._chunked and self._left is None:
+        if not self.chunked and self._left is None:
             self.ended = True
             self._keep_alive = False
 
@@ -197,7 +190,7 @@ class Body:
         if self._in_trailers:
             self.ended = end == at
             return end + 2
-        size = _chunk_size(data[at:end])
+        size = chunk_size(data[at:end])
         self._in_trailers = size == 0
         self._left = size + 2 if size else 0
         return end + 2
@@ -211,7 +204,7 @@ def _cut_whole(data: bytes, parts: list[bytes]) -> int:
     at = 0
     while True:
         start = data.find(b"\r\n", at, at + _MAX_CHUNK_LINE)
-        size = _chunk_size(data[at:start]) if start >= 0 else 0
+        size = chunk_size(data[at:start]) if start >= 0 else 0
         end = start + 2 + size
         if not size or end + 2 > len(data):
             return at
@@ -222,8 +215,26 @@ def _cut_whole(data: bytes, parts: list[bytes]) -> int:
 
 
 @lru_cache(maxsize=4096)  # the sizes of a stream's lines are few
-def _chunk_size(line: bytes) -> int:
+def chunk_size(line: bytes) -> int:
+    """Read a chunk's size line. Raises ProtocolError."""
     digits = line.partition(b";")[0].strip(b" \t")
     if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):
         raise ProtocolError(f"bad chunk size {line[:40]!r}")
     return int(digits, 16)
+
+
+def whole_chunks(data: bytes) -> bytes:
+    """Return the payload of whole chunks; empty where `data` is not just those.
+
+    The last chunk, which is empty, is not one of them. Raises ProtocolError.
+    """
+    at, payloads = 0, []
+    while at < len(data):
+        line_end = data.find(b"\r\n", at, at + MOST_SIZE_DIGITS)
+        size = chunk_size(data[at:line_end]) if line_end > at else 0
+        following = line_end + size + 4
+        if not size or not data.startswith(b"\r\n", following - 2):
+            return b""
+        payloads.append(data[line_end + 2 : following - 2])
+        at = following
+    return b"".join(payloads)

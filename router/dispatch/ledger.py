@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import inf
+from typing import Protocol
 
 from router.dispatch.curve import Curve
+from router.dispatch.easing import Easing
 from router.dispatch.foreign import Expiries, ForeignLoad, Sign, Suspicion
 from router.dispatch.growth import Growth, Run
 from router.dispatch.leftover import Leftovers
@@ -20,6 +23,7 @@ from router.model import Node, Outcome
 from router.snapshot import Snapshot
 
 _SHARE = 0.1  # of a new reading of how long a slot is held
+_TELLING = 32  # tokens: a shorter reply shows the moment, such as another's prompt
 _ENOUGH_ENDS = 5
 # Polls, passes and our own ends are seen at different times.
 _OWN_END_SECONDS = 15.0
@@ -29,14 +33,43 @@ _MOST_CURVES = 4096
 Key = tuple[str, str]
 
 
+class Evictable(Protocol):
+    """What a lease is used for, as an eviction sees it (`router.dispatch.reply`)."""
+
+    @property
+    def movable(self) -> bool: ...
+
+    @property
+    def answered(self) -> bool: ...
+
+    def evict(self) -> bool: ...
+
+
 class Lease:
     """One slot of one node, held by one request.
 
     decoding_since: when the first line came; for replies that do not tell their
                     own times (`/v1`)
+    reply:          what runs on the slot, once it was sent
+    tried:          nodes that this request is not to go to any more
+    streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
     """
 
-    __slots__ = ("_end", "_revoked", "decoding_since", "model", "node", "taken_at")
+    __slots__ = (
+        "_end",
+        "_revoked",
+        "_yielding",
+        "decoding_since",
+        "first_token_seconds",
+        "model",
+        "node",
+        "reply",
+        "resident",
+        "streams",
+        "taken_at",
+        "tried",
+        "yields",
+    )
 
     def __init__(
         self,
@@ -44,24 +77,35 @@ class Lease:
         model: str,
         taken_at: float,
         end: Callable[[Lease, Outcome, Timings | None], None],
+        yielding: Callable[[str], None],
     ) -> None:
         self.node = node
         self.model = model
         self.taken_at = taken_at
         self.decoding_since: float | None = None
+        self.reply: Evictable | None = None
+        self.tried: frozenset[str] = frozenset()
+        self.streams = False
+        self.first_token_seconds: float | None = None
+        self.resident: bool | None = None
         self._end: Callable[[Lease, Outcome, Timings | None], None] | None = end
         self._revoked: Callable[[], None] | None = None
+        self._yielding = yielding
+        self.yields = False
 
     def done(self, outcome: Outcome, timings: Timings | None = None) -> None:
         """Give the slot back; calls after the first do nothing."""
         end, self._end = self._end, None
-        self._revoked = None
+        self._revoked = self.reply = None
         if end:
             end(self, outcome, timings)
 
     def allow_revoking(self, revoked: Callable[[], None]) -> None:
         """Let a person have this slot; `revoked` must end the request soon."""
         self._revoked = revoked
+        if not self.yields and self._end:
+            self.yields = True
+            self._yielding(self.node)
 
     @property
     def revocable(self) -> bool:
@@ -96,12 +140,15 @@ class Ledger:
         self.growth = Growth()
         self.curves: dict[Key, Curve] = {}
         self.expiries = Expiries()
+        self.easing = Easing()
         self._policy = policy or LearnedSlots()
         self._clock = clock
         self._configured: dict[str, int | None] = {}
         self._nodes: dict[str, Occupancy] = {}
         self._leases: dict[str, dict[Lease, None]] = {}
         self._limits: dict[Key, Limits] = {}
+        self._yielding: dict[str, int] = {}  # leases that a person may have, by node
+        self._people_left: dict[str, float] = {}
         self._ends: dict[str, tuple[int, float]] = {}
         self._last_end: dict[Key, float] = {}
         self._latest: dict[str, str] = {}
@@ -137,6 +184,8 @@ class Ledger:
         limits = self._limits.get((node, model)) if self._limits else None
         if limits is not None:
             slots = min(slots, limits.pressed if self.pressed else limits.idle)
+        if self.easing.active:
+            slots = self.easing.slots(node, slots, self._clock)
         if self._foreign.suspicions and slots:
             return max(1, slots - self._foreign.streams(node, self._clock()))
         return slots
@@ -154,10 +203,15 @@ class Ledger:
         others = self._foreign.streams(node, now) + self._leftovers.count(node, now)
         return self.in_flight(node) + others
 
-    def room(self, node: str, model: str) -> int | None:
-        """Return how many streams run there; None where no slot is free."""
+    def room(self, node: str, model: str, *, item: bool = False) -> int | None:
+        """Return how many streams run there; None where no slot is free.
+
+        What yields to a person is not counted, but for another `item`.
+        """
         occupancy = self._nodes.get(node)
         taken = occupancy.count if occupancy else 0
+        if self._yielding and not item:
+            taken -= self._yielding.get(node, 0)
         if self._leftovers.counts:
             taken += self._leftovers.count(node, self._clock())
         if taken >= self.limit(node, model):
@@ -174,6 +228,10 @@ class Ledger:
         """Return the slots that may be used now, for the model it was last asked."""
         return self.limit(node, self._latest.get(node, ""))
 
+    def quiet_seconds(self, node: str) -> float:
+        """Return how long ago the last lease ended there that yields to nobody."""
+        return self._clock() - self._people_left.get(node, -inf)
+
     def leases(self, node: str) -> tuple[Lease, ...]:
         """Return the node's leases, oldest first."""
         return tuple(self._leases.get(node, ()))
@@ -182,7 +240,10 @@ class Ledger:
 
     def speed(self, node: str, model: str, streams: int = 1) -> float | None:
         curve = self.curves.get((node, model))
-        return curve.speed(streams) if curve else None
+        speed = curve.speed(streams) if curve else None
+        if speed is not None and self.easing.active:
+            return speed * self.easing.factor(node)
+        return speed
 
     def speeds(self) -> dict[Key, float]:
         return {key: speed for key, c in self.curves.items() if (speed := c.speed(1))}
@@ -202,6 +263,10 @@ class Ledger:
     def foreign_streams(self, node: str) -> int:
         return self._foreign.streams(node, self._clock())
 
+    def ramp(self, node: str) -> float:
+        """Return the share of its slots that a node which came back may use."""
+        return self.easing.ramp(node, self._clock())
+
     def leftover(self, node: str) -> int:
         return self._leftovers.count(node, self._clock())
 
@@ -212,9 +277,20 @@ class Ledger:
         now = self._clock()
         self._nodes.setdefault(node, Occupancy()).change(1, now)
         self._latest[node] = model
-        lease = Lease(node, model, now, self._ended)
+        lease = Lease(node, model, now, self._ended, self._yields)
         self._leases.setdefault(node, {})[lease] = None
         return lease
+
+    def take_back(self, node: str) -> bool:
+        """Revoke what yields to a person; False where nothing does, or did just now.
+
+        Streams that share a node slow each other: a slot that is free is not enough.
+        """
+        if node not in self._yielding:
+            return False
+        for lease in self.leases(node):
+            lease.revoke()
+        return True
 
     def may_try_one_more(self, node: str, model: str) -> bool:
         """Say whether the unknown ceiling of a full node may be tried now.
@@ -273,6 +349,10 @@ class Ledger:
             spent = min(told.generate_seconds, now - lease.taken_at)
             streams = occupancy.steady(spent, now)
         occupancy.change(-1, now)
+        if lease.yields:
+            self._yields(node, -1)
+        else:
+            self._people_left[node] = now
         del self._leases[node][lease]
         self._last_end[node, lease.model] = now
         self._try_ended(lease, told, now)
@@ -282,6 +362,11 @@ class Ledger:
             self._learn(lease, told, streams, now)
         for callback in self._listeners:
             callback(lease, outcome, timings)
+
+    def _yields(self, node: str, by: int = 1) -> None:
+        count = self._yielding.pop(node, 0) + by
+        if count:
+            self._yielding[node] = count
 
     def _try_ended(self, lease: Lease, timings: Timings | None, now: float) -> None:
         node = lease.node
@@ -309,9 +394,14 @@ class Ledger:
         self.curves[key] = curve  # the newest stands last
         if len(self.curves) > _MOST_CURVES:
             self._forget(next(iter(self.curves)))
-        ratio = curve.learn(streams, seen, now)
+        telling = min(1.0, timings.generated_tokens / _TELLING)
+        if self._foreign.suspicions and self._foreign.streams(lease.node, now):
+            # Who knows how many there were: others', or a moment that was no k's.
+            ratio = curve.keep_pace(streams, seen, telling)
+        else:
+            ratio = curve.learn(streams, seen, now, telling)
         # A `/v1` reply's time is its client's as well: a slow reader proves nothing.
-        if ratio is not None and timings.prompt_seconds:
+        if ratio is not None and timings.prompt_seconds and telling == 1.0:
             self._foreign.replied(lease.node, ratio, now)
         ceiling = self.slots(lease.node)
         self._policy.replied(key, curve, ceiling, streams, pressed=self.pressed)
@@ -329,6 +419,19 @@ class Ledger:
         del self.curves[key]
         self._limits.pop(key, None)
         self._last_end.pop(key, None)
+
+
+class ItemsCounted:
+    """A `router.snapshot.LoadView` for who takes nothing back from jobs."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.in_flight = ledger.in_flight
+        self.slots = ledger.slots
+        self.speed = ledger.speed
+        self._ledger = ledger
+
+    def room(self, node: str, model: str) -> int | None:
+        return self._ledger.room(node, model, item=True)
 
 
 def _completed(timings: Timings | None, lease: Lease, now: float) -> Timings | None:

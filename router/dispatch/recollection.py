@@ -93,15 +93,18 @@ class Recollection:
 
 def _entry(curve: Curve, now: float) -> dict[str, Any]:
     points = [
-        [k, p.weight, p.mean, p.variance, now - p.at] for k, p in curve.points.items()
+        [k, p.weight, p.mean, p.variance, now - p.at, p.visits]
+        for k, p in curve.points.items()
     ]
     return {"pace": curve.pace, "points": points}
 
 
 def _curve(entry: dict[str, Any], now: float) -> Curve:
     points = {
-        int(k): Point(float(weight), float(mean), float(variance), now - float(age))
-        for k, weight, mean, variance, age in entry["points"]
+        int(k): Point(
+            float(weight), float(mean), float(variance), now - float(age), sum(visits)
+        )
+        for k, weight, mean, variance, age, *visits in entry["points"]  # 0: none told
         if mean > 0
     }
     return Curve(float(entry["pace"]), points)

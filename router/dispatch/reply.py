@@ -8,17 +8,44 @@ A callback must never block and never raise, or its greenlet sleeps for ever.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from router.dispatch.attention import Attention, CooperativeSocket, watch
 from router.dispatch.backend import Connection
-from router.dispatch.http1 import Body, Head, ProtocolError, split_head
+from router.dispatch.http1 import (
+    MOST_SIZE_DIGITS,
+    Body,
+    Head,
+    ProtocolError,
+    chunk_size,
+    split_head,
+    whole_chunks,
+)
 from router.dispatch.stream import Gate, is_sse
 from router.model import Outcome
 
 _READ_BYTES = 65_536
+# Up to here, what came with a stream's end waits to be sent together with it.
+_WITH_THE_END_BYTES = 16_384
 # A reply that is no stream is collected whole, so that it can be had elsewhere
 # if the node dies in the middle of it.
 MAX_COLLECTED_BYTES = 256 * 1024 * 1024
+
+
+class Drain(Protocol):
+    """Takes a stream's whole lines, in callbacks of the event loop.
+
+    chunked: whether `write` takes chunks of HTTP as they are
+    """
+
+    @property
+    def chunked(self) -> bool: ...
+
+    @property
+    def write(self) -> Callable[[bytes], None]: ...
+
+    @property
+    def send(self) -> Callable[[bytes], None]: ...
 
 
 class Reply:
@@ -27,6 +54,9 @@ class Reply:
     head:   None until it is whole
     gate:   set where the reply is a stream; its lines are gathered in `ready`
     broken: why the connection failed; None while it has not
+    last:   the lines that came with the end: not sent, the answer's end goes along
+    movable: whether another node may go on with it, or begin anew
+    evicted: whether it was cut for that
     """
 
     def __init__(self, connection: Connection, attention: Attention) -> None:
@@ -34,13 +64,17 @@ class Reply:
         self.head: Head | None = None
         self.gate: Gate | None = None
         self.broken: str | None = None
+        self.last = b""
         self.bytes_seen = 0
+        self.movable = True
+        self.evicted = False
         self._attention = attention
         self._body: Body | None = None
         self._buffer = b""
         self._pieces: list[bytes] = []
         self._size = 0
-        self._pump: Callable[[bytes, bytes | None], None] | None = None
+        self._pump: Drain | None = None
+        self._callback: Callable[[], None] | None = None
         self._recv = connection.raw.recv
         self._io = watch(connection.sock.fileno(), 1)
         self._io.start(self._readable)
@@ -70,24 +104,40 @@ class Reply:
         """Put back what was taken to be judged."""
         self._pieces.insert(0, body)
 
-    def deliver_to(self, pump: Callable[[bytes, bytes | None], None]) -> None:
-        """Hand every further block of whole lines to `pump`, in the loop.
-
-        With it comes the same as the one chunk that it arrived in, if it did.
-        """
+    def deliver_to(self, pump: Drain) -> None:
+        """Hand every further block of whole lines to `pump`, in the loop."""
         self._pump = pump
+        if pump.chunked and self.gate and self._body and self._body.chunked:
+            self._callback = self._express(pump, self.gate, self._body)
+            if not self.over:
+                self._io.stop()
+                self._io.start(self._callback)
 
     def pause(self) -> None:
         self._io.stop()
 
     def resume(self) -> None:
         if not self.over:
-            self._io.start(self._readable)
+            self._io.start(self._callback or self._readable)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came that a client could be given."""
+        return self.presentable or self._pump is not None
+
+    def evict(self) -> bool:
+        """End it so that another node goes on; False where that may not be."""
+        if self.over or not self.movable:
+            return False
+        self.evicted = True
+        self._break("the node is being emptied")
+        return True
 
     def close(self) -> bool:
         """Stop reading; True if the connection may carry another request."""
         self._io.stop()
         self._io.close()
+        self._pump = self._callback = None  # they point back here
         if self.broken is None and self._body is not None and self._body.reusable:
             return True
         self.connection.close()
@@ -95,6 +145,8 @@ class Reply:
 
     def outcome(self) -> Outcome:
         """Say how the reply ended, once it is over."""
+        if self.evicted:
+            return Outcome.EVICTED
         if self.gate and self.gate.failure is not None:
             return Outcome.ERROR_LINE
         if self.broken is not None:
@@ -112,20 +164,54 @@ class Reply:
             self._break(str(error))
             return
         try:
-            if not self._pass_on(data):
-                self._feed(data)
+            self._feed(data)
         except ProtocolError as error:
             self._break(str(error))
 
-    def _pass_on(self, data: bytes) -> bool:
-        """The usual case, made cheap: whole chunks of whole lines, as they came."""
-        if self._pump is None or self._body is None or self.gate is None:
-            return False
-        payload = self._body.whole_chunks(data)
-        if payload is None or not self.gate.whole(payload):
-            return False
-        self._pump(payload, data)
-        return True
+    def _express(  # noqa: C901 - one function on purpose
+        self, pump: Drain, gate: Gate, body: Body
+    ) -> Callable[[], None]:
+        """Return a callback for the usual case: whole chunks of whole lines come.
+
+        They go on as they came. One function that calls little, for this is what a
+        token costs; whatever is not as usual goes the long way.
+        """
+        recv, write, keep, signs = self._recv, pump.write, gate.keep, gate.signs
+        ending = gate.end + b"\r\n"
+        usual = body.between_chunks and gate.between_lines
+
+        def relay(data: bytes) -> None:
+            nonlocal usual
+            if usual and data.endswith(ending):
+                at = data.find(b"\r\n", 0, MOST_SIZE_DIGITS)
+                size = chunk_size(data[:at]) if at > 0 else 0
+                one = size and at + size + 4 == len(data)
+                payload = data[at + 2 : -2] if one else whole_chunks(data)
+                if payload:
+                    for sign in signs:
+                        if sign in payload:
+                            break
+                    else:
+                        gate.before = gate.last
+                        gate.last = payload
+                        if keep:
+                            keep(payload)
+                        write(data)
+                        return
+            self._feed(data)
+            usual = body.between_chunks and gate.between_lines
+
+        def readable() -> None:
+            try:
+                relay(recv(_READ_BYTES))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._break(str(error))
+            except ProtocolError as error:
+                self._break(str(error))
+
+        return readable
 
     def _feed(self, data: bytes) -> None:
         if not data:
@@ -144,8 +230,10 @@ class Reply:
         if self.gate:
             payload = self.gate.feed(payload) if payload else b""
         if payload:
-            if self._pump:
-                self._pump(payload, None)
+            if self._pump and body.ended and len(payload) <= _WITH_THE_END_BYTES:
+                self.last = payload
+            elif self._pump:
+                self._pump.send(payload)
             else:
                 self._collect(payload)
         if self.over:
@@ -183,6 +271,10 @@ class Reply:
         self._attention.nudge()
 
 
+def _written_no_more(_data: bytes) -> None:
+    """Stand where a pump's `write` stood, once it is over."""
+
+
 class Pump:
     """Passes a stream's lines to the client until one of a few outcomes.
 
@@ -199,20 +291,20 @@ class Pump:
         chunked: bool,
         clock: Callable[[], float],
     ) -> None:
+        self.chunked = chunked
+        self.write = self._writer(client._sock.send)  # noqa: SLF001 - never waits
         self._reply = reply
-        self._client = client
-        self._write_some = client._sock.send  # noqa: SLF001 - never waits
         self._attention = attention
-        self._chunked = chunked
         self._clock = clock
         self._rest = b""
         self._moved = True
-        self._io = watch(client.fileno(), 2)
+        self._fd = client.fileno()
+        self._io: Any = None  # made when the client is slow for the first time
 
     def run(self, stall_seconds: float) -> Outcome:
-        """Pump until the end; returns with everything sent that can be."""
-        self._reply.deliver_to(self._send)
-        self._send(self._reply.take(), None)
+        """Pump until the end; all that can be is sent then, but the reply's `last`."""
+        self._reply.deliver_to(self)
+        self.send(self._reply.take())
         moved_at = self._clock()
         try:
             while not self._reply.over or self._rest:
@@ -227,41 +319,48 @@ class Pump:
                 self._attention.sleep(stall_seconds / 4)
         finally:
             self._reply.pause()
-            self._io.stop()
-            self._io.close()
+            if self._io:
+                self._io.stop()
+                self._io.close()
+            self.write = _written_no_more  # what it was points back here
         return self._attention.stopped or self._reply.outcome()
 
-    def _send(self, block: bytes, framed: bytes | None) -> None:
-        if not block:
-            return
-        if not self._chunked:
-            data = block
-        else:
-            data = framed or b"%x\r\n%b\r\n" % (len(block), block)
-        self._moved = True
-        if self._rest:
-            self._rest += data
-            return
-        self._write(data)
-        if self._rest:
-            self._reply.pause()
-            self._io.start(self._writable)
+    def send(self, block: bytes) -> None:
+        """Send a block of whole lines, as one chunk where the client knows chunks."""
+        if block:
+            self.write(b"%x\r\n%b\r\n" % (len(block), block) if self.chunked else block)
 
-    def _write(self, data: bytes) -> None:
-        try:
-            sent = self._write_some(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._attention.stop(Outcome.CLIENT_GONE)
-            self._rest = b""
-            return
-        self._rest = data[sent:] if sent < len(data) else b""
+    def _writer(self, send: Callable[[bytes], int]) -> Callable[[bytes], None]:
+        """Return what writes to the client at once, and keeps what does not fit."""
+
+        def write(data: bytes) -> None:
+            self._moved = True
+            if self._rest:
+                self._rest += data
+                return
+            try:
+                sent = send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._attention.stop(Outcome.CLIENT_GONE)
+                return
+            if sent < len(data):
+                self._hold(data[sent:])
+
+        return write
+
+    def _hold(self, rest: bytes) -> None:
+        """Stop reading until the client has taken what is left."""
+        self._rest = rest
+        self._reply.pause()
+        self._io = self._io or watch(self._fd, 2)
+        self._io.start(self._writable)
 
     def _writable(self) -> None:
-        self._moved = True
-        self._write(self._rest)
+        self._io.stop()
+        rest, self._rest = self._rest, b""
+        self.write(rest)
         if not self._rest:
-            self._io.stop()
             self._reply.resume()
             self._attention.nudge()

@@ -63,7 +63,10 @@ def dialect_of(path: str) -> Dialect:
     """Return whose words an error on this path, known or not, is told in."""
     if route := ROUTES.get(path):
         return route.dialect
-    return Dialect.OPENAI if path.startswith("/v1/") else Dialect.OLLAMA
+    return Dialect.OPENAI if path.startswith(_AS_OPENAI) else Dialect.OLLAMA
+
+
+_AS_OPENAI = ("/v1/", "/batches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ _KINDS = {
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
+    409: "invalid_request_error",
     413: "invalid_request_error",
     429: "rate_limit_error",
 }

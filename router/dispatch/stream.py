@@ -25,6 +25,7 @@ class Timings:
     prompt_seconds: float = 0.0
     generate_seconds: float = 0.0
     load_seconds: float = 0.0
+    total_seconds: float = 0.0
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -47,33 +48,25 @@ class Gate:
     """
 
     def __init__(self, *, sse: bool) -> None:
-        self._end = b"\n\n" if sse else b"\n"
+        self.end = b"\n\n" if sse else b"\n"
         self._rest = b""
         self._sse = sse
-        self._signs = _SSE_SIGNS if sse else _NDJSON_SIGNS
-        self._last = b""
-        self._before = b""
+        self.signs = _SSE_SIGNS if sse else _NDJSON_SIGNS
+        self.last = b""
+        self.before = b""
         self.failure: str | None = None
         self.keep: Callable[[bytes], None] | None = None
 
-    def whole(self, payload: bytes) -> bool:
-        """Let a piece through that needs no cutting; False: `feed` must see it."""
-        if self._rest or not payload.endswith(self._end):
-            return False
-        for sign in self._signs:
-            if sign in payload:
-                return False
-        self._before = self._last
-        self._last = payload
-        if self.keep:
-            self.keep(payload)
-        return True
+    @property
+    def between_lines(self) -> bool:
+        """Whether nothing is held that must go out first."""
+        return not self._rest
 
     def feed(self, payload: bytes) -> bytes:
         """Take a piece of the body, return what may be sent on."""
         data = self._rest + payload if self._rest else payload
-        cut = data.rfind(self._end) + len(self._end)
-        if cut < len(self._end):
+        cut = data.rfind(self.end) + len(self.end)
+        if cut < len(self.end):
             if len(data) > MAX_LINE_BYTES:
                 raise ProtocolError(f"line over {MAX_LINE_BYTES} bytes")
             self._rest = data
@@ -85,7 +78,7 @@ class Gate:
         elif block.startswith(b'{"error"') or b'\n{"error"' in block:
             block = self._hold_line(block)
         if block:
-            self._before, self._last = self._last, block
+            self.before, self.last = self.last, block
             if self.keep:
                 self.keep(block)
         return block
@@ -125,7 +118,7 @@ class Gate:
         )
 
     def _tail(self) -> bytes:
-        return (self._before + self._last).rstrip(b"\n")
+        return (self.before + self.last).rstrip(b"\n")
 
     def timings(self) -> Timings:
         """Read the timings from the stream's last lines; zeros if there are none."""
@@ -171,6 +164,7 @@ def read_timings_of(fields: Mapping[str, object]) -> Timings:
         prompt_seconds=_count(fields, "prompt_eval_duration") / 1e9,
         generate_seconds=_count(fields, "eval_duration") / 1e9,
         load_seconds=_count(fields, "load_duration") / 1e9,
+        total_seconds=_count(fields, "total_duration") / 1e9,
     )
 
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
-
-import orjson
+from typing import Protocol
 
 from router.dispatch.attention import Attention, StoppedError
-from router.dispatch.backend import Message
+from router.dispatch.continuation.bridge import Bridge
 from router.dispatch.continuation.kept import Kept
-from router.dispatch.continuation.leg import Leg, SeamGate, Spent, totals_of
-from router.dispatch.continuation.original import Original, read_original
-from router.dispatch.continuation.proof import Seam, prove
-from router.dispatch.continuation.shape import Shape
-from router.dispatch.continuation.ways import Body
+from router.dispatch.continuation.leg import Spent
 from router.dispatch.failover import Call, Failover, Presented
 from router.dispatch.queue import Grant
-from router.dispatch.stream import Timings, message_in
 from router.dispatch.trail import Trail
-from router.errors import CannotContinueError
-from router.model import Outcome
+from router.errors import CannotContinueError, NotFoundError, UnavailableError
+from router.model import Outcome, Priority
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -63,7 +56,6 @@ class Continuity:
         self._began_at = self._leg_began_at = clock()
         self._generate_seconds = 0.0
         self._seams = 0
-        self._tokens = 0
 
     def begin(self, presented: Presented) -> None:
         """Keep what the first leg says."""
@@ -81,40 +73,58 @@ class Continuity:
         if self._trail.steps:
             told = f"{node}: {outcome} after {self.kept.pieces} pieces of text"
             self._trail.steps[-1].failure = told
-        self._seams += 1
+        self._seams += outcome is not Outcome.EVICTED  # that broke nothing
         if self._seams > self._failover.limits.attempts:
             raise CannotContinueError(f"{self._seams} nodes broke this stream")
         why = self.kept.settle()
         if why:
             raise CannotContinueError(why)
-        original = read_original(self._call.message.path, self._call.message.body)
-        if self.kept.reason and not original.usage:
+        bridge = Bridge(
+            self._failover, self._call.message, self.kept, self._attention, self._clock
+        )
+        if self.kept.reason and not bridge.original.usage:
             return _DONE
-        following = self._next(original, node, cut_at)
+        following = self._next(bridge, node, outcome, cut_at)
         self._leg_began_at = self._clock()
-        self._tally.continued(self._leg_began_at - cut_at, self._tokens)
+        tokens = bridge.seam.sent if bridge.seam else 0
+        self._tally.continued(self._leg_began_at - cut_at, tokens)
         return following
 
-    def _next(self, original: Original, node: str, cut_at: float) -> Presented | bytes:
-        wish = self._call.wish
+    def _next(
+        self, bridge: Bridge, node: str, outcome: Outcome, cut_at: float
+    ) -> Presented | bytes:
+        before = self._call.wish
+        # An evicted node is held, not at fault: once it is well, it may be asked again.
+        broke = frozenset() if outcome is Outcome.EVICTED else {node}
         self._call = replace(
             self._call,
-            wish=replace(wish, tried=wish.tried | {node}),
+            wish=replace(before, tried=before.tried | broke),
+            priority=Priority.CONTINUED,
             deadline=cut_at + self._wait_seconds,
         )
-        text = self.kept.text()
 
         def take(grant: Grant) -> Presented | bytes:
-            return self._take(grant, original, text)
+            return self._take(bridge, grant)
 
+        try:
+            return self._attempt(take)
+        except (NotFoundError, UnavailableError):
+            if outcome is not Outcome.ERROR_LINE:
+                raise
+            # A runner died, its node did not: Ollama starts a new one by itself.
+            self._call = replace(self._call, wish=before)
+            return self._attempt(take)
+
+    def _attempt(self, take: Callable[[Grant], Presented | bytes]) -> Presented | bytes:
         return self._failover.attempt(self._call, self._attention, self._trail, take)
 
-    def _take(self, grant: Grant, original: Original, text: str) -> Presented | bytes:
+    def _take(self, bridge: Bridge, grant: Grant) -> Presented | bytes:
         """Prove and send on one node; its slot is given back unless it streams."""
         outcome = Outcome.REFUSED
         following: Presented | bytes = b""
         try:
-            following = self._leg(grant, original, text)
+            spent = Spent(self._began_at, self._generate_seconds)
+            following = bridge.leg(grant, spent)
             outcome = Outcome.END
         except StoppedError as error:
             outcome = error.outcome
@@ -123,49 +133,3 @@ class Continuity:
             if isinstance(following, bytes):
                 grant.lease.done(outcome)
         return following
-
-    def _leg(self, grant: Grant, original: Original, text: str) -> Presented | bytes:
-        def ask(path: str, body: Body) -> Mapping[str, Any]:
-            return self._ask(grant, path, body)
-
-        seam = prove(original, text, self.kept.pieces, ask)
-        self._tokens = seam.sent
-        shape = Shape(original, self.kept.first)
-        spent = Spent(self._began_at, self._generate_seconds)
-        if self.kept.reason or seam.left == 0:
-            return self._end(seam, shape, spent)
-        message = self._message(seam.path, seam.body)
-        presented = self._failover.take(grant, message, self._attention)
-        gate = presented.reply.gate
-        if gate is None:
-            self._failover.release(presented.reply)
-            raise CannotContinueError(f"the node refused: {message_in(presented.body)}")
-        leg = Leg(seam, shape, self.kept, spent, self._clock)
-        presented.reply.gate = seam_gate = SeamGate(gate, leg)
-        return replace(presented, body=seam_gate.translate(presented.body))
-
-    def _end(self, seam: Seam, shape: Shape, spent: Spent) -> bytes:
-        """Finish here: to a node, no tokens left would mean no limit."""
-        totals = totals_of(seam, Timings(), spent, self._clock())
-        if self.kept.reason:
-            return shape.after_reason(totals)
-        totals = replace(totals, context=seam.context)
-        return shape.last(totals, "length", shape.created_at)
-
-    def _ask(self, grant: Grant, path: str, body: Body) -> Mapping[str, Any]:
-        message = self._message(path, body)
-        status, reply = self._failover.fetch(grant.node, message, self._attention)
-        if status != 200:
-            raise CannotContinueError(f"{path}: {status}: {message_in(reply)}")
-        try:
-            fields = orjson.loads(reply)
-        except orjson.JSONDecodeError as error:
-            raise CannotContinueError(f"{path}: not JSON") from error
-        if not isinstance(fields, dict):
-            raise CannotContinueError(f"{path}: not a JSON object")
-        return fields
-
-    def _message(self, path: str, body: Body) -> Message:
-        headers = dict(self._call.message.headers)
-        headers["Content-Type"] = "application/json"
-        return Message("POST", path, headers, orjson.dumps(body))

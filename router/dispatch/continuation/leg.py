@@ -25,7 +25,10 @@ class Spent:
 
 
 class Leg:
-    """Translates one leg: text to `kept` and to the client, counters to the whole."""
+    """Translates one leg: text to `kept` and to the client, counters to the whole.
+
+    strayed: it was to say the text's last piece again, and said something else
+    """
 
     def __init__(
         self,
@@ -40,6 +43,8 @@ class Leg:
         self._kept = kept
         self._spent = spent
         self._clock = clock
+        self._again = seam.again
+        self.strayed = False
         self._path = CHAT if seam.path == CHAT else GENERATE
 
     def line(self, raw: bytes) -> bytes:
@@ -64,15 +69,27 @@ class Leg:
         if not isinstance(text, str):
             raise TypeError("the text is no string")
         created_at = fields["created_at"]
-        data = self._shape.piece(text, created_at) if text else b""
+        known = self._known(text, over=bool(fields.get("done")))
+        new = text[known:]
+        data = self._shape.piece(new, created_at) if new else b""
         if fields.get("done"):
             last = read_timings_of(fields)
             totals = totals_of(self._seam, last, self._spent, self._clock())
             totals = replace(totals, context=fields.get("context"))
             reason = fields.get("done_reason") or "stop"
             data += self._shape.last(totals, reason, created_at)
-        self._kept.add_text(text)
+        self._kept.add_text(text, known)
         return data
+
+    def _known(self, text: str, *, over: bool) -> int:
+        """Return how many of the first characters the client has already."""
+        known = min(len(text), len(self._again))
+        rest = self._again[known:]
+        if text[:known] != self._again[:known] or (over and rest):
+            self.strayed = True
+            raise ProtocolError("a continuation did not say the last piece again")
+        self._again = rest
+        return known
 
 
 def totals_of(seam: Seam, last: Timings, spent: Spent, now: float) -> Totals:
@@ -93,12 +110,14 @@ class SeamGate(Gate):
     def __init__(self, before: Gate, leg: Leg) -> None:
         super().__init__(sse=False)
         self._rest = before._rest  # noqa: SLF001 - goes on where it stands
-        self._last = before._last  # noqa: SLF001
-        self._before = before._before  # noqa: SLF001
+        self.last = before.last
+        self.before = before.before
         self.failure = before.failure
         self._leg = leg
 
-    def whole(self, payload: bytes) -> bool:  # noqa: ARG002 - none goes on as it came
+    @property
+    def between_lines(self) -> bool:
+        """Say no: each line is translated, none goes on as it came."""
         return False
 
     def feed(self, payload: bytes) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from router.dispatch.continuation import template
 from router.dispatch.continuation.original import GENERATE, Original
+from router.dispatch.continuation.stops import may_leave_part_of_a_token
 from router.dispatch.continuation.ways import (
     Body,
     Way,
@@ -45,7 +46,8 @@ class Seam:
     """What was proven.
 
     left: tokens that may still come; None: no limit; 0: the answer is whole
-    sent: tokens that the client has of the answer
+    sent: tokens of the answer that the leg begins after
+    again: what the leg says once more before it says anything new
     first: what the original request's prompt cost on this node
     context: generate's context for an answer that ends here; None: untold
     """
@@ -57,6 +59,19 @@ class Seam:
     sent: int
     first: Timings
     context: list[int] | None
+    again: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The answer so far: whole text, last piece, how many pieces with text."""
+
+    text: str
+    last: str
+    pieces: int
+
+    def before_last(self) -> Said:
+        return Said(self.text.removesuffix(self.last), "", self.pieces - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +85,18 @@ class _Case:
     ask: Ask
 
 
-def prove(original: Original, text: str, pieces: int, ask: Ask) -> Seam:
-    """Return the first way that holds. Raises CannotContinueError."""
+def prove(original: Original, said: Said, ask: Ask) -> Seam:
+    """Return the first way that holds. Raises CannotContinueError.
+
+    Where a stop string may have ended the text, the leg begins before its last
+    piece (`router.dispatch.continuation.stops`).
+    """
     show = ask("/api/show", {"model": original.fields["model"]})
     _check_model(show)
+    again = said.last if may_leave_part_of_a_token(original, show) else ""
+    if again:
+        said = said.before_last()
+    text = said.text
     path, body = first_request(original)
     prompt = _rendered(ask(path, rendering(body)))
     if prompt is None:
@@ -93,21 +116,28 @@ def prove(original: Original, text: str, pieces: int, ask: Ask) -> Seam:
         leg_path, leg, counted = proven
         seen = read_timings_of(counted).prompt_tokens - first.prompt_tokens
         # A cut or merged prompt counts less than what was surely sent.
-        sent = max(seen, pieces)
+        sent = max(seen, said.pieces)
         limit = _limit(original, show)
         left = None if limit is None else max(0, limit - sent)
         context = None
         if left == 0 and original.path == GENERATE:
             context = _context(ask, leg_path, leg, counted)
-        return Seam(way, leg_path, limited(leg, left), left, sent, first, context)
+        leg = limited(leg, left)
+        return Seam(way, leg_path, leg, left, sent, first, context, again)
     raise CannotContinueError(why)
 
 
-def _check_model(show: Mapping[str, Any]) -> None:
+def parsed(show: Mapping[str, Any]) -> bool:
+    """Say whether Ollama parses what the model writes: no text goes on from that."""
     lines = str(show.get("modelfile", "")).splitlines()
-    if any(line.startswith("PARSER ") for line in lines):
-        raise CannotContinueError("the model has a parser")
-    if (show.get("details") or {}).get("family") in _PARSED_FAMILIES:
+    family = (show.get("details") or {}).get("family")
+    return family in _PARSED_FAMILIES or any(
+        line.startswith("PARSER ") for line in lines
+    )
+
+
+def _check_model(show: Mapping[str, Any]) -> None:
+    if parsed(show):
         raise CannotContinueError("the model has a parser")
 
 

@@ -20,7 +20,7 @@ _FIELD = re.compile(r"\{\{ *\.(System|Prompt) *\}\}")
 def render(text: str, original: Original) -> str | None:
     """Render the original request by a template of `/api/show`."""
     fields = original.fields
-    prompt = str(fields.get("prompt") or "")
+    prompt = fields.get("prompt") or ""
     if fields.get("raw"):
         return prompt
     if original.path not in {GENERATE, OPENAI_COMPLETIONS} or fields.get("context"):
@@ -28,5 +28,5 @@ def render(text: str, original: Original) -> str | None:
     text = fields.get("template") or text
     if "{{" in _FIELD.sub("", text) or not _FIELD.search(text):
         return None
-    values = {"System": str(fields.get("system") or ""), "Prompt": prompt}
+    values = {"System": fields.get("system") or "", "Prompt": prompt}
     return _FIELD.sub(lambda match: values[match[1]], text)

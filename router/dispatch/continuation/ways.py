@@ -12,6 +12,7 @@ from router.dispatch.continuation.original import (
     OPENAI_COMPLETIONS,
     Original,
 )
+from router.dispatch.continuation.stops import asked_stops
 
 Body = dict[str, Any]
 
@@ -46,9 +47,9 @@ def native_options(original: Original) -> dict[str, Any]:
     top_p = fields.get("top_p")
     unset = top_p is None or (top_p == 0 and original.path == OPENAI_COMPLETIONS)
     options["top_p"] = 1.0 if unset else top_p
-    stop = fields.get("stop")
-    if stop:
-        options["stop"] = [stop] if isinstance(stop, str) else list(stop)
+    stops = asked_stops(original)
+    if stops:
+        options["stop"] = stops
     if original.limit is not None:
         options["num_predict"] = original.limit
     return options
@@ -77,8 +78,7 @@ def ways_of(original: Original) -> tuple[Way, ...]:
 
 
 def _plain_messages(fields: Mapping[str, Any]) -> bool:
-    messages = fields.get("messages") or ()
-    return all(isinstance(each.get("content"), str) for each in messages)
+    return all(isinstance(each.get("content"), str) for each in fields["messages"])
 
 
 def leg_request(
@@ -131,6 +131,14 @@ def counting(body: Body) -> Body:
         short["max_tokens"] = 1
     short["options"] = {**(body.get("options") or {}), "num_predict": 1}
     return short
+
+
+def sampled_anew(body: Body, time: int) -> Body:
+    """Have a request that is asked again draw again, though a seed be set."""
+    seed = body["options"].get("seed")
+    if not time or not isinstance(seed, int):
+        return body
+    return body | {"options": {**body["options"], "seed": seed + time}}
 
 
 def limited(body: Body, tokens: int | None) -> Body:
