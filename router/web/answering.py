@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,12 +19,15 @@ from router.errors import (
     RefusedError,
     RequestError,
 )
+from router.gunicorn_response import Held
 from router.model import Outcome
 from router.web.visit import Visit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+# Fits into any client's empty socket buffer: sending it cannot wait.
+_WITH_THE_HEAD_BYTES = 16_384
 _FORWARDED = {
     "HTTP_ACCEPT": "Accept",
     "CONTENT_TYPE": "Content-Type",
@@ -60,7 +65,7 @@ class Desk(Protocol):
         self, visit: Visit, call: Call, presented: Presented
     ) -> Continuity | None: ...
 
-    def first_line(self, visit: Visit) -> None: ...
+    def first_line(self, visit: Visit, presented: Presented) -> None: ...
 
     def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None: ...
 
@@ -136,10 +141,9 @@ class Answering:
     def _whole(self, presented: Presented) -> Iterable[bytes]:
         head = presented.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
-        headers = _passed_on(head.headers)
-        headers.append(("Content-Length", str(len(presented.body))))
         self._visit.outcome = Outcome.END.value
-        self._head(head.status, headers)
+        length = ("Content-Length", str(len(presented.body)))
+        self._head(head.status, [*_passed_on(head.headers), length])
         self._desk.end(presented, Outcome.END, read_timings(presented.body))
         self._finish()
         return [presented.body]
@@ -149,24 +153,43 @@ class Answering:
         assert head is not None  # noqa: S101 - a presented reply has one
         assert self._call is not None  # noqa: S101 - presented for it
         self._continuity = self._desk.continuity(self._visit, self._call, presented)
-        self._head(head.status, _passed_on(head.headers))
-        self._desk.first_line(self._visit)
+        presented.reply.movable = self._continuity is not None
+        self._head(head.status, [*_passed_on(head.headers)])
+        self._desk.first_line(self._visit, presented)
         return _Stream(self)
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield nothing first, for the head to go out; then pump to the end."""
-        yield b""
+        """Yield the first lines, for the head to go with them; then pump to the end."""
+        yield self._first_lines()
         outcome = self._pump()
         while outcome in _NODE_FAILED:
+            yield self._last_lines()  # at once: the next leg writes past gunicorn
             tail = self._go_on(outcome)
             if tail is not None:
                 yield tail
                 return
             outcome = self._pump()
         self._visit.outcome = outcome.value
+        yield Held(self._last_lines())
         if outcome not in {Outcome.END, Outcome.CLIENT_GONE}:
             self._desk.broke_off("error_frame")
             yield self._frame(outcome, _BROKEN.get(outcome, "the stream was ended"))
+
+    def _first_lines(self) -> bytes:
+        """Take what the head goes out with: nothing where a client may be too slow."""
+        presented = self._presented
+        assert presented is not None  # noqa: S101 - a stream was presented
+        if len(presented.body) > _WITH_THE_HEAD_BYTES:
+            return b""
+        self._presented = replace(presented, body=b"")
+        return Held(presented.body) if presented.reply.over else presented.body
+
+    def _last_lines(self) -> bytes:
+        """Take what came with the end of a leg; the pump has not sent it."""
+        assert self._presented is not None  # noqa: S101 - it has just been pumped
+        reply = self._presented.reply
+        lines, reply.last = reply.last, b""
+        return lines
 
     def _pump(self) -> Outcome:
         presented = self._presented
@@ -251,7 +274,7 @@ class Answering:
         headers.append(("X-InferOps-Attempts", str(visit.attempts)))
         if visit.node:
             headers.append(("X-InferOps-Node", visit.node))
-        self._start_response(f"{status} {_phrase(status)}", headers)
+        self._start_response(_status_line(status), headers)
 
     def _refuse(
         self, status: int, code: str, message: str, retry_after: float | None = None
@@ -300,11 +323,13 @@ class _Stream:
 
 # Outcomes after which another node may go on.
 _NODE_FAILED = frozenset(
-    {Outcome.EOF, Outcome.ERROR_LINE, Outcome.STALLED, Outcome.REVOKED}
+    {Outcome.EOF, Outcome.ERROR_LINE, Outcome.STALLED}
+    | {Outcome.REVOKED, Outcome.EVICTED}
 )
 _BROKEN = {
     Outcome.DEADLINE: "the request's time limit has passed",
     Outcome.REVOKED: "node {node} was taken for another request",
+    Outcome.EVICTED: "node {node} is being emptied",
     Outcome.SHUTDOWN: "the router is shutting down",
     Outcome.STALLED: "node {node} sent nothing for too long",
     Outcome.ERROR_LINE: "node {node} failed in mid-stream",
@@ -312,12 +337,16 @@ _BROKEN = {
 }
 
 
-def _passed_on(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(name.title(), value) for name, value in headers if name not in _NOT_PASSED]
+@lru_cache(maxsize=256)
+def _passed_on(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return what goes on of a node's head, which is the same for many replies."""
+    return tuple((k.title(), value) for k, value in headers if k not in _NOT_PASSED)
 
 
-def _phrase(status: int) -> str:
+@lru_cache(maxsize=256)
+def _status_line(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase
+        return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
-        return "Client Closed Request" if status == 499 else "Unknown"
+        phrase = "Client Closed Request" if status == 499 else "Unknown"
+        return f"{status} {phrase}"

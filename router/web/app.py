@@ -69,7 +69,10 @@ def _health(not_ready: Callable[[], str | None]) -> Blueprint:
 def _request_error(error: RequestError) -> Response:
     dialect = dialect_of(request.path)
     body = error_body(dialect, error.status, error.message, error.code)
-    return Response(body, error.status, content_type=dialect.json_type)
+    response = Response(body, error.status, content_type=dialect.json_type)
+    if error.retry_after_seconds:
+        response.headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -135,6 +135,12 @@ def _present(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     yield from found.values()
 
 
+def present_models(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the name of each model that some node has on its disk."""
+    for entry in _present(snapshot):
+        yield str(entry["name"])
+
+
 def _resident(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     """Yield each loaded model of each node: they expire apart."""
     for name, view in snapshot.nodes.items():

@@ -97,6 +97,7 @@ class Inference:
             Message("POST", visit.route.path, headers, body),
             visit.terms.priority,
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
+            streams=ask.streams,
         )
 
     def pump(
@@ -143,24 +144,14 @@ class Inference:
         continuity.begin(presented)
         return continuity
 
-    def first_line(self, visit: Visit) -> None:
+    def first_line(self, visit: Visit, presented: Presented) -> None:
         seconds = time.monotonic() - visit.arrived
-        self._metrics.first_token_seconds.labels(visit.node, visit.model).observe(
-            seconds
-        )
+        presented.lease.first_token_seconds = seconds  # counted at the lease's end
 
     def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None:
-        """Give slot and connection back, and count what the reply tells."""
-        lease = presented.lease
+        """Give slot and connection back; the ledger's listeners count the reply."""
         self._failover.release(presented.reply)
-        lease.done(outcome, timings)
-        tokens = self._metrics.tokens
-        if timings.prompt_tokens:
-            tokens.labels(lease.node, lease.model, "prompt").inc(timings.prompt_tokens)
-        if timings.generated_tokens:
-            tokens.labels(lease.node, lease.model, "generated").inc(
-                timings.generated_tokens
-            )
+        presented.lease.done(outcome, timings)
 
     def broke_off(self, outcome: str) -> None:
         self._metrics.failovers.labels("mid_stream", outcome).inc()

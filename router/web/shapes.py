@@ -10,7 +10,8 @@ from router.dispatch.foreign import Suspicion
 from router.dispatch.ledger import Ledger
 from router.dispatch.pipeline import Decision
 from router.dispatch.trail import Trail
-from router.model import Hold, HoldKind
+from router.holds import Change, Event
+from router.model import Hold, HoldKind, Override
 from router.snapshot import NodeView
 
 
@@ -30,6 +31,8 @@ def show_node(
         "in_flight": ledger.in_flight(name),
         "slots": ledger.usable(name),
         "ceiling": ledger.slots(name),
+        "factor": ledger.easing.factor(name),
+        "slow_start": round(ledger.ramp(name), 3),
         "leftover": ledger.leftover(name),
         "foreign": _foreign(ledger.foreign(name)),
         "version": view.version,
@@ -62,7 +65,7 @@ def show_slots(ledger: Ledger, node: str, model: str) -> dict[str, Any]:
 
 def _state(holds: tuple[Hold, ...], in_flight: int) -> str:
     """Compute the word for people; nothing decides by it."""
-    kinds = {hold.kind for hold in holds}
+    kinds = {hold.kind for hold in holds if hold.kind is not HoldKind.DERATE}
     if HoldKind.DOWN in kinds:
         return "down"
     if kinds:
@@ -70,7 +73,8 @@ def _state(holds: tuple[Hold, ...], in_flight: int) -> str:
     return "schedulable"
 
 
-def show_hold(hold: Hold) -> dict[str, Any]:
+def show_hold(hold: Hold, waits_for: str | None = None) -> dict[str, Any]:
+    """Show a hold; `waits_for` is what it needs beside its alert's end."""
     return {
         "node": hold.node,
         "kind": hold.kind,
@@ -78,13 +82,40 @@ def show_hold(hold: Hold) -> dict[str, Any]:
         "reason": hold.reason,
         "state": hold.state,
         "clear": hold.clear,
-        "since": _iso(hold.since),
-        "until": None if hold.until is None else _iso(hold.until),
+        "since": iso(hold.since),
+        "until": None if hold.until is None else iso(hold.until),
+        "waits_for": waits_for,
         "labels": dict(hold.labels),
     }
 
 
-def _iso(at: float) -> str:
+def show_override(override: Override) -> dict[str, Any]:
+    return {
+        "node": override.node,
+        "alert": override.alert,
+        "by": override.by,
+        "reason": override.reason,
+        "since": iso(override.since),
+        "until": iso(override.until),
+    }
+
+
+def show_event(event: Event) -> dict[str, Any]:
+    """Show a line of history; `until` of a lifted hold is when it was."""
+    hold = show_hold(event.hold)
+    del hold["waits_for"]
+    if event.change is Change.LIFTED:
+        hold["until"] = iso(event.at)
+    return {
+        "at": iso(event.at),
+        "change": event.change,
+        "by": event.by,
+        "why": event.why,
+        **hold,
+    }
+
+
+def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
@@ -109,10 +140,14 @@ def show_trail(trail: Trail) -> dict[str, Any]:
         "request_id": trail.request_id,
         "path": trail.path,
         "model": trail.model,
-        "at": _iso(trail.at),
+        "at": iso(trail.at),
         "ended": trail.ended,
         "attempts": [
-            {**show_decision(step.decision), "failure": step.failure}
+            {
+                **show_decision(step.decision),
+                "left_out": step.left_out,
+                "failure": step.failure,
+            }
             for step in trail.steps
         ],
     }

@@ -28,6 +28,9 @@ class Terms:
 USUAL = Terms(Priority.INTERACTIVE, float("inf"))
 
 
+_ASKED = {p.value: p for p in (Priority.INTERACTIVE, Priority.BATCH)}
+
+
 def read_terms(environ: Mapping[str, Any], longest_seconds: float) -> Terms:
     """Read both headers. Raises BadRequestError."""
     return Terms(_priority(environ), min(_seconds(environ), longest_seconds))
@@ -38,9 +41,9 @@ def _priority(environ: Mapping[str, Any]) -> Priority:
     if text is None:
         return Priority.INTERACTIVE
     try:
-        return Priority(text.strip().lower())
-    except ValueError:
-        known = " or ".join(Priority)
+        return _ASKED[text.strip().lower()]
+    except KeyError:
+        known = " or ".join(_ASKED)
         raise BadRequestError(
             f"X-InferOps-Priority: must be {known}, got {text[:40]!r}"
         ) from None

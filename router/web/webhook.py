@@ -62,6 +62,8 @@ def webhook_blueprint(
         log.warning("refused", code=error.code, why=error.message)
         reply = jsonify(error={"code": error.code, "message": error.message})
         reply.status_code = error.status
+        if error.retry_after_seconds:
+            reply.headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
         # What was not read of the body must not be taken for the next request.
         reply.headers["Connection"] = "close"
         return reply

@@ -1,0 +1,121 @@
+"""`/jobs`: pages on which people without a terminal start and watch jobs.
+
+Rendered here with Jinja2; what moves on them asks the same `/batches` that programs
+ask. No build step, nothing from elsewhere: a policy in each answer forbids it.
+Changes need no token of their own: `router.web.cors` refuses foreign pages on every
+path, and no page of ours may be framed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from router.batch.model import Job
+from router.batch.service import Batches
+from router.batch.store.database import StoreError, as_request_error
+from router.errors import RequestError
+from router.web.asked import read_page
+from router.web.jobs import show_job
+from router.web.visit import request_id
+
+_SHOWN_JOBS = 30
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PageParts:
+    """What the pages show.
+
+    models:   names that the fleet has, each once
+    max_file_bytes: of an upload, to be told before it is tried
+    """
+
+    batches: Batches
+    models: Callable[[], Iterable[str]]
+    max_file_bytes: Callable[[], int]
+
+
+def pages_blueprint(parts: PageParts) -> Blueprint:
+    """Build the routes from the table at the end."""
+    routes = Blueprint(
+        "pages",
+        __name__,
+        url_prefix="/jobs",
+        template_folder="templates",
+        static_folder="assets",
+        static_url_path="/assets",
+    )
+    for rule, view in _ROUTES:
+        routes.add_url_rule(rule, view.__name__.strip("_"), partial(view, parts))
+    routes.register_error_handler(RequestError, _refused)
+    routes.register_error_handler(
+        StoreError, lambda error: _refused(as_request_error(error))
+    )
+    routes.after_request(_guarded)
+    return routes
+
+
+def _list(parts: PageParts) -> str:
+    page = read_page(request.args, _SHOWN_JOBS, _SHOWN_JOBS)
+    found, more = parts.batches.listed(page, [], openai_only=False)
+    jobs = [show_job(*each) for each in found]
+    last = jobs[-1]["id"] if more else None
+    return render_template("list.html", jobs=jobs, older=last, words=words)
+
+
+def _new(parts: PageParts) -> str:
+    return render_template(
+        "new.html",
+        models=sorted(set(parts.models())),
+        megabytes=parts.max_file_bytes() // 2**20,
+    )
+
+
+def _one(parts: PageParts, job: str) -> str:
+    found: Job
+    found, active = parts.batches.get(job)
+    return render_template("job.html", job=show_job(found, active), words=words)
+
+
+def words(state: str) -> str:
+    """Give a job's state in words for people."""
+    return _WORDS.get(state, state)
+
+
+_WORDS = {
+    "validating": "reading the file",
+    "in_progress": "running",
+    "finalizing": "finishing",
+    "cancelling": "ending",
+}
+
+
+def _refused(error: RequestError) -> tuple[str, int]:
+    return render_template("refused.html", error=error), error.status
+
+
+def _guarded(response: Response) -> Response:
+    response.headers.update(_HEADERS)
+    if response.mimetype == "text/html":
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Request-Id"] = request_id(request.environ)
+    return response
+
+
+_ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
+    ("", _list),
+    ("/new", _new),
+    ("/<job>", _one),
+)
