@@ -6,20 +6,28 @@ The class says who may retry and what the client hears; nothing else does.
     ├── ConfigError            a file of ours is wrong: file, path and value
     ├── PrometheusError        Prometheus did not answer, or refused a query
     ├── StateError             the state database cannot be read or written
+    ├── SourceError            what somebody wrote is wrong, with line and column
+    │   ├── DatasetError             a file cannot be used as a dataset
+    │   └── TemplateError            a prompt template, or a row that does not fit it
+    ├── ReducerError           how results are to be put together is not clear
     ├── RequestError           the client hears this: status, code, message
     │   ├── BadRequestError          400  malformed body, missing field
     │   ├── UnauthorizedError        401  token missing or wrong
     │   ├── ForbiddenError           403  a route that is shut
     │   ├── NotFoundError            404  no such model, node or path
     │   ├── BodyTimeoutError         408  the body did not arrive in time
+    │   ├── ConflictError            409  not in this state of the thing
     │   ├── BodyTooLargeError        413
     │   ├── OverloadedError          429  queue full or hopeless wait
+    │   │   └── BodiesFullError           bodies of other requests fill the memory
     │   ├── UnavailableError         503  no node may take this request
-    │   └── DeadlineError            504  the deadline passed
+    │   ├── DeadlineError            504  the deadline passed
+    │   └── DiskFullError            507  there is no room to keep it
     ├── CannotContinueError    a broken stream that must not go on elsewhere
     └── AttemptError           one try on one node failed
         ├── NotSentError             nothing reached the node: always retry
         ├── MaybeSentError           sent, but no reply head: retry, no effect kept
+        ├── EvictedError             the node is being emptied: always retry
         └── RefusedError             the node answered that it cannot: retry elsewhere
 """
 
@@ -43,6 +51,37 @@ class PrometheusError(InferOpsError):
 
 class StateError(InferOpsError):
     """The state database cannot be read or written."""
+
+
+class SourceError(InferOpsError):
+    """What somebody wrote cannot be used; the text begins with the place."""
+
+    def __init__(
+        self, message: str, *, line: int | None = None, column: int | None = None
+    ) -> None:
+        super().__init__(at(line, column) + message)
+        self.message = message
+        self.line = line
+        self.column = column
+
+
+def at(line: int | None, column: int | None) -> str:
+    """Give `line 7, column 12: `, or what is known of it."""
+    known = [f"line {line}"] if line is not None else []
+    known += [f"column {column}"] if column is not None else []
+    return ", ".join(known) + ": " if known else ""
+
+
+class DatasetError(SourceError):
+    """A file as a whole cannot be used."""
+
+
+class TemplateError(SourceError):
+    """A prompt template cannot be used, or not with this row."""
+
+
+class ReducerError(InferOpsError):
+    """A reducer was asked for that there is not, or with fields that are wrong."""
 
 
 class RequestError(InferOpsError):
@@ -84,6 +123,11 @@ class BodyTimeoutError(RequestError):
     code = "body_timeout"
 
 
+class ConflictError(RequestError):
+    status = 409
+    code = "conflict"
+
+
 class BodyTooLargeError(RequestError):
     status = 413
     code = "body_too_large"
@@ -94,6 +138,10 @@ class OverloadedError(RequestError):
     code = "overloaded"
 
 
+class BodiesFullError(OverloadedError):
+    code = "bodies_full"
+
+
 class UnavailableError(RequestError):
     status = 503
     code = "unavailable"
@@ -102,6 +150,11 @@ class UnavailableError(RequestError):
 class DeadlineError(RequestError):
     status = 504
     code = "deadline"
+
+
+class DiskFullError(RequestError):
+    status = 507
+    code = "disk_full"
 
 
 class CannotContinueError(InferOpsError):
@@ -120,6 +173,12 @@ class NotSentError(AttemptError):
 
 class MaybeSentError(AttemptError):
     reason = "maybe_sent"
+
+
+class EvictedError(AttemptError):
+    """The request was moved off a node that is being emptied, not the node's doing."""
+
+    reason = "evicted"
 
 
 class RefusedError(AttemptError):

@@ -7,44 +7,36 @@ fault on a line of its own, instead of in a worker that is started for ever.
 from __future__ import annotations
 
 import os
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from router.errors import ConfigError
 from router.gunicorn_arbiter import refuse_second_worker
 from router.gunicorn_worker import SPARE_CONNECTIONS
 from router.logs import configure, get_logger
-from router.open_files import connections_within, for_nodes
-from router.reload import open_files
+from router.open_files import connections_within
+from router.start import ask
 
 # The router's own deadline comes first, so that streams end with a frame.
 _MARGIN_SECONDS = 3
-_CONNECTIONS = 10_000
 
 CONFIG = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
 
-try:
-    _files = open_files(CONFIG, os.environ, get_logger("start"), time.time())
-except ConfigError as error:
-    sys.stderr.write(f"the router cannot start:\n{error}\n")
-    sys.exit(2)
-configure(_files.config.value.log)
+_start = ask(CONFIG, os.environ)
+configure(_start)
 
 bind = os.environ.get("INFEROPS_BIND", "127.0.0.1:8000")
 worker_class = "router.gunicorn_worker.Worker"
 workers = 1
 _room = connections_within(
-    _CONNECTIONS + SPARE_CONNECTIONS,
-    for_nodes(_files.inventory.value, _files.config.value.dispatch.default_slots),
+    _start.connections + SPARE_CONNECTIONS,
+    _start.open_files,
     get_logger("start"),
 )
 # The longest idle makes room for one more; where all are busy, one more is refused.
 worker_connections = max(1, _room - SPARE_CONNECTIONS)
 # The heartbeat runs in the event loop; a block as long as this ends the worker.
 timeout = 120
-graceful_timeout = int(_files.config.value.shutdown.grace_seconds) + _MARGIN_SECONDS
+graceful_timeout = int(_start.grace_seconds) + _MARGIN_SECONDS
 # Idle connections of clients' pools; httpx keeps its own for 5 s.
 keepalive = 15
 preload_app = False

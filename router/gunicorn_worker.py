@@ -28,12 +28,13 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from router.bodies import Bodies
+from router.errors import BodiesFullError
 from router.gunicorn_response import serve
 from router.logs import get_logger
 
 T = TypeVar("T")
 
-HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 65_536
 # A rest of a refused body that is cheaper to read than a new connection.
 _DRAIN_BYTES = 65_536
@@ -55,18 +56,21 @@ class HeadTimeoutError(Exception):
 
 
 class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
-    """A connection's bytes; each wait has a deadline.
+    """A connection's bytes; each wait has a deadline, and bodies share a limit.
 
-    silent: nothing of a next request has come
+    silent:     nothing of a next request has come
+    held_bytes: of the request's body, counted in `bodies`
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, bodies: Bodies) -> None:
         super().__init__(client)
+        self.bodies = bodies
+        self.held_bytes = 0
         self.deadline = 0.0
         self.silent = True
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Read more of a body. Raises TimeoutError past the deadline.
+        """Read more of a body. Raises TimeoutError past the deadline, BodiesFullError.
 
         It waits in any case: a fast sender whose bytes are always there would
         hold the event loop until its body ends.
@@ -77,9 +81,17 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
             raise late
         wait_read(self.sock.fileno(), left, late)
         data: bytes = super().chunk(size_hint)
+        self.bodies.hold(len(data))
+        self.held_bytes += len(data)
         return data
 
-    def read_head(self, idle_seconds: float) -> bool:
+    def let_go(self, size: int | None = None) -> None:
+        """Count so much of the body no longer, or all of it."""
+        size = self.held_bytes if size is None else min(size, self.held_bytes)
+        self.held_bytes -= size
+        self.bodies.let_go(size)
+
+    def read_head(self, idle_seconds: float, head_seconds: float) -> bool:
         """Wait for a whole head and put it back; False if the client is done.
 
         Raises HeadTimeoutError, LimitRequestHeaders.
@@ -91,14 +103,14 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
         elif not self._receive(data, idle_seconds):
             return False
         self.silent = False
-        deadline, seen = time.monotonic() + HEAD_SECONDS, 0
+        deadline, seen = time.monotonic() + head_seconds, 0
         while not _END_OF_HEAD.search(data, max(0, seen - 3)):
             if len(data) > MAX_HEAD_BYTES:
                 raise errors.LimitRequestHeaders(f"head over {MAX_HEAD_BYTES} bytes")
             seen = len(data)
             gone = not self._receive(data, deadline - time.monotonic())
             if time.monotonic() >= deadline:
-                raise HeadTimeoutError(f"the head took over {HEAD_SECONDS:g} s")
+                raise HeadTimeoutError(f"the head took over {head_seconds:g} s")
             if gone:
                 return False
         self.unread(bytes(data))
@@ -120,9 +132,25 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
 class Upload:
     """A request's body. What is wrong with it is an OSError, which all expect."""
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, body: Any, source: Any = None) -> None:
         self._body = body
+        self._source = source
         self.failed = False
+
+    def wait_longer(self, seconds: float) -> None:
+        """Give what comes next so much time: a large file may take its own."""
+        if isinstance(self._source, Source):
+            self._source.deadline = time.monotonic() + seconds
+
+    def expect(self, size: int) -> None:
+        """Raise BodiesFullError where a body of this size has no room now."""
+        if isinstance(self._source, Source):
+            self._source.bodies.expect(size - self._source.held_bytes)
+
+    def let_go(self, size: int) -> None:
+        """Say that so much of what was read is in memory no more."""
+        if isinstance(self._source, Source):
+            self._source.let_go(size)
 
     @property
     def left(self) -> float:
@@ -168,10 +196,15 @@ class DoorRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
 
     def set_body_reader(self) -> None:
         super().set_body_reader()
-        self.body = Upload(self.body)
+        self.body = Upload(self.body, self.unreader)
+        self._last = bool(super().should_close())  # as its head says
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        """Believe nobody, as `forwarded_allow_ips` says; asked for each request."""
+        return False
 
     def should_close(self) -> bool:
-        return self.body.left > _DRAIN_BYTES or bool(super().should_close())
+        return self._last or self.must_close or self.body.left > _DRAIN_BYTES
 
 
 class DoorParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
@@ -182,22 +215,29 @@ class DoorParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no type
     ) -> bool:
         if self.mesg is None or self.mesg.body.left == 0:
             return True
-        return bool(super().finish_body(deadline, max_bytes))
+        try:
+            return bool(super().finish_body(deadline, max_bytes))
+        except BodiesFullError:
+            return False
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     """The one worker; see the module.
 
     hasty:        SIGINT or SIGQUIT: streams end now, with their frame
+    head_seconds: longest wait for a head
     body_seconds: longest wait for a body, whoever reads it
     refused:      told why a client was sent away at the door
+    bodies:       counts what is held of bodies, and bounds it
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hasty = False
+        self.head_seconds: Callable[[], float] = lambda: 10.0
         self.body_seconds: Callable[[], float] = lambda: 30.0
         self.refused: Callable[[str], None] = lambda _reason: None
+        self.bodies = Bodies()
         self._limit = self.worker_connections
         self.worker_connections += SPARE_CONNECTIONS
         self._clients: dict[Any, Any] = {}  # and their parsers
@@ -235,7 +275,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         if not self._admit(client):
             return
         parser = DoorParser(self.cfg, client, addr)
-        parser.unreader = Source(client)
+        parser.unreader = source = Source(client, self.bodies)
         self._clients[client] = parser
         refused = False
         try:
@@ -250,6 +290,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         finally:
             if refused or (parser.mesg and parser.mesg.body.left):
                 _linger(client)
+            source.let_go()
             del self._clients[client]
             client.close()
 
@@ -258,13 +299,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         while parser.finish_body(time.monotonic() + _DRAIN_SECONDS):
             self._idle[client] = source
             try:
-                if not source.read_head(self.cfg.keepalive):
+                if not source.read_head(self.cfg.keepalive, self.head_seconds()):
                     return
             finally:
                 self._idle.pop(client, None)
             source.deadline = time.monotonic() + self.body_seconds()
             request = next(parser)
             serve(self, name, request, client, addr)
+            source.let_go()
 
     def _admit(self, client: Any) -> bool:
         """Make room by closing what has been idle longest; False if none is."""

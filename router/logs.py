@@ -1,8 +1,8 @@
 """Structured logs on stderr: one line for each event, logfmt or JSON.
 
-Fields bound with `bound(request_id=…)` are on every line of that greenlet:
-each greenlet has a context of its own. Secrets are hidden here as a last
-resort; nobody should pass one. Prompts and replies are never logged.
+What arises within a request names its `request_id`, and nothing else does. Secrets
+are hidden here as a last resort; nobody should pass one. Prompts and replies are
+never logged.
 """
 
 from __future__ import annotations
@@ -11,22 +11,29 @@ import contextlib
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import orjson
-import structlog
 
-from router.config import LogSettings
 from router.redaction import HIDDEN, scrub, secret_name
 
-__all__ = ["Logger", "RequestLog", "bound", "configure", "get_logger"]
+# structlog loads rich where it is installed, for a renderer that is not used here:
+# 6 MiB in the router, whose command line alone has a use for it.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+
+del sys.modules["rich"]
+if _rich is not None:
+    sys.modules["rich"] = _rich
+
+__all__ = ["Logger", "RequestLog", "configure", "get_logger"]
 
 Logger = structlog.typing.FilteringBoundLogger
 Event = MutableMapping[str, Any]
-
-bound = structlog.contextvars.bound_contextvars
 
 _STDERR = 2
 _PLAIN = re.compile(r"[\w.:/@+-]{0,100}")
@@ -36,6 +43,16 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+
+class LogSettings(Protocol):
+    """The section `log` of the configuration, or what stands in for it."""
+
+    @property
+    def level(self) -> str: ...
+
+    @property
+    def format(self) -> str: ...
 
 
 def get_logger(area: str) -> Logger:
@@ -59,7 +76,6 @@ def configure(
     """Set up logging for the process; again after a reload to change the level."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
             structlog.processors.format_exc_info,
@@ -131,11 +147,15 @@ class RequestLog:
             self._write(orjson.dumps(head | told) + b"\n")
             return
         text = "".join(
-            f" {name}={value if _PLAIN.fullmatch(str(value)) else _quoted(value)}"
+            f" {name}={value if _is_plain(value) else _quoted(value)}"
             for name, value in fields.items()
         )
         line = f"ts={at} level=info area=request event=request{text}\n"
         self._write(line.encode())
+
+
+def _is_plain(value: float | str) -> bool:
+    return not isinstance(value, str) or _PLAIN.fullmatch(value) is not None
 
 
 def _safe(value: float | str) -> float | str:

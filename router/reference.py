@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from router.config import needs_restart, settings
+from router.config import settings
+from router.section import needs_restart
 
 PAGE = "docs/configuration.md"
 

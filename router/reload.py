@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from router import document
-from router.config import Config, parse_config, waiting_for_restart
+from router.config import parse_config, waiting_for_restart
 from router.errors import ConfigError
 from router.inventory import parse_inventory, refuse_shrinking
 from router.model import Inventory, Signal
+from router.settings import Config
 from router.signals import parse_signals
 
 T = TypeVar("T")

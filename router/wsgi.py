@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import gevent
 from prometheus_client import CollectorRegistry
 
-from router.config import Config
+from router.batch.wiring import Surroundings, build_batches
+from router.bodies import Bodies
+from router.clock import wall_clock
 from router.control.decide import Ages, Knowledge, decide
 from router.control.doorbell import Doorbell
 from router.control.loop import Loop, Pass, Sources
@@ -25,25 +28,31 @@ from router.dispatch.backend import Backends
 from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.failover import Failover, Limits
 from router.dispatch.faults import RetryBudget
+from router.dispatch.idle import Fleet
 from router.dispatch.ledger import Ledger
 from router.dispatch.pickers import PICKERS
 from router.dispatch.queue import Queue
 from router.dispatch.recollection import Recollection
 from router.dispatch.trail import Trails
 from router.errors import UnavailableError
-from router.holds import HoldStore
-from router.journal import SqliteJournal
+from router.health import Health, Setting
 from router.logs import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
 from router.model import Inventory, Outcome
 from router.promql import PrometheusClient
 from router.reload import open_files
+from router.settings import Config
 from router.snapshot import Published, Snapshot
 from router.web.admin import AdminParts, admin_blueprint
 from router.web.app import flask_app
+from router.web.batches import batches_blueprint
 from router.web.cors import Cors, Origins
-from router.web.fleet import fleet_blueprint
+from router.web.files import files_blueprint
+from router.web.fleet import fleet_blueprint, present_models
+from router.web.hosts import HostCheck, Hosts
 from router.web.inference import Inference
+from router.web.jobs import JobParts, jobs_blueprint
+from router.web.pages import PageParts, pages_blueprint
 from router.web.visit import DoorLimits
 from router.web.webhook import webhook_blueprint
 
@@ -57,6 +66,8 @@ _FILE_CHECK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
 _SPEEDS_EVERY = 30  # notes of slots in use
+_FIRST_PASS_SECONDS = 3.0  # beside the time limit of one query
+_FIRST_LOOK_SECONDS = 0.01
 
 log = get_logger("router")
 
@@ -69,8 +80,10 @@ class GunicornWorker(Protocol):
 
     alive: bool
     hasty: bool
+    head_seconds: Callable[[], float]
     body_seconds: Callable[[], float]
     refused: Callable[[str], None]
+    bodies: Bodies
 
     def hang_up_idle(self) -> None: ...
 
@@ -85,15 +98,22 @@ class Router:
         config = self.config
         configure(config.log)
         self.metrics = Metrics(CollectorRegistry(), VERSION)
+        self.bodies = Bodies(config.dispatch.max_bodies_bytes)
+        self.metrics.watch_bodies(self.bodies)
         config.state.directory.mkdir(parents=True, exist_ok=True)
-        self.holds = HoldStore(
-            SqliteJournal(config.state.directory / "holds.db"),
-            panic_ratio=config.control.panic_ratio,
+        self.health = Health(
+            Setting(
+                config=lambda: self.config,
+                inventory=lambda: self.inventory,
+                clock=wall_clock(environ),
+            ),
+            self.metrics.registry,
         )
-        self.holds.fleet(self.inventory.names())
+        self.holds = self.health.holds
         self.published = Published(self._first_snapshot())
         self._build_dispatch(config)
         self._build_control(config)
+        self._build_batch(config)
         self.app = self._build_web(config)
         self._apply(config)
         self._stopping = False
@@ -115,21 +135,37 @@ class Router:
         self.files.inventory.listen(lambda *_: self._take_inventory())
         self.probe.start()
         self.loop.start()
+        self.batches.start()
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
         log.info("started", version=VERSION, nodes=len(self.inventory.nodes))
 
+    def await_first_pass(self) -> None:
+        """Take no request before the level was asked who is unwell.
+
+        An alert may have begun while no router was there. A Prometheus that is
+        down answers at once; one that hangs is given up after its time limit.
+        """
+        prometheus = self.config.prometheus
+        deadline = time.monotonic() + prometheus.timeout_seconds + _FIRST_PASS_SECONDS
+        while not self.health.looked and time.monotonic() < deadline:
+            gevent.sleep(_FIRST_LOOK_SECONDS)
+
     def attend(self, worker: GunicornWorker) -> None:
         """End streams with a frame when gunicorn stops this worker."""
+        worker.head_seconds = lambda: self.config.web.head_timeout_seconds
         worker.body_seconds = lambda: self.config.dispatch.body_timeout_seconds
         worker.refused = lambda why: self.metrics.rejections.labels(why).inc()
+        worker.bodies = self.bodies
         gevent.spawn(self._end_with, worker)
 
     def not_ready(self) -> str | None:
         """Say why `/readyz` must not say yes; None when it may."""
         if self._stopping:
             return "the router is shutting down"
+        if not self.health.looked:
+            return "alerts have not been looked at yet"
         views = self.published.current.nodes  # what dispatch reads, not the polls
         for node in self.inventory.nodes:
             view = views.get(node.name)
@@ -152,6 +188,8 @@ class Router:
         dispatch = config.dispatch
         self.ledger = Ledger(dispatch.default_slots, time.monotonic)
         self.ledger.configure(self.inventory.nodes)
+        self.health.ease(self.ledger)  # listens before the queue is served
+        self.ledger.listen(self.metrics.replies.ended)
         self.recollection = Recollection(
             config.state.directory,
             self.ledger,
@@ -177,6 +215,7 @@ class Router:
             Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
             budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
         )
+        self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
 
     def _build_control(self, config: Config) -> None:
         prometheus = config.prometheus
@@ -187,21 +226,44 @@ class Router:
             models=lambda: self.probe.view(),  # noqa: PLW0108 - made below
             prometheus=PrometheusClient(prometheus.url, prometheus.timeout_seconds),
         )
-        one_pass = Pass(
-            sources, self.holds, self.published, self.metrics, offload=_native
+        health = self.health
+        health.watch(wake=lambda: self.loop.wake())  # noqa: PLW0108 - made below
+        health.one_pass = Pass(
+            sources,
+            self.holds,
+            self.published,
+            self.metrics,
+            flapping=health.flapping,
+            verification=health.verifier,
+            offload=_native,
+            clock=health.clock,
         )
-        self.loop = Loop(one_pass, lambda: self.config.control.interval_seconds)
+        self.loop = Loop(health.one_pass, lambda: self.config.control.interval_seconds)
         self.probe = Probe(
             inventory=lambda: self.inventory,
             settings=lambda: self.config.control,
             holds=self.holds,
             changed=self.loop.wake,
+            clock=self.health.clock,
         )
         self.doorbell = Doorbell(
             self.holds,
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
             wake=self.loop.wake,
             seconds=lambda: self.config.control.doorbell_seconds,
+            clock=self.health.clock,
+        )
+
+    def _build_batch(self, config: Config) -> None:
+        fleet = Fleet(self.published, self.holds, self.ledger, self.dispatcher.queue)
+        self.batches, self.files_of_jobs = build_batches(
+            Surroundings(
+                folder=config.state.directory,
+                fleet=fleet,
+                failover=self.failover,
+                registry=self.metrics.registry,
+                settings=lambda: self.config.batch,
+            )
         )
 
     def _build_web(self, config: Config) -> WSGIApplication:
@@ -214,13 +276,26 @@ class Router:
             trails=self.trails,
             token=_secret(config.admin.token_file),
             reload=self._reload,
+            find=self.health.find,
+            silences=self.health.silences,
+            waits=self.health.waits,
+            clock=self.health.clock,
         )
         webhook = webhook_blueprint(
             self.doorbell,
             _secret(config.webhook.token_file),
             lambda outcome: self.metrics.notifications.labels(outcome).inc(),
         )
-        blueprints = [admin_blueprint(admin), fleet_blueprint(self.published), webhook]
+        jobs = JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch)
+        blueprints = [
+            admin_blueprint(admin),
+            fleet_blueprint(self.published),
+            webhook,
+            files_blueprint(self.batches, jobs.limits),
+            batches_blueprint(self.batches, lambda: self.config.batch),
+            jobs_blueprint(jobs),
+            pages_blueprint(self._page_parts()),
+        ]
         self.inference = Inference(
             self.failover,
             self.metrics,
@@ -231,7 +306,19 @@ class Router:
             fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
         )
         self.cors = Cors(self.inference, Origins(config.web.origins))
-        return self.cors
+        self.host_check = HostCheck(
+            self.cors,
+            Hosts(config.web.hosts),
+            lambda: self.metrics.rejections.labels("foreign_host").inc(),
+        )
+        return self.host_check
+
+    def _page_parts(self) -> PageParts:
+        return PageParts(
+            self.batches,
+            models=lambda: present_models(self.published.current),
+            max_file_bytes=lambda: self.config.batch.max_file_bytes,
+        )
 
     def _fleet_collector(self) -> FleetCollector:
         return FleetCollector(
@@ -250,6 +337,7 @@ class Router:
         """Take over settings that need no restart; streams are not touched."""
         configure(config.log)
         dispatch = config.dispatch
+        self.bodies.most_bytes = dispatch.max_bodies_bytes
         self.ledger.default_slots = dispatch.default_slots
         self.dispatcher.queue.limit = dispatch.max_waiting
         self.dispatcher.picker = PICKERS[dispatch.picker]()
@@ -260,10 +348,12 @@ class Router:
         self.failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
         self.inference.limits = _door_limits(config)
         self.cors.origins = Origins(config.web.origins)
+        self.host_check.hosts = Hosts(config.web.hosts)
         self._take_inventory()
 
     def _take_inventory(self) -> None:
         self.ledger.configure(self.inventory.nodes)
+        self.metrics.replies.keep(self.inventory.names())
         self.holds.fleet(self.inventory.names())
         self.loop.wake()
 
@@ -305,13 +395,16 @@ class Router:
         visits = self.inference.visits
         log.info("stopping", under_way=len(visits), hasty=worker.hasty)
         visits.turn_away(Outcome.SHUTDOWN)
+        self.batches.take_no_more()
         worker.hang_up_idle()
         deadline = time.monotonic() + self._grace_seconds
         while visits and time.monotonic() < deadline and not worker.hasty:
             gevent.sleep(_TICK_SECONDS)
         visits.stop_all(Outcome.SHUTDOWN)
+        self.batches.stop()
         self.recollection.note_speeds()
         self.loop.stop()
+        self.health.stop()
         self.probe.stop()
         worker.hang_up()  # after the stop: who waits for a body must hear of it
 
@@ -359,6 +452,10 @@ def _built() -> Router:
     path = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
     router = Router(path, os.environ)
     router.start()
+    router.await_first_pass()
+    # A native thread that computes gives the event loop its turn twice as soon as a
+    # stream could notice; with Python's 5 ms, each of its turns is one.
+    sys.setswitchinterval(0.0005)
     # What was built stays for good: no collection needs to look at it again, and
     # a full one would hold up every stream. Requests leave few cycles: a twentieth
     # of the CPU went into looking for them.

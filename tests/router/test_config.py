@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from router import reference
 from router.config import (
-    Config,
     load_config,
-    needs_restart,
     parse_config,
     settings,
     variable,
     waiting_for_restart,
 )
 from router.errors import ConfigError
+from router.section import needs_restart
+from router.settings import Config
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data/config"
@@ -31,9 +31,24 @@ REJECTED = {
         "state.directory: must not be empty, got ''",
         "webhook.token_file: must be a path, got 7",
     ],
+    "bodies-contradict": [
+        "dispatch.max_bodies_bytes: must be >= max_body_bytes (1048576), got 1048575"
+    ],
+    "door": [
+        "web.max_connections: must be >= 1, got 0",
+        "web.head_timeout_seconds: must be > 0, got 0",
+    ],
     "duplicate-key": ["line 4, column 3: duplicate key, got 'attempts'"],
+    "hosts": [
+        (
+            "web.hosts: must be names such as ai.example.org or *.example.org, without"
+            " scheme or port: 'https://chat.example.org' is none,"
+            " got 'ai.example.org, https://chat.example.org'"
+        )
+    ],
     "intervals-contradict": [
-        "control.forget_after_seconds: must be > stale_after_seconds (300), got 120"
+        "control.forget_after_seconds: must be > stale_after_seconds (300), got 120",
+        "control.longest_hold_down_seconds: must be > hold_down_seconds (60), got 60",
     ],
     "list-at-top": ["must be a mapping, got a list of 1"],
     "not-finite": [
@@ -70,7 +85,8 @@ REJECTED = {
         (
             "prometheus.url: must be http://host:port or https://host:port,"
             " got '127.0.0.1:9090'"
-        )
+        ),
+        "alertmanager.url: must be http://host:port, got 'https://127.0.0.1:9093'",
     ],
     "wrong-types": [
         "dispatch.default_slots: must be a whole number, got '4'",

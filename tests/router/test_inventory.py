@@ -46,8 +46,8 @@ REJECTED = {
     ],
     "choices": [
         (
-            "[0].labels.__scrape: must be some of exporter, node, dcgm, probe"
-            " with commas between, got 'exporter, dcgm'"
+            "[0].labels.__scrape: must be some of exporter, node, dcgm, nvidia_smi, "
+            "probe with commas between, got 'exporter, dcgm'"
         ),
         "[0].labels.__simulated: must be 'true' or 'false', got 'yes'",
     ],

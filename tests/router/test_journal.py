@@ -164,7 +164,7 @@ def test_a_newer_file_is_refused(path, opened):
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(StateError, match=r"schema 99, this one knows 1"):
+    with pytest.raises(StateError, match=r"schema 99, this one knows 2"):
         SqliteJournal(path)
 
 

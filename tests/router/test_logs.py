@@ -6,13 +6,12 @@ import logging
 import os
 from datetime import UTC, datetime
 
-import gevent
 import orjson
 import pytest
 import structlog
 
 from router import logs
-from router.config import LogSettings
+from router.settings import LogSettings
 
 
 @pytest.fixture
@@ -71,30 +70,6 @@ def test_level_changes_for_loggers_that_exist(lines):
     log.debug("seen")
 
     assert [b"event=seen" in line for line in lines] == [True]
-
-
-def test_request_id_belongs_to_its_greenlet(lines):
-    """Greenlets that take turns keep their own request id."""
-    log = configured(lines, format="json")
-
-    def serve(request_id):
-        with logs.bound(request_id=request_id):
-            log.info("begun")
-            gevent.sleep(0)
-            log.info("ended")
-        log.info("after")
-
-    gevent.joinall([gevent.spawn(serve, name) for name in ("a", "b")], raise_error=True)
-
-    seen = [orjson.loads(line) for line in lines]
-    assert [(each["event"], each.get("request_id")) for each in seen] == [
-        ("begun", "a"),
-        ("begun", "b"),
-        ("ended", "a"),
-        ("after", None),
-        ("ended", "b"),
-        ("after", None),
-    ]
 
 
 @pytest.mark.parametrize(

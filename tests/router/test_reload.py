@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from router.config import Config
 from router.errors import ConfigError
 from router.reload import LastGood, Rules, Status, Watched, open_files
+from router.settings import Config
 
 ROOT = Path(__file__).parents[2]
 OLD = 1_000_000_000  # seconds: a file of this age is not young

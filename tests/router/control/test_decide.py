@@ -48,6 +48,15 @@ def test_scores_decay_while_prometheus_is_silent(age, degrade, expected):
     assert snapshot.readings_at == 5_000.0
 
 
+def test_a_derated_node_scores_less():
+    """An alert's factor is taken of the whole score, whatever the readings say."""
+    known = Knowledge(INVENTORY, (TFLOPS, HEAT), SEEN, factors={"big": 0.5})
+    derated = decide(known, AGES, 100.0)
+    assert scores(derated) == pytest.approx({"big": 0.45, "old": 0.0})
+    parts = [part.normalised for part in derated.nodes["big"].score.parts]
+    assert parts == [0.8, 1.0]
+
+
 def test_without_any_reading_the_inventory_decides():
     """A router that starts without Prometheus knows the nodes' numbers."""
     snapshot = made(seen=None)

@@ -66,10 +66,19 @@ class Passes:
         self.clock.now += wait
         self.proofs = {}
         self.found = None
+        self.hold_downs = {}
+        self.verified = frozenset()
 
     def see(self, *levels):
         for level in levels:
-            view = View(level, frozenset({"rig"}), self.clock.now, self.clock.now)
+            view = View(
+                level,
+                frozenset({"rig"}),
+                self.clock.now,
+                self.clock.now,
+                self.hold_downs,
+                self.verified,
+            )
             self.found = reconcile(self.holds.standings(), view, self.proofs)
             carry_out(self.found.actions, self.holds)
             self.proofs = self.found.proofs
@@ -174,10 +183,83 @@ def test_a_latch_is_never_lifted_by_the_level():
     assert passes.found.doubts == {}
 
 
-@pytest.mark.parametrize("clear", ["manual", "verified", "whatever"])
-def test_a_clear_that_is_not_auto_is_a_latch(clear):
-    """What nothing can verify yet, a person does."""
-    assert hold_for({**LABELS, "clear": clear}, "", 0.0).clear is Clear.MANUAL
+@pytest.mark.parametrize(
+    ("clear", "read"),
+    [
+        ("auto", Clear.AUTO),
+        ("manual", Clear.MANUAL),
+        ("verified", Clear.VERIFIED),
+        ("whatever", Clear.MANUAL),
+    ],
+)
+def test_the_label_clear_says_who_lifts(clear, read):
+    """What nobody understands is left to a person."""
+    assert hold_for({**LABELS, "clear": clear}, "", 0.0).clear is read
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ("drain", HoldKind.DRAIN),
+        ("evict", HoldKind.EVICT),
+        ("derate", HoldKind.DERATE),
+    ],
+)
+def test_the_label_action_says_what_follows(action, kind):
+    """The level places each kind, and lifts it by the same proof."""
+    labels = {**LABELS, "action": action}
+    passes = Passes()
+    (hold,) = passes.see(spoken(ActiveAlert(labels, firing=True)))
+    assert hold.kind is kind
+    assert passes.see(spoken(evaluated=1.0), spoken(evaluated=2.0)) == ()
+
+
+def verified_hold():
+    return drain(clear=Clear.VERIFIED)
+
+
+def test_a_verified_hold_waits_for_its_check():
+    """The level's proof asks for the check, and only its success lifts."""
+    passes = Passes(verified_hold())
+    assert passes.see(spoken(evaluated=0.0)) == (verified_hold(),)
+    assert passes.found.unverified == ()
+    for evaluated in (1.0, 2.0):
+        assert passes.see(spoken(evaluated=evaluated)) == (verified_hold(),)
+        assert [each.hold for each in passes.found.unverified] == [verified_hold()]
+    (standing,) = passes.found.unverified
+    passes.verified = {(standing.hold.key, standing.revision)}
+    assert passes.see(spoken(evaluated=3.0)) == ()
+    why = "the level proves the node well, and it has generated"
+    assert why == passes.holds.history()[-1].why
+
+
+def test_a_check_that_passed_does_not_outweigh_the_alert():
+    """It fires again while the check runs: the proof begins anew."""
+    passes = Passes(verified_hold())
+    passes.see(spoken(evaluated=0.0), spoken(evaluated=1.0))
+    (standing,) = passes.found.unverified
+    passes.verified = {(standing.hold.key, standing.revision)}
+    again = ActiveAlert(verified_hold().labels, firing=True)
+    assert passes.see(spoken(again, evaluated=2.0)) == (verified_hold(),)
+    assert passes.found.unverified == ()
+    assert passes.see(spoken(evaluated=3.0)) == (verified_hold(),)
+
+
+def test_a_flapping_alert_must_be_proven_longer():
+    """The hold stays for its hold-down, and says how long."""
+    passes = Passes(drain())
+    passes.hold_downs = {("rig", "GpuTooHot"): 10.0}
+    for evaluated in (0.0, 5.0, 9.0):
+        assert passes.see(spoken(evaluated=evaluated)) == (drain(),)
+    assert passes.found.stays == {drain().key: 1.0}
+    assert passes.see(spoken(evaluated=10.0)) == ()
+
+
+def test_a_hold_down_keeps_no_refuted_ring():
+    """A forged ring says nothing about flapping."""
+    passes = Passes(RING)
+    passes.hold_downs = {("rig", "GpuTooHot"): 600.0}
+    assert passes.see(spoken(evaluated=0.0), spoken(evaluated=1.0)) == ()
 
 
 def test_the_level_alone_places_a_hold():
@@ -196,8 +278,16 @@ def test_the_level_alone_places_a_hold():
         ({**LABELS, "node": "gone"}, Ignored.UNKNOWN_NODE),
         ({k: v for k, v in LABELS.items() if k != "node"}, Ignored.UNKNOWN_NODE),
         ({**LABELS, "action": "reboot"}, Ignored.UNKNOWN_ACTION),
+        ({**LABELS, "action": "derate", "factor": "2"}, Ignored.BAD_FACTOR),
+        ({**LABELS, "action": "derate", "factor": "half"}, Ignored.BAD_FACTOR),
     ],
-    ids=["node not in the inventory", "no node", "unknown action"],
+    ids=[
+        "node not in the inventory",
+        "no node",
+        "unknown action",
+        "factor over 1",
+        "factor in words",
+    ],
 )
 def test_an_alert_without_consequence_is_counted(labels, reason):
     """Never a hold, and never unseen."""

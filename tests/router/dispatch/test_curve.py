@@ -7,12 +7,14 @@ import pytest
 from router.dispatch.curve import Curve
 
 
-def taught(totals: dict[int, float], replies: int = 30) -> Curve:
+def taught(totals: dict[int, float], replies: int = 30, visits: int = 2) -> Curve:
+    """Replies at each k, in so many visits; the node comes to each k in turn."""
     curve = Curve()
-    for streams, total in totals.items():
-        for n in range(replies):
-            wobble = 1 + (0.1 if n % 2 else -0.1)
-            curve.learn(streams, 100 * total / streams * wobble, now=0.0)
+    for visit in range(visits):
+        for streams, total in totals.items():
+            for n in range(visit, replies, visits):
+                wobble = 1 + (0.1 if (n + visit) // visits % 2 else -0.1)
+                curve.learn(streams, 100 * total / streams * wobble, now=0.0)
     return curve
 
 
@@ -52,6 +54,45 @@ def test_too_few_replies_prove_nothing():
     """Five replies at a k are no evidence, seven clear ones are."""
     assert taught({1: 1, 2: 0.4}, replies=5).best(2) == 2
     assert taught({1: 1, 2: 0.4}, replies=7).best(2) == 1
+
+
+def test_one_visit_proves_nothing():
+    """Replies in a row share the node's state: the k is judged by a second visit."""
+    once = taught({4: 1.24, 3: 1.54}, visits=1)
+    assert (4, True) == (once.best(4), once.promising(3, 4))
+    assert once.untried_below(4) == 3, "and so it is looked at again"
+    twice = taught({4: 1.24, 3: 1.54})
+    assert (3, False) == (twice.best(4), twice.promising(3, 4))
+
+
+def test_a_bad_moment_is_corrected_by_later_visits():
+    """Fewer streams, seen in a good minute, do not look better for ever."""
+    curve = taught({4: 3.0, 2: 4.0})
+    assert curve.best(4) < 4
+    for _ in range(4):
+        for streams, total in {4: 3.0, 2: 1.79}.items():
+            for _ in range(12):
+                curve.learn(streams, 100 * total / streams, now=0.0)
+    assert curve.best(4) == 4
+
+
+def test_short_replies_tell_little():
+    """Replies of three tokens, made while a prompt was read, change next to nothing."""
+    curve = taught({4: 3.0})
+    for _ in range(10):
+        curve.learn(4, 10.0, now=0.0, telling=3 / 32)
+    assert curve.speed(4) == pytest.approx(75, rel=0.3)
+    assert curve.points[4].mean == pytest.approx(75, rel=0.05)
+
+
+def test_a_reply_in_doubt_teaches_no_k():
+    """It moves the pace, which every k shares, and is no visit."""
+    curve = taught({4: 3.0, 2: 1.79})
+    before = curve.totals()
+    assert curve.keep_pace(4, 37.5, 1.0) == pytest.approx(0.5, rel=0.05)
+    assert curve.keep_pace(3, 37.5, 1.0) is None, "nothing known to compare it with"
+    assert 3 not in curve.points
+    assert curve.totals()[2] == pytest.approx(0.8 * before[2], rel=0.05)
 
 
 def test_evidence_fades():

@@ -95,8 +95,8 @@ def test_binds_to_the_node_that_frees_up():
     assert len(fleet.dispatcher.queue) == 0
 
 
-def test_interactive_before_batch():
-    """A person who came later is served before a batch item."""
+def test_order_of_service():
+    """A broken stream goes on before people are served, and they before a batch."""
     fleet, order = Fleet(), []
     taken = [fleet.acquire(), fleet.acquire()]
 
@@ -106,12 +106,12 @@ def test_interactive_before_batch():
         grant.lease.done(Outcome.END)
 
     waiting = []
-    for priority in (Priority.BATCH, Priority.INTERACTIVE):
+    for priority in reversed(Priority):
         waiting.append(gevent.spawn(wait, priority))
         gevent.sleep(0)
     taken[0].lease.done(Outcome.END)
     gevent.joinall(waiting, timeout=5, raise_error=True)
-    assert [Priority.INTERACTIVE, Priority.BATCH] == order
+    assert [*Priority] == order
 
 
 def test_another_model_need_not_wait():
@@ -216,3 +216,17 @@ def test_unknown_wait_is_waited():
     fleet.acquire()
     with pytest.raises(DeadlineError):
         fleet.acquire(seconds=0.02)
+
+
+@pytest.mark.parametrize("priority", [Priority.CONTINUED, Priority.INTERACTIVE])
+def test_no_wait_is_hopeless_where_a_job_gives_way(priority):
+    """It leaves the node at once, long before it would end; nobody has to wait."""
+    fleet = Fleet()
+    held = [fleet.acquire() for _ in range(2)]
+    fleet.ledger.slot_seconds = {"fast": 1000.0, "slow": 1000.0}.get
+    for grant in held:
+        grant.lease.allow_revoking(lambda g=grant: g.lease.done(Outcome.REVOKED))
+    grant = fleet.acquire(priority=priority, seconds=3)
+    assert held[0].node.name == grant.node.name
+    with pytest.raises(OverloadedError):  # another job is no reason to give way
+        fleet.acquire(priority=Priority.BATCH, seconds=3)

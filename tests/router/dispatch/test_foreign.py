@@ -53,6 +53,25 @@ def test_two_slow_replies():
     assert (None, 4) == (rig.sign, rig.ledger.limit("n", M))
 
 
+def test_replies_beside_others_teach_no_number_of_streams():
+    """While foreign load is suspected, who knows how many streams there were."""
+    rig = Rig()
+    for speed in [100.0] * 8 + [40.0] * 2:
+        rig.reply(speed)
+    before = rig.ledger.curves["n", M].points[1].weight
+    rig.reply(40.0)
+    assert before == rig.ledger.curves["n", M].points[1].weight
+    assert rig.ledger.speed("n", M) < 60, "but the node is known to be slow now"
+
+
+def test_short_replies_accuse_nobody():
+    """Of ten tokens, a prompt that is read beside them takes the better part."""
+    rig = Rig()
+    for speed in [100.0] * 8 + [5.0] * 4:
+        rig.reply(speed)
+    assert rig.sign is None
+
+
 def test_noise_is_no_sign():
     """Replies within 10 % of each other accuse nobody."""
     rig = Rig()

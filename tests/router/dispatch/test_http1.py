@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dispatch.http1 import MAX_HEAD_BYTES, Body, ProtocolError, split_head
+from router.dispatch.http1 import (
+    MAX_HEAD_BYTES,
+    Body,
+    ProtocolError,
+    split_head,
+    whole_chunks,
+)
 
 
 def parse(raw: bytes, cuts: list[int]) -> tuple[int, bytes, Body]:
@@ -63,6 +69,20 @@ def test_bodies_ended_by_the_close(content, cuts):
     """Without a length the close is the end, and the connection is spent."""
     _, payload, body = parse(b"HTTP/1.1 200 OK\r\n\r\n" + content, cuts)
     assert (content, True, False) == (payload, body.ended, body.reusable)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=4), cuts, st.booleans())
+def test_whole_chunks_are_told_from_others(pieces, cuts, ended):
+    """What counts as whole chunks is what the slow way makes of them."""
+    raw = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces)
+    raw += b"0\r\n\r\n" if ended else b""
+    end = cuts[0] % (len(raw) + 1) if cuts else len(raw)
+    head, _ = split_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n") or ()
+    body = Body(head)
+    payload = body.feed(raw[:end])
+    found = whole_chunks(raw[:end])
+    assert found == (payload if body.between_chunks else b"")
+    assert not found or not body.ended
 
 
 def test_cut_chunk_is_no_end():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from router.dispatch.ledger import Ledger
@@ -74,6 +76,19 @@ def test_revoked_for_a_person():
     assert ([lease], 1) == (told, books.in_flight("a"))
     lease.done(Outcome.REVOKED)
     assert books.in_flight("a") == 0
+
+
+def test_how_long_people_have_been_away():
+    """Items leave no trace; where nobody was it has been for ever."""
+    now = [100.0]
+    books = Ledger(4, lambda: now[0])
+    assert inf == books.quiet_seconds("a")
+    books.take("a", "m").done(Outcome.END)
+    now[0] = 103.0
+    item = books.take("a", "m")
+    item.allow_revoking(lambda: None)
+    item.done(Outcome.REVOKED)
+    assert 3.0 == books.quiet_seconds("a")
 
 
 def test_ended_lease_is_not_revoked():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -56,6 +58,23 @@ def test_speeds_and_ceilings_are_kept(tmp_path):
     assert second.ledger.slots("free") == 3
     (point,) = second.ledger.curves["n", M].points.values()
     assert point.at == pytest.approx(50.0 - 600.0)
+    assert point.visits == 1
+
+
+def test_a_file_without_visits_is_taken_over(tmp_path):
+    """What an older router wrote keeps its speeds; its caps must be shown again."""
+    first = Life(tmp_path, unix=1e9)
+    first.reply(100.0)
+    first.notes.note_speeds()
+    file = tmp_path / "speeds.json"
+    state = json.loads(file.read_text())
+    for curve in state["curves"]:
+        curve["points"] = [point[:5] for point in curve["points"]]
+    file.write_text(json.dumps(state))
+    second = Life(tmp_path, unix=1e9)
+    assert second.ledger.speed("n", M) == pytest.approx(100.0)
+    (point,) = second.ledger.curves["n", M].points.values()
+    assert point.visits == 0
 
 
 def test_nodes_that_left_are_forgotten(tmp_path):

@@ -47,7 +47,10 @@ class Wire:
             self.reply, self.ours, self.attention, chunked=chunked, clock=time.monotonic
         )
         with gevent.Timeout(10):
-            return pump.run(stall)
+            outcome = pump.run(stall)
+            last = self.reply.last  # the answer sends it, together with its own end
+            self.ours.sendall(chunk(last) if chunked and last else last)
+        return outcome
 
     def received(self) -> bytes:
         """Read what the client was sent, up to the close of our end."""
@@ -210,3 +213,32 @@ def test_whole_reply_is_collected(wire):
     wire.node.sendall(b"cd")
     reply = wire.presentable()
     assert (b"abcd", Outcome.END) == (reply.take(), reply.outcome())
+
+
+def test_an_evicted_stream_ends_between_lines(wire):
+    """What came whole goes to the client; half a line does not."""
+    wire.node.sendall(HEAD + chunk(LINES[0]) + chunk(LINES[1] + LINES[2][:9]))
+    wire.presentable()
+    gevent.spawn_later(0.05, wire.reply.evict)
+    assert wire.pump() is Outcome.EVICTED
+    assert wire.received() == LINES[0] + LINES[1]
+
+
+def test_an_evicted_request_has_no_answer(wire):
+    """Its greenlet is woken, and its connection is of no more use."""
+    assert not wire.reply.answered
+    assert wire.reply.evict()
+    assert wire.presentable().evicted
+    assert not wire.reply.close()
+
+
+@pytest.mark.parametrize("why", ["over", "not movable"])
+def test_what_is_not_evicted(wire, why):
+    """A reply that is whole, and one that may not be continued."""
+    whole = [*LINES, LAST] if why == "over" else LINES[:1]
+    end = b"0\r\n\r\n" if why == "over" else b""
+    wire.node.sendall(HEAD + b"".join(map(chunk, whole)) + end)
+    assert wire.presentable().answered
+    wire.reply.movable = why != "not movable"
+    assert not wire.reply.evict()
+    assert not wire.reply.evicted

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from flask import Flask
 
+from router.archive import Query
 from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.ledger import Ledger
 from router.dispatch.pickers import soonest
@@ -15,7 +16,7 @@ from router.dispatch.pipeline import Wish
 from router.dispatch.queue import Queue
 from router.dispatch.trail import Step, Trail, Trails
 from router.errors import RequestError
-from router.holds import HoldStore
+from router.holds import Change, Event, HoldStore
 from router.model import Clear, Hold, HoldKind, Node, Outcome, Part, Score
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 from router.web.admin import AdminParts, admin_blueprint
@@ -49,6 +50,12 @@ def rig():
     rig = SimpleNamespace(holds=holds, ledger=ledger, token=None, reloaded=[])
     rig.trails, rig.dispatcher = Trails(), dispatcher
 
+    rig.asked, rig.found, rig.waits = [], [], {}
+
+    def find(query):
+        rig.asked.append(query)
+        return rig.found
+
     def reload(confirmed: bool):
         rig.reloaded.append(confirmed)
         return [{"file": "nodes.yml"}]
@@ -64,6 +71,8 @@ def rig():
                 trails=rig.trails,
                 token=lambda: rig.token,
                 reload=reload,
+                find=find,
+                waits=lambda: rig.waits,
             )
         )
     )
@@ -149,7 +158,7 @@ def test_clear_a_latch(rig):
             "nodes/a/cordon",
             {"why": "x"},
             400,
-            "why: unknown field, known: reason, by, minutes",
+            "why: unknown field, known: reason, by, minutes, silence",
         ),
         (
             "nodes/a/cordon",
@@ -172,6 +181,16 @@ def test_bad_changes(rig, path, body, status, message):
     """Each bad change names the field and the value, and changes nothing."""
     answer = rig.client.post(f"/admin/{path}", json=body)
     assert (status, message) == (answer.status_code, answer.json["error"])
+    assert rig.holds.list() == ()
+
+
+@pytest.mark.parametrize("body", ["{", "[" * 5000, '{"by": "\xff'])
+def test_change_that_is_no_json(rig, body):
+    """However it is broken or nested, it is refused."""
+    sent = {"data": body.encode("latin-1"), "content_type": "application/json"}
+    answer = rig.client.post("/admin/nodes/a/cordon", **sent)
+    assert answer.status_code == 400
+    assert answer.json["error"].startswith("invalid JSON: ")
     assert rig.holds.list() == ()
 
 
@@ -243,7 +262,7 @@ def test_holds_and_queue(rig):
     rig.client.post("/admin/nodes/b/cordon", json={})
     assert ["b"] == [h["node"] for h in rig.client.get("/admin/holds").json]
     waiting = rig.client.get("/admin/queue").json["waiting"]
-    assert {"interactive": 0, "batch": 0} == waiting
+    assert {"continued": 0, "interactive": 0, "batch": 0} == waiting
 
 
 def test_reload(rig):
@@ -251,3 +270,141 @@ def test_reload(rig):
     rig.client.post("/admin/reload", json={})
     rig.client.post("/admin/reload", json={"confirmed": True})
     assert [False, True] == rig.reloaded
+
+
+# Node health by hand.
+
+
+def drained(node, alert="GpuTooHot"):
+    labels = {"alertname": alert, "node": node, "action": "drain"}
+    source = f"alert:{alert}:f"
+    return Hold(node, HoldKind.DRAIN, source, "hot", time.time(), labels=labels)
+
+
+def test_override_and_its_end(rig):
+    """One alert on one node is overruled, for so long, by whom."""
+    rig.holds.fleet(["a", "b", "c", "d"])
+    rig.holds.place(drained("a"))
+    body = {"alert": "GpuTooHot", "minutes": 5, "by": "eve", "reason": "sensor"}
+    node = rig.client.post("/admin/nodes/a/override", json=body).json
+    assert node["schedulable"]
+    (shown,) = node["overrides"]
+    assert ("GpuTooHot", "operator:eve", "sensor") == tuple(
+        shown[k] for k in ("alert", "by", "reason")
+    )
+    assert rig.client.get("/admin/overrides").json == [shown]
+    ended = rig.client.delete("/admin/nodes/a/override", json={"alert": "GpuTooHot"})
+    assert (False, []) == (ended.json["schedulable"], ended.json["overrides"])
+    again = rig.client.delete("/admin/nodes/a/override", json={"alert": "GpuTooHot"})
+    assert again.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "alert: the alert's name is required"),
+        ({"alert": "X"}, "minutes: must be 1 to 10080, got 0"),
+        ({"alert": "X", "minutes": 99999}, "minutes: must be 1 to 10080, got 99999"),
+    ],
+)
+def test_bad_overrides(rig, body, message):
+    """An override without an end would be forgotten."""
+    answer = rig.client.post("/admin/nodes/a/override", json=body)
+    assert (400, message) == (answer.status_code, answer.json["error"])
+
+
+def test_history_filters_reach_the_archive(rig):
+    """Names, times in ISO 8601 and unix seconds, and the limit."""
+    rig.found = [Event(9.0, Change.LIFTED, drained("a"), "level", "proven")]
+    url = "/admin/holds/history?node=a&kind=drain&alert=GpuTooHot&change=lifted"
+    url += "&since=1970-01-01T00:00:05Z&before=10.5&limit=7"
+    (line,) = rig.client.get(url).json
+    assert rig.asked == [Query("a", "drain", "lifted", "GpuTooHot", 5.0, 10.5, 7)]
+    assert ("lifted", "level", "proven", "1970-01-01T00:00:09.000+00:00") == tuple(
+        line[k] for k in ("change", "by", "why", "until")
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("kind=odd", "kind: must be one of cordon, drain, evict, derate, down, got"),
+        ("change=odd", "change: must be one of placed,"),
+        ("limit=0", "limit: must be 1 to 1000, got '0'"),
+        ("limit=x", "limit: must be 1 to 1000, got 'x'"),
+        ("since=yesterday", "since: must be a time in ISO 8601 or unix seconds, got"),
+        ("who=ann", "who: unknown filter, known: node, kind, change, alert, since,"),
+    ],
+)
+def test_bad_history_filters(rig, query, message):
+    """A filter that is not understood must not look like an empty history."""
+    answer = rig.client.get(f"/admin/holds/history?{query}")
+    assert answer.status_code == 400
+    assert answer.json["error"].startswith(message)
+
+
+def test_what_if(rig):
+    """Who leaves, what stays, what has no consequence; and nothing is done."""
+    rig.holds.fleet(["a", "b"], panic_ratio=0.5)
+    alerts = [
+        {"alertname": "GpuTooHot", "node": "a"},
+        {"alertname": "GpuWarm", "node": "b", "action": "derate", "factor": "0.25"},
+        {"alertname": "GpuTooHot", "node": "gone"},
+        {"alertname": "Odd", "node": "a", "action": "reboot"},
+    ]
+    told = rig.client.post("/admin/what-if", json={"alerts": alerts}).json
+    assert ["a"] == list(told["leave"])
+    assert {"b": 0.25} == told["derated"]
+    assert ["unknown_node", "unknown_action"] == [
+        each["reason"] for each in told["without_consequence"]
+    ]
+    assert {"now": {"nodes": 2, "slots": 4, "models": 1}} == {
+        "now": told["capacity"]["now"]
+    }
+    assert {"nodes": 1, "slots": 2, "models": 1} == told["capacity"]["then"]
+    assert [] == told["models_without_node"]
+    assert not told["panic"]
+    assert rig.holds.list() == ()
+
+
+def test_what_if_says_panic_and_lost_models(rig):
+    """One alert too many brings all back; the last node of a model is named."""
+    rig.holds.fleet(["a", "b"], panic_ratio=1.0)
+    both = [{"node": name} for name in ("a", "b")]
+    told = rig.client.post("/admin/what-if", json={"alerts": both}).json
+    assert (["m:latest"], False) == (told["models_without_node"], told["panic"])
+    rig.holds.fleet(["a", "b"], panic_ratio=0.5)
+    told = rig.client.post("/admin/what-if", json={"alerts": both}).json
+    assert (True, {}) == (told["panic"], told["leave"])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"alerts": ["x"]}, "alerts[0]: must be a map of labels, got 'x'"),
+        ({"alerts": [{"node": 1}]}, "alerts[0].node: must be text, got 1"),
+        ({"alerts": [{}] * 1001}, "alerts: at most 1000, got 1001"),
+    ],
+)
+def test_bad_what_if(rig, body, message):
+    """What cannot be an alert is told by its place."""
+    answer = rig.client.post("/admin/what-if", json=body)
+    assert (400, message) == (answer.status_code, answer.json["error"])
+
+
+def test_a_cordon_without_alertmanager_stands(rig):
+    """The silence is an extra; its failure is told."""
+    node = rig.client.post("/admin/nodes/a/cordon", json={"silence": True}).json
+    assert not node["schedulable"]
+    assert {"error": "no alertmanager is configured"} == node["silence"]
+
+
+def test_what_a_hold_waits_for_is_shown(rig):
+    """Doubts, hold-downs and checks, beside the hold."""
+    rig.holds.fleet(["a", "b", "c", "d"])
+    hold = drained("a")
+    rig.holds.place(hold)
+    rig.waits[hold.key] = "it flaps"
+    (shown,) = rig.client.get("/admin/nodes/a").json["holds"]
+    assert shown["waits_for"] == "it flaps"
+    assert [shown] == rig.client.get("/admin/holds").json

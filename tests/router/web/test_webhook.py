@@ -125,7 +125,7 @@ def test_a_firing_behind_its_own_resolution_holds_nothing(door):
 def test_each_alert_of_a_group_is_heard_for_itself(door):
     """A firing group may have members that are resolved."""
     reply = door.ring(
-        alert(), alert("resolved", node="b"), alert(node="gone"), alert(action="evict")
+        alert(), alert("resolved", node="b"), alert(node="gone"), alert(action="reboot")
     )
     assert reply.json["outcomes"] == {
         "placed": 1,

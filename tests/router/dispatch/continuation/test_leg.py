@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,14 +26,14 @@ def native(text, **more):
     return json.dumps({**fields, **more}).encode() + b"\n"
 
 
-def gate_of(path, usage=True):
+def gate_of(path, usage=True, seam=SEAM):
     asked = {"model": "m", "stream_options": {"include_usage": usage}}
     original = read_original(path, json.dumps(asked).encode())
     kept = Kept(path)
     kept.add(shaped(path, " 1"))
     kept.settle()
     shape = Shape(original, kept.first)
-    leg = Leg(SEAM, shape, kept, Spent(100.0, 4.0), lambda: 110.0)
+    leg = Leg(seam, shape, kept, Spent(100.0, 4.0), lambda: 110.0)
     return SeamGate(Gate(sse=False), leg), kept
 
 
@@ -102,6 +103,53 @@ def test_line_that_cannot_be_read_ends_the_leg(bad):
     assert len(fields_of(data)) == 1
     assert gate.failure
     assert kept.text() == " 1 2"
+
+
+AGAIN = replace(SEAM, again=" 1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "new", "last"),
+    [
+        ([" 1", " 2"], [" 2"], " 2"),
+        ([" ", "1", " 2"], [" 2"], " 2"),
+        ([" 130", " 131"], ["30", " 131"], " 131"),
+        ([" 130"], ["30"], " 130"),
+        ([" "], [], " 1"),
+    ],
+    ids=["alike", "in two pieces", "within a token", "cut behind it", "cut in it"],
+)
+def test_what_is_said_again_is_left_out(lines, new, last):
+    """The client hears only what it has not; the next seam begins at an edge again."""
+    gate, kept = gate_of("/api/generate", seam=AGAIN)
+    data = gate.feed(b"".join(native(each) for each in lines))
+    assert new == [each["response"] for each in fields_of(data)]
+    assert (" 1" + "".join(new), last) == (kept.text(), kept.last())
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [native(" 2"), native(" ") + native("2"), native("", **LAST)],
+    ids=["another token", "another in its middle", "the end"],
+)
+def test_leg_that_strays(lines):
+    """One that says something else ends before the client hears of it."""
+    gate, kept = gate_of("/api/generate", seam=AGAIN)
+    assert gate.feed(lines) == b""
+    assert gate.failure
+    assert gate._leg.strayed
+    assert kept.text() == " 1"
+
+
+def test_end_that_a_stop_string_made():
+    """Where the piece is said again and then the end, only the end goes out."""
+    gate, _ = gate_of("/api/generate", seam=AGAIN)
+    (line,) = fields_of(gate.feed(native(" 1") + native("", **LAST)))
+    assert ("", "stop", 8) == (
+        line["response"],
+        line["done_reason"],
+        line["eval_count"],
+    )
 
 
 def test_rest_of_a_line_is_taken_over():

@@ -7,12 +7,13 @@ import json
 import pytest
 
 from router.dispatch.continuation.original import read_original
-from router.dispatch.continuation.proof import prove
+from router.dispatch.continuation.proof import Said, prove
 from router.dispatch.continuation.ways import Way
 from router.errors import CannotContinueError
 from tests.router.dispatch.continuation.stage import TableNode, tokens
 
 TEXT = " 104 105"
+SAID = Said(TEXT, " 105", 2)
 USER = {"role": "user", "content": "count 102 103"}
 CHAT = {"model": "m", "messages": [USER]}
 PROMPT = {"model": "m", "prompt": "count 102 103"}
@@ -51,7 +52,7 @@ def original(path, fields, **more):
 )
 def test_first_way_that_holds(path, fields, node, way):
     """The ways are tried in order, and the one whose proof holds is taken."""
-    seam = prove(original(path, fields), TEXT, 2, node)
+    seam = prove(original(path, fields), SAID, node)
     assert way is seam.way
     assert seam.sent == 2
     if way is Way.MESSAGE:
@@ -63,16 +64,14 @@ def test_first_way_that_holds(path, fields, node, way):
 def test_clients_own_start_of_the_answer_goes_on():
     """An assistant message that the client left open is made longer."""
     begun = {"role": "assistant", "content": "So:"}
-    seam = prove(
-        original("/api/chat", CHAT, messages=[USER, begun]), TEXT, 2, TableNode()
-    )
+    seam = prove(original("/api/chat", CHAT, messages=[USER, begun]), SAID, TableNode())
     assert seam.body["messages"] == [USER, {**begun, "content": "So:" + TEXT}]
 
 
 def test_doubled_start_is_stripped():
     """A textual start that only a normal prompt loses is taken off a raw one."""
     node = TableNode(bos="<s>", closes="<end>", adds="Be kind. ")
-    seam = prove(original("/api/chat", CHAT), TEXT, 2, node)
+    seam = prove(original("/api/chat", CHAT), SAID, node)
     assert seam.body["prompt"] == "count 102 103" + TEXT
 
 
@@ -85,7 +84,7 @@ def test_doubled_start_is_stripped():
         ({"num_predict": 0}, "", 2, None),
         ({"num_predict": -1}, "num_predict    9", 2, None),
         ({}, "", 2, None),
-        ({}, "stop  x\nnum_predict                    9", 2, 7),
+        ({}, 'stop  "<end>"\nnum_predict                    9', 2, 7),
         ({"num_predict": 10}, "", 5, 5),
     ],
     ids=[
@@ -102,7 +101,9 @@ def test_doubled_start_is_stripped():
 def test_tokens_left(asked, parameters, pieces, left):
     """What is left is what was asked for less what the client has."""
     node = TableNode(parameters=parameters)
-    seam = prove(original("/api/chat", CHAT, options=asked), TEXT, pieces, node)
+    seam = prove(
+        original("/api/chat", CHAT, options=asked), Said(TEXT, " 105", pieces), node
+    )
     assert left == seam.left
     given = seam.body["options"].get("num_predict")
     assert given == (asked.get("num_predict") if left is None else left)
@@ -111,7 +112,7 @@ def test_tokens_left(asked, parameters, pieces, left):
 def test_small_context_counts_by_pieces():
     """Where the window cuts the prompt, the count says less than was sent."""
     node = TableNode(window=4)
-    seam = prove(original("/api/chat", CHAT, options={"num_predict": 9}), TEXT, 2, node)
+    seam = prove(original("/api/chat", CHAT, options={"num_predict": 9}), SAID, node)
     assert (2, 7) == (seam.sent, seam.left)
 
 
@@ -132,7 +133,7 @@ READ = list(range(tokens("count 102 103" + TEXT)))
 def test_context_for_an_answer_that_ends_here(node, limit, context):
     """The ids are those of the text up to the cut, without what only counted."""
     asked = original("/api/generate", PROMPT, options={"num_predict": limit})
-    assert context == prove(asked, TEXT, 2, node).context
+    assert context == prove(asked, SAID, node).context
 
 
 @pytest.mark.parametrize(
@@ -145,12 +146,32 @@ def test_context_for_an_answer_that_ends_here(node, limit, context):
 def test_refused(node, why):
     """What cannot be proven is not continued, and says why."""
     with pytest.raises(CannotContinueError, match=why):
-        prove(original("/api/generate", PROMPT), TEXT, 2, node)
+        prove(original("/api/generate", PROMPT), SAID, node)
 
 
 def test_openai_defaults_go_along():
     """A leg on `/api` samples as `/v1` did, whatever the Modelfile says."""
     asked = original("/v1/chat/completions", CHAT, stop="x", seed=7, max_tokens=9)
-    seam = prove(asked, TEXT, 2, TableNode())
+    seam = prove(asked, SAID, TableNode())
     wanted = {"temperature": 1.0, "top_p": 1.0, "stop": ["x"], "seed": 7}
-    assert seam.body["options"] == wanted | {"num_predict": 7}
+    assert seam.body["options"] == wanted | {"num_predict": 8}
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameters", "again"),
+    [
+        ({}, "", ""),
+        ({"options": {"stop": ["05 1"]}}, "", " 105"),
+        ({}, 'stop                           "05 1"', " 105"),
+        ({}, 'stop                           "<|im_end|>"', ""),
+        ({"options": {"stop": []}}, 'stop                           "05 1"', ""),
+    ],
+    ids=["no stop", "the request's", "the model's", "a control token", "switched off"],
+)
+def test_where_a_stop_may_have_ended_the_text(fields, parameters, again):
+    """The leg begins a piece earlier, and counts from there."""
+    asked = original("/api/chat", CHAT, **fields)
+    seam = prove(asked, SAID, TableNode(parameters=parameters))
+    text = TEXT.removesuffix(again)
+    assert (again, 1 if again else 2) == (seam.again, seam.sent)
+    assert seam.body["messages"][-1] == {"role": "assistant", "content": text}

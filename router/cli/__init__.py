@@ -1,0 +1,1 @@
+"""`inferops`: the command line. Knows the router by HTTP only."""

@@ -1,0 +1,33 @@
+"""Server-sent events out of lines; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    kind: str
+    data: dict[str, Any]
+
+
+def events(lines: Iterable[bytes]) -> Iterator[Event]:
+    """Yield each whole event; comments and what is cut off are none."""
+    kind = "message"
+    data: list[bytes] = []
+    for line in lines:
+        if not line:
+            if data:
+                yield Event(kind, orjson.loads(b"\n".join(data)))
+            kind, data = "message", []
+            continue
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"event":
+            kind = value.decode()
+        elif name == b"data":
+            data.append(value)

@@ -1,0 +1,160 @@
+"""What the router counts as it happens; one registry for each router."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from router.bodies import Bodies
+from router.metrics.plain import PlainCounter, PlainHistogram
+from router.metrics.replies import Replies
+from router.model import Priority
+
+_WHOLE = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 60, 120, 240, 480, 960)
+_WAIT = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
+_PASS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
+
+
+class Metrics:
+    """Counters and histograms; one registry for each router."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        version: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.registry = registry
+        self.replies = Replies(clock)
+        registry.register(self.replies)
+        self._declare_requests()
+        self._declare_failover()
+        self._declare_control()
+        self._declare_process(version)
+
+    def _declare_requests(self) -> None:
+        self.requests = self._counter(
+            "inferops_requests",
+            "Requests answered, by how the reply ended.",
+            ("route", "model", "node", "outcome", "code"),
+        )
+        self.request_seconds = self._histogram(
+            "inferops_request_duration_seconds",
+            "From a request's arrival to the last byte of its reply.",
+            ("route",),
+            _WHOLE,
+        )
+        self.queue_wait_seconds = self._histogram(
+            "inferops_queue_wait_seconds",
+            "Time until a slot was given, for each attempt.",
+            ("priority",),
+            _WAIT,
+        )
+        self.rejections = self._counter(
+            "inferops_rejections", "Requests the router refused itself.", ("reason",)
+        )
+
+    def _declare_failover(self) -> None:
+        self.attempts = self._counter(
+            "inferops_attempts", "Attempts on nodes.", ("node", "outcome")
+        )
+        self.retries = self._counter(
+            "inferops_retries", "Attempts after a failed one.", ("reason",)
+        )
+        self.failovers = self._counter(
+            "inferops_failovers",
+            "Requests whose node failed, by when and by what became of them.",
+            ("phase", "outcome"),
+        )
+        self.pause_seconds = Histogram(
+            "inferops_continuation_pause_seconds",
+            "From the break of a stream to its first line from another node.",
+            buckets=_WAIT,
+            registry=self.registry,
+        )
+        self.resent_tokens = Counter(
+            "inferops_continuation_resent_tokens",
+            "Tokens of text so far that another node had to read again.",
+            registry=self.registry,
+        )
+
+    def _declare_control(self) -> None:
+        self.notifications = self._counter(
+            "inferops_webhook_notifications",
+            "Alerts that rang the node-health webhook.",
+            ("outcome",),
+        )
+        self.pass_seconds = Histogram(
+            "inferops_control_pass_duration_seconds",
+            "One pass of the control loop.",
+            buckets=_PASS,
+            registry=self.registry,
+        )
+        self.pass_failures = self._counter(
+            "inferops_control_pass_failures",
+            "Stages of control passes that failed.",
+            ("stage",),
+        )
+
+    def _declare_process(self, version: str) -> None:
+        self.loop_lag = Gauge(
+            "inferops_event_loop_lag_seconds",
+            "How late the event loop's last tick was.",
+            registry=self.registry,
+        )
+        info = Gauge(
+            "inferops_build_info", "This router.", ("version",), registry=self.registry
+        )
+        info.labels(version).set(1)
+
+    def watch_bodies(self, bodies: Bodies) -> None:
+        """Show at each scrape what is held, and what may be."""
+        held = Gauge(
+            "inferops_request_bodies_bytes",
+            "Requests' bodies held in memory, over all requests.",
+            registry=self.registry,
+        )
+        held.set_function(lambda: bodies.held_bytes)
+        limit = Gauge(
+            "inferops_request_bodies_limit_bytes",
+            "How much of them may be held; a request over it is refused.",
+            registry=self.registry,
+        )
+        limit.set_function(lambda: bodies.most_bytes)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> PlainCounter:
+        return PlainCounter(name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...], edges: tuple[float, ...]
+    ) -> PlainHistogram:
+        return PlainHistogram(name, text, labels, edges, registry=self.registry)
+
+    # What attempts are counted with (router.dispatch.failover.Tally).
+
+    def queued(self, priority: Priority, seconds: float) -> None:
+        self.queue_wait_seconds.labels(priority).observe(seconds)
+
+    def attempted(self, node: str, outcome: str) -> None:
+        self.attempts.labels(node, outcome).inc()
+
+    def retried(self, reason: str) -> None:
+        self.retries.labels(reason).inc()
+        self.failovers.labels("before_first_byte", "moved").inc()
+
+    # What continuations are counted with (router.dispatch.continuation).
+
+    def continued(self, pause_seconds: float, tokens: int) -> None:
+        self.failovers.labels("mid_stream", "continued").inc()
+        self.pause_seconds.observe(pause_seconds)
+        self.resent_tokens.inc(tokens)
+
+    # What control passes are counted with (router.control.loop.PassStats).
+
+    def passed(self, seconds: float) -> None:
+        self.pass_seconds.observe(seconds)
+
+    def failed(self, stage: str) -> None:
+        self.pass_failures.labels(stage).inc()

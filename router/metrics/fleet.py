@@ -1,0 +1,250 @@
+"""The state of nodes, holds, queue and snapshot, as families made at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from router.holds import HoldStore
+from router.metrics.families import gauges, totals
+from router.metrics.replies import InFlight
+from router.metrics.silence import silent_families
+from router.model import Degrade, HoldKind, Inventory, Priority
+from router.snapshot import LoadView, Published
+
+
+class Load(LoadView, Protocol):
+    """A ledger that can also list what it learned."""
+
+    def speeds(self) -> dict[tuple[str, str], float]: ...
+
+    def totals(self) -> dict[tuple[str, str], dict[int, float]]: ...
+
+    def usable(self, node: str) -> int: ...
+
+    def leftover(self, node: str) -> int: ...
+
+    def foreign_streams(self, node: str) -> int: ...
+
+    def leases(self, node: str) -> Iterable[InFlight]: ...
+
+
+class FileStatus(Protocol):
+    """How the latest reload of a configuration file went."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def succeeded_at(self) -> float | None: ...
+
+    @property
+    def successful(self) -> bool: ...
+
+
+class FleetCollector(Collector):
+    """The state of nodes, holds, queue and snapshot, as it is at the scrape."""
+
+    def __init__(
+        self,
+        inventory: Callable[[], Inventory],
+        published: Published,
+        holds: HoldStore,
+        load: Load,
+        *,
+        queue_length: Callable[[Priority], int],
+        files: Callable[[], Iterable[FileStatus]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._inventory = inventory
+        self._published = published
+        self._holds = holds
+        self._load = load
+        self._queue_length = queue_length
+        self._files = files
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._file_families()
+        yield from self._attributes()
+        yield from self._load_families()
+        yield from self._silent_families()
+        yield from self._score_families()
+        yield from self._hold_families()
+        yield from self._snapshot_families()
+
+    def _file_families(self) -> Iterator[Metric]:
+        files = self._files()
+        yield gauges(
+            "inferops_config_last_reload_successful",
+            "1 while the file, as it is now, is in force.",
+            ("file",),
+            [((f.file,), float(f.successful)) for f in files],
+        )
+        yield gauges(
+            "inferops_config_last_reload_success_timestamp_seconds",
+            "When the file was last accepted.",
+            ("file",),
+            [((f.file,), f.succeeded_at) for f in files if f.succeeded_at is not None],
+        )
+
+    def _attributes(self) -> Iterator[Metric]:
+        nodes = self._inventory().nodes
+        for name in ("vram_bytes", "tflops", "temperature_limit_celsius"):
+            rows = [
+                ((node.name,), node.attributes[name])
+                for node in nodes
+                if name in node.attributes
+            ]
+            text = "From the inventory's __label of this name."
+            yield gauges(f"inferops_node_{name}", text, ("node",), rows)
+        slots = [((n.name,), float(n.slots)) for n in nodes if n.slots]
+        text = "Ceiling of requests in flight, from the inventory's __slots."
+        yield gauges("inferops_node_slots", text, ("node",), slots)
+
+    def _load_families(self) -> Iterator[Metric]:
+        names = [node.name for node in self._inventory().nodes]
+        load = self._load
+        yield gauges(
+            "inferops_in_flight",
+            "Requests that hold a slot of the node.",
+            ("node",),
+            [((n,), load.in_flight(n)) for n in names],
+        )
+        yield gauges(
+            "inferops_slots",
+            "Slots of the node that the router uses now.",
+            ("node",),
+            [((n,), load.usable(n)) for n in names],
+        )
+        yield gauges(
+            "inferops_slot_ceiling",
+            "Slots that the node has: configured, or learned.",
+            ("node",),
+            [((n,), load.slots(n)) for n in names],
+        )
+        yield gauges(
+            "inferops_foreign_load",
+            "Streams of others on the node, as suspected.",
+            ("node",),
+            [((n,), load.foreign_streams(n)) for n in names],
+        )
+        yield gauges(
+            "inferops_leftover_streams",
+            "Streams of an earlier router that may still run on the node.",
+            ("node",),
+            [((n,), load.leftover(n)) for n in names],
+        )
+        yield gauges(
+            "inferops_queue_length",
+            "Requests that wait for a slot.",
+            ("priority",),
+            [((p.value,), self._queue_length(p)) for p in Priority],
+        )
+        yield gauges(
+            "inferops_generation_tokens_per_second",
+            "Learned speed of one stream.",
+            ("node", "model"),
+            list(load.speeds().items()),
+        )
+        yield gauges(
+            "inferops_concurrent_tokens_per_second",
+            "Learned total speed of so many streams at once.",
+            ("node", "model", "streams"),
+            [
+                ((*key, str(streams)), total)
+                for key, totals in load.totals().items()
+                for streams, total in totals.items()
+            ],
+        )
+
+    def _silent_families(self) -> Iterator[Metric]:
+        nodes = self._inventory().nodes
+        leases = (each for n in nodes for each in self._load.leases(n.name))
+        return silent_families(leases, self._clock())
+
+    def _score_families(self) -> Iterator[Metric]:
+        views = self._published.current.nodes
+        yield gauges(
+            "inferops_node_score",
+            "Base capability, 0 to 1.",
+            ("node",),
+            [((name,), view.score.value) for name, view in views.items()],
+        )
+        parts = [
+            ((name, part.signal), part)
+            for name, view in views.items()
+            for part in view.score.parts
+        ]
+        yield gauges(
+            "inferops_node_signal_value",
+            "A signal's reading on a node, in the signal's own unit.",
+            ("node", "signal"),
+            [(key, p.reading) for key, p in parts if p.reading is not None],
+        )
+        yield gauges(
+            "inferops_node_signal_score",
+            "The reading between the signal's worst (0) and best (1).",
+            ("node", "signal"),
+            [(key, p.normalised) for key, p in parts if p.normalised is not None],
+        )
+
+    def _hold_families(self) -> Iterator[Metric]:
+        holds = self._holds
+        names = [node.name for node in self._inventory().nodes]
+        yield gauges(
+            "inferops_node_schedulable",
+            "1 while no hold keeps new work from the node.",
+            ("node",),
+            [((n,), float(not holds.blocking(n))) for n in names],
+        )
+        yield gauges(
+            "inferops_node_hold",
+            "1 for each hold.",
+            ("node", "kind", "source", "state"),
+            _hold_rows(holds),
+        )
+        yield gauges(
+            "inferops_panic",
+            "1 while alert holds are ignored: too many at once.",
+            (),
+            [((), float(holds.panic))],
+        )
+        for name, text, counts in (
+            ("inferops_holds_placed", "Holds placed.", holds.placed),
+            ("inferops_holds_lifted", "Holds lifted.", holds.lifted),
+        ):
+            kinds = [((kind.value,), counts.get(kind, 0)) for kind in HoldKind]
+            yield totals(name, text, ("kind",), kinds)
+
+    def _snapshot_families(self) -> Iterator[Metric]:
+        snapshot = self._published.current
+        names = ", ".join(f"{step.step} {step.value}" for step in Degrade)
+        yield gauges(
+            "inferops_degrade_step",
+            f"How good the scores are: {names}.",
+            (),
+            [((), snapshot.degrade.step)],
+        )
+        yield gauges(
+            "inferops_snapshot_age_seconds",
+            "Since control last published.",
+            (),
+            [((), self._clock() - snapshot.made_at)],
+        )
+
+
+def _hold_rows(holds: HoldStore) -> list[tuple[tuple[str, ...], float]]:
+    """One row for each source; a fingerprint in it would be a label of its own."""
+    keys = {
+        (hold.node, hold.kind.value, _short(hold.source), hold.state.value)
+        for hold in holds.list()
+    }
+    return [(key, 1.0) for key in sorted(keys)]
+
+
+def _short(source: str) -> str:
+    return ":".join(source.split(":")[:2])

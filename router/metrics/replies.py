@@ -1,0 +1,303 @@
+"""What replies tell of each node and model: first token, speed, load, silence.
+
+Told at the end of each lease, once a reply: plain numbers, and families only at a
+scrape. The children of prometheus_client would take a lock for each of ten counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.metrics.buckets import Buckets
+from router.metrics.families import gauges, totals
+from router.model import Outcome
+
+# Every target of an objective is an edge: between edges a share can only be guessed.
+FIRST_TOKEN_EDGES = (
+    *(0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5),
+    *(10, 15, 20, 30, 60, 120, 300),
+)
+PER_TOKEN_EDGES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
+LOAD_EDGES = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)  # Ollama gives up at 300
+
+# Ollama's load_duration of a resident model is what looking it up takes: 20 to
+# 120 ms on the machines that were measured; the smallest load took 300 ms.
+COLD_LOAD_SECONDS = 0.25
+# Of a node and model nobody asks for any more, the oldest are forgotten.
+MOST_PAIRS = 4096
+
+_PAIR = ("node", "model")
+
+
+class Start(StrEnum):
+    """Whether a reply had to wait for its model to be loaded."""
+
+    WARM = "warm"
+    COLD = "cold"
+    UNKNOWN = "unknown"
+
+
+class ReplyKind(StrEnum):
+    STREAM = "stream"
+    WHOLE = "whole"
+
+
+class InFlight(Protocol):
+    """What is read of a lease (`router.dispatch.ledger.Lease`).
+
+    streams:             whether a stream was asked for
+    decoding_since:      when the first line came; None until then
+    first_token_seconds: from the request's arrival to the first line of its
+                         stream; None where this lease did not begin it
+    resident:            whether the model was loaded when the slot was given, by
+                         the node's last listing; None where there was none
+    """
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def taken_at(self) -> float: ...
+    @property
+    def streams(self) -> bool: ...
+    @property
+    def decoding_since(self) -> float | None: ...
+    @property
+    def first_token_seconds(self) -> float | None: ...
+    @property
+    def resident(self) -> bool | None: ...
+
+
+class Told(Protocol):
+    """What a finished reply tells (`router.dispatch.stream.Timings`)."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def generated_tokens(self) -> int: ...
+    @property
+    def prompt_seconds(self) -> float: ...
+    @property
+    def generate_seconds(self) -> float: ...
+    @property
+    def load_seconds(self) -> float: ...
+    @property
+    def total_seconds(self) -> float: ...
+
+
+@dataclass(slots=True)
+class _Pair:
+    """All counts of one node and model."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    timed_prompt_tokens: int = 0
+    timed_generated_tokens: int = 0
+    load_seconds: float = 0.0
+    prompt_seconds: float = 0.0
+    generate_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    first_token: dict[Start, Buckets] = field(default_factory=dict)
+    per_token: Buckets = field(default_factory=lambda: Buckets(PER_TOKEN_EDGES))
+    load: Buckets = field(default_factory=lambda: Buckets(LOAD_EDGES))
+    longest: dict[ReplyKind, float] = field(default_factory=dict)
+
+
+class Replies(Collector):
+    """Counts each reply that came, at the end of its lease; `clock` is the ledger's."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pairs: dict[tuple[str, str], _Pair] = {}
+
+    def ended(self, lease: InFlight, outcome: Outcome, told: Told | None) -> None:
+        """Take in a lease's end (`router.dispatch.ledger.Ledger.listen`)."""
+        whole = outcome is Outcome.END
+        if lease.decoding_since is None and not (whole and told and _counted(told)):
+            return  # nothing came, or an error that names any model a client likes
+        pair = self._pair(lease.node, lease.model)
+        now = self._clock()
+        _silence(pair, lease, now, whole=whole)
+        if lease.first_token_seconds is not None:
+            start = _start(lease, told)
+            buckets = pair.first_token.get(start)
+            if buckets is None:
+                buckets = pair.first_token[start] = Buckets(FIRST_TOKEN_EDGES)
+            buckets.observe(lease.first_token_seconds)
+        if told is not None:
+            _tokens(pair, told)
+            _phases(pair, told)
+            _pace(pair, lease, told, now)
+
+    def keep(self, nodes: Collection[str]) -> None:
+        """Forget the nodes that left the inventory."""
+        gone = [key for key in self._pairs if key[0] not in nodes]
+        for key in gone:
+            del self._pairs[key]
+
+    def _pair(self, node: str, model: str) -> _Pair:
+        pair = self._pairs.get((node, model))
+        if pair is None:
+            if len(self._pairs) >= MOST_PAIRS:
+                del self._pairs[next(iter(self._pairs))]
+            pair = self._pairs[node, model] = _Pair()
+        return pair
+
+    def collect(self) -> Iterator[Metric]:
+        pairs = list(self._pairs.items())
+        yield from _token_families(pairs)
+        yield from _phase_families(pairs)
+        yield from _histograms(pairs)
+        yield gauges(
+            "inferops_silent_longest_seconds",
+            "Longest time on a node until the first line of a stream, or until a"
+            " whole reply, of all that came since the router started.",
+            (*_PAIR, "reply"),
+            [
+                ((*key, kind.value), seconds)
+                for key, pair in pairs
+                for kind, seconds in pair.longest.items()
+            ],
+        )
+
+
+def _counted(told: Told) -> bool:
+    return bool(told.prompt_tokens or told.generated_tokens or told.total_seconds)
+
+
+def _silence(pair: _Pair, lease: InFlight, now: float, *, whole: bool) -> None:
+    if lease.decoding_since is not None:
+        kind, came = ReplyKind.STREAM, lease.decoding_since
+    elif whole and not lease.streams:
+        kind, came = ReplyKind.WHOLE, now
+    else:
+        return
+    pair.longest[kind] = max(pair.longest.get(kind, 0.0), came - lease.taken_at)
+
+
+def _start(lease: InFlight, told: Told | None) -> Start:
+    if told is not None and told.load_seconds > 0:
+        return Start.COLD if told.load_seconds >= COLD_LOAD_SECONDS else Start.WARM
+    if lease.resident is None:
+        return Start.UNKNOWN
+    return Start.WARM if lease.resident else Start.COLD
+
+
+def _tokens(pair: _Pair, told: Told) -> None:
+    pair.prompt_tokens += told.prompt_tokens
+    pair.generated_tokens += told.generated_tokens
+
+
+def _phases(pair: _Pair, told: Told) -> None:
+    """Add seconds, and tokens only of phases whose seconds are told."""
+    if told.prompt_seconds > 0:
+        pair.prompt_seconds += told.prompt_seconds
+        pair.timed_prompt_tokens += told.prompt_tokens
+    if told.generate_seconds > 0:
+        pair.generate_seconds += told.generate_seconds
+        pair.timed_generated_tokens += told.generated_tokens
+    load = told.load_seconds
+    pair.load_seconds += load
+    if load >= COLD_LOAD_SECONDS:
+        pair.load.observe(load)
+    if told.total_seconds > 0:
+        busy = load + told.prompt_seconds + told.generate_seconds
+        pair.wait_seconds += max(0.0, told.total_seconds - busy)
+
+
+def _pace(pair: _Pair, lease: InFlight, told: Told, now: float) -> None:
+    tokens = told.generated_tokens
+    if tokens < 2:
+        return
+    if told.generate_seconds > 0:
+        pair.per_token.observe(told.generate_seconds / tokens)
+    elif lease.decoding_since is not None:
+        # `/v1`: the first token is there when the clock starts.
+        pair.per_token.observe((now - lease.decoding_since) / (tokens - 1))
+
+
+_Pairs = Iterable[tuple[tuple[str, str], _Pair]]
+
+
+def _token_families(pairs: _Pairs) -> Iterator[Metric]:
+    yield totals(
+        "inferops_tokens",
+        "Tokens as the nodes' own counters tell them.",
+        (*_PAIR, "kind"),
+        [
+            ((*key, kind), count)
+            for key, pair in pairs
+            for kind, count in (
+                ("prompt", pair.prompt_tokens),
+                ("generated", pair.generated_tokens),
+            )
+        ],
+    )
+    yield totals(
+        "inferops_reply_phase_tokens",
+        "Tokens of those replies whose node told the time of the phase;"
+        " prompt includes what its prefix cache had.",
+        (*_PAIR, "phase"),
+        [
+            ((*key, phase), count)
+            for key, pair in pairs
+            for phase, count in (
+                ("prompt", pair.timed_prompt_tokens),
+                ("generate", pair.timed_generated_tokens),
+            )
+        ],
+    )
+
+
+def _phase_families(pairs: _Pairs) -> Iterator[Metric]:
+    yield totals(
+        "inferops_reply_phase_seconds",
+        "Time of replies in each phase as their node told it (/api, not /v1); load"
+        " includes waiting for room, wait is the rest of the total.",
+        (*_PAIR, "phase"),
+        [
+            ((*key, phase), seconds)
+            for key, pair in pairs
+            for phase, seconds in (
+                ("load", pair.load_seconds),
+                ("prompt", pair.prompt_seconds),
+                ("generate", pair.generate_seconds),
+                ("wait", pair.wait_seconds),
+            )
+        ],
+    )
+
+
+def _histograms(pairs: _Pairs) -> Iterator[Metric]:
+    first = HistogramMetricFamily(
+        "inferops_time_to_first_token_seconds",
+        "From a request's arrival to the first line of its stream, counted at its"
+        f" end; cold: its node told a load of {COLD_LOAD_SECONDS} s or more, or,"
+        " where it does not tell, had not listed the model as loaded.",
+        labels=(*_PAIR, "start"),
+    )
+    per_token = HistogramMetricFamily(
+        "inferops_time_per_output_token_seconds",
+        "A reply's time for each token after the prompt, as its node told it;"
+        " for streams on /v1 by the router's clock.",
+        labels=_PAIR,
+    )
+    load = HistogramMetricFamily(
+        "inferops_model_load_seconds",
+        f"Loads of {COLD_LOAD_SECONDS} s or more that a reply waited for, waiting for"
+        " room included, load_duration of its last line.",
+        labels=_PAIR,
+    )
+    for key, pair in pairs:
+        for start, buckets in pair.first_token.items():
+            buckets.add_to(first, (*key, start.value))
+        pair.per_token.add_to(per_token, key)
+        pair.load.add_to(load, key)
+    yield from (first, per_token, load)
