@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from grafana.batch import jobs
 from grafana.fleet import fleet
 from grafana.panels import Json
 
@@ -19,6 +20,7 @@ COMMAND = "python -m grafana.build"
 
 DASHBOARDS: Mapping[str, Callable[[], Json]] = {
     "fleet.json": fleet,
+    "jobs.json": jobs,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana import nodes, overview, telemetry, traffic
+from grafana import cards, nodes, overview, slo, telemetry, traffic
 from grafana.grid import layout
 from grafana.panels import DATASOURCE, Json
 from grafana.promql import NODE
@@ -28,7 +28,7 @@ def fleet() -> Json:
         "timezone": "browser",
         "links": [],
         "annotations": {"list": [_holds_on_every_panel()]},
-        "templating": {"list": [_datasource(), _node()]},
+        "templating": {"list": [datasource(), _node()]},
         "panels": layout(
             [
                 overview.overview(),
@@ -39,14 +39,18 @@ def fleet() -> Json:
                 traffic.tokens(),
                 nodes.models(),
                 nodes.gpus(),
+                cards.load(),
+                cards.faults(),
+                slo.objectives(),
                 telemetry.alerts(),
                 telemetry.health(),
+                cards.honesty(),
             ]
         ),
     }
 
 
-def _datasource() -> Json:
+def datasource() -> Json:
     return {
         "name": "datasource",
         "label": "Data source",

@@ -37,8 +37,9 @@ def alerts() -> Section:
                     ),
                     labels(
                         "Alerts firing now",
-                        "Watchdog left out. An action of drain takes the node out "
-                        "of dispatch; each alert's runbook is named after it.",
+                        "Watchdog left out. An action of drain or evict takes the "
+                        "node out of dispatch, derate gives it less; each alert's "
+                        "runbook is named after it.",
                         f'max by ({shown}) (ALERTS{{alertstate="firing", '
                         'severity!="none"})',
                         shown.split(", "),

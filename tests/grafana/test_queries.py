@@ -20,13 +20,25 @@ QUERIES = [
 # Of Prometheus itself, of the vocabulary's rules, of our exporter, of the router.
 KNOWN = {
     *("ALERTS", "up"),
+    *("slo:objective:ratio", "slo:sli_events:rate5m", "slo:sli_error:ratio_rate5m"),
+    *("slo:sli_error:ratio_rate1h", "slo:sli_error:ratio_rate3d"),
     *(
         f"node_gpu:{rest}"
         for rest in (
             *("temperature:celsius", "temperature_limit:celsius", "power:watts"),
             *("utilization:ratio", "memory_used:bytes", "memory_total:bytes"),
             *("thermal_throttle:ratio_rate1m", "ecc_uncorrected:count"),
-            "xid_critical:count",
+            *("xid_critical:count", "xid_application:count", "ecc_corrected:count"),
+            *("busy:ratio_rate1m", "energy:joules_rate1m", "power_limit:watts"),
+            *("utilization:window_max_ratio", "power:window_max_watts"),
+            *("power:window_min_watts", "sm_activity:ratio", "tensor_activity:ratio"),
+            *("dram_activity:ratio", "clock:hertz", "throttle:ratio_rate1m"),
+            *("pcie_transmitted:bytes_rate1m", "pcie_received:bytes_rate1m"),
+            *("nvlink_transmitted:bytes_rate1m", "nvlink_received:bytes_rate1m"),
+            *("remapped_rows:count", "retired_pages:count", "recovery_action:code"),
+            *("row_remap_pending:flag", "retired_pages_pending:flag"),
+            *("row_remap_failure:flag", "pcie_replays:rate5m", "nvlink_errors:rate5m"),
+            *("mig_instances:count", "up:flag"),
         )
     ),
     *(
@@ -35,6 +47,8 @@ KNOWN = {
             *("gpu_temperature:max_celsius", "gpu_utilization:ratio"),
             *("gpu_memory_used:ratio", "ollama:up", "ollama_resident_vram:ratio"),
             *("load_per_core:ratio", "memory_available:ratio", "up:ratio"),
+            *("gpus:count", "gpus:max_count6h", "gpu_collection:ok"),
+            "gpu_collection:age_seconds",
         )
     ),
     *("inferops_ollama_models", "inferops_ollama_resident_models"),
@@ -51,6 +65,21 @@ KNOWN = {
             *("node_signal_value", "node_signal_score", "node_schedulable"),
             *("node_hold", "panic", "degrade_step", "snapshot_age_seconds"),
             *("event_loop_lag_seconds", "config_last_reload_successful"),
+            *("gpu_sample_interval_seconds", "gpu_call_errors_total"),
+            *("gpu_sampler_ticks_total", "gpu_sampler_late_ticks_total"),
+        )
+    ),
+    "inferops_jobs",
+    "inferops_job_kept_bytes",
+    *(
+        f"inferops_job_{rest}"
+        for rest in (
+            *("items", "items_ended_total", "attempts_total", "retries_total"),
+            *("copies_total", "tokens_total", "wasted_tokens_total", "nodes"),
+            *("continued_total", "reread_tokens_total"),
+            *("eta_seconds", "oldest_seconds", "item_duration_seconds_bucket"),
+            *("store_up", "store_calls_total", "store_commit_seconds_bucket"),
+            "store_commit_seconds_count",
         )
     ),
 }

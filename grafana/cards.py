@@ -1,0 +1,300 @@
+"""What GPUs do and what ails them, in depth, and how far to trust their figures.
+
+A panel is empty where no source on a node has its series: docs/vocabulary.md.
+"""
+
+from __future__ import annotations
+
+from grafana import promql
+from grafana.grid import Band, Section
+from grafana.panels import GREEN, ORANGE, RED, Field, Json, Query, timeline, timeseries
+from grafana.promql import NODE, gpu
+
+RATIO = Field("percentunit", 0, low=0, high=1)
+RATE = Field("Bps", 1, low=0)
+COUNT = Field("none", 0, low=0)
+
+
+def load() -> Section:
+    return Section(
+        "GPU load in depth",
+        (
+            Band(8, (_duty(), _power_window())),
+            Band(8, (_activity(), _links(), _clocks())),
+        ),
+    )
+
+
+def faults() -> Section:
+    return Section(
+        "GPU throttling and faults",
+        (
+            Band(8, (_throttling(), _xids(), _ecc())),
+            Band(8, (_rows(), _states(), _link_errors())),
+        ),
+    )
+
+
+def honesty() -> Section:
+    return Section(
+        "GPU telemetry itself",
+        (
+            Band(7, (_cards(), _age(), _intervals())),
+            Band(7, (_late(), _call_errors())),
+        ),
+    )
+
+
+def labelled(series: str, label: str) -> str:
+    """One series for each GPU and value of a label, named as `promql.gpu` does."""
+    each = f"max by (node, uuid, {label}) ({series}{{{NODE}}})"
+    return f'label_replace({each}, "gpu", "$1", "uuid", "(?:GPU-)?(.{{1,12}}).*")'
+
+
+def _duty() -> Json:
+    return timeseries(
+        "GPU duty cycle",
+        "Share of the last minute in which any kernel ran, of every sample that the "
+        "driver kept, and the busiest sample of the last whole window. Our exporter "
+        "only: an instant reading misses bursts.",
+        [
+            Query(gpu("node_gpu:busy:ratio_rate1m"), "{{node}} {{gpu}}"),
+            Query(gpu("node_gpu:utilization:window_max_ratio"), "{{node}} {{gpu}} max"),
+        ],
+        RATIO,
+        dashed="/ max$/",
+    )
+
+
+def _power_window() -> Json:
+    return timeseries(
+        "GPU power: mean, extremes and limit",
+        "Mean by the energy counter, and dashed the highest and the lowest of the "
+        "driver's samples in the last whole window (inferops_gpu_window_seconds), and "
+        "the limit. Peaks at the limit come before throttling.",
+        [
+            Query(gpu("node_gpu:energy:joules_rate1m"), "{{node}} {{gpu}}"),
+            Query(gpu("node_gpu:power:window_max_watts"), "{{node}} {{gpu}} max"),
+            Query(gpu("node_gpu:power:window_min_watts"), "{{node}} {{gpu}} min"),
+            Query(gpu("node_gpu:power_limit:watts"), "{{node}} {{gpu}} limit"),
+        ],
+        Field("watt", 0, low=0),
+        dashed="/ (max|min|limit)$/",
+    )
+
+
+def _activity() -> Json:
+    return timeseries(
+        "SM, tensor and memory activity",
+        "How much of the card works, on Hopper and newer, or by DCGM's profiling "
+        "fields. Decoding is bound by memory: high there and low on tensor cores.",
+        [
+            Query(gpu("node_gpu:sm_activity:ratio"), "{{node}} {{gpu}} SM"),
+            Query(gpu("node_gpu:tensor_activity:ratio"), "{{node}} {{gpu}} tensor"),
+            Query(gpu("node_gpu:dram_activity:ratio"), "{{node}} {{gpu}} memory"),
+        ],
+        RATIO,
+    )
+
+
+def _links() -> Json:
+    def both(link: str, name: str) -> list[Query]:
+        return [
+            Query(
+                gpu(f"node_gpu:{link}_{way}:bytes_rate1m"), f"{{{{node}}}} {name} {way}"
+            )
+            for way in ("transmitted", "received")
+        ]
+
+    return timeseries(
+        "PCIe and NVLink",
+        "Bytes per second. Much of it over PCIe while tokens flow: layers lie on the "
+        "CPU, or a model loads.",
+        [*both("pcie", "PCIe"), *both("nvlink", "NVLink")],
+        RATE,
+    )
+
+
+def _clocks() -> Json:
+    return timeseries(
+        "GPU clocks",
+        "Of the SMs and of the memory. A clock that falls under load: see throttling.",
+        [
+            Query(
+                labelled("node_gpu:clock:hertz", "clock"), "{{node}} {{gpu}} {{clock}}"
+            )
+        ],
+        Field("hertz", 2, low=0),
+    )
+
+
+def _throttling() -> Json:
+    return timeseries(
+        "Throttling by reason",
+        "Share of the last minute in which a GPU ran slower. Power: by its limit, "
+        "harmless; brake: the power supply; thermal: heat. DCGM does not tell software "
+        "from hardware.",
+        [
+            Query(
+                labelled("node_gpu:throttle:ratio_rate1m", "reason"),
+                "{{node}} {{gpu}} {{reason}}",
+            )
+        ],
+        RATIO,
+    )
+
+
+def _xids() -> Json:
+    return timeseries(
+        "XIDs of the last ten minutes",
+        "Critical ones take the node out. Contained ones (94) ended one application "
+        "and spared the card; many of them do not.",
+        [
+            Query(gpu("node_gpu:xid_critical:count"), "{{node}} {{gpu}} critical"),
+            Query(gpu("node_gpu:xid_application:count"), "{{node}} {{gpu}} contained"),
+        ],
+        COUNT,
+    )
+
+
+def _ecc() -> Json:
+    return timeseries(
+        "ECC errors",
+        "Since the driver was loaded. Corrected ones cost nothing until they come "
+        "often; one that was not corrected may have spoilt an answer.",
+        [
+            Query(
+                gpu("node_gpu:ecc_uncorrected:count"), "{{node}} {{gpu}} uncorrected"
+            ),
+            Query(gpu("node_gpu:ecc_corrected:count"), "{{node}} {{gpu}} corrected"),
+        ],
+        COUNT,
+    )
+
+
+def _rows() -> Json:
+    return timeseries(
+        "Remapped rows and retired pages",
+        "Memory that was replaced, by cause; pages before Ampere. A card has only so "
+        "many spare rows.",
+        [
+            Query(
+                labelled("node_gpu:remapped_rows:count", "cause"),
+                "{{node}} {{gpu}} rows {{cause}}",
+            ),
+            Query(
+                labelled("node_gpu:retired_pages:count", "cause"),
+                "{{node}} {{gpu}} pages {{cause}}",
+            ),
+        ],
+        COUNT,
+    )
+
+
+def _states() -> Json:
+    return timeline(
+        "What the driver asks for",
+        "Recovery action, and memory that is replaced at the next reset or cannot be. "
+        "Anything but none: follow the runbook.",
+        [
+            Query(
+                f"({gpu('node_gpu:recovery_action:code')}) > bool 0",
+                "{{node}} {{gpu}} recovery",
+            ),
+            Query(gpu("node_gpu:row_remap_pending:flag"), "{{node}} {{gpu}} row waits"),
+            Query(
+                gpu("node_gpu:retired_pages_pending:flag"),
+                "{{node}} {{gpu}} page waits",
+            ),
+            Query(
+                f"2 * ({gpu('node_gpu:row_remap_failure:flag')})",
+                "{{node}} {{gpu}} no spare row",
+            ),
+        ],
+        Field(
+            "none",
+            words={0: ("none", GREEN), 1: ("reset", ORANGE), 2: ("replace", RED)},
+        ),
+    )
+
+
+def _link_errors() -> Json:
+    return timeseries(
+        "PCIe replays and NVLink errors",
+        "Per second. More than eight replays a minute: reseat the card or its riser.",
+        [
+            Query(gpu("node_gpu:pcie_replays:rate5m"), "{{node}} {{gpu}} PCIe"),
+            Query(
+                labelled("node_gpu:nvlink_errors:rate5m", "error"),
+                "{{node}} {{gpu}} {{error}}",
+            ),
+        ],
+        Field("cps", 3, low=0),
+    )
+
+
+def _cards() -> Json:
+    return timeseries(
+        "GPUs that are seen",
+        "Of each node, by any source, and dashed the most within six hours: below it "
+        "a card is lost. Instances of MIG beside them.",
+        [
+            Query(promql.per_node("node:gpus:count"), "{{node}}"),
+            Query(promql.per_node("node:gpus:max_count6h"), "{{node}} most"),
+            Query(gpu("node_gpu:mig_instances:count"), "{{node}} {{gpu}} instances"),
+        ],
+        COUNT,
+        dashed="/ most$/",
+    )
+
+
+def _age() -> Json:
+    return timeline(
+        "GPU telemetry works",
+        "Whether a node's sources can read its cards at all, and whether each card "
+        "that was there still answers.",
+        [
+            Query(promql.per_node("node:gpu_collection:ok", "min"), "{{node}} sources"),
+            Query(gpu("node_gpu:up:flag"), "{{node}} {{gpu}}"),
+        ],
+        Field("none", words={0: ("no", RED), 1: ("yes", GREEN)}),
+    )
+
+
+def _intervals() -> Json:
+    interval = f"max by (node, source) (inferops_gpu_sample_interval_seconds{{{NODE}}})"
+    return timeseries(
+        "How closely the driver samples",
+        "Median time between two distinct samples of the driver's buffers, as seen. "
+        "What is shorter than this is in no figure here. And the age of the last "
+        "reading, dashed.",
+        [
+            Query(interval, "{{node}} {{source}}"),
+            Query(promql.per_node("node:gpu_collection:age_seconds"), "{{node}} age"),
+        ],
+        Field("s", 3, low=0),
+        dashed="/ age$/",
+    )
+
+
+def _late() -> Json:
+    def ticks(what: str) -> str:
+        return promql.rate(f"inferops_gpu_sampler_{what}_total", NODE, by="node")
+
+    return timeseries(
+        "Late ticks of the sampler",
+        "Share of the exporter's ticks that began more than one tick late: the node is "
+        "short of processor time, or a driver call is slow.",
+        [Query(f"{ticks('late_ticks')} / {ticks('ticks')}", "{{node}}")],
+        RATIO,
+    )
+
+
+def _call_errors() -> Json:
+    errors = promql.rate("inferops_gpu_call_errors_total", NODE, by="node, call, error")
+    return timeseries(
+        "Driver calls that failed",
+        "Per second, other than what a card does not offer.",
+        [Query(errors, "{{node}} {{call}} {{error}}")],
+        Field("cps", 3, low=0),
+    )
