@@ -10,6 +10,8 @@ PYTHON_RUN := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
 RULES := $(wildcard prometheus/rules/*.yml alerting/rules/*.yml)
 PROFILES := demo gpu chat tailscale
+# One more than the cores of a small machine: a third of the tests' time is waiting.
+WORKERS := 3
 PIP_INSTALL := $(PYTHON_RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .PHONY: help
@@ -17,7 +19,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: .venv/.run-installed ## install what is missing and run the product (ARGS=--help)
+up: .venv/.run-installed .venv/bin/inferops ## install what is missing and run the product (ARGS=--help)
 	@exec $(PYTHON_RUN) -m native up $(ARGS)
 
 .PHONY: down
@@ -29,11 +31,17 @@ status: .venv/.run-installed ## show what runs
 	@exec $(PYTHON_RUN) -m native status $(ARGS)
 
 .PHONY: test
-test: .venv/.dev-installed tools ## run every test (ARGS=tests/native)
-	pytest -n 2 $(ARGS)
+test: .venv/.dev-installed .venv/bin/inferops tools ## run every test (ARGS=tests/native)
+	pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+.PHONY: chaos
+chaos: .venv/.dev-installed tools ## break everything under load; writes docs/chaos.md
+	INFEROPS_CHAOS=full INFEROPS_CHAOS_PAGE=docs/chaos.md pytest -p no:randomly tests/chaos $(ARGS)
 
 .PHONY: check
-check: check-python check-config check-compose ## lint, types, rules, configuration
+check: .venv/.dev-installed tools ## lint, types, rules, configuration
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target \
+		check-python check-config check-compose
 
 .PHONY: check-python
 check-python: .venv/.dev-installed
@@ -42,15 +50,21 @@ check-python: .venv/.dev-installed
 	mypy
 	lint-imports
 	python -m grafana.build --check
+	python -m alerting.slo --check
 
 .PHONY: check-config
 check-config: .venv/.dev-installed tools
 	yamllint --strict .
-	promtool check rules $(RULES)
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	python -m native render --run-dir "$$scratch"; \
-	promtool check config "$$scratch/prometheus.yml"; \
-	amtool check-config "$$scratch/alertmanager.yml"
+	for promtool in $$(type -ap promtool | xargs -n 1 readlink -f | sort -u); do \
+		$$promtool --version 2>&1 | head -n 1; \
+		$$promtool check rules $(RULES); \
+		$$promtool check config "$$scratch/prometheus.yml"; \
+	done; \
+	for amtool in $$(type -ap amtool | xargs -n 1 readlink -f | sort -u); do \
+		$$amtool check-config "$$scratch/alertmanager.yml"; \
+	done
 
 .PHONY: check-compose
 check-compose:
@@ -65,6 +79,7 @@ check-compose:
 .PHONY: golden
 golden: .venv/.dev-installed ## write the generated and golden files anew; read the diff
 	python -m grafana.build
+	python -m alerting.slo
 	pytest tests/exporters --golden
 
 .PHONY: format
@@ -78,6 +93,8 @@ lock: .venv/.dev-installed ## choose the newest allowed versions
 		pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
 		--extra dev pyproject.toml --output-file requirements-dev.lock
+	uv pip compile --quiet --no-header --no-annotate --universal --generate-hashes --python-version 3.11 \
+		--constraint requirements.lock exporters/pyproject.toml --output-file exporters/requirements.lock
 	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
 		tests/clients/requirements.in --output-file tests/clients/requirements.lock
 	cd tests/clients; npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
@@ -96,6 +113,11 @@ tools: .venv/.run-installed
 	@echo "installing the packages of $< into .venv/ ..."
 	@$(PIP_INSTALL) --requirement $<
 	@touch $@
+
+# The product is not installed: its command line runs from this checkout.
+.venv/bin/inferops: .venv/.run-installed native/inferops
+	@printf '#!/bin/sh\nexec "%s/native/inferops" "$$@"\n' "$(CURDIR)" >$@
+	@chmod +x $@
 
 .venv/.dev-installed: requirements-dev.lock .venv/.run-installed
 	@echo "installing the packages of $< into .venv/ ..."

@@ -36,13 +36,14 @@ def fill(volume: Path, sources: Sequence[Path]) -> None:
         files.write(volume / source.name, text, mode=0o400)
 
 
-def render(secrets: Path) -> str:
+def render(secrets: Path, *, grafana_url: str | None = None) -> str:
     """Return the text; raises LaunchError with what the renderer says."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "alertmanager.yml"
         argv = [
             *(sys.executable, "-m", "alerting.render"),
             *("--secrets", str(secrets), "--out", str(out)),
+            *(("--grafana-url", grafana_url) if grafana_url else ()),
         ]
         try:
             subprocess.run(

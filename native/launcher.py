@@ -218,7 +218,7 @@ def _ended(process: subprocess.Popen[bytes], *, seconds: float) -> bool:
 
 def _wait_for_end(paths: Paths, pid: int) -> None:
     deadline = time.monotonic() + 3 * _START_SECONDS
-    while lock.holder(paths.run) == pid:
+    while lock.holds(paths.run, pid):
         if time.monotonic() > deadline:
             raise LaunchError(f"the launcher (pid {pid}) does not end")
         time.sleep(_POLL_SECONDS)

@@ -31,6 +31,14 @@ def holder(run: Path) -> int | None:
         return None if _take(file.fileno()) else _read_pid(run)
 
 
+def holds(run: Path, pid: int) -> bool:
+    """Tell whether this launcher has not ended: its name goes just before its lock."""
+    with _path(run).open("a", encoding="ascii") as file:
+        if _take(file.fileno()):
+            return False
+        return _path(run).read_text(encoding="ascii") in {"", str(pid)}
+
+
 def _path(run: Path) -> Path:
     return run / "lock"
 

@@ -203,6 +203,9 @@ def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Part:
             f"--web.user-assets={paths.root / 'alerting' / 'runbooks'}",
             # All is scraped each few seconds: what was said a minute ago is old.
             "--query.lookback-delta=1m",
+            # An alert's texts say what the router did, which is after it began to
+            # fire: sent again before Alertmanager tells people, after 10 s.
+            "--rules.alert.resend-delay=5s",
             *((f"--web.local-assets={pages}",) if pages else ()),
         ),
         health=url(ports.prometheus, "/-/ready"),
@@ -222,6 +225,7 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Part:
         env={
             "INFEROPS_BIND": f"{LOOPBACK}:{ports.router}",
             "INFEROPS_PROMETHEUS__URL": url(ports.prometheus),
+            "INFEROPS_ALERTMANAGER__URL": url(ports.alertmanager),
             "INFEROPS_INVENTORY__PATH": str(paths.inventory),
             "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
             "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),

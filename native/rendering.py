@@ -92,7 +92,8 @@ def _alertmanager(paths: Paths, substitutions: Substitutions) -> object:
     people = alertmanager.receiver_secrets(paths.root / "alerting" / "secrets")
     home = paths.secrets / "alertmanager"
     alertmanager.fill(home, [paths.webhook_token, *people])
-    return substitutions.tree(yaml.safe_load(alertmanager.render(home)))
+    text = alertmanager.render(home, grafana_url="http://grafana:3000")
+    return substitutions.tree(yaml.safe_load(text))
 
 
 def _load(path: Path) -> Any:

@@ -21,6 +21,12 @@ from tests.harness.process import ROOT, Process
 
 Service = Mapping[str, Any]
 
+
+def by_default(value: str) -> str:
+    """Give what Compose puts in where nobody sets the variable."""
+    return re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", value)
+
+
 # The entry points of the images that are not ours, by service.
 ENTRY_POINTS = ("prometheus", "alertmanager", "node-exporter")
 
@@ -79,7 +85,7 @@ class Stage:
     def mount(self, service: Service) -> None:
         """Put the repository's folders, and empty volumes, where they are mounted."""
         for volume in service.get("volumes", ()):
-            source, target = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", volume).split(":")[:2]
+            source, target = by_default(volume).split(":")[:2]
             place = Path(f"{self.root}{target}")
             if source.startswith("./"):
                 self._copy(ROOT / source, place)
@@ -103,7 +109,7 @@ class Stage:
         substitutions = self.substitutions()
         argv = [substitutions.text(str(word)) for word in service["command"]]
         environment = {
-            variable: substitutions.text(value)
+            variable: substitutions.text(by_default(value))
             for variable, value in service.get("environment", {}).items()
         }
         return Process(

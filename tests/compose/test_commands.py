@@ -65,6 +65,15 @@ def running(stage, services) -> Iterator[dict[str, Process]]:
         yield processes
 
 
+# How Prometheus and people call the router, and how a page that rebinds its name does.
+NAMES = {
+    "router:8000": 200,
+    "127.0.0.1:8000": 200,
+    "inferops.tail1234.ts.net:8000": 200,
+    "rebound.evil.example:8000": 403,
+}
+
+
 def test_the_product_works_from_its_command_lines(stage, running) -> None:
     """A request is answered, all telemetry arrives, the doorbell's token is right."""
     router = f"http://127.0.0.1:{stage.ports.router}"
@@ -102,4 +111,7 @@ def test_the_product_works_from_its_command_lines(stage, running) -> None:
         timeout=5,
     )
     assert 401 != rung.status_code, rung.text
+    for host, status in NAMES.items():
+        asked = requests.get(f"{router}/readyz", headers={"Host": host}, timeout=5)
+        assert (host, status) == (host, asked.status_code)
     assert all(process.running for process in running.values())

@@ -73,6 +73,19 @@ def test_the_demonstration_is_the_default() -> None:
         assert str(ROOT / "simulator" / "targets") == targets
 
 
+def test_names_behind_a_proxy() -> None:
+    """INFEROPS_HOSTS lets names in; without it known ones only, whoever asks."""
+
+    def hosts(**environment: str) -> str:
+        found = config(**environment)["services"]["router"]["environment"]
+        return str(found["INFEROPS_WEB__HOSTS"])
+
+    assert ("localhost", "ai.example.org") == (
+        hosts(),
+        hosts(INFEROPS_HOSTS="ai.example.org"),
+    )
+
+
 def test_own_machines_instead() -> None:
     """INFEROPS_TARGETS puts another inventory before every reader."""
     found = config(INFEROPS_TARGETS="./prometheus/targets")["services"]

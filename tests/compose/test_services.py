@@ -15,7 +15,7 @@ from tests.harness.process import ROOT
 
 AS_ROOT = {"init", "dcgm-exporter", "open-webui", "tailscale"}
 WRITABLE = {"dcgm-exporter", "open-webui"}
-CAPABILITIES = {"init": ["CHOWN", "DAC_READ_SEARCH"], "dcgm-exporter": ["SYS_ADMIN"]}
+CAPABILITIES = {"init": ["CHOWN", "DAC_READ_SEARCH"]}
 NO_HEALTHCHECK = {"init", "dcgm-exporter"}
 PROFILES = {
     "simulator": ["demo"],

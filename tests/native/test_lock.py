@@ -8,8 +8,11 @@ import sys
 
 import pytest
 
-from native import lock
+from native import launcher, lock
 from native.errors import LaunchError
+from native.parts import Ports
+from tests.harness.poll import until
+from tests.harness.process import Process
 
 
 def test_the_first_holds(tmp_path) -> None:
@@ -47,3 +50,39 @@ def test_a_lock_without_a_name(tmp_path) -> None:
 
         with pytest.raises(LaunchError, match="just under way"):
             lock.holder(tmp_path)
+
+
+def test_a_launcher_that_is_just_ending_is_waited_for(tmp_path) -> None:
+    """Without its name, its lock is still held: until then, it has not ended."""
+    with lock.hold(tmp_path):
+        assert lock.holds(tmp_path, os.getpid())
+        assert not lock.holds(tmp_path, 1)
+        (tmp_path / "lock").write_text("")
+        assert lock.holds(tmp_path, os.getpid())
+
+    assert not lock.holds(tmp_path, os.getpid())
+
+
+# Gives up its name at SIGTERM, and its lock half a second later.
+SLOW_END = """
+import pathlib, signal, sys, time
+from native import lock
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+run = pathlib.Path(sys.argv[1])
+with lock.hold(run):
+    print("held", flush=True)
+    signal.sigwait({signal.SIGTERM})
+    (run / "lock").write_text("")
+    time.sleep(0.5)
+"""
+
+
+def test_down_outlasts_a_slow_end(paths, tmp_path, capsys) -> None:
+    """Looking at a launcher between its name and its end is no failure."""
+    paths.run.mkdir()
+    argv = [sys.executable, "-c", SLOW_END, paths.run]
+    with Process(argv, log=tmp_path / "log") as slow:
+        until(slow.log.read_text, "it holds the lock")
+        assert 0 == launcher.down(launcher.Options(Ports(), paths))
+        assert 0 == slow.wait()
+    assert "stopped\n" == capsys.readouterr().out

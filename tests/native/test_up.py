@@ -140,7 +140,8 @@ def test_from_up_to_ctrl_c_and_again(launch) -> None:
         )
         assert '"done":true' in reply.stdout.replace(" ", "")
         second = launch.say("up")
-        assert (0, True) == (second.returncode, "already running" in second.stdout)
+        assert 0 == second.returncode, second.stderr
+        assert "already running" in second.stdout
         first.signal(signal.SIGINT)
         assert 0 == first.wait(STOP_SECONDS), first.tail()
     assert [] == launch.traces()
@@ -149,7 +150,7 @@ def test_from_up_to_ctrl_c_and_again(launch) -> None:
         launch.wait_ready(again)
         assert 0 == launch.say("status").returncode
         stopped = launch.say("down")
-        assert (0, "stopped\n") == (stopped.returncode, stopped.stdout)
+        assert (0, "stopped\n") == (stopped.returncode, stopped.stdout), stopped.stderr
         assert 0 == again.wait(STOP_SECONDS)
     assert [] == launch.traces()
     assert 1 == launch.say("status").returncode
