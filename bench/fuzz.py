@@ -76,6 +76,7 @@ _HEADERS = (
 )
 _VALUES = (
     *(None, True, False, 0, -1, 1, 1e308, 2**70, "", "x", MODEL, "ü\u0000", [], {}),
+    "\ud83d",  # half of an emoji
     *([[]], {"a": {}}, [None], [{"role": "user", "content": "7"}], [{"role": 5}]),
     *({"num_predict": 2}, {"num_predict": -9}, {"num_ctx": "x"}, ["x"] * 3, "json"),
 )
