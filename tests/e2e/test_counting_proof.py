@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from router.dispatch.continuation.original import read_original
-from router.dispatch.continuation.proof import prove
+from router.dispatch.continuation.proof import Said, prove
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -39,7 +39,7 @@ pytestmark = [
 MODEL = "counting"
 MERGING = "merging"
 NAMES = ("one", "two")
-# Some 40 tokens a second here: there is time to kill in mid-stream.
+# Slow enough: there is time to kill in mid-stream.
 UNHURRIED = Shape(width=512, layers=4, feed_forward=4096)
 MODELS = {MODEL: UNHURRIED, MERGING: replace(UNHURRIED, merging=True)}
 KINDS = ("server", "runner", "black hole")
@@ -194,12 +194,19 @@ def test_stop_string_after_the_seam(fleet, path):
 
 # The prompt ends in 103, and `103 104` is one token: already the first number said
 # merges with the prompt.
-@pytest.mark.parametrize("at", [1, 10, 25])
-@pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions"])
-def test_merging_vocabulary(fleet, path, at):
-    """Where text so far has fewer tokens than were said, all goes on and ends alike."""
+@pytest.fixture(scope="module", params=["/api/generate", "/v1/chat/completions"])
+def undisturbed(fleet, request) -> tuple[str, Heard]:
+    """A route, and what is heard there of the merging model when nothing is killed."""
+    path = request.param
     whole = listen(fleet.router.url, path, request_of(path, MERGING, TOKENS))
     assert whole.numbers == counted(TOKENS)
+    return path, whole
+
+
+@pytest.mark.parametrize("at", [1, 10, 25])
+def test_merging_vocabulary(fleet, undisturbed, at):
+    """Where text so far has fewer tokens than were said, all goes on and ends alike."""
+    path, whole = undisturbed
     heard, _ = killed(fleet, path, "server", at, MERGING)
     assert (None, counted(TOKENS)) == (heard.error, heard.numbers)
     assert (whole.reason, TOKENS) == (heard.reason, heard.generated)
@@ -220,6 +227,6 @@ def test_context_where_nothing_is_left(fleet, said):
         return requests.post(f"{url}{path}", json=body, timeout=60).json()
 
     original = read_original(PATHS[0], json.dumps(body).encode())
-    seam = prove(original, whole.text, said, ask)
+    seam = prove(original, Said(whole.text, "", said), ask)
     assert (0, said) == (seam.left, seam.sent)
     assert whole.lines[-1]["context"] == seam.context

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from alerting.payload import Alert
-from router.config import ControlSettings
 from router.control.doorbell import Doorbell, Ring
 from router.control.level import fingerprint
 from router.control.loop import Pass, Sources
@@ -22,6 +21,7 @@ from router.holds import HoldStore
 from router.journal import SqliteJournal
 from router.model import Degrade, HoldState, Inventory, Node, Signal
 from router.promql import PrometheusClient
+from router.settings import ControlSettings
 from router.snapshot import Published, Snapshot
 from tests.harness.poll import until
 from tests.harness.ports import free_ports

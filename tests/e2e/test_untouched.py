@@ -47,7 +47,10 @@ def router(tmp_path_factory, node) -> Iterator[Router]:
     labels = {"node": "recorder", "__ollama": node.url, "__scrape": "probe"}
     entries = [{"targets": ["127.0.0.1"], "labels": labels}]
     inventory.write_text(json.dumps(entries))
-    with Router(folder, inventory, prometheus_port=free_port()) as router:
+    settings = {"WEB__HOSTS": "inference.example.org"}
+    with Router(
+        folder, inventory, prometheus_port=free_port(), settings=settings
+    ) as router:
         yield router
 
 
@@ -95,7 +98,7 @@ def test_form(router, node):
 
 def test_headers(router, node):
     """The node is named as itself; a client's credentials stay with the router."""
-    send(
+    answer = send(
         router,
         "/api/chat",
         b'{"model":"recorder","stream":false}',
@@ -104,6 +107,7 @@ def test_headers(router, node):
         Host="inference.example.org",
         **{"X-Request-Id": "mine", "User-Agent": "mine/1"},
     )
+    assert answer.status_code == 200
     headers = node.sent[-1].headers
     assert (node.address, "mine", "mine/1") == (
         headers["Host"],

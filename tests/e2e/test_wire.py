@@ -89,9 +89,13 @@ def test_failover_before_the_first_byte(router, fleet, path, fault, parameters):
 def test_refused_connection_holds_the_node_and_a_probe_brings_it_back(router, fleet):
     """The router's own evidence counts at once; an answer lifts the hold."""
     fleet.put("fast", "refuse")
-    assert router.post("/api/chat", ask(2)).headers["X-InferOps-Node"] == "slow"
+    answer = router.post("/api/chat", ask(2))
+    assert answer.headers["X-InferOps-Node"] == "slow"
     node = router.nodes()["fast"]
     assert (False, "down") == (node["schedulable"], node["state"])
+    told = [line for line in router.log() if 'event="node is down" node=fast' in line]
+    assert len(told) == 1, "the probe has nothing to add"
+    assert f"request_id={answer.headers['X-Request-Id']}" in told[0]
     fleet.clear("fast")
     until(lambda: router.nodes()["fast"]["schedulable"], "the node is back")
 

@@ -111,8 +111,11 @@ class RealOllama:
 
     def freeze(self) -> None:
         """Stop all of it: it takes connections and says nothing, a black hole."""
-        for each in self._family():
+        family = self._family()
+        for each in family:
             each.suspend()
+        # The signal is taken thread by thread: until all have, one may still answer.
+        until(lambda: all(map(_stopped, family)), "every thread is stopped")
 
     def thaw(self) -> None:
         for each in self._family():
@@ -138,6 +141,12 @@ class RealOllama:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _stopped(process: psutil.Process) -> bool:
+    """Whether each of its threads is (proc(5), the third field of stat)."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
 def _end(processes: list[psutil.Process], number: int) -> int:

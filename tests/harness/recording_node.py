@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,11 +20,14 @@ class Sent:
 
 
 class RecordingNode:
-    """Has one model; every POST gets the answer that is set."""
+    """Has one model; every POST gets the answer that is set, or that is made for it.
+
+    answer: bytes, or what makes an answer's pieces and its type; each goes out at once
+    """
 
     def __init__(self, model: str) -> None:
         self.sent: list[Sent] = []
-        self.answer = b"{}"
+        self.answer: bytes | Callable[[Sent], tuple[Iterable[bytes], str]] = b"{}"
         self.content_type = "application/json; charset=utf-8"
         entry = {"name": model, "model": model, "digest": "d", "size": 1}
         self._listings = {
@@ -49,8 +54,12 @@ class RecordingNode:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                node.sent.append(Sent(self.path, dict(self.headers.items()), body))
-                self.reply(node.answer, node.content_type)
+                sent = Sent(self.path, dict(self.headers.items()), body)
+                node.sent.append(sent)
+                if callable(node.answer):
+                    self.reply_in_pieces(*node.answer(sent))
+                else:
+                    self.reply(node.answer, node.content_type)
 
             def reply(self, body: bytes, content_type: str) -> None:
                 self.send_response(200)
@@ -58,6 +67,17 @@ class RecordingNode:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def reply_in_pieces(
+                self, pieces: Iterable[bytes], content_type: str
+            ) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Connection", "close")
+                self.end_headers()
+                with contextlib.suppress(OSError):  # the router has heard enough
+                    for piece in pieces:
+                        self.wfile.write(piece)
 
             def log_message(self, *_: object) -> None:
                 """Stay silent."""

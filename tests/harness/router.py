@@ -64,7 +64,7 @@ class Router:
             assert self.process.running, self.process.tail()
             return self.get("/readyz").status_code == 200
 
-        until(ready, "the router is ready")
+        until(ready, "the router is ready", seconds=60)
         return self
 
     def get(self, path: str, **kwargs: Any) -> requests.Response:
@@ -72,6 +72,13 @@ class Router:
 
     def post(self, path: str, json: Any = None, **kwargs: Any) -> requests.Response:
         return requests.post(self.url + path, json=json, **{"timeout": 60, **kwargs})
+
+    def delete(self, path: str) -> requests.Response:
+        return requests.delete(self.url + path, timeout=60)
+
+    def log(self) -> list[str]:
+        """Return what it has written so far."""
+        return self.process.log.read_text(errors="replace").splitlines()
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Return `/admin/nodes` by name."""
@@ -86,7 +93,8 @@ class Router:
         return None
 
     def stop(self) -> None:
-        self.process.stop()
+        """End it at once: nothing of it is kept, and an orderly end takes a second."""
+        self.process.kill()
 
     def __enter__(self) -> Router:
         return self.wait_ready()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,23 +103,36 @@ class Stack:
 
 @contextlib.contextmanager
 def stack(
-    folder: Path, inventory: Path, *, people: str | None = None
+    folder: Path,
+    inventory: Path,
+    *,
+    people: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    prometheus_data: Path | None = None,
 ) -> Iterator[Stack]:
     """Run all parts but the simulator and node_exporter over an inventory.
 
-    people: URL that gets people's notifications
+    people:   URL that gets people's notifications
+    settings: the router's, as environment variables, over the quick ones
+    prometheus_data: where Prometheus keeps its samples
     """
-    made = _prepare(folder, inventory, people)
+    made = _prepare(folder, inventory, people, settings or {}, prometheus_data)
     try:
         for name in made.processes:
             made.wait(name)
         yield made
     finally:
         for process in reversed(made.processes.values()):
-            process.stop()
+            process.kill()  # nothing of it is kept, and orderly ends take seconds
 
 
-def _prepare(folder: Path, inventory: Path, people: str | None) -> Stack:
+def _prepare(
+    folder: Path,
+    inventory: Path,
+    people: str | None,
+    settings: Mapping[str, str],
+    prometheus_data: Path | None,
+) -> Stack:
     ports = Ports(*free_ports(len(Ports.__dataclass_fields__)))
     paths = Paths(root=ROOT, run=folder / "run", inventory=inventory)
     found = programs()
@@ -131,27 +144,36 @@ def _prepare(folder: Path, inventory: Path, people: str | None) -> Stack:
     made = Stack(ports, paths, rules, {}, {})
     for part in parts(ports, paths, found, grace_seconds=5):
         made.healths[part.name] = part.health
-        made.processes[part.name] = _start(part, folder)
+        made.processes[part.name] = _start(part, folder, settings, prometheus_data)
     return made
 
 
-def _start(part: Part, folder: Path) -> Process:
-    quick = _QUICK if part.name == "router" else {}
+def _start(
+    part: Part, folder: Path, settings: Mapping[str, str], data: Path | None
+) -> Process:
+    quick = {**_QUICK, **settings} if part.name == "router" else {}
     argv = [_LOOKBACK.get(each, each) for each in part.argv]
+    if data is not None:
+        argv = [
+            f"--storage.tsdb.path={data}" if "tsdb.path=" in each else each
+            for each in argv
+        ]
     log = folder / f"{part.name}.log"
     return Process(argv, log=log, env={**part.env, **quick})
 
 
 def _copy_rules(folder: Path, paths: Paths) -> Path:
     copy = folder / "rules"
-    copy.mkdir()
-    for source in ("prometheus/rules", "alerting/rules"):
+    sources = ("prometheus/rules", "alerting/rules")  # both have a nodes.yml
+    for source in sources:
+        (copy / source).mkdir(parents=True)
         for each in sorted((ROOT / source).glob("*.yml")):
-            (copy / each.name).write_text(each.read_text().replace(*_HOLD_DOWN))
+            text = each.read_text().replace(*_HOLD_DOWN)
+            (copy / source / each.name).write_text(text)
     config = yaml.safe_load(paths.prometheus_yml.read_text())
-    config["rule_files"] = [f"{copy}/*.yml"]
+    config["rule_files"] = [f"{copy}/{source}/*.yml" for source in sources]
     paths.prometheus_yml.write_text(yaml.safe_dump(config, sort_keys=False))
-    return copy
+    return copy / "prometheus" / "rules"
 
 
 def _quicken_alertmanager(paths: Paths, people: str | None) -> None:
