@@ -154,6 +154,11 @@ class HoldStore:
         self._settle(hold.kind, changed=changed)
         return changed
 
+    def find_down(self, hold: Hold) -> bool:
+        """Add a `down` hold; says whether nothing had found its node down before."""
+        found = any(other.kind is HoldKind.DOWN for other in self.of(hold.node))
+        return self.place(hold) and not found
+
     def confirm(
         self,
         node: str,

@@ -192,7 +192,7 @@ class Probe:
         if node not in self._watched:
             return  # it left the inventory meanwhile
         hold = Hold(node, HoldKind.DOWN, _SOURCE, why, self._clock())
-        if self._holds.place(hold):
+        if self._holds.find_down(hold):
             self._log.warning("node is down", node=node, why=why)
 
     def _answered(
@@ -201,23 +201,22 @@ class Probe:
         before, watch.models = watch.models, replace(watch.models, **answer)
         back = watch.failures > 0 or bool(found)
         watch.failures = 0
-        for standing in found:
-            self._lift(standing)
+        lifted = [self._lift(standing) for standing in found]
+        if any(lifted) and not self._down(watch.node.name):
+            self._log.info("node is back", node=watch.node.name)
         if back and "present" not in answer:
             # What it has on disk may have changed while it was away.
             watch.due[Poll.PRESENT] = self._monotonic()
         if _contents(before) != _contents(watch.models):
             self._changed()
 
-    def _lift(self, standing: Standing) -> None:
-        lifted = self._holds.lift(
+    def _lift(self, standing: Standing) -> bool:
+        return self._holds.lift(
             *standing.hold.key,
             by=_SOURCE,
             why="it answers",
             revision=standing.revision,
         )
-        if lifted:
-            self._log.info("node is back", node=standing.hold.node)
 
 
 def _contents(models: Models) -> tuple[Any, ...]:

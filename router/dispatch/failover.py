@@ -265,7 +265,7 @@ class Failover:
             # The router's own evidence first; a probe brings the node back.
             why = str(error)
             hold = Hold(node.name, HoldKind.DOWN, "traffic", why, time.time())
-            if self._holds.place(hold):
+            if self._holds.find_down(hold):
                 log.warning(
                     "node is down", node=node.name, why=why, request_id=request_id
                 )

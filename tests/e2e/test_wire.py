@@ -12,6 +12,8 @@ import pytest
 import requests
 
 from tests.harness.poll import until
+from tests.harness.ports import free_port
+from tests.harness.router import Router
 
 pytestmark = pytest.mark.e2e
 
@@ -29,6 +31,15 @@ def lines(answer: requests.Response) -> list[dict[str, object]]:
 
 def text(chunks: list[dict[str, object]]) -> str:
     return "".join(c["message"]["content"] for c in chunks if "message" in c)
+
+
+def down(router) -> list[str]:
+    return [x for x in router.log() if 'event="node is down" node=fast' in x]
+
+
+def holders(router) -> set[str]:
+    holds = router.get("/admin/holds").json()
+    return {hold["source"] for hold in holds if hold["node"] == "fast"}
 
 
 def in_flight(router) -> int:
@@ -86,16 +97,33 @@ def test_failover_before_the_first_byte(router, fleet, path, fault, parameters):
     assert "error" not in answer.text
 
 
-def test_refused_connection_holds_the_node_and_a_probe_brings_it_back(router, fleet):
-    """The router's own evidence counts at once; an answer lifts the hold."""
+def test_a_refused_connection_holds_the_node_at_once(tmp_path, fleet):
+    """The router's own evidence counts, also where no probe would come for long."""
+    rarely = dict.fromkeys(
+        ("CONTROL__RESIDENT_INTERVAL_SECONDS", "CONTROL__PRESENT_INTERVAL_SECONDS"),
+        "600",
+    )
+    with Router(
+        tmp_path,
+        fleet.inventory,
+        prometheus_port=free_port(),
+        settings=rarely,
+    ) as router:
+        fleet.put("fast", "refuse")
+        answer = router.post("/api/chat", ask(2))
+        assert answer.headers["X-InferOps-Node"] == "slow"
+        node = router.nodes()["fast"]
+        assert (False, "down") == (node["schedulable"], node["state"])
+        (told,) = down(router)
+        assert f"request_id={answer.headers['X-Request-Id']}" in told
+
+
+def test_a_probe_brings_a_refused_node_back(router, fleet):
+    """An answer lifts the hold, whoever placed it; the log tells of it once."""
     fleet.put("fast", "refuse")
-    answer = router.post("/api/chat", ask(2))
-    assert answer.headers["X-InferOps-Node"] == "slow"
-    node = router.nodes()["fast"]
-    assert (False, "down") == (node["schedulable"], node["state"])
-    told = [line for line in router.log() if 'event="node is down" node=fast' in line]
-    assert len(told) == 1, "the probe has nothing to add"
-    assert f"request_id={answer.headers['X-Request-Id']}" in told[0]
+    assert router.post("/api/chat", ask(2)).headers["X-InferOps-Node"] == "slow"
+    until(lambda: holders(router) >= {"probe"}, "the probe has seen it too")
+    assert len(down(router)) == 1
     fleet.clear("fast")
     until(lambda: router.nodes()["fast"]["schedulable"], "the node is back")
 

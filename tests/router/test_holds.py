@@ -53,6 +53,20 @@ def test_the_same_hold_again_keeps_its_first_time(clock):
     assert holds.placed[HoldKind.CORDON] == 1
 
 
+def test_a_node_is_found_down_once_whoever_finds_it(clock):
+    """People read of it in the log once, until it was back."""
+    holds = store(clock, drain())
+    traffic = replace(DOWN, source="traffic", reason="reset")
+    assert [holds.find_down(each) for each in (traffic, DOWN, traffic)] == [
+        True,
+        False,
+        False,
+    ]
+    for each in (traffic, DOWN):
+        holds.lift(*each.key, by="probe", why="it answers")
+    assert holds.find_down(DOWN)
+
+
 @pytest.mark.parametrize("state", [HoldState.CONFIRMED, HoldState.UNKNOWN])
 def test_a_ring_never_weakens_what_the_level_said(clock, state):
     """A ring for a standing hold must not give it a time limit."""
