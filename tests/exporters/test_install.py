@@ -261,7 +261,7 @@ def test_the_exporters_project_is_the_exporter() -> None:
 
 
 def _imported() -> set[str]:
-    """Return what the exporter imports of others; urllib3 comes with requests."""
+    """Return what the exporter imports of others."""
     found: set[str] = set()
     for path in (ROOT / "exporters").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -269,7 +269,7 @@ def _imported() -> set[str]:
                 found.update(each.name.partition(".")[0] for each in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module.partition(".")[0])
-    return found - {"exporters", "urllib3", "__future__", *sys.stdlib_module_names}
+    return found - {"exporters", "__future__", *sys.stdlib_module_names}
 
 
 def test_its_packages_are_the_repositorys() -> None:
