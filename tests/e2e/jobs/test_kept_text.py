@@ -65,7 +65,7 @@ def real(tmp):
         labels = {"node": "real", "__ollama": ollama.url, "__slots": "2"}
         inventory = tmp / "nodes.yml"
         inventory.write_text(json.dumps([{"targets": ["127.0.0.1"], "labels": labels}]))
-        yield inventory, f"{COUNTING}:latest", 40
+        yield inventory, f"{COUNTING}:latest", 120
 
 
 @contextlib.contextmanager
@@ -102,7 +102,7 @@ def disturbed(place, path, body):
     """Run a job beside people who come when its item has a part of its text.
 
     Returns its name and progress. On a machine that stands, the item may have ended
-    before they came: then once more.
+    before they came: then once more, and sooner.
     """
     began = time.monotonic()
     place.router.post(path, body).raise_for_status()
@@ -110,6 +110,7 @@ def disturbed(place, path, body):
     for _ in range(5):
         name = begun(place, path, body)
         hurry(place, name, part)
+        part /= 2
         found = ended(place.router, name)
         assert "completed" == found["state"]
         if found["progress"]["revoked"]:
