@@ -31,7 +31,7 @@ class Speeds(Protocol):
         """Return how fast a prompt is read; None if unknown."""
 
     def in_vain(self, node: str, model: str) -> float:
-        """Return the longest that a node ran something that was then taken away."""
+        """Return the longest that a node lately ran something in vain, else 0."""
 
     def worthwhile(self, node: str, model: str) -> int:
         """Return how many streams of the node are worth having for this model."""

@@ -25,6 +25,9 @@ _MOST = 4096
 # As `pipeline` has it: a file at disk speed, and the engine's start.
 _LOAD_BYTES_PER_SECOND = 1e9
 _LOAD_START_SECONDS = 1.5
+# A try in vain speaks against a node so many times its own length: one that died in
+# its first second is soon like any other, one that hung for minutes is not.
+_VAIN_TIMES = 10.0
 
 _Key = tuple[str, str]
 
@@ -44,7 +47,7 @@ class LearnedSpeeds:
         self._prompts: OrderedDict[_Key, float] = OrderedDict()
         self._shapes: OrderedDict[str, Shape] = OrderedDict()
         self._learned: OrderedDict[_Key, float] = OrderedDict()
-        self._in_vain: OrderedDict[_Key, float] = OrderedDict()
+        self._in_vain: OrderedDict[_Key, tuple[float, float]] = OrderedDict()
         ledger.listen(self._ended)
 
     def tokens_per_second(self, node: str, model: str, streams: int) -> float | None:
@@ -54,7 +57,8 @@ class LearnedSpeeds:
         return self._ledger.speed(node, model, streams)
 
     def in_vain(self, node: str, model: str) -> float:
-        return self._in_vain.get((node, model), 0.0)
+        seconds, until = self._in_vain.get((node, model), (0.0, 0.0))
+        return seconds if self._clock() < until else 0.0
 
     def worthwhile(self, node: str, model: str) -> int:
         ceiling = self._ledger.limit(node, model)
@@ -84,8 +88,9 @@ class LearnedSpeeds:
         if outcome is Outcome.END:
             self._in_vain.pop(key, None)
         else:
-            seconds = self._clock() - lease.taken_at
-            _keep(self._in_vain, key, max(self.in_vain(*key), seconds))
+            now = self._clock()
+            seconds = max(self.in_vain(*key), now - lease.taken_at)
+            _keep(self._in_vain, key, (seconds, now + _VAIN_TIMES * seconds))
         if timings is None:
             return
         self._learn_prompt(lease, timings)

@@ -83,6 +83,18 @@ def test_in_vain(speeds, ledger, clock):
     assert speeds.in_vain("a", MODEL) == 0
 
 
+def test_what_was_in_vain_is_forgotten(speeds, ledger, clock):
+    """A node that died in its first second is soon like any other."""
+    for seconds in (0.2, 30.0):
+        lease = ledger.take("a", MODEL)
+        clock.now += seconds
+        lease.done(Outcome.EOF)
+        clock.now += 9 * seconds
+        assert speeds.in_vain("a", MODEL) == pytest.approx(seconds)
+        clock.now += 2 * seconds
+        assert speeds.in_vain("a", MODEL) == 0
+
+
 def test_loading(speeds):
     """What is not in memory must be read from disk; a node unknown costs nothing."""
     assert speeds.load_seconds("a", MODEL) == 0
