@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from router.dispatch.attention import Attention, StoppedError
 from router.dispatch.backend import Backends, Message
 from router.dispatch.dispatcher import Dispatcher
-from router.dispatch.faults import RetryBudget, speaks_of_node
+from router.dispatch.faults import RetryBudget, runner_died, speaks_of_node
 from router.dispatch.ledger import Lease
 from router.dispatch.pipeline import Wish
 from router.dispatch.queue import Grant
@@ -121,16 +121,22 @@ class Failover:
     ) -> T:
         """Do `take` with a slot of one node after the other until one succeeds.
 
-        It gives the slot back when it fails. Raises what `present` raises.
+        It gives the slot back when it fails. Where no other node is left, the last is
+        asked once more if just its runner died. Raises what `present` raises.
         """
         before = call.wish.tried
         tried: set[str] = set()
+        attempts, node, asked_again = 0, "", False
         last: AttemptError | None = None
         while True:
             wish = replace(call.wish, tried=before | tried) if tried else call.wish
             try:
                 grant = self._acquire(call, wish, attention)
             except (NotFoundError, UnavailableError):
+                if not asked_again and _runner_died(last):
+                    asked_again = True
+                    tried.discard(node)
+                    continue
                 if last and not isinstance(last, EvictedError):
                     raise last from None
                 raise
@@ -141,9 +147,10 @@ class Failover:
             except AttemptError as error:
                 step.failure = str(error)
                 last = error
-                tried.add(grant.node.name)
+                attempts, node = attempts + 1, grant.node.name
+                tried.add(node)
                 self.note(grant.node, error, trail.request_id)
-                if not self._may_retry(error, len(tried)):
+                if not self._may_retry(error, attempts):
                     raise
 
     def _acquire(self, call: Call, wish: Wish, attention: Attention) -> Grant:
@@ -282,3 +289,7 @@ class Failover:
             return False
         self._tally.retried(error.reason)
         return True
+
+
+def _runner_died(error: AttemptError | None) -> bool:
+    return isinstance(error, RefusedError) and runner_died(str(error))

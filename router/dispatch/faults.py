@@ -9,10 +9,13 @@ from __future__ import annotations
 from router.dispatch.stream import message_in
 
 _GATEWAY = frozenset({502, 503, 504})
-_NODE_TEXTS = (
+_RUNNER_TEXTS = (
     "model runner has unexpectedly stopped",
     "llama runner process has terminated",
     "an error was encountered while running the model",
+)
+_NODE_TEXTS = (
+    *_RUNNER_TEXTS,
     "model requires more system memory",
     "model requires more gpu memory",
     "out of memory",
@@ -37,6 +40,11 @@ def speaks_of_node(status: int, body: bytes) -> bool:
         text = message_in(body).lower()
         return any(known in text for known in _NODE_TEXTS)
     return False
+
+
+def runner_died(text: str) -> bool:
+    """Tell whether only the runner is gone: Ollama starts another by itself."""
+    return any(known in text.lower() for known in _RUNNER_TEXTS)
 
 
 class RetryBudget:

@@ -67,6 +67,37 @@ def test_a_dead_runner_of_the_only_node(tmp_path, path):
         check_whole(listen(router.url, path, request_of(path, MODEL, 20)), 20)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A fleet of one, and the router before it."""
+    folder = tmp_path_factory.mktemp("alone")
+    node = Simulated("only", load_seconds=0.001, tokens_per_second=200.0)
+    settings = {"DISPATCH__RETRY_RATIO": "1"}  # each request here is one
+    port = free_port()
+    with (
+        SimulatedFleet(folder, (node,)) as fleet,
+        Router(
+            folder, fleet.inventory, prometheus_port=port, settings=settings
+        ) as router,
+    ):
+        yield router.wait_ready(), fleet
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_runner_that_died_before_it_said_anything(alone, path, stream):
+    """Where no other node is, the same is asked again: it has a new runner."""
+    router, fleet = alone
+    fleet.put("only", "error", times=1)
+    answer = router.post(path, request_of(path, MODEL, 5) | {"stream": stream})
+    assert (200, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
+    fleet.put("only", "error", times=2)
+    answer = router.post(path, request_of(path, MODEL, 5) | {"stream": stream})
+    assert (500, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
+    assert "model runner has unexpectedly stopped" in answer.text
+    fleet.clear("only")
+
+
 def test_random_cuts(tmp_path):
     """Whatever the point and the kind of a cut, the client sees one whole answer."""
     seed = int(os.environ.get("INFEROPS_SEED", "20261122"))
