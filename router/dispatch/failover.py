@@ -126,7 +126,7 @@ class Failover:
         """
         before = call.wish.tried
         tried: set[str] = set()
-        attempts, node, asked_again = 0, "", False
+        node, asked_again = "", False
         last: AttemptError | None = None
         while True:
             wish = replace(call.wish, tried=before | tried) if tried else call.wish
@@ -147,10 +147,10 @@ class Failover:
             except AttemptError as error:
                 step.failure = str(error)
                 last = error
-                attempts, node = attempts + 1, grant.node.name
+                node = grant.node.name
                 tried.add(node)
                 self.note(grant.node, error, trail.request_id)
-                if not self._may_retry(error, attempts):
+                if not self._may_retry(error, len(tried) + asked_again):
                     raise
 
     def _acquire(self, call: Call, wish: Wish, attention: Attention) -> Grant:

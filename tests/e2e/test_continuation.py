@@ -53,25 +53,12 @@ def test_cut_stream_goes_on(router, fleet, path, variant):
     assert [*heard.lines[-1]] == [*whole.lines[-1]]
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_dead_runner_of_the_only_node(tmp_path, path):
-    """Where no other node is, the stream goes on where its runner died."""
-    # Slow enough for the client to have a token by then, however busy this machine.
-    node = Simulated("only", load_seconds=0.001, tokens_per_second=20.0)
-    with (
-        SimulatedFleet(tmp_path, (node,)) as fleet,
-        Router(tmp_path, fleet.inventory, prometheus_port=free_port()) as router,
-    ):
-        assert listen(router.url, path, request_of(path, MODEL, 2)).ended
-        fleet.put("only", "cut", tokens=7, variant="runner", times=1)
-        check_whole(listen(router.url, path, request_of(path, MODEL, 20)), 20)
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """A fleet of one, and the router before it."""
     folder = tmp_path_factory.mktemp("alone")
-    node = Simulated("only", load_seconds=0.001, tokens_per_second=200.0)
+    # Slow enough for the client to have a token by then, however busy this machine.
+    node = Simulated("only", load_seconds=0.001, tokens_per_second=20.0)
     settings = {"DISPATCH__RETRY_RATIO": "1"}  # each request here is one
     port = free_port()
     with (
@@ -83,11 +70,22 @@ def alone(tmp_path_factory):
         yield router.wait_ready(), fleet
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_dead_runner_of_the_only_node(alone, path):
+    """Where no other node is, the stream goes on where its runner died."""
+    router, fleet = alone
+    fleet.clear("only")  # of what a test that failed may have left
+    assert listen(router.url, path, request_of(path, MODEL, 2)).ended
+    fleet.put("only", "cut", tokens=7, variant="runner", times=1)
+    check_whole(listen(router.url, path, request_of(path, MODEL, 20)), 20)
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_runner_that_died_before_it_said_anything(alone, path, stream):
     """Where no other node is, the same is asked again: it has a new runner."""
     router, fleet = alone
+    fleet.clear("only")
     fleet.put("only", "error", times=1)
     answer = router.post(path, request_of(path, MODEL, 5) | {"stream": stream})
     assert (200, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
@@ -95,7 +93,6 @@ def test_a_runner_that_died_before_it_said_anything(alone, path, stream):
     answer = router.post(path, request_of(path, MODEL, 5) | {"stream": stream})
     assert (500, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
     assert "model runner has unexpectedly stopped" in answer.text
-    fleet.clear("only")
 
 
 def test_random_cuts(tmp_path):
