@@ -254,7 +254,8 @@ class Flights:
             return
         if outcome is Outcome.REVOKED:
             active.tally(revoked=1)
-            self._keep_text(active, flight, home=flight.node)
+            if flight.talk:  # else its text and its home are where they were
+                self._keep_text(active, flight, home=flight.node)
             self._wait_again(active, flight, "revoked")
             return
         self._wait_again(active, flight, "stopped")
@@ -271,6 +272,8 @@ class Flights:
 
     def _waste(self, active: Active, flight: Attempt) -> None:
         """Count what a closed attempt had generated; a stream told, else estimate."""
+        if flight.talk is None:  # nothing was sent
+            return
         item = flight.held.item
         if flight.draft:
             self._count_waste(active, flight.draft.tokens)

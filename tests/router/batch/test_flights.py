@@ -16,7 +16,7 @@ from router.batch.store.database import Database, database_url
 from router.batch.store.schema import migrate
 from router.dispatch.ledger import Ledger
 from router.errors import EvictedError, MaybeSentError, NotSentError
-from router.model import Node
+from router.model import Node, Outcome
 from tests.router.batch.stage import (
     MODEL,
     FakeAttempts,
@@ -210,6 +210,33 @@ def test_a_slot_that_is_taken_back_costs_no_try(make):
     assert ("one", 0) == (waiting.pending.home, waiting.pending.had)
     assert {"revoked": 1} == field.tally.attempts
     assert 1 == field.active.unsaved.revoked
+
+
+def test_what_is_taken_back_before_it_was_sent_wastes_nothing(make):
+    """It has generated nothing there: its text and its home stay as they were."""
+    field = make(attempts=1)
+    field.held[0].taken_back("two", 12.0, time.monotonic() + 30)
+    grant = field.begin("one")
+    assert grant.lease.revoke()
+    field.land()
+    (waiting,) = field.active.hand
+    assert {} == field.attempts.sent
+    assert ("two", 12.0) == (waiting.pending.home, waiting.pending.had)
+    assert {"revoked": 1} == field.tally.attempts
+    assert 0 == field.tally.tokens
+
+
+def test_a_copy_that_lost_before_it_was_sent_wastes_nothing(make):
+    """As one that is taken back."""
+    field = make(give_way=GiveWay.ITEM)
+    field.begin("one", copy=True)
+    (flight,) = field.active.flights[field.held[0].item.id]
+    flight.lost = True
+    flight.stop(Outcome.REVOKED)
+    field.land()
+    assert {} == field.attempts.sent
+    assert {"lost": 1} == field.tally.attempts
+    assert 0 == field.tally.tokens
 
 
 def test_a_node_that_is_emptied_costs_no_try(make):
