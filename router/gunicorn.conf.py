@@ -6,6 +6,7 @@ fault on a line of its own, instead of in a worker that is started for ever.
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ proc_name = "inferops-router"
 def on_starting(arbiter: Any) -> None:
     """Keep gunicorn from ever running a second worker."""
     refuse_second_worker(arbiter, get_logger("master"))
+
+
+def pre_fork(_arbiter: Any, _worker: Any) -> None:
+    """Leave what is there to both: a collection would write to each object's page."""
+    gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:

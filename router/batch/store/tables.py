@@ -1,4 +1,4 @@
-"""The tables, as `router/batch/migrations` makes them; a test compares both."""
+"""The tables, as `router/batch/migrations` makes them too; a test compares both."""
 
 from __future__ import annotations
 

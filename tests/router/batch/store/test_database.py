@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from router.batch.store.database import (
     as_request_error,
     database_url,
 )
-from router.batch.store.schema import HEAD, MIGRATIONS, migrate
+from router.batch.store.schema import HEAD, MIGRATIONS, migrate, upgrade
 from router.batch.store.tables import METADATA
 from router.errors import ConfigError, NotFoundError
+from tests.harness.process import ROOT
 from tests.router.batch.store.stage import JOB, filled, item
 
 
@@ -117,35 +119,63 @@ def test_the_loop_turns_while_the_database_is_busy(database):
     assert max(gaps) < 0.1
 
 
-def test_migrations_make_the_tables_that_the_code_knows(database):
-    """Column by column, index by index."""
+def test_migrations_make_the_tables_that_the_code_knows(connect):
+    """And all else that an empty database is given at once, without them."""
 
-    def seen(connection):
-        found = inspect(connection)
-        return {
-            name: (
-                {c["name"]: c["nullable"] for c in found.get_columns(name)},
-                {tuple(i["column_names"]) for i in found.get_indexes(name)}
-                | {
-                    tuple(u["column_names"]) for u in found.get_unique_constraints(name)
-                },
-            )
-            for name in METADATA.tables
-        }
+    def drop(connection):
+        METADATA.drop_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+        assert {} == seen(connection)
 
-    wanted = {
+    database = connect()
+    at_once = database.read(seen)
+    assert METADATA.tables.keys() | {"alembic_version"} == at_once.keys()
+    database.write(drop)
+    database.write(upgrade)
+    assert at_once == database.read(seen)
+
+
+def seen(connection):
+    """Return all that the database tells of its tables, and the revision."""
+    found = inspect(connection)
+    return {
         name: (
-            {c.name: c.nullable for c in table.columns},
-            {tuple(c.name for c in index.columns) for index in table.indexes}
-            | {
-                tuple(c.name for c in each.columns)
-                for each in table.constraints
-                if each.__visit_name__ == "unique_constraint"
-            },
+            [each | {"type": str(each["type"])} for each in found.get_columns(name)],
+            found.get_pk_constraint(name),
+            sorted(found.get_indexes(name), key=lambda each: each["name"]),
+            sorted(found.get_unique_constraints(name), key=lambda each: each["name"]),
+            connection.execute(text("SELECT version_num FROM alembic_version")).all(),
         )
-        for name, table in METADATA.tables.items()
+        for name in found.get_table_names()
     }
-    assert wanted == database.read(seen)
+
+
+def test_tables_of_others_are_not_mistaken_for_ours(connect):
+    """A table of our name that no release of ours has made ends the start."""
+    database = connect()
+    database.write(lambda c: c.execute(text("DROP TABLE alembic_version")))
+    with pytest.raises(StoreError, match="already exists"):
+        connect()
+
+
+def test_an_empty_database_does_without_alembic(tmp_path):
+    """It would stay in the router's memory for good; nor is the other dialect there."""
+    code = f"""
+import sys
+from pathlib import Path
+from router.batch.store import items, schema
+from router.batch.store.database import Database, database_url
+from tests.router.batch.store.stage import item
+database = Database(database_url("", Path({str(tmp_path)!r}), None), schema.migrate)
+database.open()
+database.write(lambda c: items.add(c, "job", [item(1)], 1.0))
+loaded = {{"alembic", "mako", "sqlalchemy.dialects.postgresql"}} & set(sys.modules)
+print(sorted(loaded))
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True
+    )
+    assert answer.stdout.strip() == b"[]"
 
 
 def test_migrations_run_once(connect):
