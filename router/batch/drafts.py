@@ -251,11 +251,8 @@ class Talk:
 class Sink:
     """A `router.dispatch.reply.Drain` where there is no client."""
 
-    chunked = False
-
     def __init__(self, add: Callable[[bytes], None]) -> None:
         self.send = add
-        self.write = add
 
 
 def streamed(message: Message) -> Message | None:

@@ -6,8 +6,9 @@ client: no error frame and no continuation can repair that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
@@ -40,11 +41,21 @@ _NDJSON_SIGNS = (b'{"error"',)
 _SSE_SIGNS = (b'"model":""', b'data: {"error"', b"event: error")
 
 
+class Keeper(Protocol):
+    """Keeps a text: see `router.dispatch.continuation.kept.Kept`."""
+
+    blocks: list[bytes]
+
+    def add(self, block: bytes) -> None: ...
+
+    def compact(self) -> None: ...
+
+
 class Gate:
     """Lets whole lines (NDJSON) or whole events (SSE) through, holds the rest.
 
     A line that says the node failed is held as well: `failure` is its text.
-    `keep`, where it is set, is given each piece that is let through.
+    `kept`, where it is set, is given each piece that is let through.
     """
 
     def __init__(self, *, sse: bool) -> None:
@@ -55,7 +66,7 @@ class Gate:
         self.last = b""
         self.before = b""
         self.failure: str | None = None
-        self.keep: Callable[[bytes], None] | None = None
+        self.kept: Keeper | None = None
 
     @property
     def between_lines(self) -> bool:
@@ -79,8 +90,8 @@ class Gate:
             block = self._hold_line(block)
         if block:
             self.before, self.last = self.last, block
-            if self.keep:
-                self.keep(block)
+            if self.kept:
+                self.kept.add(block)
         return block
 
     def _hold_line(self, block: bytes) -> bytes:

@@ -61,7 +61,7 @@ class Continuity:
         """Keep what the first leg says."""
         self.kept.add(presented.body)
         if presented.reply.gate:
-            presented.reply.gate.keep = self.kept.add
+            presented.reply.gate.kept = self.kept
 
     def go_on(self, node: str, outcome: Outcome) -> Presented | bytes:
         """Return the next leg, or the stream's end where only that is missing.

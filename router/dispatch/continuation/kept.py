@@ -1,8 +1,8 @@
 """The text that a client has so far, kept for a continuation.
 
-Kept as it came: a token costs an append to a list. What is longer than most
-answers is made plain, by one search for all lines. What cannot be continued is
-not kept.
+Kept as it came: a token costs an append to a list, by who passes it on. What is
+longer than most answers is made plain, by one search for all lines. What cannot be
+continued is not kept.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Kept:
     pieces:  how many pieces with text there were; each is one token or more
     refusal: why the stream cannot be continued; None while it can
     reason:  the end that the client was told already (OpenAI's `finish_reason`)
+    blocks:  what came and was not looked at yet; always this same list
     """
 
     def __init__(self, path: str) -> None:
@@ -61,18 +62,22 @@ class Kept:
         self._pattern = _PIECES[path]
         self._end = b"\n\n" if path.startswith("/v1/") else b"\n"
         self._path = path
-        self._blocks: list[bytes] = []
-        self._blocks_bytes = 0
+        self.blocks: list[bytes] = []
+        self._added_bytes = 0
         self._texts: list[bytes] = []  # as JSON escapes it, without the quotes
         self._texts_bytes = 0
         self._last = b""
 
     def add(self, block: bytes) -> None:
-        """Take a block of whole lines that goes to the client."""
-        self._blocks.append(block)
-        self._blocks_bytes += len(block)
-        if self._blocks_bytes > _COMPACT_BYTES:
-            self._compact()
+        """Take a block of whole lines that goes to the client.
+
+        A short one may be put into `blocks` instead, by who calls `compact` when
+        there are many.
+        """
+        self.blocks.append(block)
+        self._added_bytes += len(block)
+        if self._added_bytes > _COMPACT_BYTES:
+            self.compact()
 
     def add_text(self, piece: str, known: int = 0) -> None:
         """Take a piece that a continuation put into the client's shape.
@@ -80,37 +85,38 @@ class Kept:
         The client had its first `known` characters before.
         """
         if len(piece) > known and self.refusal is None:
-            self._compact()
+            self.compact()
             self._keep(_escaped(piece[known:]), 0 if known else 1)
             self._last = _escaped(piece)
 
     @property
     def size(self) -> int:
         """Return bytes of what is kept."""
-        return self._texts_bytes + self._blocks_bytes
+        return self._texts_bytes + sum(map(len, self.blocks))
 
     def text(self) -> str:
         """Return all of it; what `refusal` says comes first."""
-        self._compact()
+        self.compact()
         return _plain(b"".join(self._texts))
 
     def last(self) -> str:
         """Return the last piece of it: what was before ends where a token does."""
-        self._compact()
+        self.compact()
         return _plain(self._last)
 
     def settle(self) -> str | None:
         """Look at all that is kept; returns the refusal."""
-        self._compact()
+        self.compact()
         return self.refusal
 
-    def _compact(self) -> None:
-        if not self._blocks:
+    def compact(self) -> None:
+        """Make plain what is in `blocks`."""
+        if not self.blocks:
             return
-        data = b"".join(self._blocks)
-        self.first = self.first or self._blocks[0]
-        self._blocks.clear()
-        self._blocks_bytes = 0
+        data = b"".join(self.blocks)
+        self.first = self.first or self.blocks[0]
+        self.blocks.clear()
+        self._added_bytes = 0
         if self.refusal is None:
             self._take(data)
 

@@ -11,6 +11,7 @@ from gevent import socket as cooperative
 
 from router.dispatch.attention import Attention, ClientWatch, StoppedError
 from router.dispatch.backend import Connection
+from router.dispatch.continuation.kept import Kept
 from router.dispatch.reply import Pump, Reply
 from router.model import Outcome
 
@@ -26,10 +27,27 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
-class Wire:
-    """A node and a client, with the router's ends in between."""
+def unchunked(data: bytes) -> bytes:
+    """Take chunks apart; there must be nothing else."""
+    lines, at = [], 0
+    while at < len(data):
+        start = data.index(b"\r\n", at) + 2
+        end = start + int(data[at : start - 2], 16)
+        assert start < end
+        assert data[end : end + 2] == b"\r\n"
+        lines.append(data[start:end])
+        at = end + 2
+    return b"".join(lines)
 
-    def __init__(self) -> None:
+
+class Wire:
+    """A node and a client, with the router's ends in between.
+
+    chunked: whether the client takes chunks, which may go on as they came
+    """
+
+    def __init__(self, *, chunked: bool) -> None:
+        self.chunked = chunked
         self.attention = Attention()
         ours, self.node = cooperative.socketpair()
         self.ours, self.client = cooperative.socketpair()
@@ -42,23 +60,36 @@ class Wire:
         )
         return self.reply
 
-    def pump(self, *, chunked: bool = False, stall: float = 5.0) -> Outcome:
+    def pump(self, *, stall: float = 5.0) -> Outcome:
         pump = Pump(
-            self.reply, self.ours, self.attention, chunked=chunked, clock=time.monotonic
+            self.reply,
+            self.ours,
+            self.attention,
+            chunked=self.chunked,
+            clock=time.monotonic,
         )
         with gevent.Timeout(10):
             outcome = pump.run(stall)
             last = self.reply.last  # the answer sends it, together with its own end
-            self.ours.sendall(chunk(last) if chunked and last else last)
+            if last:
+                self.ours.sendall(chunk(last) if self.chunked else last)
         return outcome
 
     def received(self) -> bytes:
-        """Read what the client was sent, up to the close of our end."""
+        """Close our end; returns the lines that the client was sent."""
         self.ours.close()
-        data = b""
+        return self.read_lines()
+
+    def read_lines(self) -> bytes:
+        data = self.read_bytes()
+        return unchunked(data) if self.chunked else data
+
+    def read_bytes(self) -> bytes:
+        """Read what the client is sent, up to the close of our end."""
+        data = bytearray()
         while piece := self.client.recv(65536):
             data += piece
-        return data
+        return bytes(data)
 
     def close(self) -> None:
         for sock in (self.node, self.ours, self.client):
@@ -67,9 +98,9 @@ class Wire:
         self.reply.connection.close()
 
 
-@pytest.fixture
-def wire():
-    made = Wire()
+@pytest.fixture(params=[False, True], ids=["plain", "chunks"])
+def wire(request):
+    made = Wire(chunked=request.param)
     yield made
     made.close()
 
@@ -90,8 +121,49 @@ def test_lines_are_framed_for_http11(wire):
     """Lines go out in complete chunks; the terminator is gunicorn's."""
     wire.node.sendall(HEAD + chunk(LINES[0]) + chunk(LAST) + b"0\r\n\r\n")
     wire.presentable()
-    assert wire.pump(chunked=True) is Outcome.END
-    assert wire.received() == chunk(LINES[0] + LAST)
+    assert wire.pump() is Outcome.END
+    whole = LINES[0] + LAST
+    wire.ours.close()
+    assert wire.read_bytes() == (chunk(whole) if wire.chunked else whole)
+
+
+@pytest.mark.parametrize("together", [1, 2, 7])
+def test_lines_are_kept_as_they_go(wire, together):
+    """Short ones and long ones, alone and several in one read: all, in order."""
+    texts = [str(n) * (1 + 700 * (n % 50 == 0)) for n in range(700)]
+    lines = [b'{"response":"%b","done":false}\n' % text.encode() for text in texts]
+    wire.node.sendall(HEAD + chunk(lines[0]))
+    reply, kept = wire.presentable(), Kept("/api/generate")
+    kept.add(lines[0])
+    reply.gate.kept = kept
+    pumping = gevent.spawn(wire.pump)
+    reading = gevent.spawn(wire.read_lines)
+    gevent.sleep(0)
+    waiting = []
+    for at in range(1, len(lines), together):
+        wire.node.sendall(b"".join(map(chunk, lines[at : at + together])))
+        gevent.sleep(0.0005)
+        waiting.append(len(kept.blocks))
+    wire.node.sendall(chunk(LAST) + b"0\r\n\r\n")
+    assert pumping.get(timeout=5) is Outcome.END
+    wire.ours.close()
+    assert reading.get(timeout=5) == b"".join(lines) + LAST
+    assert max(waiting) < 450  # the rest was made plain
+    assert kept.settle() is None
+    assert kept.text() == "".join(texts)
+
+
+def test_a_client_that_is_gone_ends_the_pump(wire):
+    """By the first send that fails, where nobody watches its socket."""
+    wire.node.sendall(HEAD + chunk(LINES[0]))
+    wire.presentable()
+    pumping = gevent.spawn(wire.pump)
+    gevent.sleep(0)
+    wire.client.close()
+    for line in LINES:
+        wire.node.sendall(chunk(line))
+        gevent.sleep(0)
+    assert pumping.get(timeout=5) is Outcome.CLIENT_GONE
 
 
 def test_node_that_dies_leaves_whole_lines(wire):
@@ -111,15 +183,45 @@ def test_clean_end_without_last_line_is_no_end(wire):
     assert wire.pump() is Outcome.EOF
 
 
-def test_error_line_ends_the_pump(wire):
+@pytest.mark.parametrize("end", [b"", b"0\r\n\r\n"], ids=["alone", "with the end"])
+def test_error_line_ends_the_pump(wire, end):
     """The node's error line is not the client's."""
     wire.node.sendall(HEAD + chunk(LINES[0]))
     wire.presentable()
     pumping = gevent.spawn(wire.pump)
-    wire.node.sendall(chunk(b'{"error":"unexpected EOF"}\n') + b"0\r\n\r\n")
+    gevent.sleep(0)
+    wire.node.sendall(chunk(b'{"error":"unexpected EOF"}\n') + end)
     assert pumping.get(timeout=5) is Outcome.ERROR_LINE
     assert wire.received() == LINES[0]
     assert wire.reply.gate.failure == "unexpected EOF"
+
+
+def test_the_counters_stand_before_the_end_of_v1(wire):
+    """Each event in a read of its own: the last two tell the tokens and the end."""
+    usage = (
+        b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7}}\n\n'
+    )
+    wire.node.sendall(HEAD.replace(b"application/x-ndjson", b"text/event-stream"))
+    wire.node.sendall(chunk(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'))
+    wire.presentable()
+    pumping = gevent.spawn(wire.pump)
+    for piece in (chunk(usage), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"):
+        gevent.sleep(0.01)
+        wire.node.sendall(piece)
+    assert pumping.get(timeout=5) is Outcome.END
+    assert wire.reply.gate.timings().generated_tokens == 7
+
+
+def test_a_stream_that_goes_on_is_no_stall(wire):
+    """However long it takes in all."""
+    wire.node.sendall(HEAD + chunk(LINES[0]))
+    wire.presentable()
+    pumping = gevent.spawn(lambda: wire.pump(stall=1.0))
+    for line in LINES:
+        gevent.sleep(0.03)
+        wire.node.sendall(chunk(line))
+    wire.node.sendall(chunk(LAST) + b"0\r\n\r\n")
+    assert pumping.get(timeout=5) is Outcome.END
 
 
 def test_silence_is_a_stall(wire):
@@ -154,12 +256,10 @@ def test_slow_client_bounds_memory_and_gets_everything(wire):
     pumping = gevent.spawn(wire.pump)
     gevent.sleep(0.1)
     assert not sending.ready(), "4 MB went somewhere although nobody read them"
-    received = bytearray()
-    wanted = sum(map(len, lines)) + len(LAST)
-    while len(received) < wanted:
-        received += wire.client.recv(65536)
+    reading = gevent.spawn(wire.read_lines)
     assert pumping.get(timeout=5) is Outcome.END
-    assert bytes(received) == b"".join([*lines, LAST])
+    wire.ours.close()
+    assert reading.get(timeout=5) == b"".join([*lines, LAST])
 
 
 def test_client_that_never_reads_is_given_up(wire):

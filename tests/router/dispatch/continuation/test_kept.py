@@ -46,7 +46,7 @@ def test_exactly_what_went_out(path, pieces, cut, size):
     data = b"".join(shaped(path, piece) for piece in pieces)
     data = data[: int(len(data) * cut)]
     gate, kept, sent = Gate(sse=path.startswith("/v1/")), Kept(path), b""
-    gate.keep = kept.add
+    gate.kept = kept
     for at in range(0, len(data), size):
         sent += gate.feed(data[at : at + size])
     whole = sent.count(b"\n\n" if path.startswith("/v1/") else b"\n")
@@ -62,7 +62,7 @@ def test_compacts_as_it_goes():
     kept = Kept("/api/chat")
     for _ in range(1000):
         kept.add(shaped("/api/chat", " 1"))
-    assert sum(map(len, kept._blocks)) < 32_768
+    assert sum(map(len, kept.blocks)) < 32_768
     assert kept.text() == " 1" * 1000
     assert kept.first == shaped("/api/chat", " 1")
 
