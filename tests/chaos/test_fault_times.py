@@ -112,8 +112,9 @@ def test_xid(stage, begin, tell):
     gone = "GpuXidCritical"
     until(lambda: not stage.firing(gone, "gamma"), "the alert is gone", seconds=60)
     stage.passes(4)
-    if stage.out("gamma"):  # the fault does not go with the alert: a person clears it
+    if stage.out("gamma"):  # a person clears it, where no generation was sooner: 404
         url = f"{stage.product.url}/admin/nodes/gamma/clear"
-        assert requests.post(url, json={"alert": gone}, timeout=5).ok
+        cleared = requests.post(url, json={"alert": gone}, timeout=5)
+        assert cleared.status_code in {200, 404}
     case.recovered("gamma serves", lambda: stage.serves("gamma"), 60)
     case.note = "the latch outlives the alert"
