@@ -101,8 +101,12 @@ class Reply:
     def deliver_to(self, drain: Drain) -> None:
         """Hand every further block of whole lines to `drain`, in the loop."""
         self._drain = drain
-        if isinstance(drain, Pump) and drain.chunked and self.gate and self._body:
-            self._express(drain, self.gate, self._body)
+        if not isinstance(drain, Pump) or not drain.chunked:
+            return
+        if self.gate and self._body and self._body.chunked:
+            self._callback = self._express(drain, self.gate, self._body)
+            self.pause()
+            self.resume()
 
     def pause(self) -> None:
         self._io.stop()
@@ -159,14 +163,7 @@ class Reply:
         except ProtocolError as error:
             self._break(str(error))
 
-    def _express(self, pump: Pump, gate: Gate, body: Body) -> None:
-        """Read by a callback for the usual case, if the reply comes in chunks."""
-        if body.chunked and not self.over:
-            self._callback = self._expressly(pump, gate, body)
-            self._io.stop()
-            self._io.start(self._callback)
-
-    def _expressly(  # noqa: C901 - it only holds the one below
+    def _express(  # noqa: C901 - it only holds the one below
         self, pump: Pump, gate: Gate, body: Body
     ) -> Callable[[], None]:
         """Return a callback for the usual case: whole chunks of whole lines come.

@@ -39,18 +39,14 @@ def migrate(connection: Connection) -> None:
     both ways.
     """
     found = _revision(connection)
-    if found is None and not _any_of_ours(connection):
+    if found is None:
         _create(connection)
     elif found != HEAD:
         upgrade(connection)
 
 
-def _any_of_ours(connection: Connection) -> bool:
-    found = inspect(connection)
-    return any(found.has_table(name) for name in METADATA.tables)
-
-
 def _create(connection: Connection) -> None:
+    """Create everything; a table of one of these names that is there is an error."""
     METADATA.create_all(connection, checkfirst=False)
     _VERSION.create(connection, checkfirst=True)
     connection.execute(_VERSION.insert().values(version_num=HEAD))
