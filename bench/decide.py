@@ -21,15 +21,14 @@ from typing import TypeVar
 
 from bench.figures import table
 from bench.stage import machine
-from router.dispatch.attention import Attention
-from router.dispatch.dispatcher import Dispatcher
-from router.dispatch.ledger import Ledger
-from router.dispatch.pickers import soonest
-from router.dispatch.pipeline import Wish
-from router.dispatch.queue import Queue
-from router.dispatch.stream import Timings
-from router.holds import HoldStore
-from router.model import Node, Outcome, Priority, Score
+from router.cancellation import Attention
+from router.capacity.ledger import Ledger
+from router.holds.store import HoldStore
+from router.model import Node, Outcome, Priority, Score, Timings
+from router.scheduling.pickers import soonest
+from router.scheduling.pipeline import Wish
+from router.scheduling.queue import Queue
+from router.scheduling.scheduler import Dispatcher
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 
 T = TypeVar("T")

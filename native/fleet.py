@@ -13,8 +13,8 @@ import yaml
 
 from native import health
 from native.errors import LaunchError
+from router.config.inventory import load_inventory
 from router.errors import ConfigError
-from router.inventory import load_inventory
 
 _PROBE_SECONDS = 1.5
 _MOST_PROBES = 32  # at once

@@ -25,7 +25,7 @@ from native import (
 )
 from native.errors import LaunchError
 from native.parts import Part, Paths, Ports, Programs, parts, url
-from router.config import load_config
+from router.config.load import load_config
 from router.errors import ConfigError
 
 _START_SECONDS = 90

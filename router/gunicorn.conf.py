@@ -11,11 +11,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from router.gunicorn_arbiter import refuse_second_worker
-from router.gunicorn_worker import SPARE_CONNECTIONS
-from router.logs import configure, get_logger
-from router.open_files import connections_within
-from router.start import ask
+from router.logs.events import configure, get_logger
+from router.server.arbiter import refuse_second_worker
+from router.server.file_limit import connections_within
+from router.server.preflight import ask
+from router.server.worker import SPARE_CONNECTIONS
 
 # The router's own deadline comes first, so that streams end with a frame.
 _MARGIN_SECONDS = 3
@@ -26,7 +26,7 @@ _start = ask(CONFIG, os.environ)
 configure(_start)
 
 bind = os.environ.get("INFEROPS_BIND", "127.0.0.1:8000")
-worker_class = "router.gunicorn_worker.Worker"
+worker_class = "router.server.worker.Worker"
 workers = 1
 _room = connections_within(
     _start.connections + SPARE_CONNECTIONS,
@@ -46,7 +46,7 @@ control_socket_disable = True
 # believed from loopback, and answered 500 where the path does not begin with it.
 forwarded_allow_ips = ""
 forwarder_headers = ""
-http_parser = "python"  # the one that router/gunicorn_worker.py was written against
+http_parser = "python"  # the one that router/server/worker.py was written against
 accesslog = None
 errorlog = "-"
 loglevel = "warning"

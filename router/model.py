@@ -212,3 +212,22 @@ class Outcome(StrEnum):
     REVOKED = "revoked"  # taken back for a person
     EVICTED = "evicted"  # its node is being emptied
     REFUSED = "refused"  # no reply that the client could be given
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What a finished reply tells of itself; seconds and tokens, 0 if untold."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prompt_seconds: float = 0.0
+    generate_seconds: float = 0.0
+    load_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed of this one stream; None where it cannot be told."""
+        if self.generated_tokens < 2 or self.generate_seconds <= 0:
+            return None
+        return self.generated_tokens / self.generate_seconds

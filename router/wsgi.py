@@ -17,43 +17,43 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import gevent
 from prometheus_client import CollectorRegistry
 
-from router.batch.wiring import Surroundings, build_batches
-from router.bodies import Bodies
+from router.alerts.notify import Doorbell
+from router.assembly.jobs import Surroundings, build_batches
+from router.assembly.node_health import Health, Setting
+from router.capacity.ledger import Ledger
+from router.capacity.persistence import Recollection
+from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
+from router.config.reload import open_files
+from router.config.settings import Config
 from router.control.decide import Ages, Knowledge, decide
-from router.control.doorbell import Doorbell
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
-from router.dispatch.backend import Backends
-from router.dispatch.dispatcher import Dispatcher
-from router.dispatch.failover import Failover, Limits
-from router.dispatch.faults import RetryBudget
-from router.dispatch.idle import Fleet
-from router.dispatch.ledger import Ledger
-from router.dispatch.pickers import PICKERS
-from router.dispatch.queue import Queue
-from router.dispatch.recollection import Recollection
-from router.dispatch.trail import Trails
 from router.errors import UnavailableError
-from router.health import Health, Setting
-from router.logs import RequestLog, configure, get_logger
+from router.failover.attempts import Failover, Limits
+from router.failover.retry import RetryBudget
+from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
 from router.model import Inventory, Outcome
-from router.promql import PrometheusClient
-from router.reload import open_files
-from router.settings import Config
+from router.relay.pool import Backends
+from router.scheduling.idle import Fleet
+from router.scheduling.pickers import PICKERS
+from router.scheduling.queue import Queue
+from router.scheduling.scheduler import Dispatcher
+from router.scheduling.trace import Trails
+from router.server.body_budget import Bodies
 from router.snapshot import Published, Snapshot
-from router.web.admin import AdminParts, admin_blueprint
+from router.web.admin.routes import AdminParts, admin_blueprint
 from router.web.app import flask_app
-from router.web.batches import batches_blueprint
 from router.web.cors import Cors, Origins
-from router.web.files import files_blueprint
-from router.web.fleet import fleet_blueprint, present_models
 from router.web.hosts import HostCheck, Hosts
-from router.web.inference import Inference
-from router.web.jobs import JobParts, jobs_blueprint
+from router.web.inference.handler import Inference
+from router.web.inference.request import DoorLimits
+from router.web.jobs.openai_batches import batches_blueprint
+from router.web.jobs.openai_files import files_blueprint
+from router.web.jobs.routes import JobParts, jobs_blueprint
+from router.web.models import fleet_blueprint, present_models
 from router.web.pages import PageParts, pages_blueprint
-from router.web.visit import DoorLimits
 from router.web.webhook import webhook_blueprint
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ log = get_logger("router")
 
 
 class GunicornWorker(Protocol):
-    """What is used of `router.gunicorn_worker.Worker`.
+    """What is used of `router.server.worker.Worker`.
 
     alive turns false on SIGTERM; hasty turns true when there is to be no grace.
     """

@@ -14,13 +14,13 @@ from bench.virtual.clock import Clock
 from bench.virtual.node import Caching, Scaling, Spec, Stream
 from bench.virtual.runner import MODEL, Fleet, Tally, VirtualRunner
 from bench.virtual.workload import Ask
-from router.dispatch.dispatcher import Dispatcher
-from router.dispatch.ledger import Ledger
-from router.dispatch.pickers import soonest
-from router.dispatch.pipeline import Wish
-from router.dispatch.queue import Queue, Waiter
-from router.holds import HoldStore
+from router.capacity.ledger import Ledger
+from router.holds.store import HoldStore
 from router.model import Priority
+from router.scheduling.pickers import soonest
+from router.scheduling.pipeline import Wish
+from router.scheduling.queue import Queue, Waiter
+from router.scheduling.scheduler import Dispatcher
 from router.snapshot import Published
 
 _WARM_UP_SECONDS = 120.0

@@ -15,15 +15,14 @@ from math import inf
 from bench.virtual.clock import Clock
 from bench.virtual.node import TOTALS, Caching, Scaling, Spec, Stream, VirtualNode
 from bench.virtual.workload import Ask
-from router.batch.flight import Flight
-from router.batch.model import Backlog, Copy, Free, Pending, Running
-from router.batch.policy import Pull
-from router.batch.predictor import Lengths
-from router.batch.scene import Scene
-from router.batch.speeds import LearnedSpeeds
-from router.dispatch.ledger import Lease, Ledger
-from router.dispatch.stream import Timings
-from router.model import Node, Outcome, Score
+from router.capacity.ledger import Lease, Ledger
+from router.jobs.model import Backlog, Copy, Free, Pending, Running
+from router.jobs.planning.in_flight import Flight
+from router.jobs.planning.length_predictor import Lengths
+from router.jobs.planning.policy import Pull
+from router.jobs.planning.speeds import LearnedSpeeds
+from router.jobs.planning.view import Scene
+from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
 MODEL = "m:latest"

@@ -15,10 +15,10 @@ from bench.virtual.clock import Clock
 from bench.virtual.node import Scaling, Spec
 from bench.virtual.runner import Fleet, VirtualRunner
 from bench.virtual.workload import Ask
-from router.batch.model import Item, ItemKind, ItemResult
-from router.batch.reducers import opens
-from router.batch.reducers.faces import Effect, Merge
-from router.batch.reducers.tree import Tree
+from router.jobs.model import Item, ItemKind, ItemResult
+from router.jobs.reducers import opens
+from router.jobs.reducers.faces import Effect, Merge
+from router.jobs.reducers.tree import Tree
 
 _INSTRUCTION = 60  # tokens
 

@@ -18,17 +18,17 @@ from typing import Protocol, TypeVar
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from router.control import level
+from router.alerts import reconcile as level
+from router.alerts.flapping import Flapping
+from router.alerts.reconcile import Ignored, Revision
+from router.clients.prometheus import Prometheus
+from router.config.settings import ControlSettings
 from router.control.decide import Ages, Knowledge, Models, decide
-from router.control.flapping import Flapping
-from router.control.level import Ignored, Revision
 from router.control.observe import Observation, observe
 from router.errors import PrometheusError
-from router.holds import HoldStore, Key, Standing, by_alert
-from router.logs import get_logger
+from router.holds.store import HoldStore, Key, Standing, by_alert
+from router.logs.events import get_logger
 from router.model import Inventory, Signal
-from router.promql import Prometheus
-from router.settings import ControlSettings
 from router.snapshot import Published, Snapshot
 
 __all__ = ["Loop", "Pass", "PassStats", "Sources", "Status"]
@@ -79,7 +79,7 @@ class Status:
 
 
 class Verification(Protocol):
-    """What checks nodes with `clear: verified` (`router.control.verify.Verifier`)."""
+    """What checks nodes with `clear: verified` (`router.alerts.verify.Verifier`)."""
 
     def passed(self) -> Collection[Revision]: ...
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from router.control.level import ActiveAlert, Level
+from router.alerts.reconcile import ActiveAlert, Level
+from router.clients.prometheus import Prometheus, Rule, Sample
 from router.errors import PrometheusError
 from router.model import Signal
-from router.promql import Prometheus, Rule, Sample
 
 __all__ = ["ALERTS", "Observation", "observe"]
 

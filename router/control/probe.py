@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from router.control import listings
+from router.clients import ollama as listings
+from router.clients.http_json import PollError, PollRefusedError, get_json
+from router.config.settings import ControlSettings
 from router.control.decide import Models
-from router.control.fetch import PollError, PollRefusedError, get_json
-from router.holds import HoldStore, Standing
-from router.logs import get_logger
+from router.holds.store import HoldStore, Standing
+from router.logs.events import get_logger
 from router.model import Hold, HoldKind, Inventory, Node
-from router.settings import ControlSettings
 
 __all__ = ["Fetch", "Probe"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from router.bodies import Bodies
 from router.metrics.plain import PlainCounter, PlainHistogram
 from router.metrics.replies import Replies
 from router.model import Priority
+from router.server.body_budget import Bodies
 
 _WHOLE = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 60, 120, 240, 480, 960)
 _WAIT = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
@@ -132,7 +132,7 @@ class Metrics:
     ) -> PlainHistogram:
         return PlainHistogram(name, text, labels, edges, registry=self.registry)
 
-    # What attempts are counted with (router.dispatch.failover.Tally).
+    # What attempts are counted with (router.failover.attempts.Tally).
 
     def queued(self, priority: Priority, seconds: float) -> None:
         self.queue_wait_seconds.labels(priority).observe(seconds)
@@ -144,7 +144,7 @@ class Metrics:
         self.retries.labels(reason).inc()
         self.failovers.labels("before_first_byte", "moved").inc()
 
-    # What continuations are counted with (router.dispatch.continuation).
+    # What continuations are counted with (router.failover.continuation).
 
     def continued(self, pause_seconds: float, tokens: int) -> None:
         self.failovers.labels("mid_stream", "continued").inc()

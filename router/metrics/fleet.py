@@ -8,7 +8,7 @@ from typing import Protocol
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from router.holds import HoldStore
+from router.holds.store import HoldStore
 from router.metrics.families import gauges, totals
 from router.metrics.replies import InFlight
 from router.metrics.silence import silent_families

@@ -49,7 +49,7 @@ class ReplyKind(StrEnum):
 
 
 class InFlight(Protocol):
-    """What is read of a lease (`router.dispatch.ledger.Lease`).
+    """What is read of a lease (`router.capacity.ledger.Lease`).
 
     streams:             whether a stream was asked for
     decoding_since:      when the first line came; None until then
@@ -76,7 +76,7 @@ class InFlight(Protocol):
 
 
 class Told(Protocol):
-    """What a finished reply tells (`router.dispatch.stream.Timings`)."""
+    """What a finished reply tells (`router.relay.framing.Timings`)."""
 
     @property
     def prompt_tokens(self) -> int: ...
@@ -118,7 +118,7 @@ class Replies(Collector):
         self._pairs: dict[tuple[str, str], _Pair] = {}
 
     def ended(self, lease: InFlight, outcome: Outcome, told: Told | None) -> None:
-        """Take in a lease's end (`router.dispatch.ledger.Ledger.listen`)."""
+        """Take in a lease's end (`router.capacity.ledger.Ledger.listen`)."""
         whole = outcome is Outcome.END
         if lease.decoding_since is None and not (whole and told and _counted(told)):
             return  # nothing came, or an error that names any model a client likes

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from router.dispatch.routes import dialect_of, error_body
 from router.errors import RequestError
-from router.web.visit import request_id
+from router.relay.protocols import dialect_of, error_body
+from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

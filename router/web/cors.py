@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from router.dispatch.routes import dialect_of, error_body
-from router.web.visit import request_id
+from router.relay.protocols import dialect_of, error_body
+from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from router.dispatch.routes import dialect_of, error_body
-from router.web.visit import request_id
+from router.relay.protocols import dialect_of, error_body
+from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

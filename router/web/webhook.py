@@ -14,7 +14,7 @@ from typing import Protocol
 from flask import Blueprint, Response, jsonify, request
 
 from alerting.payload import Alert, Notification, PayloadError, parse
-from router.control.doorbell import Ring
+from router.alerts.notify import Ring
 from router.errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -24,7 +24,7 @@ from router.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from router.logs import get_logger
+from router.logs.events import get_logger
 
 __all__ = ["webhook_blueprint"]
 
@@ -32,7 +32,7 @@ _MOST_BYTES = 1_000_000
 
 
 class Bell(Protocol):
-    """What hears the alerts (`router.control.doorbell.Doorbell`)."""
+    """What hears the alerts (`router.alerts.notify.Doorbell`)."""
 
     def ring(self, alert: Alert) -> Ring: ...
 

@@ -14,8 +14,8 @@ from bench.virtual.runner import Fleet, VirtualRunner
 from bench.virtual.saturation import bound, rate
 from bench.virtual.tree import TreeJob, When
 from bench.virtual.workload import CPU, MIXED_8, Ask, Items, People
-from router.batch.model import Item, ItemKind, ItemResult
-from router.batch.reducers import opens, reducer_for, samples, wave
+from router.jobs.model import Item, ItemKind, ItemResult
+from router.jobs.reducers import opens, reducer_for, samples, wave
 
 NODE = Spec("n", 100, 1000)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bench.decide import acquire, fleet, main
-from router.dispatch.pipeline import Wish
+from router.scheduling.pipeline import Wish
 
 WISH = Wish("model-0:latest")
 

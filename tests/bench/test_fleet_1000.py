@@ -8,7 +8,7 @@ import urllib.request
 
 from bench.fleet_1000 import show
 from bench.many_nodes import address, entries, exposition
-from router.inventory import parse_inventory
+from router.config.inventory import parse_inventory
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import Process

@@ -13,7 +13,7 @@ import time
 import pytest
 import requests
 
-from router.control.level import fingerprint
+from router.alerts.reconcile import fingerprint
 from tests.chaos.stage import (
     FLAP_RETURNS,
     FORGET_SECONDS,

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from native.init import CONSUMERS
-from router.config import load_config
+from router.config.load import load_config
 from tests.harness.process import ROOT
 
 AS_ROOT = {"init", "dcgm-exporter", "open-webui", "tailscale"}

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from router.dispatch.continuation.original import read_original
-from router.dispatch.continuation.proof import Said, prove
+from router.failover.continuation.proof import Said, prove
+from router.failover.continuation.request import read_original
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape
 from tests.harness.ollama import RealOllama, ollama_binary

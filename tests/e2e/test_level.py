@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from alerting.payload import Alert
-from router.control.doorbell import Doorbell, Ring
-from router.control.level import fingerprint
+from router.alerts.notify import Doorbell, Ring
+from router.alerts.reconcile import fingerprint
+from router.clients.prometheus import PrometheusClient
+from router.config.settings import ControlSettings
 from router.control.loop import Pass, Sources
-from router.holds import HoldStore
-from router.journal import SqliteJournal
+from router.holds.journal import SqliteJournal
+from router.holds.store import HoldStore
 from router.model import Degrade, HoldState, Inventory, Node, Signal
-from router.promql import PrometheusClient
-from router.settings import ControlSettings
 from router.snapshot import Published, Snapshot
 from tests.harness.poll import until
 from tests.harness.ports import free_ports

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import requests
 
-from router.dispatch.continuation.kept import Kept
-from router.dispatch.continuation.leg import Leg, SeamGate, Spent
-from router.dispatch.continuation.original import Original, read_original
-from router.dispatch.continuation.proof import Said, Seam, prove
-from router.dispatch.continuation.shape import Shape
-from router.dispatch.stream import Gate
+from router.failover.continuation.leg import Leg, SeamGate, Spent
+from router.failover.continuation.proof import Said, Seam, prove
+from router.failover.continuation.request import Original, read_original
+from router.failover.continuation.shape import Shape
+from router.failover.continuation.transcript import Kept
+from router.relay.framing import Gate
 from tests.harness import counting_model
 from tests.harness.counting import request_of
 from tests.harness.ollama import RealOllama, ollama_binary

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from router.dispatch.routes import ROUTES
+from router.relay.protocols import ROUTES
 from tests.harness.ports import free_port
 from tests.harness.recording_node import RecordingNode
 from tests.harness.router import Router

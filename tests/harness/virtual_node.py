@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from router.dispatch.ledger import Lease, Ledger
-from router.dispatch.stream import Timings
-from router.model import Node, Outcome
+from router.capacity.ledger import Lease, Ledger
+from router.model import Node, Outcome, Timings
 
 MODEL = "m:latest"
 MEASURED = {1: 1.0, 2: 1.21, 3: 1.54, 4: 1.24, 5: 1.4, 6: 1.55, 7: 1.5, 8: 1.47}

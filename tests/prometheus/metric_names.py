@@ -8,11 +8,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from router.batch.metrics import BatchCollector, BatchMetrics, Standing
-from router.dispatch.ledger import Ledger
-from router.hold_metrics import HealthCollector, HealthCounters
-from router.holds import HoldStore, Key
+from router.capacity.ledger import Ledger
+from router.holds.store import HoldStore, Key
+from router.jobs.metrics import BatchCollector, BatchMetrics, Standing
 from router.metrics import FleetCollector, Metrics
+from router.metrics.holds import HealthCollector, HealthCounters
 from router.model import Hold, Inventory
 from router.snapshot import Published, Snapshot
 

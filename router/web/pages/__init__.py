@@ -15,13 +15,13 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
-from router.batch.model import Job
-from router.batch.service import Batches
-from router.batch.store.database import StoreError, as_request_error
 from router.errors import RequestError
-from router.web.asked import read_page
-from router.web.jobs import show_job
-from router.web.visit import request_id
+from router.jobs.model import Job
+from router.jobs.service import Batches
+from router.jobs.store.database import StoreError, as_request_error
+from router.web.inference.request import request_id
+from router.web.jobs.fields import read_page
+from router.web.jobs.routes import show_job
 
 _SHOWN_JOBS = 30
 _HEADERS = {

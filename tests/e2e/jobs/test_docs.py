@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from router.batch.filters import FILTERS
-from router.batch.reducers import REDUCERS
 from router.cli.outcome import Exit
+from router.jobs.input.filters import FILTERS
+from router.jobs.reducers import REDUCERS
 from tests.harness.ports import free_port
 from tests.harness.process import ROOT
 from tests.harness.router import Router

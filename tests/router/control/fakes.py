@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from router.clients.prometheus import Rule, Sample
 from router.errors import PrometheusError, StateError
-from router.holds import HoldStore, Key
+from router.holds.store import HoldStore, Key
 from router.model import Clear, Hold, HoldKind, HoldState
-from router.promql import Rule, Sample
 
 LABELS = {
     "alertname": "GpuTooHot",

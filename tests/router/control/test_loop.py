@@ -10,14 +10,14 @@ import threading
 import pytest
 import structlog
 
-from router.control.level import Ignored
+from router.alerts.reconcile import Ignored
+from router.clients.prometheus import Rule, Sample
+from router.config.settings import ControlSettings
 from router.control.loop import Loop, Pass, Sources
 from router.control.observe import ALERTS
 from router.errors import PrometheusError
-from router.holds import HoldStore
+from router.holds.store import HoldStore
 from router.model import Degrade, HoldState, Inventory, Node, Signal
-from router.promql import Rule, Sample
-from router.settings import ControlSettings
 from router.snapshot import Published, Snapshot
 from tests.harness.poll import until
 from tests.router.control.fakes import (
@@ -319,7 +319,7 @@ UNDER_GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import socket, threading, time
 import gevent
-from router.settings import ControlSettings
+from router.config.settings import ControlSettings
 from router.control.loop import Loop
 from router.control.probe import Probe
 from router.model import Inventory, Node

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
+from router.clients.prometheus import Rule, Sample
 from router.control.observe import ALERTS, observe
 from router.errors import PrometheusError
 from router.model import Signal
-from router.promql import Rule, Sample
 from tests.router.control.fakes import EVIDENCE, LABELS, Clock, FakePrometheus
 
 HEAT = Signal("heat", "node:gpu_temperature:max_celsius", 1, 90, 40)

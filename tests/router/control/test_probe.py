@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from router.control.fetch import PollError, PollRefusedError
+from router.clients.http_json import PollError, PollRefusedError
+from router.config.settings import ControlSettings
 from router.control.probe import Probe
 from router.model import Hold, HoldKind, Inventory, Node
-from router.settings import ControlSettings
 from tests.harness.poll import until
 from tests.router.control.fakes import Clock, cordon, drain, store
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.dispatch.ledger import Lease, Ledger
-from router.dispatch.stream import Timings
+from router.capacity.ledger import Lease, Ledger
 from router.metrics.replies import (
     COLD_LOAD_SECONDS,
     FIRST_TOKEN_EDGES,
     MOST_PAIRS,
     Replies,
 )
-from router.model import Node, Outcome
+from router.model import Node, Outcome, Timings
 
 KEY = {"node": "n", "model": "m:latest"}
 NATIVE = Timings(

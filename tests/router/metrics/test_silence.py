@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.dispatch.ledger import Ledger
+from router.capacity.ledger import Ledger
 from router.metrics.silence import silent_families
 from router.model import Node, Outcome
 

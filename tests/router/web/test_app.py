@@ -8,7 +8,7 @@ from werkzeug.test import Client
 
 from router.snapshot import Published, Snapshot
 from router.web.app import flask_app
-from router.web.fleet import fleet_blueprint
+from router.web.models import fleet_blueprint
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from router.control.doorbell import Doorbell
-from router.holds import HoldStore
-from router.journal import SqliteJournal
+from router.alerts.notify import Doorbell
+from router.holds.journal import SqliteJournal
+from router.holds.store import HoldStore
 from router.model import Clear, HoldKind, HoldState
 from router.web.webhook import webhook_blueprint
 from tests.router.control.fakes import LABELS, Clock, MemoryJournal, drain

@@ -1,0 +1,363 @@
+"""What the alert level says about the holds that alerts placed; pure.
+
+`ALERTS` is the level, the webhook only an edge. Only a level pass confirms or
+lifts an alert's hold, and an absent alert is not recovery: it also vanishes when
+an exporter dies, when the inventory is emptied, when a rule breaks and when
+Prometheus restarts. A hold is lifted when, over two evaluations of its rule,
+the rule is healthy and fresh, what it reads exists for that node, Watchdog fires
+in the same answer, and the alert does not even pend. Two evaluations, because
+one answer may be put together while an evaluation is half written. A hold whose
+alert flaps must be proven for longer, and one with `clear: verified` waits for a
+check of the node itself as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from router.alerts.labels import (
+    Ignored,
+    clear_of,
+    fingerprint,
+    hold_for,
+    ignored,
+    matches,
+)
+from router.clients.prometheus import Rule
+from router.errors import StateError
+from router.holds.store import HoldStore, Key, Standing, by_alert
+from router.model import Clear, Hold, HoldState
+
+__all__ = [
+    "ActiveAlert",
+    "Confirm",
+    "Doubt",
+    "Ignored",
+    "Level",
+    "Lift",
+    "Place",
+    "Reconciled",
+    "View",
+    "carry_out",
+    "fingerprint",
+    "hold_for",
+    "matches",
+    "reconcile",
+]
+
+Labels = Mapping[str, str]
+Revision = tuple[Key, int]
+Proofs = Mapping[Revision, float]
+
+# How far a rule's last evaluation may lie behind Prometheus' clock.
+_FRESH_INTERVALS = 3
+_FRESH_SECONDS = 5.0
+# The webhook was seen up to 4 ms before the sample it speaks of.
+_RING_MARGIN_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAlert:
+    """A series of `ALERTS`, firing or pending; labels without `alertstate`."""
+
+    labels: Labels
+    firing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The alert side of one observation; `evidence` holds labels by expression."""
+
+    at: float
+    alerts: tuple[ActiveAlert, ...]
+    rules: tuple[Rule, ...]
+    evidence: Mapping[str, tuple[Labels, ...]]
+
+    @property
+    def watchdog(self) -> bool:
+        return any(
+            alert.firing and alert.labels.get("alertname") == "Watchdog"
+            for alert in self.alerts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one pass judges by.
+
+    level:      None where Prometheus was silent
+    fleet:      the inventory's nodes
+    started_at: monotonic seconds of the pass' start, before it asked anything
+    now:        unix seconds
+    hold_downs: seconds that a flapping alert's hold stays proven before it is
+                lifted, by node and alert
+    verified:   holds with `clear: verified` whose check has passed
+    """
+
+    level: Level | None
+    fleet: frozenset[str]
+    started_at: float
+    now: float
+    hold_downs: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    verified: Collection[Revision] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node is to be held: its alert fires."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """A hold's alert fires; its labels are the level's from here on."""
+
+    standing: Standing
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A hold stays: its alert does not fire, and nothing proves the node well."""
+
+    standing: Standing
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """The level proved the node well."""
+
+    standing: Standing
+    why: str
+
+
+Action = Place | Confirm | Doubt | Lift
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a pass found; `proofs` goes into the next pass.
+
+    proofs: by hold and revision, the newest evaluation that first proved it well
+    doubts: why the level cannot speak, by hold
+    stays:  seconds that a proven hold stays because its alert flaps, by hold
+    unverified: holds that are proven and wait for the check of their node
+    """
+
+    actions: tuple[Action, ...] = ()
+    proofs: Proofs = field(default_factory=dict)
+    doubts: Mapping[Key, str] = field(default_factory=dict)
+    stays: Mapping[Key, float] = field(default_factory=dict)
+    unverified: tuple[Standing, ...] = ()
+    ignored: Mapping[Ignored, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """A rule that could judge and did not fire: its evaluations, oldest, newest."""
+
+    oldest: float
+    newest: float
+    interval_seconds: float
+
+
+def reconcile(standings: Iterable[Standing], view: View, proofs: Proofs) -> Reconciled:
+    """Judge every alert's hold, and find the alerts that want one."""
+    held = [each for each in standings if by_alert(each.hold)]
+    judge = _Judge(view, proofs)
+    for standing in held:
+        judge.judge(standing)
+    placed, without = _wanted(view, held)
+    return Reconciled(
+        actions=(*judge.actions, *placed),
+        proofs=judge.proofs,
+        doubts=judge.doubts,
+        stays=judge.stays,
+        unverified=tuple(judge.unverified),
+        ignored=without,
+    )
+
+
+def carry_out(actions: Iterable[Action], holds: HoldStore) -> None:
+    """Apply all of a pass' actions; what changed since it looked is left alone.
+
+    Raises StateError at the end: a disk that is full must not keep the second
+    sick node in service.
+    """
+    failure: StateError | None = None
+    for action in actions:
+        try:
+            _carry_out(action, holds)
+        except StateError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+def _carry_out(action: Action, holds: HoldStore) -> None:
+    match action:
+        case Place(hold):
+            holds.place(hold)
+        case Confirm(standing, labels):
+            holds.confirm(
+                *standing.hold.key,
+                labels=labels,
+                clear=clear_of(labels),
+                revision=standing.revision,
+            )
+        case Doubt(standing, why):
+            holds.mark_unknown(*standing.hold.key, why=why, revision=standing.revision)
+        case Lift(standing, why):
+            holds.lift(
+                *standing.hold.key, by="level", why=why, revision=standing.revision
+            )
+
+
+def _wanted(
+    view: View, held: list[Standing]
+) -> tuple[list[Place], Mapping[Ignored, int]]:
+    placed = []
+    without: Counter[Ignored] = Counter()
+    for alert in view.level.alerts if view.level else ():
+        if not alert.firing or "action" not in alert.labels:
+            continue
+        reason = ignored(alert.labels, view.fleet)
+        if reason is not None:
+            without[reason] += 1
+        elif not any(matches(each.hold.labels, alert.labels) for each in held):
+            name = alert.labels.get("alertname", "")
+            placed.append(Place(hold_for(alert.labels, name, view.now)))
+    return placed, without
+
+
+class _Judge:
+    """Goes over the holds of one pass and collects what follows."""
+
+    def __init__(self, view: View, proofs: Proofs) -> None:
+        self._view = view
+        self._before = proofs
+        self.actions: list[Action] = []
+        self.proofs: dict[tuple[Key, int], float] = {}
+        self.doubts: dict[Key, str] = {}
+        self.stays: dict[Key, float] = {}
+        self.unverified: list[Standing] = []
+
+    def judge(self, standing: Standing) -> None:
+        level = self._view.level
+        if level is None:
+            self._doubt(standing, "Prometheus is silent")
+            return
+        found = list(_active(standing.hold, level))
+        firing = [alert for alert in found if alert.firing]
+        if firing:
+            self._confirm(standing, firing[0])
+        elif found:
+            self._doubt(standing, "the alert is pending")
+        else:
+            self._absent(standing, level)
+
+    def _confirm(self, standing: Standing, alert: ActiveAlert) -> None:
+        if standing.hold.state is not HoldState.CONFIRMED:
+            self.actions.append(Confirm(standing, alert.labels))
+
+    def _absent(self, standing: Standing, level: Level) -> None:
+        proof = _prove(standing.hold, level)
+        if isinstance(proof, str):
+            self._doubt(standing, proof)
+        elif _for_a_person(standing.hold) or self._just_rung(standing, proof):
+            return
+        else:
+            self._prove(standing, proof)
+
+    def _just_rung(self, standing: Standing, proof: _Proof) -> bool:
+        age = self._view.started_at - standing.asserted_at
+        return age < proof.interval_seconds + _RING_MARGIN_SECONDS
+
+    def _prove(self, standing: Standing, proof: _Proof) -> None:
+        key = (standing.hold.key, standing.revision)
+        first = self._before.get(key)
+        if first is not None and proof.oldest > first:
+            why = self._enough(standing, proof.oldest - first)
+            if why:
+                self.actions.append(Lift(standing, why))
+                return
+        self.proofs[key] = proof.newest if first is None else first
+
+    def _enough(self, standing: Standing, proven_seconds: float) -> str | None:
+        """Say why a hold that was proven for so long may go; None: not yet."""
+        hold = standing.hold
+        if hold.state is HoldState.DOORBELL:
+            return "the level refutes it"
+        stays = self._view.hold_downs.get((hold.node, hold.alert or ""), 0.0)
+        if proven_seconds < stays:
+            self.stays[hold.key] = stays - proven_seconds
+            return None
+        if hold.clear is not Clear.VERIFIED:
+            return "the level proves the node well"
+        if (hold.key, standing.revision) in self._view.verified:
+            return "the level proves the node well, and it has generated"
+        self.unverified.append(standing)
+        return None
+
+    def _doubt(self, standing: Standing, why: str) -> None:
+        if _latched(standing.hold):
+            return  # not the level's to lift, so nothing is in doubt
+        self.doubts[standing.hold.key] = why
+        if standing.hold.state is HoldState.CONFIRMED:
+            self.actions.append(Doubt(standing, why))
+
+
+def _active(hold: Hold, level: Level) -> Iterator[ActiveAlert]:
+    return (alert for alert in level.alerts if matches(hold.labels, alert.labels))
+
+
+def _latched(hold: Hold) -> bool:
+    # A ring alone latches nothing: it may be forged.
+    return hold.clear is not Clear.AUTO and hold.state is not HoldState.DOORBELL
+
+
+def _for_a_person(hold: Hold) -> bool:
+    return _latched(hold) and hold.clear is Clear.MANUAL
+
+
+def _prove(hold: Hold, level: Level) -> _Proof | str:
+    """Give the proof that the alert's rules could judge, or what is missing."""
+    name = hold.labels.get("alertname", "")
+    rules = [rule for rule in level.rules if rule.name == name]
+    if not level.watchdog:
+        return "Watchdog is not in the answer"
+    if not rules:
+        return f"no rule {name!r} is loaded"
+    for rule in rules:
+        missing = _cannot_judge(rule, hold, level)
+        if missing:
+            return missing
+    return _Proof(
+        oldest=min(rule.last_evaluation for rule in rules),
+        newest=max(rule.last_evaluation for rule in rules),
+        interval_seconds=max(rule.interval_seconds for rule in rules),
+    )
+
+
+def _cannot_judge(rule: Rule, hold: Hold, level: Level) -> str | None:
+    if not rule.healthy:
+        return f"rule {rule.name!r} fails"
+    allowed = max(_FRESH_INTERVALS * rule.interval_seconds, _FRESH_SECONDS)
+    if level.at - rule.last_evaluation > allowed:
+        return f"rule {rule.name!r} was not evaluated lately"
+    expression = rule.annotations.get("evidence")
+    if expression is None:
+        return f"rule {rule.name!r} names no evidence"
+    samples = level.evidence.get(expression, ())
+    if not any(_speaks_of(labels, hold) for labels in samples):
+        return f"{expression!r} has no series for it"
+    return None
+
+
+def _speaks_of(labels: Labels, hold: Hold) -> bool:
+    common = labels.keys() & hold.labels.keys()
+    return "node" in common and all(labels[n] == hold.labels[n] for n in common)

@@ -1,0 +1,204 @@
+"""Brings a node back only after a real generation on it succeeded (`clear: verified`).
+
+The level asks once it has proven that the alert is gone. A check then runs beside
+the loop, within a bound and with a growing wait after each failure. It lifts
+nothing: the next level pass does, if its own proof still stands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from router.alerts.reconcile import Revision
+from router.clients import ollama as listings
+from router.clients.http_json import PollError, exchange, get_json
+from router.holds.store import Change, HoldStore, Standing
+from router.logs.events import get_logger
+from router.model import Inventory, Node
+
+__all__ = ["Check", "Checks", "Tally", "Verifier", "generates"]
+
+# Says why a node does not do; None when it does. Takes the node and both limits.
+Check = Callable[[Node, float, float], str | None]
+
+_CONCURRENCY = 4
+_LONGEST_WAIT_SECONDS = 600.0
+_MODELS_TRIED = 3  # embedding models cannot generate
+_BY = "verification"
+
+
+class Tally(Protocol):
+    """What checks are counted with."""
+
+    def verified(self, *, passed: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """How long a check may take, and what is waited after a failed one; seconds."""
+
+    answer_seconds: float
+    generate_seconds: float
+    retry_seconds: float
+
+
+@dataclass(slots=True)
+class _Task:
+    """The checks of one node; `asked_for` are the holds of the one under way."""
+
+    wanted: dict[Revision, Standing] = field(default_factory=dict)
+    asked_for: set[Revision] = field(default_factory=set)
+    under_way: bool = False
+    failures: int = 0
+    not_before: float = 0.0
+    why: str = "not checked yet"
+
+
+class Verifier:
+    """Checks nodes whose holds the level would lift; one for the process."""
+
+    def __init__(
+        self,
+        inventory: Callable[[], Inventory],
+        settings: Callable[[], Checks],
+        holds: HoldStore,
+        wake: Callable[[], None],
+        tally: Tally,
+        *,
+        check: Check | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inventory = inventory
+        self._settings = settings
+        self._holds = holds
+        self._wake = wake
+        self._tally = tally
+        self._check = check or generates
+        self._monotonic = monotonic
+        self._log = get_logger("verify")
+        self._tasks: dict[str, _Task] = {}
+        self._passed: set[Revision] = set()
+        self._pool = ThreadPoolExecutor(_CONCURRENCY, "verify")
+
+    def passed(self) -> Collection[Revision]:
+        """Give the holds whose node has passed since the level began to ask."""
+        return frozenset(self._passed)
+
+    def waiting(self) -> Mapping[tuple[str, str], str]:
+        """Say for each node and alert under check what the last one came to."""
+        return {
+            (node, standing.hold.alert or ""): task.why
+            for node, task in tuple(self._tasks.items())
+            for standing in tuple(task.wanted.values())
+        }
+
+    def want(self, unverified: Sequence[Standing]) -> None:
+        """Have these checked, and no others: what was passed for those is void."""
+        wanted: dict[str, dict[Revision, Standing]] = {}
+        for each in unverified:
+            wanted.setdefault(each.hold.node, {})[each.hold.key, each.revision] = each
+        keys = {key for found in wanted.values() for key in found}
+        self._passed &= keys
+        for node in self._tasks.keys() - wanted.keys():
+            if not self._tasks[node].under_way:
+                del self._tasks[node]
+        for node, task in self._tasks.items():
+            task.wanted = wanted.get(node, {})
+            task.asked_for &= task.wanted.keys()
+        for node, found in wanted.items():
+            self._begin(node, self._tasks.setdefault(node, _Task(found)))
+
+    def stop(self) -> None:
+        """Ask nothing more; a check under way ends by its own deadline."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, name: str, task: _Task) -> None:
+        node = next((n for n in self._inventory().nodes if n.name == name), None)
+        done = task.wanted.keys() <= self._passed
+        early = self._monotonic() < task.not_before
+        if node is None or done or early or task.under_way:
+            return
+        task.under_way, task.asked_for = True, set(task.wanted)
+        self._pool.submit(self._run, node, task).add_done_callback(self._report)
+
+    def _run(self, node: Node, task: _Task) -> None:
+        settings = self._settings()
+        try:
+            why = self._check(node, settings.answer_seconds, settings.generate_seconds)
+            self._judge(node, task, why, settings.retry_seconds)
+        finally:
+            task.under_way = False
+
+    def _judge(self, node: Node, task: _Task, why: str | None, retry: float) -> None:
+        self._tally.verified(passed=why is None)
+        change = Change.VERIFIED if why is None else Change.UNVERIFIED
+        told = why or "it answers and has generated"
+        for key, standing in tuple(task.wanted.items()):
+            if key in task.asked_for:
+                self._holds.remark(standing, change, _BY, told)
+        self._log.info("checked", node=node.name, passed=why is None, why=told)
+        task.why = told
+        if why is None:
+            self._passed |= task.asked_for
+            self._wake()
+            return
+        wait = min(_LONGEST_WAIT_SECONDS, retry * 2.0 ** min(task.failures, 20))
+        task.failures += 1
+        task.not_before = self._monotonic() + wait
+
+    def _report(self, ran: Future[None]) -> None:
+        error = None if ran.cancelled() else ran.exception()
+        if error is not None:
+            self._log.error("a check broke", error=repr(error))
+
+
+def generates(node: Node, answer_seconds: float, generate_seconds: float) -> str | None:
+    """Have a node make a few tokens; say why it does not, None when it does."""
+    try:
+        get_json(f"{node.url}/api/version", answer_seconds)
+        models = _models(node, answer_seconds)
+        deadline = time.monotonic() + generate_seconds
+        for model in models[:_MODELS_TRIED]:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            status, answer = exchange(
+                "POST", f"{node.url}/api/generate", left, body=_request(model)
+            )
+            if status != 400:  # 400: a model that embeds and does not generate
+                return _judged(model, status, answer)
+    except PollError as error:
+        return str(error)
+    return "no model on it can generate" if models else "no model is on it"
+
+
+def _models(node: Node, seconds: float) -> list[str]:
+    """Name the models to try: the loaded ones, then the others by size."""
+    resident = listings.resident(get_json(f"{node.url}/api/ps", seconds))
+    present = listings.present(get_json(f"{node.url}/api/tags", seconds))
+    others = sorted(present.values(), key=lambda each: each.size_bytes)
+    return list(dict.fromkeys([*resident, *(each.name for each in others)]))
+
+
+def _request(model: str) -> dict[str, Any]:
+    # No option that would load it anew (num_ctx and the like).
+    return {
+        "model": model,
+        "prompt": "Count on from 1 2 3",
+        "stream": False,
+        "options": {"num_predict": 8, "temperature": 0},
+    }
+
+
+def _judged(model: str, status: int, answer: Any) -> str | None:
+    if status != 200:
+        text = answer.get("error") if isinstance(answer, dict) else answer
+        return f"{model}: {status}: {str(text)[:200]}"
+    made = answer.get("eval_count", 0) if isinstance(answer, dict) else 0
+    if not made or not answer.get("done"):
+        return f"{model}: no token was made"
+    return None

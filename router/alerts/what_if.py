@@ -1,0 +1,97 @@
+"""What would happen if these alerts fired: the dry run of node health; pure.
+
+It asks the hold store's own judgement, so that it cannot say anything else than
+what would really follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from router.alerts.labels import Ignored, hold_for, ignored
+from router.holds.effect import Effect
+from router.model import Hold
+from router.snapshot import NodeView
+
+__all__ = ["Outlook", "Stock", "rehearse"]
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What the nodes that take new work have to offer.
+
+    models: those that at least one of them has on disk
+    """
+
+    nodes: int
+    slots: int
+    models: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What some alerts would come to, beside what holds now.
+
+    leave:   nodes that would get no new work any more, and why
+    derated: what would be left of a node
+    serve:   nodes that would serve again: panic ignores what holds them now
+    without: alerts without consequence, and why
+    """
+
+    panic_now: bool
+    panic: bool
+    now: Stock
+    then: Stock
+    leave: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    serve: tuple[str, ...] = ()
+    derated: Mapping[str, float] = field(default_factory=dict)
+    without: Sequence[tuple[Labels, Ignored]] = ()
+
+    @property
+    def lost_models(self) -> frozenset[str]:
+        return self.now.models - self.then.models
+
+
+def rehearse(
+    alerts: Iterable[Labels],
+    nodes: Mapping[str, NodeView],
+    slots: Callable[[str], int],
+    preview: Callable[[Sequence[Hold]], tuple[Effect, Effect]],
+    now: float,
+) -> Outlook:
+    """Judge alerts as if the level had them firing at `now`."""
+    fleet = frozenset(nodes)
+    holds, without = [], []
+    for labels in alerts:
+        why = ignored(labels, fleet)
+        if why is None:
+            holds.append(hold_for(labels, labels.get("alertname", ""), now))
+        else:
+            without.append((labels, why))
+    before, after = preview(holds)
+    out = {node: held for node, held in after.kept_out.items() if node in fleet}
+    return Outlook(
+        panic_now=before.panic,
+        panic=after.panic,
+        now=_stock(nodes, before, slots),
+        then=_stock(nodes, after, slots),
+        leave={node: held for node, held in out.items() if node not in before.kept_out},
+        serve=tuple(n for n in nodes if n in before.kept_out and n not in out),
+        derated={n: f for n, f in after.factors.items() if before.factors.get(n) != f},
+        without=tuple(without),
+    )
+
+
+def _stock(
+    nodes: Mapping[str, NodeView], effect: Effect, slots: Callable[[str], int]
+) -> Stock:
+    serving = [name for name in nodes if name not in effect.kept_out]
+    models = [nodes[name].present or {} for name in serving]
+    return Stock(
+        nodes=len(serving),
+        slots=sum(map(slots, serving)),
+        models=frozenset(model for each in models for model in each),
+    )

@@ -1,0 +1,1 @@
+"""Builds the parts of the router and ties them together; nothing else."""

@@ -1,0 +1,82 @@
+"""Puts the parts of jobs together; called once, by `router.wsgi`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from router.config.settings import BatchSettings
+from router.failover.attempts import Failover
+from router.jobs.input import readers as datasets
+from router.jobs.input.sources import Files
+from router.jobs.input.uploads import Uploads
+from router.jobs.metrics import BatchCollector, BatchMetrics
+from router.jobs.model import JobSpec
+from router.jobs.planning.length_predictor import Lengths
+from router.jobs.planning.persistence import Memory
+from router.jobs.planning.policy import Pull
+from router.jobs.planning.speeds import LearnedSpeeds
+from router.jobs.reducers import Reducer, reducer_for
+from router.jobs.service import Batches, Parts
+from router.jobs.store.database import Database, database_url
+from router.jobs.store.schema import migrate
+from router.scheduling.idle import Fleet, Idle
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What jobs need of the router; `settings` as they are now."""
+
+    folder: Path
+    fleet: Fleet
+    failover: Failover
+    registry: CollectorRegistry
+    settings: Callable[[], BatchSettings]
+
+
+def build_batches(around: Surroundings) -> tuple[Batches, Files]:
+    """Build jobs and what reads their files. Raises ConfigError."""
+    settings, fleet = around.settings, around.fleet
+    now = settings()
+    lengths, tally = Lengths(), BatchMetrics(around.registry)
+    url = database_url(now.database, around.folder, now.database_password_file)
+    database = Database(url, migrate)
+    database.committed = tally.committed
+    files = Files(lengths, lambda: _dataset_limits(settings()))
+    ledger, published = fleet.ledger, fleet.published
+    batches = Batches(
+        Parts(
+            database=database,
+            uploads=Uploads(around.folder / "files"),
+            idle=Idle(fleet),
+            ledger=ledger,
+            attempts=around.failover,
+            policy=Pull(lengths),
+            speeds=LearnedSpeeds(ledger, lambda: published.current, time.monotonic),
+            predictor=lengths,
+            tally=tally,
+            source=files,
+            memory=Memory(around.folder / "lengths.json", lengths),
+            make_reducer=_make_reducer,
+            settings=settings,
+        )
+    )
+    around.registry.register(BatchCollector(batches.standing))
+    published.listen(batches.nudge)
+    fleet.holds.listen(batches.nudge)
+    return batches, files
+
+
+def _dataset_limits(settings: BatchSettings) -> datasets.Limits:
+    return datasets.Limits(rows=settings.max_items, row_bytes=settings.max_line_bytes)
+
+
+def _make_reducer(spec: JobSpec, total: int) -> Reducer | None:
+    """Make what puts results together; where each stands for itself, nothing does."""
+    if spec.reducer.get("kind", "map") == "map":
+        return None
+    return reducer_for(spec.reducer, total)

@@ -1,0 +1,188 @@
+"""Node health put together: holds, their history, what lifts and what follows them.
+
+Part of the composition root; it decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from router.alerts.flapping import Flapping, Patience
+from router.alerts.verify import Checks, Verifier
+from router.capacity.ledger import Ledger
+from router.clients.alertmanager import Silences
+from router.clients.http_json import PollError, exchange
+from router.config.settings import Config
+from router.control.loop import Pass
+from router.failover.destinations import Destinations
+from router.failover.eviction import Evictor
+from router.holds.history import Query, SqliteArchive
+from router.holds.journal import SqliteJournal
+from router.holds.overrides import Overrides
+from router.holds.store import Change, Event, HoldStore, Key
+from router.metrics.holds import HealthCollector, HealthCounters
+from router.model import Clear, Inventory
+from router.scheduling.scheduler import Dispatcher
+from router.snapshot import NodeView, Published
+
+__all__ = ["Health", "Setting"]
+
+_MOST_RETURNS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What node health lives in; all of it but the clock may be reloaded."""
+
+    config: Callable[[], Config]
+    inventory: Callable[[], Inventory]
+    clock: Callable[[], float]
+
+
+class Health:
+    """The hold store and everything around it; a `router.metrics.holds.View`.
+
+    one_pass: the control loop's pass, set by who builds it
+    """
+
+    one_pass: Pass
+    verifier: Verifier
+    flapping: Flapping
+
+    def __init__(self, setting: Setting, registry: CollectorRegistry) -> None:
+        config = setting.config()
+        directory = config.state.directory
+        self.setting = setting
+        self.clock = setting.clock
+        self.counters = HealthCounters(registry)
+        journal = SqliteJournal(directory / "holds.db")
+        self.archive = SqliteArchive(
+            directory / "history.db", lambda: setting.config().control.history_events
+        )
+        self.holds = HoldStore(
+            journal,
+            self.clock,
+            panic_ratio=config.control.panic_ratio,
+            overrides=Overrides(journal, self.clock),
+            archive=self.archive,
+        )
+        self.holds.fleet(setting.inventory().names())
+        alertmanager = config.alertmanager
+        self.silences = Silences(
+            alertmanager.url, alertmanager.timeout_seconds, self.counters
+        )
+        self._ledger: Ledger | None = None
+        registry.register(HealthCollector(self.holds, self))
+
+    # Building
+
+    def ease(self, ledger: Ledger) -> None:
+        """Ease nodes in after a return, and while they are derated."""
+        self._ledger = ledger
+
+        def look() -> None:
+            seconds = self.setting.config().control.slow_start_seconds
+            ledger.easing.look(self.holds, seconds, time.monotonic())
+
+        self.holds.listen(look)
+        look()
+
+    def empty_nodes(
+        self, dispatcher: Dispatcher, ledger: Ledger, published: Published
+    ) -> None:
+        """Move requests off nodes that an alert evicts, or that hang."""
+        destinations = Destinations(dispatcher, published, self._show)
+        evictor = Evictor(self.holds, ledger, destinations, self.counters.evicted)
+        self.holds.listen(evictor.after_change)
+        published.listen(evictor.after_pass)
+
+    def _show(self, view: NodeView, model: str) -> Mapping[str, Any] | None:
+        seconds = self.setting.config().control.probe_timeout_seconds
+        url, body = f"{view.node.url}/api/show", {"model": model}
+        try:
+            status, answer = exchange("POST", url, seconds, body=body)
+        except PollError:
+            return None
+        return answer if status == 200 and isinstance(answer, dict) else None
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Count returns, those under the last router too, and check nodes."""
+        self.flapping = Flapping(self._patience)
+        self.flapping.recall(self._returns(), self.clock())
+        self.holds.witness(self.flapping.see)
+        self.verifier = Verifier(
+            self.setting.inventory, self._checks, self.holds, wake, self.counters
+        )
+
+    def stop(self) -> None:
+        self.verifier.stop()
+
+    # Asking
+
+    @property
+    def looked(self) -> bool:
+        """Whether a pass was made, so that it is known which alerts fire."""
+        return self.one_pass.status.at is not None
+
+    def find(self, query: Query) -> tuple[Event, ...]:
+        """Look into the history; what just happened is put away first."""
+        self.holds.expire()
+        return self.archive.find(query)
+
+    def waits(self) -> dict[Key, str]:
+        """Say what holds wait for beside their alerts' end."""
+        status, checks = self.one_pass.status, self.verifier.waiting()
+        waits = dict(status.doubts)
+        for key, seconds in status.stays.items():
+            waits[key] = f"it flaps: to be proven well for {seconds:.0f} s more"
+        for hold in self.holds.list():
+            why = checks.get((hold.node, hold.alert or ""))
+            if why is not None and hold.clear is Clear.VERIFIED:
+                waits[hold.key] = f"a generation that succeeds; so far: {why}"
+        return waits
+
+    # What a scrape asks.
+
+    def nodes(self) -> list[str]:
+        return [node.name for node in self.setting.inventory().nodes]
+
+    def ramp(self, node: str) -> float:
+        return self._ledger.ramp(node) if self._ledger else 1.0
+
+    def hold_downs(self) -> Mapping[tuple[str, str], float]:
+        return self.flapping.hold_downs()
+
+    def verifying(self) -> list[tuple[str, str]]:
+        return list(self.verifier.waiting())
+
+    def ignored(self) -> Mapping[str, int]:
+        return {why.value: n for why, n in self.one_pass.status.ignored.items()}
+
+    # Settings, as they are now.
+
+    def _patience(self) -> Patience:
+        control = self.setting.config().control
+        return Patience(
+            control.flap_returns,
+            control.flap_window_seconds,
+            control.hold_down_seconds,
+            control.longest_hold_down_seconds,
+        )
+
+    def _checks(self) -> Checks:
+        control = self.setting.config().control
+        return Checks(
+            control.probe_timeout_seconds,
+            control.verify_timeout_seconds,
+            control.verify_retry_seconds,
+        )
+
+    def _returns(self) -> tuple[Event, ...]:
+        since = self.clock() - self.setting.config().control.flap_window_seconds
+        query = Query(change=Change.LIFTED, since=since, limit=_MOST_RETURNS)
+        return self.archive.find(query)

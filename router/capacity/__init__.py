@@ -1,0 +1,1 @@
+"""Slots in use, and what is learned about how many of them pay."""

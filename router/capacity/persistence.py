@@ -1,0 +1,132 @@
+"""What the ledger knows, kept over a restart: speeds, ceilings, slots in use.
+
+Two files in the state directory, each replaced whole. Slots in use are few bytes,
+written when they changed; speeds are written on a slow timer and at the end. They
+are knowledge, not truth: a file that cannot be read is left aside, and learned anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from router.capacity import recovered as leftover
+from router.capacity.ledger import Ledger
+from router.capacity.throughput import Curve, Point
+from router.logs.events import get_logger
+from router.model import Inventory
+
+_SCHEMA = 1
+_MOST_KEPT = 512  # curves in the file, the newest: about 100 KB
+_STALE_SECONDS = 300.0  # what ran that long ago has ended
+
+log = get_logger("recollection")
+
+
+class Recollection:
+    """Reads the files at start, and writes them."""
+
+    def __init__(
+        self,
+        directory: Path,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._speeds = directory / "speeds.json"
+        self._in_use = directory / "in-use.json"
+        self._ledger = ledger
+        self._clock = clock
+        self._monotonic = monotonic
+        self._written: dict[str, Any] = {}
+
+    def load(self, inventory: Inventory) -> None:
+        """Take over what the last router wrote; nodes that left are left out."""
+        _guarded(self._speeds, lambda found: self._load_speeds(found, inventory))
+        _guarded(self._in_use, lambda found: self._load_in_use(found, inventory))
+
+    def _load_speeds(self, found: dict[str, Any], inventory: Inventory) -> None:
+        names, age = inventory.names(), max(0.0, self._clock() - float(found["at"]))
+        now = self._monotonic()
+        curves = {
+            (str(entry["node"]), str(entry["model"])): _curve(entry, now - age)
+            for entry in found["curves"]
+            if entry["node"] in names
+        }
+        ceilings = {n: int(c) for n, c in found["ceilings"].items() if n in names}
+        self._ledger.curves.update(curves)
+        self._ledger.growth.learned.update(ceilings)
+
+    def _load_in_use(self, found: dict[str, Any], inventory: Inventory) -> None:
+        if self._clock() - float(found["at"]) > _STALE_SECONDS:
+            return
+        names = inventory.names()
+        counts = {n: int(c) for n, c in found["counts"].items() if n in names}
+        expiries = {n: dict(e) for n, e in found["expiries"].items() if n in names}
+        until = self._monotonic() + leftover.SECONDS
+        self._ledger.recall(counts, expiries, until)
+
+    def note_in_use(self, inventory: Inventory) -> None:
+        """Write the slots in use if they changed; quick enough for each second."""
+        running = self._ledger.running
+        counts = {n: c for n in inventory.names() if (c := running(n))}
+        state = {"counts": counts, "expiries": self._ledger.expiries.seen}
+        data = orjson.dumps(state)
+        if data != self._written.get("in-use"):
+            self._written["in-use"] = data
+            _write(self._in_use, {"at": self._clock(), **state})
+
+    def note_speeds(self) -> None:
+        now = self._monotonic()
+        newest = list(self._ledger.curves.items())[-_MOST_KEPT:]
+        entries = [
+            {"node": node, "model": model, **_entry(curve, now)}
+            for (node, model), curve in newest
+        ]
+        state = {"curves": entries, "ceilings": dict(self._ledger.growth.learned)}
+        _write(self._speeds, {"at": self._clock(), **state})
+
+
+def _entry(curve: Curve, now: float) -> dict[str, Any]:
+    points = [
+        [k, p.weight, p.mean, p.variance, now - p.at, p.visits]
+        for k, p in curve.points.items()
+    ]
+    return {"pace": curve.pace, "points": points}
+
+
+def _curve(entry: dict[str, Any], now: float) -> Curve:
+    points = {
+        int(k): Point(
+            float(weight), float(mean), float(variance), now - float(age), sum(visits)
+        )
+        for k, weight, mean, variance, age, *visits in entry["points"]  # 0: none told
+        if mean > 0
+    }
+    return Curve(float(entry["pace"]), points)
+
+
+def _guarded(path: Path, load: Callable[[dict[str, Any]], None]) -> None:
+    try:
+        found = orjson.loads(path.read_bytes())
+        if found["schema"] != _SCHEMA:
+            raise ValueError(f"schema {found['schema']!r}")  # noqa: TRY301 - as the rest
+        load(found)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        log.warning("not recalled", file=path.name, why=repr(error))
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Replace the file whole; memory goes on where the disk does not."""
+    draft = path.with_suffix(".draft")
+    try:
+        draft.write_bytes(orjson.dumps({"schema": _SCHEMA, **state}))
+        draft.replace(path)
+    except OSError as error:
+        log.warning("not kept", file=path.name, why=str(error))

@@ -1,0 +1,1 @@
+"""Settings, inventory and signals: their shapes, their files, their reload."""

@@ -1,0 +1,46 @@
+"""The table of settings in docs/configuration.md, made from their declarations.
+
+`python -m router.config.reference` writes it; a test says when it is not current.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from router.config.load import settings
+from router.config.section import needs_restart
+
+PAGE = "docs/configuration.md"
+
+_BEGIN = "<!-- settings: written by `python -m router.config.reference` -->\n"
+_END = "<!-- settings: end -->\n"
+
+
+def table() -> str:
+    """Write every setting as a row."""
+    rows = [
+        "| setting | default | meaning | restart |",
+        "|---|---|---|---|",
+    ]
+    for section, name, field in settings():
+        default = "none" if field.default is None else f"`{field.default}`"
+        restart = "yes" if needs_restart(field) else ""
+        meaning = field.description
+        rows.append(f"| `{section}.{name}` | {default} | {meaning} | {restart} |")
+    return "\n".join(rows) + "\n"
+
+
+def written_into(page: str) -> str:
+    """Return the page with a current table between its marks."""
+    before, _, rest = page.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{table()}\n{_END}{after}"
+
+
+def main() -> None:
+    page = Path(PAGE)
+    page.write_text(written_into(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""Configuration files under watch: a change is judged whole, the last good kept.
+
+`check(now)` is called on a timer and compares time, size and inode: it needs no
+inotify, which Docker Desktop does not deliver. No threads, no timers of its
+own; call it from one greenlet at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from router.config import yaml as document
+from router.config.inventory import parse_inventory, refuse_shrinking
+from router.config.load import parse_config, waiting_for_restart
+from router.config.settings import Config
+from router.config.signals import parse_signals
+from router.errors import ConfigError
+from router.model import Inventory, Signal
+
+T = TypeVar("T")
+
+# A file written twice within its clock's tick looks unchanged: while it is this
+# young its text is compared as well.
+_YOUNG_SECONDS = 2.0
+
+_Signature = tuple[int, int, int]
+
+
+class Log(Protocol):
+    """What is needed of a logger."""
+
+    def info(self, event: str, *args: Any, **fields: Any) -> Any: ...
+
+    def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
+
+    def error(self, event: str, *args: Any, **fields: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the latest reload went.
+
+    succeeded_at: unix seconds of the latest that was accepted; None: never
+    fault:        why the latest was rejected; None when it was accepted
+    """
+
+    file: str
+    succeeded_at: float | None = None
+    fault: str | None = None
+
+    @property
+    def successful(self) -> bool:
+        return self.succeeded_at is not None and self.fault is None
+
+
+class LastGood:
+    """The text that was accepted last, on disk, whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> str | None:
+        """Return the kept text; None where nothing readable was kept."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def save(self, text: str) -> None:
+        """Replace the kept text; raises OSError, and then the old one is intact."""
+        folder = self.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self.path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules(Generic[T]):
+    """How a file's text becomes a value.
+
+    parse:     raises ConfigError with every fault
+    judge:     raises ConfigError when the new value may not follow the current one
+    last_good: where the accepted text outlives the process
+    """
+
+    parse: Callable[[str], T]
+    judge: Callable[[T, T], None] = lambda _new, _current: None
+    last_good: LastGood | None = None
+
+
+class Watched(Generic[T]):
+    """One file: its current value, who wants to know, and how reloading went."""
+
+    def __init__(self, path: Path, rules: Rules[T], log: Log, *, now: float) -> None:
+        """Load the file, or what was last good; ConfigError when there is neither."""
+        self._path = path
+        self._rules = rules
+        self._log = log
+        self._listeners: list[Callable[[T, T], None]] = []
+        self._status = Status(path.name)
+        self._seen = _signature(path)
+        self._text, self._value = self._first(now)
+
+    @property
+    def value(self) -> T:
+        return self._value
+
+    def status(self) -> Status:
+        return self._status
+
+    def listen(self, listener: Callable[[T, T], None]) -> None:
+        """Call `listener(old, new)` after each change of the value."""
+        self._listeners.append(listener)
+
+    def check(self, now: float) -> None:
+        """Reload when the file looks changed."""
+        signature = _signature(self._path)
+        young = signature is not None and now - signature[0] / 1e9 < _YOUNG_SECONDS
+        if signature == self._seen and not young:
+            return
+        self._seen = signature
+        self.reload(now)
+
+    def reload(self, now: float, *, confirmed: bool = False) -> Status:
+        """Read and judge the file; `confirmed` by an operator: parse, do not judge."""
+        try:
+            text = document.read(self._path)
+            if text == self._text:  # as before, or put right after a rejection
+                self._status = Status(self._path.name, now)
+                return self._status
+            value = self._rules.parse(text)
+            if not confirmed:
+                self._rules.judge(value, self._value)
+        except ConfigError as error:
+            self._reject(str(error))
+            return self._status
+        self._accept(text, value, now)
+        return self._status
+
+    def _first(self, now: float) -> tuple[str, T]:
+        kept = self._kept()
+        try:
+            text = document.read(self._path)
+            value = self._rules.parse(text)
+            if kept is not None:
+                self._rules.judge(value, kept[1])
+        except ConfigError as error:
+            if kept is None:
+                raise
+            self._reject(str(error))
+            return kept
+        self._status = Status(self._path.name, now)
+        self._keep(text)
+        return text, value
+
+    def _kept(self) -> tuple[str, T] | None:
+        """Return what was last good, if it still is."""
+        text = self._rules.last_good.load() if self._rules.last_good else None
+        if text is None:
+            return None
+        try:
+            return text, self._rules.parse(text)
+        except ConfigError as error:
+            self._log.warning(
+                "last_good_unusable", file=self._path.name, fault=str(error)
+            )
+            return None
+
+    def _accept(self, text: str, value: T, now: float) -> None:
+        old, self._value, self._text = self._value, value, text
+        self._status = Status(self._path.name, now)
+        self._log.info("config_reloaded", file=self._path.name, path=str(self._path))
+        self._keep(text)
+        for listener in self._listeners:
+            listener(old, value)
+
+    def _reject(self, fault: str) -> None:
+        if fault != self._status.fault:  # said once, not at each check
+            self._log.error(
+                "config_rejected",
+                file=self._path.name,
+                path=str(self._path),
+                fault=fault,
+                consequence="the last good one stays in force",
+            )
+        self._status = Status(self._path.name, self._status.succeeded_at, fault)
+
+    def _keep(self, text: str) -> None:
+        """A full disk must not stop a good reload; the next start is told."""
+        if self._rules.last_good is None:
+            return
+        try:
+            self._rules.last_good.save(text)
+        except OSError as error:
+            self._log.error(
+                "last_good_not_kept",
+                file=str(self._rules.last_good.path),
+                fault=str(error),
+            )
+
+
+def _signature(path: Path) -> _Signature | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # the reload that follows says why
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The three files that the router reloads inside its process."""
+
+    config: Watched[Config]
+    signals: Watched[tuple[Signal, ...]]
+    inventory: Watched[Inventory]
+
+    def __iter__(self) -> Iterator[Watched[object]]:
+        yield from (self.config, self.signals, self.inventory)  # type: ignore[misc]
+
+    def check(self, now: float) -> None:
+        for each in self:
+            each.check(now)
+
+    def statuses(self) -> tuple[Status, ...]:
+        return tuple(each.status() for each in self)
+
+
+def open_files(path: Path, environ: Mapping[str, str], log: Log, now: float) -> Files:
+    """Open `router.yml` at `path`, and the two files that it names.
+
+    Raises ConfigError when one is faulty and has no last good one. `router.yml`
+    has none: it says where they are kept.
+    """
+    parse = partial(parse_config, environ=environ, source=path.name)
+    config = Watched(path, Rules(parse), log, now=now)
+    first = config.value
+    config.listen(lambda _, new: _tell_restart(first, new, log))
+    return Files(
+        config=config,
+        signals=_open_signals(first, log, now),
+        inventory=_open_inventory(first, log, now),
+    )
+
+
+def _open_signals(config: Config, log: Log, now: float) -> Watched[tuple[Signal, ...]]:
+    path = config.signals.path
+    rules = Rules(
+        parse=partial(parse_signals, source=path.name),
+        last_good=LastGood(config.state.directory / "signals.last-good.yml"),
+    )
+    return Watched(path, rules, log, now=now)
+
+
+def _open_inventory(config: Config, log: Log, now: float) -> Watched[Inventory]:
+    path = config.inventory.path
+    rules = Rules(
+        parse=partial(parse_inventory, source=path.name),
+        judge=partial(refuse_shrinking, source=path.name),
+        last_good=LastGood(config.state.directory / "nodes.last-good.yml"),
+    )
+    return Watched(path, rules, log, now=now)
+
+
+def _tell_restart(running: Config, wanted: Config, log: Log) -> None:
+    waiting = waiting_for_restart(running, wanted)
+    if waiting:
+        log.warning("restart_needed", settings=", ".join(waiting))

@@ -1,0 +1,1 @@
+"""Attempts on one node after the other, and streams moved to another node."""

@@ -1,0 +1,135 @@
+"""One client's stream over one node after the other: the shell of a continuation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from router.cancellation import Attention, StoppedError
+from router.errors import CannotContinueError, NotFoundError, UnavailableError
+from router.failover.attempts import Call, Failover, Presented
+from router.failover.continuation.bridge import Bridge
+from router.failover.continuation.leg import Spent
+from router.failover.continuation.transcript import Kept
+from router.model import Outcome, Priority
+from router.scheduling.queue import Grant
+from router.scheduling.trace import Trail
+
+_DONE = b"data: [DONE]\n\n"
+
+
+class SeamTally(Protocol):
+    """What continuations are counted with."""
+
+    def continued(self, pause_seconds: float, tokens: int) -> None: ...
+
+
+class Continuity:
+    """What one stream needs to go on; made when its first line is there.
+
+    A seam's first try is no retry: the slot that it takes is the one that was
+    lost. Further tries of a seam come out of the retry budget. Nodes that broke
+    this stream are not asked again, and there are at most as many seams as tries:
+    a request that kills every runner must not go through the whole fleet.
+    """
+
+    def __init__(
+        self,
+        failover: Failover,
+        call: Call,
+        attention: Attention,
+        trail: Trail,
+        tally: SeamTally,
+        *,
+        wait_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.kept = Kept(call.message.path)
+        self._failover = failover
+        self._call = call
+        self._attention = attention
+        self._trail = trail
+        self._tally = tally
+        self._wait_seconds = wait_seconds
+        self._clock = clock
+        self._began_at = self._leg_began_at = clock()
+        self._generate_seconds = 0.0
+        self._seams = 0
+
+    def begin(self, presented: Presented) -> None:
+        """Keep what the first leg says."""
+        self.kept.add(presented.body)
+        if presented.reply.gate:
+            presented.reply.gate.kept = self.kept
+
+    def go_on(self, node: str, outcome: Outcome) -> Presented | bytes:
+        """Return the next leg, or the stream's end where only that is missing.
+
+        Raises CannotContinueError, RequestError, AttemptError, StoppedError.
+        """
+        cut_at = self._clock()
+        self._generate_seconds += cut_at - self._leg_began_at
+        if self._trail.steps:
+            told = f"{node}: {outcome} after {self.kept.pieces} pieces of text"
+            self._trail.steps[-1].failure = told
+        self._seams += outcome is not Outcome.EVICTED  # that broke nothing
+        if self._seams > self._failover.limits.attempts:
+            raise CannotContinueError(f"{self._seams} nodes broke this stream")
+        why = self.kept.settle()
+        if why:
+            raise CannotContinueError(why)
+        bridge = Bridge(
+            self._failover, self._call.message, self.kept, self._attention, self._clock
+        )
+        if self.kept.reason and not bridge.original.usage:
+            return _DONE
+        following = self._next(bridge, node, outcome, cut_at)
+        self._leg_began_at = self._clock()
+        tokens = bridge.seam.sent if bridge.seam else 0
+        self._tally.continued(self._leg_began_at - cut_at, tokens)
+        return following
+
+    def _next(
+        self, bridge: Bridge, node: str, outcome: Outcome, cut_at: float
+    ) -> Presented | bytes:
+        before = self._call.wish
+        # An evicted node is held, not at fault: once it is well, it may be asked again.
+        broke = frozenset() if outcome is Outcome.EVICTED else {node}
+        self._call = replace(
+            self._call,
+            wish=replace(before, tried=before.tried | broke),
+            priority=Priority.CONTINUED,
+            deadline=cut_at + self._wait_seconds,
+        )
+
+        def take(grant: Grant) -> Presented | bytes:
+            return self._take(bridge, grant)
+
+        try:
+            return self._attempt(take)
+        except (NotFoundError, UnavailableError):
+            if outcome is not Outcome.ERROR_LINE:
+                raise
+            # A runner died, its node did not: Ollama starts a new one by itself.
+            self._call = replace(self._call, wish=before)
+            return self._attempt(take)
+
+    def _attempt(self, take: Callable[[Grant], Presented | bytes]) -> Presented | bytes:
+        return self._failover.attempt(self._call, self._attention, self._trail, take)
+
+    def _take(self, bridge: Bridge, grant: Grant) -> Presented | bytes:
+        """Prove and send on one node; its slot is given back unless it streams."""
+        outcome = Outcome.REFUSED
+        following: Presented | bytes = b""
+        try:
+            spent = Spent(self._began_at, self._generate_seconds)
+            following = bridge.leg(grant, spent)
+            outcome = Outcome.END
+        except StoppedError as error:
+            outcome = error.outcome
+            raise
+        finally:
+            if isinstance(following, bytes):
+                grant.lease.done(outcome)
+        return following

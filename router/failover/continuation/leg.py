@@ -1,0 +1,139 @@
+"""A later leg's lines, turned into the client's as they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from router.failover.continuation.proof import Seam
+from router.failover.continuation.request import CHAT, GENERATE
+from router.failover.continuation.shape import Shape, Totals
+from router.failover.continuation.transcript import Kept
+from router.model import Timings
+from router.relay.framing import Gate, read_timings_of
+from router.relay.http1 import ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Time of the whole answer until this leg's first token; seconds."""
+
+    began_at: float
+    generate_seconds: float
+
+
+class Leg:
+    """Translates one leg: text to `kept` and to the client, counters to the whole.
+
+    strayed: it was to say the text's last piece again, and said something else
+    """
+
+    def __init__(
+        self,
+        seam: Seam,
+        shape: Shape,
+        kept: Kept,
+        spent: Spent,
+        clock: Callable[[], float],
+    ) -> None:
+        self._seam = seam
+        self._shape = shape
+        self._kept = kept
+        self._spent = spent
+        self._clock = clock
+        self._again = seam.again
+        self.strayed = False
+        self._path = CHAT if seam.path == CHAT else GENERATE
+
+    def line(self, raw: bytes) -> bytes:
+        """Translate one line. Raises ProtocolError: the leg cannot be read."""
+        try:
+            fields = orjson.loads(raw)
+            return self._line(fields)
+        except (
+            orjson.JSONDecodeError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            raise ProtocolError(f"not a line of Ollama's: {raw[:80]!r}") from error
+
+    def _line(self, fields: dict[str, Any]) -> bytes:
+        if fields.get("thinking") or fields.get("message", {}).get("thinking"):
+            raise ProtocolError("a continuation began to think")
+        text = (
+            fields["message"]["content"] if self._path == CHAT else fields["response"]
+        )
+        if not isinstance(text, str):
+            raise TypeError("the text is no string")
+        created_at = fields["created_at"]
+        known = self._known(text, over=bool(fields.get("done")))
+        new = text[known:]
+        data = self._shape.piece(new, created_at) if new else b""
+        if fields.get("done"):
+            last = read_timings_of(fields)
+            totals = totals_of(self._seam, last, self._spent, self._clock())
+            totals = replace(totals, context=fields.get("context"))
+            reason = fields.get("done_reason") or "stop"
+            data += self._shape.last(totals, reason, created_at)
+        self._kept.add_text(text, known)
+        return data
+
+    def _known(self, text: str, *, over: bool) -> int:
+        """Return how many of the first characters the client has already."""
+        known = min(len(text), len(self._again))
+        rest = self._again[known:]
+        if text[:known] != self._again[:known] or (over and rest):
+            self.strayed = True
+            raise ProtocolError("a continuation did not say the last piece again")
+        self._again = rest
+        return known
+
+
+def totals_of(seam: Seam, last: Timings, spent: Spent, now: float) -> Totals:
+    """Restore the counters of the whole answer from what its last leg says."""
+    return Totals(
+        prompt_tokens=seam.first.prompt_tokens,
+        generated_tokens=seam.sent + last.generated_tokens,
+        total_seconds=now - spent.began_at,
+        load_seconds=seam.first.load_seconds,
+        prompt_seconds=seam.first.prompt_seconds,
+        generate_seconds=spent.generate_seconds + last.generate_seconds,
+    )
+
+
+class SeamGate(Gate):
+    """The gate of a later leg: what it lets through is the client's already."""
+
+    def __init__(self, before: Gate, leg: Leg) -> None:
+        super().__init__(sse=False)
+        self._rest = before._rest  # noqa: SLF001 - goes on where it stands
+        self.last = before.last
+        self.before = before.before
+        self.failure = before.failure
+        self._leg = leg
+
+    @property
+    def between_lines(self) -> bool:
+        """Say no: each line is translated, none goes on as it came."""
+        return False
+
+    def feed(self, payload: bytes) -> bytes:
+        return self.translate(super().feed(payload))
+
+    def translate(self, lines: bytes) -> bytes:
+        """Translate whole lines, also those that another gate let through.
+
+        A line that cannot be read ends the leg; what came before it goes out.
+        """
+        parts = []
+        for line in filter(None, lines.split(b"\n")):
+            try:
+                parts.append(self._leg.line(line))
+            except ProtocolError as error:
+                self.failure = str(error)
+                break
+        return b"".join(parts)

@@ -1,0 +1,89 @@
+"""Moves requests off nodes that must be emptied, and off those that hang.
+
+A stream that may be continued ends its leg here and goes on elsewhere; a request
+without an answer is sent elsewhere. What cannot be moved (tools, formats that bind,
+no other node with the model) is left to end by itself: nothing is broken by this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import gevent
+
+from router.capacity.ledger import Evictable, Lease, Ledger
+from router.holds.store import HoldStore
+from router.logs.events import get_logger
+from router.model import Hold, HoldKind, HoldState
+
+__all__ = ["Elsewhere", "Evictor"]
+
+_BY_PROBE = "probe"
+
+
+class Elsewhere(Protocol):
+    """Says whether another node could go on (`router.failover.destinations`)."""
+
+    def take(self, lease: Lease, *, answered: bool) -> bool: ...
+
+
+class Evictor:
+    """Looks at the holds that stand, and moves what they want moved."""
+
+    def __init__(
+        self,
+        holds: HoldStore,
+        ledger: Ledger,
+        elsewhere: Elsewhere,
+        count: Callable[[str, int], None],
+        *,
+        spawn: Callable[..., object] = gevent.spawn,
+    ) -> None:
+        """Prepare; `spawn` runs a call beside this one: a question may take a while."""
+        self._holds = holds
+        self._ledger = ledger
+        self._elsewhere = elsewhere
+        self._count = count
+        self._spawn = spawn
+        self._log = get_logger("eviction")
+
+    def after_pass(self) -> None:
+        """Empty what the level confirmed: by now it is known whether it is panic."""
+        self._empty(_evicts, answered_too=True)
+
+    def after_change(self) -> None:
+        """Let nobody wait for an answer of a node that the probe found gone."""
+        self._empty(_hangs, answered_too=False)
+
+    def _empty(self, wanted: Callable[[Hold], bool], *, answered_too: bool) -> None:
+        for node in self._holds.blocked():
+            blocking = self._holds.blocking(node)
+            if self._ledger.in_flight(node) and any(map(wanted, blocking)):
+                self._spawn(self._move, node, answered_too)
+
+    def _move(self, node: str, answered_too: bool) -> None:
+        moved = 0
+        for lease in self._ledger.leases(node):
+            reply = lease.reply
+            if reply is not None and (answered_too or not reply.answered):
+                moved += self._moved(lease, reply)
+        if moved:
+            self._count(node, moved)
+            self._log.info("moved", node=node, requests=moved)
+
+    def _moved(self, lease: Lease, reply: Evictable) -> bool:
+        answered = reply.answered
+        if not reply.movable or not self._elsewhere.take(lease, answered=answered):
+            return False
+        # It may have begun to answer while that was found out.
+        return reply.answered == answered and reply.evict()
+
+
+def _evicts(hold: Hold) -> bool:
+    # A ring alone moves nothing: it may be forged, or one of too many.
+    return hold.kind is HoldKind.EVICT and hold.state is not HoldState.DOORBELL
+
+
+def _hangs(hold: Hold) -> bool:
+    return hold.kind is HoldKind.DOWN and hold.source == _BY_PROBE

@@ -1,0 +1,216 @@
+"""A job under way as this router sees it, and what of it is in flight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+
+from router.cancellation import Attention
+from router.jobs.execution.leased import Hand, Held
+from router.jobs.execution.partial_answers import Draft, Talk
+from router.jobs.execution.rates import Rates
+from router.jobs.execution.reduction import Reduction
+from router.jobs.model import (
+    Backlog,
+    Counts,
+    ItemKind,
+    ItemState,
+    Job,
+    JobState,
+    Pending,
+    Running,
+    Tallies,
+)
+from router.jobs.window import is_open, shown
+from router.model import Outcome, Timings
+from router.scheduling.queue import Grant
+
+_MOST_SEEN = 512
+_SHORT_PROMPTS = 4  # tokens of a prompt for each of the answer: read so much quicker
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt.
+
+    since:    monotonic seconds
+    resident: whether the model was in the node's memory then
+    lost:     another one was first
+    talk:     with its node, once it has begun
+    """
+
+    held: Held
+    grant: Grant
+    attention: Attention
+    since: float
+    resident: bool = False
+    copy: bool = False
+    lost: bool = False
+    talk: Talk | None = None
+
+    @property
+    def node(self) -> str:
+        return self.grant.node.name
+
+    @property
+    def draft(self) -> Draft | None:
+        """Return the answer in the making; None where none is kept."""
+        return self.talk.draft if self.talk else None
+
+    def running(self) -> Running:
+        return Running(self.held.pending, self.node, self.since, self.copy)
+
+    def tell_times(self, timings: Timings) -> None:
+        """Let a reply of `/v1` teach its node's speed: it tells tokens, but no times.
+
+        Only where nearly all of its time went into the answer: the model was loaded,
+        and the prompt short beside it.
+        """
+        short = timings.prompt_tokens <= _SHORT_PROMPTS * timings.generated_tokens
+        if self.resident and short and not timings.generate_seconds:
+            self.grant.lease.decoding_since = self.grant.lease.taken_at
+
+    def stop(self, outcome: Outcome) -> None:
+        """End it by closing its connection, which frees the slot at once."""
+        self.attention.stop(outcome)
+
+
+@dataclass(slots=True, eq=False)
+class Active:
+    """See the module.
+
+    backlog:  what waits in the database, by kind and model
+    counts:   rows and merges by state, kept up to date between two looks
+    settling: its items are being called off
+    """
+
+    job: Job
+    owned: bool = False
+    hand: Hand = field(default_factory=Hand)
+    backlog: dict[tuple[ItemKind, str], Backlog] = field(default_factory=dict)
+    counts: tuple[Counts, Counts] = (Counts(), Counts())
+    counted_at: float = float("-inf")
+    flights: dict[int, list[Attempt]] = field(default_factory=dict)
+    rates: Rates = field(default_factory=Rates)
+    tokens: tuple[int, int] = (0, 0)
+    unsaved: Tallies = field(default_factory=Tallies)
+    reduction: Reduction | None = None
+    refilling: bool = False
+    settling: bool = False
+    absent_since: dict[str, float] = field(default_factory=dict)
+    why_idle: str | None = None
+    version: int = 0
+
+    def why_not(self, now: float) -> str | None:
+        """Say why none of its items may begin now; None where they may."""
+        job = self.job
+        if job.state is not JobState.IN_PROGRESS:
+            return f"it is {job.state.value.replace('_', ' ')}"
+        if self.settling or now >= job.expires:
+            return "its completion window is over"
+        if job.paused:
+            return "paused"
+        window = job.spec.window
+        if window and not is_open(window, now):
+            return f"outside its window {shown(window)} {window.zone}"
+        return None
+
+    def idle(self) -> str | None:
+        """Say why nothing of it runs just now; None where something does."""
+        if self.flights:
+            return None
+        return self.why_not(time.time()) or self.why_idle
+
+    def in_flight(self) -> list[Attempt]:
+        return [flight for some in self.flights.values() for flight in some]
+
+    def nodes(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for flight in self.in_flight():
+            found[flight.node] = found.get(flight.node, 0) + 1
+        return found
+
+    def models(self) -> set[str]:
+        """Return the models of what is in hand and in flight."""
+        found = set(self.hand.models())
+        return found | {f.held.item.model for f in self.in_flight()}
+
+    def may_use(self, node: str) -> bool:
+        """Whether its quota of nodes allows this one."""
+        quota = self.job.spec.nodes
+        if quota is None:
+            return True
+        used = self.nodes()
+        return node in used or len(used) < quota
+
+    def move(
+        self, kind: ItemKind, before: ItemState, after: ItemState, count: int = 1
+    ) -> None:
+        """Count items in another state."""
+        at = 0 if kind is ItemKind.ROW else 1
+        counts = self.counts[at]
+        moved = replace(
+            counts,
+            **{
+                before.value: max(0, getattr(counts, before.value) - count),
+                after.value: getattr(counts, after.value) + count,
+            },
+        )
+        self.counts = (moved, self.counts[1]) if at == 0 else (self.counts[0], moved)
+        self.tell()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every item has its result, as far as is counted."""
+        rows, merges = self.counts
+        return not (rows.waiting or rows.leased or merges.waiting or merges.leased)
+
+    def tally(self, **more: int) -> None:
+        self.unsaved += Tallies(**more)
+
+    def take_costs(self) -> Tallies:
+        """Take what is to be written down; `put_back` it where that fails."""
+        costs, self.unsaved = self.unsaved, Tallies()
+        return costs
+
+    def put_back(self, costs: Tallies) -> None:
+        self.unsaved += costs
+
+    def tell(self) -> None:
+        """Let whoever watches the job see that it has changed."""
+        self.version += 1
+
+
+class InHand:
+    """What waits in all of some jobs at one moment; a `protocols.Waiting`."""
+
+    def __init__(self, jobs: Sequence[Active], now: float) -> None:
+        self._jobs = jobs
+        self._now = now
+        self._models = self._sum()
+        self._heaviest: dict[str, list[Pending]] = {}
+
+    def models(self) -> Mapping[str, Backlog]:
+        return self._models
+
+    def _sum(self) -> dict[str, Backlog]:
+        found: dict[str, Backlog] = {}
+        for active in self._jobs:
+            kept = active.hand.backlogs().items()
+            stored = ((model, each) for (_, model), each in active.backlog.items())
+            for model, more in chain(kept, stored):
+                sums = found.get(model, Backlog(0, 0.0))
+                found[model] = Backlog(
+                    sums.items + more.items, sums.weight + more.weight
+                )
+        return found
+
+    def heaviest(self, model: str) -> Sequence[Pending]:
+        found = self._heaviest.get(model)
+        if found is None:
+            some = (active.hand.ready(model, self._now) for active in self._jobs)
+            found = list(islice(chain.from_iterable(some), _MOST_SEEN))
+            self._heaviest[model] = found
+        return found

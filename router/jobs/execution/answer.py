@@ -1,0 +1,93 @@
+"""A node's reply to an item, as the item's result; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from router.jobs.model import CHAT, COMPLETIONS, EMBEDDINGS, Fault, Item, ItemResult
+from router.model import Timings
+from router.relay.framing import message_in, read_timings_of
+
+# Another try, on another node or later, may bring an answer.
+_PASSING = frozenset({408, 425, 429})
+
+
+class UnreadableError(Exception):
+    """What came is no reply of this endpoint: as good as none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a node sent for an item."""
+
+    status: int
+    body: bytes
+    node: str
+    request_id: str
+    seconds: float
+    ended: float
+
+
+def worth_another_try(status: int) -> bool:
+    return status >= 500 or status in _PASSING
+
+
+def read(item: Item, reply: Reply) -> tuple[ItemResult, Timings]:
+    """Make the result of a reply that is final. Raises UnreadableError."""
+    if reply.status >= 400:
+        message = message_in(reply.body) or f"the node answered {reply.status}"
+        fault = Fault("request_failed", message)
+        return _result(item, reply, "", fault, Timings()), Timings()
+    try:
+        fields = orjson.loads(reply.body)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableError(f"the reply is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise UnreadableError("the reply is no JSON object")
+    timings = read_timings_of(fields)
+    return _result(item, reply, _text(item.endpoint, fields), None, timings), timings
+
+
+def failed(item: Item, fault: Fault, ended: float, node: str = "") -> ItemResult:
+    """Make the result of an item that gets no answer."""
+    reply = Reply(0, b"", node, "", 0.0, ended)
+    return _result(item, reply, "", fault, Timings())
+
+
+def _text(endpoint: str, fields: Mapping[str, Any]) -> str:
+    try:
+        if endpoint == EMBEDDINGS:
+            fields["data"][0]["embedding"]
+            return ""
+        if endpoint == CHAT:
+            return str(fields["choices"][0]["message"].get("content") or "")
+        if endpoint == COMPLETIONS:
+            return str(fields["choices"][0]["text"])
+        return str(fields["message"]["content"])
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UnreadableError(f"not a reply of {endpoint}: no {error}") from error
+
+
+def _result(
+    item: Item, reply: Reply, text: str, fault: Fault | None, timings: Timings
+) -> ItemResult:
+    return ItemResult(
+        key=item.key,
+        kind=item.kind,
+        index=item.index,
+        custom_id=item.custom_id,
+        status=reply.status,
+        body=reply.body,
+        text=text,
+        node=reply.node,
+        error=fault,
+        request_id=reply.request_id,
+        prompt_tokens=timings.prompt_tokens,
+        generated_tokens=timings.generated_tokens,
+        seconds=reply.seconds,
+        ended=reply.ended,
+    )

@@ -1,0 +1,398 @@
+"""Runs items on slots that were given to them, one greenlet an attempt.
+
+What ends an attempt is one of: an answer, which is written once; a failed try,
+which waits and goes elsewhere, or becomes a dead letter; or a stop (a person
+wants the slot, a copy was first, the job is cancelled, the router ends), after
+which the item waits again: with the text it had, where that may be continued,
+and else as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gevent
+
+from router.cancellation import Attention, StoppedError
+from router.errors import AttemptError, EvictedError, NotSentError
+from router.failover.retry import RetryBudget
+from router.jobs.execution import answer
+from router.jobs.execution.active import Active, Attempt
+from router.jobs.execution.leased import Held
+from router.jobs.execution.partial_answers import Drafts, Said, Talk, streamed
+from router.jobs.model import (
+    Fault,
+    GiveWay,
+    Item,
+    ItemKind,
+    ItemResult,
+    ItemState,
+)
+from router.jobs.planning.protocols import Attempts, Predictor, Tally
+from router.jobs.store import items
+from router.jobs.store.database import Database, StoreError
+from router.logs.events import get_logger
+from router.model import Outcome, Timings
+from router.relay.http1 import ProtocolError
+from router.relay.pool import Message
+from router.scheduling.queue import Grant
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_RETRY_RATIO = 0.2
+_RETRIES_AT_ONCE = 20
+_STORE_PAUSE_SECONDS = 0.25
+_NO_TRY = (NotSentError, EvictedError)
+_HOME_SECONDS = 30.0  # a node's cache keeps a text until others have used its slots
+_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+
+log = get_logger("batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """item_seconds: longest time for one reply."""
+
+    item_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What flights are made with; `owner` is this router's name in leases."""
+
+    owner: str
+    database: Database
+    attempts: Attempts
+    predictor: Predictor
+    tally: Tally
+    settings: Callable[[], Settings]
+    speed: Callable[[str, str], float | None]
+    nudge: Callable[[], None]
+    ended: Callable[[Active], None]
+
+
+class Flights:
+    """See the module."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._budget = RetryBudget(_RETRY_RATIO, _RETRIES_AT_ONCE)
+        self._greenlets: dict[Attempt, gevent.Greenlet[..., None]] = {}
+        self._drafts = Drafts()
+        self.ending = False
+
+    def __len__(self) -> int:
+        return len(self._greenlets)
+
+    def begin(
+        self, active: Active, held: Held, grant: Grant, *, copy: bool = False
+    ) -> None:
+        """Start an attempt; its slot is taken already."""
+        attention = Attention()
+        flight = Attempt(
+            held, grant, attention, time.monotonic(), _loaded(grant, held), copy
+        )
+        if active.job.spec.give_way is GiveWay.AT_ONCE:
+            grant.lease.allow_revoking(lambda: attention.stop(Outcome.REVOKED))
+        active.flights.setdefault(held.item.id, []).append(flight)
+        active.tell()
+        if copy:
+            active.tally(copies=1)
+            self._parts.tally.copied()
+        else:
+            self._budget.deposit()
+        self._greenlets[flight] = gevent.spawn(self._fly, active, flight)
+
+    def end_all(self) -> None:
+        """Close every connection; the items wait again, on this router or the next."""
+        self.ending = True
+        for flight in list(self._greenlets):
+            flight.stop(Outcome.SHUTDOWN)
+
+    def join(self, seconds: float) -> None:
+        gevent.joinall(list(self._greenlets.values()), timeout=seconds)
+
+    def _fly(self, active: Active, flight: Attempt) -> None:
+        try:
+            self._attempt(active, flight)
+        except Exception:  # the item must not be lost with its greenlet
+            log.exception("attempt_broke", job=active.job.id, key=flight.held.item.key)
+            self._wait_again(active, flight, "failed")
+        finally:
+            flight.grant.lease.done(Outcome.REFUSED)  # does nothing where it ended
+            self._greenlets.pop(flight, None)
+            self._land(active, flight)
+            active.tell()
+            self._parts.nudge()
+
+    def _land(self, active: Active, flight: Attempt) -> None:
+        some = active.flights.get(flight.held.item.id, [])
+        if flight in some:
+            some.remove(flight)
+        if not some:
+            active.flights.pop(flight.held.item.id, None)
+
+    def _attempt(self, active: Active, flight: Attempt) -> None:
+        timer = gevent.get_hub().loop.timer(self._parts.settings().item_seconds)
+        timer.start(flight.stop, Outcome.DEADLINE)
+        try:
+            said, request_id = self._send(active, flight)
+            self._judge(active, flight, said, request_id)
+        except StoppedError as error:
+            self._stopped(active, flight, error.outcome)
+        except AttemptError as error:
+            request_id = _request_id(active, flight)
+            self._parts.attempts.note(flight.grant.node, error, request_id)
+            if isinstance(error, _NO_TRY):  # the node is held now
+                if flight.draft:
+                    self._keep_text(active, flight, home="")
+                self._wait_again(active, flight, _ended_as(error))
+                return
+            self._failed(active, flight, "node_failed", str(error))
+        except (answer.UnreadableError, ProtocolError) as error:
+            self._failed(active, flight, "unreadable_reply", str(error))
+        except StoreError as error:
+            log.warning("item_not_read", fault=str(error))
+            self._wait_again(active, flight, "stopped")
+        finally:
+            timer.stop()
+            timer.close()
+
+    def _send(self, active: Active, flight: Attempt) -> tuple[Said, str]:
+        item = flight.held.item
+        body = self._parts.database.read(lambda c: items.body(c, item.id))
+        flight.attention.check()
+        if body is None:  # the job was deleted
+            raise StoppedError(Outcome.CLIENT_GONE)
+        request_id = _request_id(active, flight)
+        headers = {**_HEADERS, "X-Request-Id": request_id}
+        message = Message("POST", item.endpoint, headers, body)
+        return self._ask(active, flight, message), request_id
+
+    def _ask(self, active: Active, flight: Attempt, message: Message) -> Said:
+        """Ask for a stream where the item may be taken back, for its text's sake."""
+        held = flight.held
+        again, held.begun = held.begun, True
+        flight.talk = talk = Talk(
+            self._parts.attempts, flight.grant, flight.attention, time.monotonic
+        )
+        stream = None
+        if active.job.spec.give_way is GiveWay.AT_ONCE:
+            stream = streamed(message)
+        try:
+            if stream is None:
+                return talk.whole(message)
+            draft = self._drafts.take(held.item.id)
+            return talk.streamed(stream, held.item.model, draft)
+        except NotSentError:
+            again = False
+            raise
+        finally:
+            self._count_again(active, flight, talk, again=again)
+
+    def _count_again(
+        self, active: Active, flight: Attempt, talk: Talk, *, again: bool
+    ) -> None:
+        """Count what a node was given once more, and what text was in vain."""
+        if talk.continued is not None:
+            active.tally(continued=1)
+            self._parts.tally.continued()
+        if again:
+            prompt = flight.held.pending.prompt
+            tokens = prompt if talk.continued is None else talk.continued
+            active.tally(reread_tokens=round(tokens))
+            self._parts.tally.reread(tokens)
+        self._count_waste(active, talk.lost)
+
+    def _judge(
+        self, active: Active, flight: Attempt, said: Said, request_id: str
+    ) -> None:
+        status = said.status
+        reply = answer.Reply(
+            status=status,
+            body=said.body,
+            node=flight.node,
+            request_id=request_id,
+            seconds=time.monotonic() - flight.since,
+            ended=time.time(),
+        )
+        timings = Timings()
+        outcome = Outcome.END if status < 400 else Outcome.REFUSED
+        try:
+            if answer.worth_another_try(status):
+                raise answer.UnreadableError(f"{flight.node} answered {status}")
+            result, timings = answer.read(flight.held.item, reply)
+        finally:
+            if said.timings is None:
+                flight.tell_times(timings)
+            flight.grant.lease.done(outcome, said.timings or timings)
+        self._answered(active, flight, result)
+
+    def _answered(self, active: Active, flight: Attempt, result: ItemResult) -> None:
+        """First finished wins: the other attempt is ended by closing it."""
+        for other in active.flights.get(flight.held.item.id, ()):
+            if other is not flight:
+                other.lost = True
+                other.stop(Outcome.REVOKED)
+        self._land(active, flight)  # its slot is free; the disk may take a while
+        self._parts.tally.attempted("answered")
+        if result.error is None:
+            self._parts.predictor.learn(flight.held.pending, result.generated_tokens)
+        self._keep(active, flight.held.item, result)
+
+    def _stopped(self, active: Active, flight: Attempt, outcome: Outcome) -> None:
+        if outcome is Outcome.DEADLINE:
+            seconds = self._parts.settings().item_seconds
+            self._failed(active, flight, "timeout", f"no reply within {seconds:g} s")
+            return
+        if flight.lost:
+            self._waste(active, flight)
+            self._parts.tally.attempted("lost")
+            return
+        if outcome is Outcome.REVOKED:
+            active.tally(revoked=1)
+            if flight.talk:  # else its text and its home are where they were
+                self._keep_text(active, flight, home=flight.node)
+            self._wait_again(active, flight, "revoked")
+            return
+        self._wait_again(active, flight, "stopped")
+
+    def _keep_text(self, active: Active, flight: Attempt, *, home: str) -> None:
+        """Let the item go on from what it has; `home` has that in its cache."""
+        held, draft = flight.held, flight.draft
+        if draft and draft.worth_keeping():
+            self._count_waste(active, self._drafts.put(held.item.id, draft))
+        else:
+            self._waste(active, flight)
+        kept = self._drafts.tokens(held.item.id)
+        held.taken_back(home, kept, time.monotonic() + _HOME_SECONDS)
+
+    def _waste(self, active: Active, flight: Attempt) -> None:
+        """Count what a closed attempt had generated; a stream told, else estimate."""
+        if flight.talk is None:  # nothing was sent
+            return
+        item = flight.held.item
+        if flight.draft:
+            self._count_waste(active, flight.draft.tokens)
+            return
+        speed = self._parts.speed(flight.node, item.model)
+        if speed is None:  # it never ended anything there
+            tokens = item.weight / 2
+        else:
+            tokens = (time.monotonic() - flight.since) * speed
+        self._count_waste(active, tokens)
+
+    def _count_waste(self, active: Active, tokens: float) -> None:
+        if tokens:
+            active.tally(wasted_tokens=round(tokens))
+            self._parts.tally.wasted(tokens)
+
+    def _has_other(self, active: Active, flight: Attempt) -> bool:
+        some = active.flights.get(flight.held.item.id, ())
+        return any(other is not flight and not other.lost for other in some)
+
+    def _wait_again(self, active: Active, flight: Attempt, outcome: str) -> None:
+        self._parts.tally.attempted(outcome)
+        if flight.lost or self._has_other(active, flight):
+            return
+        if self.ending or active.why_not(time.time()):
+            self._give_back(flight.held)
+            return
+        active.hand.add([flight.held])
+
+    def _give_back(self, held: Held) -> None:
+        parts = self._parts
+        try:
+            parts.database.write(
+                lambda c: items.give_back(c, parts.owner, [held.item.id])
+            )
+        except StoreError as error:  # its lease will run out
+            log.warning("item_not_given_back", fault=str(error))
+
+    def _failed(self, active: Active, flight: Attempt, code: str, message: str) -> None:
+        """Count a failed try; the last one makes a dead letter."""
+        held = flight.held
+        self._parts.tally.attempted("failed")
+        if flight.draft:  # it begins anew
+            self._waste(active, flight)
+        held.begins_anew()
+        if flight.lost or self._has_other(active, flight):
+            return
+        pause = self._pause(held.item.tries)
+        held.failed_on(flight.node, time.monotonic() + pause)
+        self._land(active, flight)
+        if held.item.tries >= active.job.spec.attempts:
+            fault = Fault(code, message)
+            dead = answer.failed(held.item, fault, time.time(), flight.node)
+            self._keep(active, held.item, dead)
+            return
+        active.tally(retries=1)
+        self._parts.tally.retried()
+        item = held.item
+        try:
+            self._parts.database.write(
+                lambda c: items.count_try(c, item.id, item.tries)
+            )
+        except StoreError as error:  # then it has one try more after a restart
+            log.warning("try_not_counted", fault=str(error))
+        active.hand.add([held])
+
+    def _pause(self, tries: int) -> float:
+        """Longer after each try, and longest where much fails at once."""
+        if not self._budget.withdraw():
+            return _LONGEST_PAUSE_SECONDS
+        return float(min(_FIRST_PAUSE_SECONDS * 2**tries, _LONGEST_PAUSE_SECONDS))
+
+    def fail(self, active: Active, held: Held, fault: Fault) -> None:
+        """End an item that waits, as a dead letter."""
+        self._keep(active, held.item, answer.failed(held.item, fault, time.time()))
+
+    def _keep(self, active: Active, item: Item, result: ItemResult) -> None:
+        """Write a result, however long the database takes; at the end it gives up.
+
+        Then the item is done again by the next router: it was in flight.
+        """
+        self._count_waste(active, self._drafts.drop(item.id))
+        if not self._write(active, result):
+            return
+        tokens = result.prompt_tokens + result.generated_tokens
+        if result.kind is ItemKind.ROW:
+            active.rates.count(time.monotonic(), 1, result.generated_tokens)
+        if tokens:
+            prompt, generated = active.tokens
+            active.tokens = (
+                prompt + result.prompt_tokens,
+                generated + result.generated_tokens,
+            )
+        active.move(result.kind, ItemState.LEASED, result.state)
+        self._parts.tally.ended(result)
+        self._parts.ended(active)
+
+    def _write(self, active: Active, result: ItemResult) -> bool:
+        job = active.job.id
+        while True:
+            try:
+                return self._parts.database.write(
+                    lambda c: items.finish(c, job, result)
+                )
+            except StoreError as error:
+                log.warning("result_not_written", fault=str(error), job=job)
+                if self.ending:
+                    return False
+            gevent.sleep(_STORE_PAUSE_SECONDS)
+
+
+def _ended_as(error: AttemptError) -> str:
+    return error.reason if isinstance(error, EvictedError) else "failed"
+
+
+def _loaded(grant: Grant, held: Held) -> bool:
+    picked = grant.decision.picked
+    resident = picked.view.resident if picked else None
+    return resident is not None and held.item.model in resident
+
+
+def _request_id(active: Active, flight: Attempt) -> str:
+    return f"{active.job.id}.{flight.held.item.key}"

@@ -1,0 +1,151 @@
+"""Brings a job to its end: nothing left to do, cancelled, or out of time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import gevent
+from sqlalchemy import Connection
+
+from router.errors import NotFoundError
+from router.jobs.execution.active import Active
+from router.jobs.model import (
+    CANCELLED,
+    EXPIRED,
+    Fault,
+    Job,
+    JobState,
+    Upload,
+)
+from router.jobs.output import ANSWERED, NOT_ANSWERED, openai_line, rendered
+from router.jobs.store import files, items, jobs
+from router.jobs.store.database import Database
+from router.jobs.store.encoding import dumped
+from router.logs.events import get_logger
+
+_PIECE = 2000
+_PAUSE_SECONDS = 0.02
+# What a job gives in the end is kept with it up to here; texts are made anew.
+_MOST_REDUCED_BYTES = 8 * 1024 * 1024
+
+log = get_logger("batch")
+
+
+def output_file(job: str) -> str:
+    return f"file-{job.removeprefix('batch_')}-output"
+
+
+def error_file(job: str) -> str:
+    return f"file-{job.removeprefix('batch_')}-errors"
+
+
+class Closing:
+    """See the module; `stop_flights` closes what is in flight of a job."""
+
+    def __init__(
+        self, database: Database, stop_flights: Callable[[Active], None]
+    ) -> None:
+        self._database = database
+        self._stop_flights = stop_flights
+
+    def move_on(self, active: Active) -> bool:
+        """Take the job as far as it goes now; True if its state changed.
+
+        Raises StoreError: what was done stands, the rest is done next time.
+        """
+        job = active.job
+        if job.state is JobState.CANCELLING:
+            return self._call_off(active, CANCELLED, JobState.CANCELLED)
+        if job.state is JobState.IN_PROGRESS and time.time() >= job.expires:
+            active.settling = True
+            return self._call_off(active, EXPIRED, JobState.EXPIRED)
+        if job.state is JobState.IN_PROGRESS:
+            return self._finalize(active)
+        if job.state is JobState.FINALIZING:
+            return self._end(active, JobState.COMPLETED)
+        return False
+
+    def _call_off(self, active: Active, code: str, after: JobState) -> bool:
+        job = active.job.id
+        self._stop_flights(active)
+        fault = Fault(code, f"the job was {after.value} before this was run")
+        while self._database.write(
+            lambda c: items.call_off(c, job, fault, now=time.time(), limit=_PIECE)
+        ):
+            gevent.sleep(_PAUSE_SECONDS)
+        if self._database.read(lambda c: items.unsettled(c, job)):
+            return False  # some are in flight still, here or on another router
+        return self._end(active, after)
+
+    def _finalize(self, active: Active) -> bool:
+        if not active.settled:
+            return False
+        job = active.job.id
+        if active.reduction:
+            active.reduction.feed()
+        if self._database.read(lambda c: items.unsettled(c, job)):
+            active.counted_at = float("-inf")
+            return False
+        if active.reduction and not active.reduction.finished:
+            log.warning("reducer_unfinished", job=job)
+        before, now = [JobState.IN_PROGRESS], time.time()
+        return self._database.write(
+            lambda c: jobs.advance(c, job, before, JobState.FINALIZING, now)
+        )
+
+    def _end(self, active: Active, after: JobState) -> bool:
+        """Write down what came of it, and its files; then it is over."""
+        job = active.job
+        uploads = self._outputs(job) if job.openai else []
+        reduced = self._reduced(active)
+        now, costs = time.time(), active.take_costs()
+
+        def end(connection: Connection) -> bool:
+            before = [job.state]
+            if not jobs.advance(connection, job.id, before, after, now, **reduced):
+                return False
+            jobs.add_tallies(connection, job.id, costs)
+            for upload in uploads:
+                try:
+                    files.get(connection, upload.id)
+                except NotFoundError:
+                    files.add(connection, upload)
+            return True
+
+        ended = False
+        try:
+            ended = self._database.write(end)
+        finally:
+            if not ended:
+                active.put_back(costs)
+        if ended:
+            log.info("job_ended", job=job.id, state=after.value)
+        return ended
+
+    def _reduced(self, active: Active) -> dict[str, str]:
+        if active.reduction is None:
+            return {}
+        active.reduction.feed()
+        covers = active.reduction.partial().covers
+        text = dumped({"value": active.reduction.output(), "covers": covers})
+        if len(text) > _MOST_REDUCED_BYTES:
+            return {}
+        return {"reduced": text}
+
+    def _outputs(self, job: Job) -> list[Upload]:
+        """Describe the output and error files; their bytes are the results."""
+        found = []
+        for file, purpose, states in (
+            (output_file(job.id), "batch_output", ANSWERED),
+            (error_file(job.id), "batch_error", NOT_ANSWERED),
+        ):
+            pieces = rendered(self._database, job.id, states, openai_line)
+            size = 0
+            for piece in pieces:
+                size += len(piece)
+                gevent.sleep(0.001)  # rendering holds the loop for a page at a time
+            if size:
+                name = f"{job.id}_{purpose.removeprefix('batch_')}.jsonl"
+                found.append(Upload(file, name, purpose, size, time.time(), job.id))
+        return found

@@ -1,0 +1,272 @@
+"""Answers of items in the making: what one attempt has, the next may go on with.
+
+An item that may be taken back is asked for as a stream, where a stream might be
+continued at all. Its text is kept in memory only: a router that is killed begins the
+item anew. Nothing of it is a result before the whole answer is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import orjson
+
+from router.cancellation import Attention, StoppedError
+from router.errors import CannotContinueError, EvictedError, MaybeSentError
+from router.failover.attempts import Presented
+from router.failover.continuation.bridge import Asking, Bridge
+from router.failover.continuation.leg import Spent
+from router.failover.continuation.request import refusal
+from router.failover.continuation.transcript import Kept
+from router.jobs.execution.assemble import Whole
+from router.logs.events import get_logger
+from router.model import Outcome, Timings
+from router.relay.framing import Gate
+from router.relay.http1 import ProtocolError
+from router.relay.pool import Message
+from router.relay.upstream import Reply
+from router.scheduling.queue import Grant
+
+_MOST_BYTES = 32 * 1024 * 1024
+_EACH_BYTES = 16_384  # of a draft beside its text: its first and last lines, at most
+
+log = get_logger("batch")
+
+
+class Draft:
+    """One answer so far.
+
+    digest: of the model whose words these are; None where the node does not tell
+    """
+
+    def __init__(self, path: str, digest: str | None) -> None:
+        self.kept = Kept(path)
+        self.whole = Whole(path)
+        self.digest = digest
+        self._seconds = self._generate_seconds = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Return how many it has at least: a line each."""
+        with contextlib.suppress(ProtocolError):
+            self.whole.settle()
+        return self.whole.tokens
+
+    @property
+    def size(self) -> int:
+        return 2 * self.kept.size + _EACH_BYTES
+
+    def add(self, block: bytes) -> None:
+        """Take lines of the first leg. Raises ProtocolError."""
+        self.kept.add(block)
+        self.whole.add(block)
+
+    def worth_keeping(self) -> bool:
+        """Say whether there is a text that may be continued."""
+        try:
+            self.whole.settle()
+        except ProtocolError:
+            return False
+        return self.kept.settle() is None and self.kept.pieces > 0
+
+    def spent(self, now: float) -> Spent:
+        """Return what its legs took; the time between them is no part of it."""
+        return Spent(now - self._seconds, self._generate_seconds)
+
+    def leg_ended(self, seconds: float, generate_seconds: float) -> None:
+        self._seconds += seconds
+        self._generate_seconds += generate_seconds
+
+
+class Drafts:
+    """Texts of items that wait again; of too many the oldest are let go."""
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._drafts: OrderedDict[int, Draft] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._drafts)
+
+    def put(self, item: int, draft: Draft) -> int:
+        """Keep the longer one; returns the tokens of what had to be let go."""
+        other = self.take(item)
+        lost = 0
+        if other is not None:
+            lost = min(other.tokens, draft.tokens)
+            draft = max(other, draft, key=lambda each: each.tokens)
+        self._drafts[item] = draft
+        self._bytes += draft.size
+        while self._bytes > self._most_bytes:
+            lost += self.drop(next(iter(self._drafts)))
+        return lost
+
+    def take(self, item: int) -> Draft | None:
+        draft = self._drafts.pop(item, None)
+        if draft is not None:
+            self._bytes -= draft.size
+        return draft
+
+    def tokens(self, item: int) -> int:
+        """Return the tokens of what is kept of an item."""
+        draft = self._drafts.get(item)
+        return draft.tokens if draft else 0
+
+    def drop(self, item: int) -> int:
+        """Let go of a draft; returns the tokens that it had."""
+        draft = self.take(item)
+        return draft.tokens if draft else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A reply as a whole; `timings` of its last leg, where it was a stream."""
+
+    status: int
+    body: bytes
+    timings: Timings | None = None
+
+
+class Talk:
+    """One attempt's talk with its node, on a slot that is held.
+
+    draft:     the answer in the making; None where it is not kept
+    continued: tokens of prompt and text that were given to the node once more
+    lost:      tokens of a draft that could not be gone on with
+    """
+
+    def __init__(
+        self,
+        asking: Asking,
+        grant: Grant,
+        attention: Attention,
+        clock: Callable[[], float],
+    ) -> None:
+        self.draft: Draft | None = None
+        self.continued: int | None = None
+        self.lost = 0
+        self._asking = asking
+        self._grant = grant
+        self._attention = attention
+        self._clock = clock
+
+    def whole(self, message: Message) -> Said:
+        """Ask for one piece. Raises AttemptError, StoppedError."""
+        presented = self._asking.take(self._grant, message, self._attention)
+        return self._piece(presented)
+
+    def _piece(self, presented: Presented) -> Said:
+        self._asking.release(presented.reply)
+        head = presented.reply.head
+        return Said(head.status if head else 0, presented.body)
+
+    def streamed(self, message: Message, model: str, draft: Draft | None) -> Said:
+        """Go on with a draft, or begin a new one; `message` asks for a stream.
+
+        Raises AttemptError, StoppedError, ProtocolError.
+        """
+        digest = _digest(self._grant, model)
+        if draft is not None:
+            self.draft = draft
+            try:
+                return self._go_on(message, draft, digest)
+            except CannotContinueError as error:
+                log.info("item_not_continued", why=str(error))
+                self.lost += draft.tokens
+        self.draft = draft = Draft(message.path, digest)
+        presented = self._asking.take(self._grant, message, self._attention)
+        return self._gather(presented, draft, draft.add, first=True)
+
+    def _go_on(self, message: Message, draft: Draft, digest: str | None) -> Said:
+        if digest is None or digest != draft.digest:
+            raise CannotContinueError("the node has another model")
+        bridge = Bridge(self._asking, message, draft.kept, self._attention, self._clock)
+        following = bridge.leg(self._grant, draft.spent(self._clock()))
+        if bridge.seam:
+            self.continued = bridge.seam.first.prompt_tokens + bridge.seam.sent
+        if isinstance(following, bytes):
+            draft.whole.add(following)
+            return Said(200, draft.whole.reply(), Timings())
+        return self._gather(following, draft, draft.whole.add, first=False)
+
+    def _gather(
+        self,
+        presented: Presented,
+        draft: Draft,
+        add: Callable[[bytes], None],
+        *,
+        first: bool,
+    ) -> Said:
+        reply, lease = presented.reply, presented.lease
+        gate = reply.gate
+        if gate is None:  # refused, or by a node that makes no streams
+            return self._piece(presented)
+        began = lease.decoding_since = self._clock()
+        stopped = None
+        try:
+            add(presented.body)
+            self._read(reply, gate, add)
+            self._check(reply, gate)
+        except StoppedError as error:
+            stopped = error.outcome
+            raise
+        finally:
+            now = self._clock()
+            draft.leg_ended(now - lease.taken_at, now - began)
+            self._asking.release(reply)  # closing it is what frees the slot
+            if stopped:
+                lease.done(stopped)
+        told = gate.timings()
+        if not first:  # most of its prompt was in the node's cache already
+            told = Timings(0, told.generated_tokens, 0.0, told.generate_seconds)
+        return Said(200, draft.whole.reply(), told)
+
+    def _read(self, reply: Reply, gate: Gate, add: Callable[[bytes], None]) -> None:
+        reply.deliver_to(Sink(add))
+        add(reply.take())
+        while not reply.over:
+            if self._attention.stopped and gate.finished:
+                break  # just in time: there is nothing to go on with
+            self._attention.check()
+            self._attention.sleep(None)
+        add(reply.last)
+
+    def _check(self, reply: Reply, gate: Gate) -> None:
+        outcome = reply.outcome()
+        node = self._grant.node.name
+        if outcome is Outcome.EVICTED:
+            raise EvictedError(f"{node}: the node is being emptied")
+        # Only the end of the framing may be missing.
+        if outcome is not Outcome.END and (gate.failure or not gate.finished):
+            why = (
+                gate.failure or reply.broken or "the stream ended before its last line"
+            )
+            raise MaybeSentError(f"{node}: {why}")
+
+
+class Sink:
+    """A `router.relay.upstream.Drain` where there is no client."""
+
+    def __init__(self, add: Callable[[bytes], None]) -> None:
+        self.send = add
+
+
+def streamed(message: Message) -> Message | None:
+    """Ask for the same as a stream; None where its text must not be continued."""
+    if refusal(message.path, message.body):
+        return None
+    fields = orjson.loads(message.body)
+    fields["stream"] = True
+    if message.path.startswith("/v1/"):
+        fields["stream_options"] = {"include_usage": True}
+    return replace(message, body=orjson.dumps(fields))
+
+
+def _digest(grant: Grant, model: str) -> str | None:
+    picked = grant.decision.picked
+    found = (picked.view.present or {}).get(model) if picked else None
+    return found.digest if found else None

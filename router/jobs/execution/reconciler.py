@@ -1,0 +1,364 @@
+"""Keeps the jobs of this router in step with the database, once a second.
+
+Leases are renewed, hands refilled, files read, reducers fed, and jobs moved on
+to their ends. Everything in here may wait for the database; nothing else does
+because of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import gevent
+from gevent.event import Event
+
+from router.jobs.execution.active import Active
+from router.jobs.execution.attempts import Flights
+from router.jobs.execution.completion import Closing
+from router.jobs.execution.leased import Held, held
+from router.jobs.execution.reduction import Reduction
+from router.jobs.execution.runner import Runner
+from router.jobs.execution.sync import Question, Seen, look
+from router.jobs.input.reading import Reading
+from router.jobs.input.uploads import Uploads
+from router.jobs.model import (
+    Backlog,
+    Fault,
+    Item,
+    ItemKind,
+    ItemState,
+    Job,
+    JobSpec,
+    JobState,
+    Tallies,
+)
+from router.jobs.reducers import Reducer, opens, samples
+from router.jobs.store import items
+from router.jobs.store.database import Database, StoreError
+from router.logs.events import get_logger
+
+_LOOK_SECONDS = 1.0
+# Counting a job's items takes a tenth of a microsecond for each.
+_ITEMS_PER_COUNT_SECOND = 50_000
+_LONGEST_UNCOUNTED_SECONDS = 10.0
+_LEAST_IN_HAND = 32
+_MOST_IN_HAND = 512
+_PER_SLOT = 8
+# Lines may name a model each: so many are in hand at one time.
+_MOST_PLACES = 64
+# A model that no node has: somebody may be about to pull it.
+_ABSENT_SECONDS = 30.0
+# Results that come at one time are fed at one time.
+_GATHER_SECONDS = 0.05
+
+log = get_logger("batch")
+
+# Makes the reducer of a job with so many items; None where it only collects.
+MakeReducer = Callable[[JobSpec, int], Reducer | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What the keeper works with; `slots` counts the fleet's usable ones."""
+
+    owner: str
+    database: Database
+    uploads: Uploads
+    reading: Reading
+    make_reducer: MakeReducer
+    slots: Callable[[], int]
+    lease_seconds: Callable[[], float]
+
+
+class Keeper:
+    """See the module."""
+
+    def __init__(
+        self, keeping: Keeping, runner: Runner, flights: Flights, closing: Closing
+    ) -> None:
+        self._keeping = keeping
+        self._runner = runner
+        self._flights = flights
+        self._closing = closing
+        self._event = Event()
+        self._reading: gevent.Greenlet[..., None] | None = None
+        self._busy: dict[str, gevent.Greenlet[..., None]] = {}
+        self._renewed_at = float("-inf")
+        self.stopping = False
+
+    def nudge(self) -> None:
+        """Have it look now instead of within a second."""
+        self._event.set()
+
+    def run(self) -> None:
+        while not self.stopping:
+            try:
+                self.look()
+            except StoreError as error:
+                log.warning("jobs_not_seen", fault=str(error))
+            except Exception:
+                log.exception("keeping_broke")
+            self._event.wait(_LOOK_SECONDS)
+            self._event.clear()
+
+    def look(self) -> None:
+        """Look once at everything. Raises StoreError."""
+        now = time.monotonic()
+        costs = self._take_costs()
+        question = self._question(now, costs)
+        try:
+            seen = self._keeping.database.write(lambda c: look(c, question))
+        except StoreError:
+            for job, more in costs.items():
+                self._runner.jobs[job].put_back(more)
+            raise
+        if question.renewed:
+            self._renewed_at = now
+        self._take_over(seen, now)
+        for active in list(self._runner.jobs.values()):
+            self._tend(active)
+        self._runner.nudge()
+
+    def _take_costs(self) -> dict[str, Tallies]:
+        return {
+            name: active.take_costs()
+            for name, active in self._runner.jobs.items()
+            if active.unsaved != Tallies()
+        }
+
+    def _question(self, now: float, costs: dict[str, Tallies]) -> Question:
+        keeping = self._keeping
+        seconds = keeping.lease_seconds()
+        at = time.time()
+        renew = now - self._renewed_at >= seconds / 4
+        jobs = self._runner.jobs.values()
+        leased = [h.item.id for job in jobs for h in job.hand]
+        leased += [f.held.item.id for job in jobs for f in job.in_flight()]
+        return Question(
+            owner=keeping.owner,
+            now=at,
+            until=at + seconds,
+            known=[job.job.id for job in jobs if not _due(job, now)],
+            renewed=leased if renew else [],
+            costs=costs,
+        )
+
+    def _take_over(self, seen: Seen, now: float) -> None:
+        jobs = self._runner.jobs
+        for job in seen.open:
+            active = jobs.setdefault(job.id, Active(job))
+            if active.job != job:
+                active.job = job
+                active.tell()
+            active.owned = job.id in seen.owned
+            standing = seen.standings.get(job.id)
+            if standing:
+                if active.counts != standing.counts:
+                    active.tell()
+                active.counts = standing.counts
+                active.backlog = dict(standing.backlog)
+                active.tokens = standing.tokens
+                active.counted_at = now
+        for name in set(jobs) - {job.id for job in seen.open}:
+            self._let_go(jobs.pop(name))
+
+    def _let_go(self, active: Active) -> None:
+        """It is over, or was deleted, here or by another router."""
+        self._runner.stop_flights(active)
+        active.hand.clear()
+        active.tell()
+
+    # One job
+
+    def _tend(self, active: Active) -> None:
+        job = active.job
+        if job.state is JobState.VALIDATING:
+            self._read(active)
+            return
+        if active.why_not(time.time()):
+            self._empty_hand(active)
+        else:
+            self._forgive(active)
+            self._refill(active)
+        if active.owned:
+            self._start(f"reduce {job.id}", lambda: self._reduce(active))
+            if active.reduction or not _reduces(job):
+                self._start(f"close {job.id}", lambda: self._close(active))
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        """Do it in a greenlet of its own, unless it is being done."""
+        running = self._busy.get(name)
+        if running is None or running.dead:
+            self._busy[name] = gevent.spawn(self._guarded, name, work)
+            self._busy[name].link(lambda _: self._busy.pop(name, None))
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreError as error:
+            log.warning("job_not_tended", what=name, fault=str(error))
+        except Exception:
+            log.exception("tending_broke", what=name)
+
+    def _read(self, active: Active) -> None:
+        """Read files one after the other; a file that is elsewhere is left alone."""
+        if self._reading is not None and not self._reading.dead:
+            return
+        keeping, job = self._keeping, active.job
+        if not active.owned:
+            return
+        # Where several routers share the jobs, another one may have the file.
+        waits = not keeping.database.sqlite and time.time() < job.expires
+        if keeping.uploads.here(job.spec.file):
+            work = partial(self._read_now, active)
+        elif waits:
+            return
+        else:
+            fault = Fault("file_missing", f"file {job.spec.file!r} is not here")
+            work = partial(self._fail_now, job, fault)
+        self._reading = gevent.spawn(self._guarded, f"read {job.id}", work)
+
+    def _fail_now(self, job: Job, fault: Fault) -> None:
+        self._keeping.reading.fail(job, fault)
+        self._event.set()
+
+    def _read_now(self, active: Active) -> None:
+        job = active.job
+        path = self._keeping.uploads.path(job.spec.file)
+
+        def told(rows: int) -> None:
+            active.job = replace(active.job, rows_read=rows)
+            active.tell()
+
+        self._keeping.reading.read(job, path, told)
+        self._event.set()
+
+    def _empty_hand(self, active: Active) -> None:
+        ids = active.hand.clear()
+        if ids:
+            owner = self._keeping.owner
+            self._keeping.database.write(lambda c: items.give_back(c, owner, ids))
+            active.counted_at = float("-inf")
+
+    def _forgive(self, active: Active) -> None:
+        for each in active.hand:
+            avoid = each.pending.avoid
+            if avoid and not self._runner.elsewhere(each.item.model, avoid):
+                each.forgive()
+        for model in active.hand.models():
+            self._give_up(active, model)
+
+    def _give_up(self, active: Active, model: str) -> None:
+        """End items whose model no node has had for a while."""
+        now = time.monotonic()
+        if not self._runner.absent(model):
+            active.absent_since.pop(model, None)
+            return
+        if now - active.absent_since.setdefault(model, now) < _ABSENT_SECONDS:
+            return
+        fault = Fault("model_not_found", f"no node has model {model!r}")
+        for each in active.hand:
+            if each.item.model == model and active.hand.take(each.item.id):
+                self._flights.fail(active, each, fault)
+
+    def ended(self, active: Active) -> None:
+        """Take note of a result: more may be wanted now, or nothing any more."""
+        if not active.why_not(time.time()):
+            self._refill(active)
+        if active.owned and _reduces(active.job):
+            self._start(f"reduce {active.job.id}", lambda: self._reduce(active))
+        if active.settled:
+            self.nudge()
+
+    def _refill(self, active: Active) -> None:
+        want = max(_LEAST_IN_HAND, self._keeping.slots() * _PER_SLOT)
+        share = max(1, min(want, _MOST_IN_HAND) // max(1, len(active.backlog)))
+        short = {
+            place: share - active.hand.count(*place)
+            for place, waiting in islice(active.backlog.items(), _MOST_PLACES)
+            if waiting.items and active.hand.count(*place) <= share // 2
+        }
+        if short:
+            self._start(f"refill {active.job.id}", lambda: self._lease(active, short))
+
+    def _lease(self, active: Active, short: dict[tuple[ItemKind, str], int]) -> None:
+        keeping = self._keeping
+        job, given = active.job.id, active.job.spec.reducer
+        until = time.time() + keeping.lease_seconds()
+        found: list[Held] = []
+        for (kind, model), count in short.items():
+            where = (job, kind, model)
+            some = keeping.database.write(
+                partial(
+                    items.lease,
+                    owner=keeping.owner,
+                    until=until,
+                    where=where,
+                    limit=count,
+                )
+            )
+            _lower(active, (kind, model), some, count)
+            active.move(kind, ItemState.WAITING, ItemState.LEASED, len(some))
+            found += [held(item, opening=opens(given, item)) for item in some]
+        active.hand.add(h for h in found if h.item.id not in active.flights)
+        self._runner.nudge()
+
+    # Reducing and closing
+
+    def _reduce(self, active: Active) -> None:
+        """Feed the reducer what is new. Raises StoreError."""
+        job = active.job
+        if not _reduces(job) or job.rows is None:
+            return
+        gevent.sleep(_GATHER_SECONDS)
+        if active.reduction is None:
+            active.reduction = self._new_reduction(job)
+            if active.reduction is None:
+                return
+        settled = active.reduction.feed()
+        if settled:
+            self._runner.settle(active, settled, samples(job.spec.reducer))
+        if active.reduction.asked:
+            active.reduction.asked = False
+            active.counted_at = float("-inf")
+            self._event.set()
+
+    def _new_reduction(self, job: Job) -> Reduction | None:
+        reducer = self._keeping.make_reducer(job.spec, job.rows or 0)
+        if reducer is None:
+            return None
+        return Reduction(job.id, job.spec, reducer, self._keeping.database)
+
+    def _close(self, active: Active) -> None:
+        """Move the job on where nothing of it is left to do. Raises StoreError."""
+        if self._closing.move_on(active):
+            self._event.set()
+
+
+def _reduces(job: Job) -> bool:
+    return job.spec.reducer.get("kind", "map") != "map"
+
+
+def _due(active: Active, now: float) -> bool:
+    """Say whether its items should be counted again; large jobs less often."""
+    rows, _ = active.counts
+    seconds = rows.total / _ITEMS_PER_COUNT_SECOND
+    if not active.flights and not len(active.hand):
+        seconds = 0.0
+    return now - active.counted_at >= min(seconds, _LONGEST_UNCOUNTED_SECONDS)
+
+
+def _lower(
+    active: Active, place: tuple[ItemKind, str], some: list[Item], asked: int
+) -> None:
+    """Take what was leased off the backlog, which is counted only now and then."""
+    before = active.backlog.get(place)
+    if before is None:
+        return
+    left = max(0, before.items - len(some)) if len(some) == asked else 0
+    weight = max(0.0, before.weight - sum(item.weight for item in some))
+    active.backlog[place] = Backlog(left, weight if left else 0.0)

@@ -1,0 +1,108 @@
+"""Feeds a job's results to its reducer while the job runs, and keeps what it wants.
+
+The reducer's own work is done in a native thread, a page at a time. After a
+restart it is fed everything again: nothing of it needs to be stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from sqlalchemy import Connection
+
+from router.jobs.input.prompts import merge_item
+from router.jobs.input.uploads import native
+from router.jobs.model import (
+    NOT_NEEDED,
+    Fault,
+    ItemKind,
+    ItemResult,
+    JobSpec,
+    NewItem,
+)
+from router.jobs.reducers import Effect, Merge, Partial, Reducer, Settle, samples
+from router.jobs.store import items, results
+from router.jobs.store.database import Database
+
+_PAGE = 200
+_NOT_NEEDED = Fault(NOT_NEEDED, "the row was decided without this sample")
+
+
+class Reduction:
+    """One job's reducer and how far it has been fed.
+
+    asked: items have come or gone by what the reducer wanted
+    """
+
+    def __init__(
+        self, job: str, spec: JobSpec, reducer: Reducer, database: Database
+    ) -> None:
+        self._job = job
+        self._spec = spec
+        self._reducer = reducer
+        self._database = database
+        self._after = 0
+        self._partial: Partial | None = None
+        self.asked = False
+
+    def feed(self) -> frozenset[int]:
+        """Feed what is new; returns rows that were settled. Raises StoreError."""
+        settled: set[int] = set()
+        while True:
+            page, last = self._database.read(self._next_page)
+            if not page:
+                return frozenset(settled)
+            effects = native(partial(self._take, page))
+            # Kept before the place is: whoever is killed here is fed it again.
+            settled |= self._keep(effects)
+            self._after = last
+            self._partial = None
+
+    def _next_page(self, connection: Connection) -> tuple[list[ItemResult], int]:
+        return results.as_they_came(connection, self._job, self._after, _PAGE)
+
+    def partial(self) -> Partial:
+        if self._partial is None:
+            self._partial = native(self._reducer.partial)
+        return self._partial
+
+    def output(self) -> object:
+        return native(self._reducer.output)
+
+    @property
+    def finished(self) -> bool:
+        return self._reducer.finished()
+
+    def _take(self, page: Sequence[ItemResult]) -> list[Effect]:
+        effects: list[Effect] = []
+        for result in page:
+            if result.kind is ItemKind.MERGE:
+                effects += self._reducer.feed_merge(result.key, result)
+            elif result.error is None or result.error.code != NOT_NEEDED:
+                effects += self._reducer.feed(result.index, result)
+        return effects
+
+    def _keep(self, effects: Iterable[Effect]) -> set[int]:
+        merges = [self._merge(each) for each in effects if isinstance(each, Merge)]
+        groups = {each.group for each in effects if isinstance(each, Settle)}
+        if merges or groups:
+            self._database.write(lambda c: self._write(c, merges, groups))
+            self.asked = True
+        return groups
+
+    def _merge(self, merge: Merge) -> NewItem:
+        return merge_item(self._spec, merge.key, merge.group, merge.texts)
+
+    def _write(
+        self, connection: Connection, merges: list[NewItem], groups: set[int]
+    ) -> None:
+        now = time.time()
+        items.add(connection, self._job, merges, now)
+        count = samples(self._spec.reducer)
+        for group in groups:
+            rows = range(group * count, (group + 1) * count)
+            items.call_off(
+                connection, self._job, _NOT_NEEDED, now=now, limit=count, rows=rows
+            )

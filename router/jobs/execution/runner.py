@@ -1,0 +1,251 @@
+"""The lowest-priority tenant of the fleet's slots: gives idle ones to items.
+
+It looks again whenever a slot, a hold, a snapshot or a job has changed. Between
+the look at a slot and the taking of it nothing waits, so two never take one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from math import inf
+
+import gevent
+from gevent.event import Event
+
+from router.capacity.ledger import Ledger
+from router.jobs.execution.active import Active, InHand
+from router.jobs.execution.attempts import Flights
+from router.jobs.execution.leased import Held
+from router.jobs.execution.pace import Pace
+from router.jobs.model import Choice, Copy, Free, GiveWay, ItemKind, Take
+from router.jobs.planning.in_flight import Flight
+from router.jobs.planning.policy import Policy
+from router.jobs.planning.protocols import Speeds
+from router.jobs.planning.view import Scene
+from router.logs.events import get_logger
+from router.model import Outcome
+from router.scheduling.idle import Idle
+from router.scheduling.pipeline import BUSY
+from router.snapshot import NodeView
+
+_TICK_SECONDS = 0.5
+
+log = get_logger("batch")
+
+
+class Runner:
+    """See the module. `jobs` is kept by `router.jobs.execution.reconciler`."""
+
+    def __init__(
+        self,
+        idle: Idle,
+        ledger: Ledger,
+        policy: Policy,
+        speeds: Speeds,
+        flights: Flights,
+        *,
+        ready: Callable[[], bool],
+    ) -> None:
+        self._idle = idle
+        self._ledger = ledger
+        self._policy = policy
+        self._speeds = speeds
+        self._flight = Flight()
+        self._flights = flights
+        self._ready = ready
+        self._event = Event()
+        self._pace = Pace()
+        self.jobs: dict[str, Active] = {}
+        self.stopping = False
+
+    def nudge(self) -> None:
+        """Have it look again soon; never waits."""
+        self._event.set()
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        while not self.stopping:
+            self._event.wait(_TICK_SECONDS)
+            self._event.clear()
+            if self.jobs and self._ready():
+                self._round()
+
+    def _round(self) -> None:
+        try:
+            if self.serve(self._pace.most) >= self._pace.most:
+                self._event.set()  # there may be more to begin
+        except Exception:
+            log.exception("serving_broke")
+        due = time.monotonic() + self._pace.rest
+        gevent.sleep(self._pace.rest)
+        self._pace.woke(time.monotonic() - due, alone=not self._people())
+
+    def _people(self) -> int:
+        """Count the slots that people's requests hold."""
+        ours = sum(len(job.in_flight()) for job in self.jobs.values())
+        running = sum(self._ledger.in_flight(v.node.name) for v in self._idle.all())
+        return running - ours
+
+    def serve(self, most: int) -> int:
+        """Give slots that are idle, and that no person wants, to items.
+
+        At most so many; returns how many.
+        """
+        now = time.time()
+        running = [job for job in self._oldest_first() if not job.why_not(now)]
+        with_items = [job for job in running if len(job.hand) or job.flights]
+        for job in running:
+            job.why_idle = None
+        if not with_items:
+            return 0
+        begun = self._fill(with_items, most)
+        for job in with_items:
+            if not job.flights:
+                job.why_idle = self._why_idle(job)
+        return begun
+
+    def _oldest_first(self) -> Iterable[Active]:
+        return sorted(self.jobs.values(), key=lambda a: (a.job.created, a.job.id))
+
+    def _fill(self, jobs: list[Active], most: int) -> int:
+        """Begin what the policy chooses; returns how many."""
+        # Where no speed is known yet, the score says who is likely to be quick.
+        best = sorted(self._idle.nodes(), key=lambda view: -view.score.value)
+        views = {view.node.name: view for view in best}
+        frees = {name: self._free(view, jobs) for name, view in views.items()}
+        for begun in range(most):
+            free_now = [free for free in frees.values() if free]
+            chosen = self._choose(free_now, jobs)
+            if chosen is None:
+                return begun
+            free, choice = chosen
+            view = views[free.node]
+            if not self._begin(view, _allowed(jobs, free), choice):
+                return begun
+            frees[free.node] = self._free(view, jobs)
+        return most
+
+    def _choose(
+        self, frees: list[Free], jobs: list[Active]
+    ) -> tuple[Free, Choice] | None:
+        self._flight.follow(f.running() for job in jobs for f in job.in_flight())
+        alike = not any(free.people for free in frees)
+        if alike and all(job.job.spec.nodes is None for job in jobs):
+            return self._policy.assign(frees, self._scene(jobs))
+        for free in frees:  # where a quota counts, nodes do not see the same jobs
+            scene = self._scene(_allowed(jobs, free))
+            chosen = self._policy.assign([free], scene)
+            if chosen is not None:
+                return chosen
+        return None
+
+    def _scene(self, jobs: list[Active]) -> Scene:
+        now = time.monotonic()
+        return Scene(InHand(jobs, now), self._flight, self._speeds, now)
+
+    def _free(self, view: NodeView, jobs: list[Active]) -> Free | None:
+        """Describe the node's free slot; None where it has none for anything."""
+        name = view.node.name
+        if view.present is None:
+            return None
+        wanted = {model for job in jobs for model in job.models()}
+        models = {
+            model
+            for model in wanted
+            if model in view.present and self._idle.room(name, model)
+        }
+        if not models:
+            return None
+        in_flight = self._ledger.in_flight(name)
+        ours = sum(job.nodes().get(name, 0) for job in self.jobs.values())
+        return Free(
+            node=name,
+            in_flight=in_flight,
+            people=max(0, in_flight - ours),
+            resident=frozenset(view.resident or ()),
+            models=frozenset(models),
+            quiet=self._quiet(name, jobs),
+        )
+
+    def _quiet(self, node: str, jobs: list[Active]) -> float:
+        """Return how long people have been away, where one who comes takes a slot."""
+        ways = {job.job.spec.give_way for job in jobs}
+        return self._ledger.quiet_seconds(node) if GiveWay.AT_ONCE in ways else inf
+
+    def _begin(self, view: NodeView, jobs: list[Active], choice: Choice) -> bool:
+        for job in jobs:
+            if isinstance(choice, Copy):
+                flights = job.flights.get(choice.item)
+                held = flights[0].held if flights and len(flights) == 1 else None
+            else:
+                held = job.hand.take(choice.item)
+            if held is None:
+                continue
+            grant = self._idle.take(view, held.item.model)
+            if grant is None:
+                if isinstance(choice, Take):
+                    job.hand.add([held])
+                return False
+            self._flights.begin(job, held, grant, copy=isinstance(choice, Copy))
+            return True
+        log.warning("policy_chose_what_is_not_there", item=choice.item)
+        return False
+
+    # Words
+
+    def _why_idle(self, job: Active) -> str | None:
+        """Say why nothing of it runs although it might."""
+        if self._idle.wanted:
+            return "people are using every slot"
+        for model in job.hand.models():
+            decision = self._idle.decision(model)
+            if decision.picked:
+                return None
+            if decision.busy:
+                return "every slot is in use"
+            told = "; ".join(f"{n}: {why}" for n, why in decision.rejected.items())
+            return f"no node may take model {model!r}: {told or 'there is none'}"
+        return None
+
+    def absent(self, model: str) -> bool:
+        """Say whether every node was asked and none has this model."""
+        reasons = self._idle.decision(model).rejected
+        return bool(reasons) and all(r.startswith("model ") for r in reasons.values())
+
+    def elsewhere(self, model: str, avoid: frozenset[str]) -> bool:
+        """Say whether a node that it did not fail on could take it, now or soon."""
+        decision = self._idle.decision(model)
+        names = {candidate.name for candidate in decision.candidates}
+        names |= {n for n, why in decision.rejected.items() if why == BUSY}
+        return bool(names - avoid)
+
+    def stop_flights(self, job: Active) -> None:
+        """Close what is in flight of a job; its items wait again."""
+        for flight in job.in_flight():
+            flight.stop(Outcome.CLIENT_GONE)
+
+    def settle(self, job: Active, groups: frozenset[int], samples: int) -> None:
+        """Let go of samples that are no longer needed, in flight or in hand."""
+        for flight in job.in_flight():
+            if _of(flight.held, groups, samples):
+                flight.lost = True
+                flight.stop(Outcome.REVOKED)
+        for held in job.hand:
+            if _of(held, groups, samples):
+                job.hand.take(held.item.id)
+
+
+def _allowed(jobs: list[Active], free: Free) -> list[Active]:
+    """Leave out jobs whose quota is full, and those that keep away from people."""
+    return [
+        job
+        for job in jobs
+        if job.may_use(free.node)
+        and (not free.people or job.job.spec.give_way is GiveWay.ITEM)
+    ]
+
+
+def _of(held: Held, groups: frozenset[int], samples: int) -> bool:
+    item = held.item
+    return item.kind is ItemKind.ROW and item.index // samples in groups

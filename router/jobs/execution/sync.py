@@ -1,0 +1,70 @@
+"""One look at the job database: what is open, whose it is, how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from router.jobs.model import Backlog, Counts, ItemKind, Job, JobState, Tallies
+from router.jobs.store import items, jobs, results
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a job is."""
+
+    counts: tuple[Counts, Counts]
+    backlog: Mapping[tuple[ItemKind, str], Backlog]
+    tokens: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """standings: of the jobs that were asked for, and of those that are new."""
+
+    open: tuple[Job, ...]
+    owned: frozenset[str]
+    standings: Mapping[str, Standing]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who asks at what time, and what is to be counted.
+
+    known:    jobs that need no count now
+    renewed:  leases of ours that go on
+    costs:    of jobs since the last look
+    """
+
+    owner: str
+    now: float
+    until: float
+    known: Collection[str]
+    renewed: list[int]
+    costs: Mapping[str, Tallies]
+
+
+def look(connection: Connection, asked: Question) -> Seen:
+    """Renew what is ours, take what is nobody's, and read the rest."""
+    if asked.renewed:
+        items.renew(connection, asked.owner, asked.renewed, asked.until)
+    owned = jobs.own(connection, asked.owner, asked.now, asked.until)
+    for job, more in asked.costs.items():
+        jobs.add_tallies(connection, job, more)
+    found = jobs.still_open(connection)
+    started = [job.id for job in found if job.state is not JobState.VALIDATING]
+    if started:
+        items.reclaim(connection, started, asked.now)
+    fresh = [job for job in started if job not in asked.known]
+    standings = {job: standing(connection, job) for job in fresh}
+    return Seen(tuple(found), frozenset(owned), standings)
+
+
+def standing(connection: Connection, job: str) -> Standing:
+    return Standing(
+        items.counts(connection, job),
+        items.backlogs(connection, job),
+        results.tokens(connection, job),
+    )

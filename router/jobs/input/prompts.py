@@ -1,0 +1,89 @@
+"""Requests made of a dataset's rows and of texts to merge; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from router.jobs.model import DATASET_ENDPOINT, ItemKind, JobSpec, NewItem
+from router.jobs.planning.protocols import Predictor
+from router.jobs.reducers import samples, wave
+
+_MERGE = "Merge these partial summaries into one:"
+# A merge is short and much waits for it; it is taken before rows in any case.
+_MERGE_WEIGHT = 256.0
+
+
+def row_items(
+    spec: JobSpec, predictor: Predictor, row: int, prompt: str
+) -> list[NewItem]:
+    """Make the items of one row: one, or as many as samples are wanted."""
+    count = samples(spec.reducer)
+    items = []
+    for sample in range(count):
+        body = _request(spec, prompt, sample)
+        weight = predictor.predict(spec.model, len(body), _most(spec))
+        key = str(row) if count == 1 else f"{row}.{sample}"
+        index = row * count + sample
+        items.append(
+            NewItem(
+                key=key,
+                kind=ItemKind.ROW,
+                index=index,
+                custom_id="",
+                endpoint=DATASET_ENDPOINT,
+                model=spec.model,
+                body=body,
+                weight=weight,
+                wave=wave(spec.reducer, index),
+            )
+        )
+    return items
+
+
+def merge_item(spec: JobSpec, key: str, group: int, texts: Sequence[str]) -> NewItem:
+    """Make the item that merges `texts`, in their order."""
+    asked = spec.reducer.get("prompt")
+    head = asked if isinstance(asked, str) and asked else _MERGE
+    parts = [f"[{n}]\n{text}" for n, text in enumerate(texts, 1)]
+    body = _request(spec, "\n\n".join([head, *parts]), 0)
+    return NewItem(
+        key=key,
+        kind=ItemKind.MERGE,
+        index=group,
+        custom_id="",
+        endpoint=DATASET_ENDPOINT,
+        model=spec.model,
+        body=body,
+        weight=_MERGE_WEIGHT,
+    )
+
+
+def _request(spec: JobSpec, prompt: str, sample: int) -> bytes:
+    messages = [{"role": "user", "content": prompt}]
+    if spec.system:
+        messages.insert(0, {"role": "system", "content": spec.system})
+    request: dict[str, Any] = {
+        "model": spec.model,
+        "messages": messages,
+        "stream": False,
+    }
+    options = _options(spec.options, sample)
+    if options:
+        request["options"] = options
+    return orjson.dumps(request)
+
+
+def _options(options: Mapping[str, object], sample: int) -> dict[str, object]:
+    """Samples of one row must differ, also where a seed makes a job repeatable."""
+    seed = options.get("seed")
+    if sample and isinstance(seed, int):
+        return {**options, "seed": seed + sample}
+    return dict(options)
+
+
+def _most(spec: JobSpec) -> int | None:
+    most = spec.options.get("num_predict")
+    return most if isinstance(most, int) and most > 0 else None

@@ -1,0 +1,1 @@
+"""Which item goes to which node next: pure, with time as an argument."""

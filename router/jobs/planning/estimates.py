@@ -1,0 +1,116 @@
+"""How long items take, as far as anybody knows; seconds."""
+
+from __future__ import annotations
+
+from math import inf
+
+from router.jobs.model import Free, Pending, Running
+from router.jobs.planning.protocols import Predictor
+from router.jobs.planning.view import Scene, half_full
+
+# The quickest is not free just when the queue is empty (best of 1, 1.25, 1.5, 1.75).
+_LATER = 1.25
+_AS_LONG_AGAIN = 2.0
+
+
+class Estimates:
+    """From learned lengths and speeds; pure."""
+
+    def __init__(self, lengths: Predictor) -> None:
+        self._lengths = lengths
+
+    def pace(self, free: Free, scene: Scene) -> tuple[float, bool]:
+        """Sort quick nodes first, those that nobody knows before all.
+
+        Of those the emptier ones, where a job is to be opened: it is spread.
+        """
+        model = min(free.models, default="")
+        streams = free.in_flight + 1
+        speed = scene.speeds.tokens_per_second(free.node, model, streams)
+        if speed:
+            return -speed, False
+        first = next(iter(scene.waiting.heaviest(model)), None)
+        spread = first is not None and first.opening
+        return -inf, spread and half_full(free, model, scene)
+
+    def seconds(
+        self, free: Free, item: Pending, scene: Scene, tokens: float | None = None
+    ) -> float | None:
+        """Return how long an item would take in the slot; None if nobody knows."""
+        load = scene.speeds.load_seconds(free.node, item.model)
+        if item.model in free.resident or item.model in scene.running.models(free.node):
+            load = 0.0
+        streams = free.in_flight + 1
+        seconds = self._run_seconds(free.node, item, streams, scene, tokens)
+        if seconds is None:
+            seconds = _AS_LONG_AGAIN * _in_vain(free, item.model, scene) or None
+        return None if seconds is None else load + seconds
+
+    def _run_seconds(
+        self,
+        node: str,
+        item: Pending,
+        streams: int,
+        scene: Scene,
+        tokens: float | None = None,
+    ) -> float | None:
+        speed = scene.speeds.tokens_per_second(node, item.model, streams)
+        if not speed:
+            return None
+        expected = self._tokens(item) if tokens is None else tokens
+        return self.prompt_seconds(node, item, scene) + expected / speed
+
+    def _tokens(self, item: Pending) -> float:
+        """Return the tokens that are yet to come of an item that waits."""
+        if item.had:
+            return self._lengths.remaining(item, item.had)
+        return self._lengths.expected(item)
+
+    def prompt_seconds(self, node: str, item: Pending, scene: Scene) -> float:
+        return 0.0 if item.home == node else self.read_seconds(node, item, scene)
+
+    def read_seconds(self, node: str, item: Pending, scene: Scene) -> float:
+        speed = scene.speeds.prompt_tokens_per_second(node, item.model)
+        return (item.prompt + item.had) / speed if speed else 0.0
+
+    def left(self, attempt: Running, scene: Scene) -> tuple[float, float]:
+        """Return seconds until an attempt ends, and the tokens that it has."""
+        item, node, speeds = attempt.item, attempt.node, scene.speeds
+        elapsed = scene.now - attempt.since
+        streams = max(1, speeds.streams(node))
+        speed = speeds.tokens_per_second(node, item.model, streams)
+        if speed is None:
+            # A node that never ended anything: it will take as long again.
+            typical = scene.running.typical(item.model, speeds)
+            usual = self._lengths.expected(item) / typical if typical else 0.0
+            return max(elapsed * (_AS_LONG_AGAIN - 1), usual - elapsed), item.had
+        # What it has, it mostly got while the node was full: slower than now.
+        full = max(streams, speeds.worthwhile(node, item.model))
+        then = speeds.tokens_per_second(node, item.model, full) or speed
+        produced = (elapsed - self.prompt_seconds(node, item, scene)) * then
+        reading = max(0.0, -produced / then)
+        produced = item.had + max(0.0, produced)
+        return reading + self._lengths.remaining(item, produced) / speed, produced
+
+    def again(
+        self, free: Free, item: Pending, produced: float, scene: Scene
+    ) -> float | None:
+        """Return how long a copy would take, of an answer at least so long."""
+        tokens = produced + self._lengths.remaining(item, produced)
+        return self.seconds(free, item, scene, tokens)
+
+    def elsewhere(self, node: str, item: Pending, scene: Scene) -> float:
+        """Return how long another node would take for it, were it left to them."""
+        speeds = scene.speeds
+        fastest = scene.running.fastest(item.model, speeds)
+        if fastest is None or fastest == node:
+            return inf
+        streams = max(1, speeds.streams(fastest))
+        seconds = self._run_seconds(fastest, item, streams, scene)
+        return inf if seconds is None else _LATER * seconds
+
+
+def _in_vain(free: Free, model: str, scene: Scene) -> float:
+    """Return how long a node has been at an item, if it never ended one."""
+    there = [scene.now - attempt.since for attempt in scene.running.on(free.node)]
+    return max([scene.speeds.in_vain(free.node, model), *there])

@@ -1,0 +1,60 @@
+"""What was learned of answers' lengths, over a restart: one file, replaced whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from router.jobs.input.uploads import native
+from router.logs.events import get_logger
+
+_SCHEMA = 1
+
+log = get_logger("batch")
+
+
+class Learned(Protocol):
+    """What can be kept (`router.jobs.planning.length_predictor.Lengths`)."""
+
+    def state(self) -> dict[str, object]: ...
+
+    def restore(self, state: Mapping[str, Mapping[str, object]]) -> None: ...
+
+
+class Memory:
+    """Reads the file at start, writes it now and then; a lost one is learned again."""
+
+    def __init__(self, path: Path, learned: Learned) -> None:
+        self._path = path
+        self._learned = learned
+        self._written = b""
+
+    def load(self) -> None:
+        try:
+            found: dict[str, Any] = orjson.loads(self._path.read_bytes())
+            if found["schema"] != _SCHEMA:
+                raise ValueError(f"schema {found['schema']!r}")  # noqa: TRY301
+            self._learned.restore(found["lengths"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("not recalled", file=self._path.name, why=repr(error))
+
+    def save(self) -> None:
+        """Write it where it has changed, in a native thread."""
+        data = orjson.dumps({"schema": _SCHEMA, "lengths": self._learned.state()})
+        if data == self._written:
+            return
+        self._written = data
+        try:
+            native(lambda: self._replace(data))
+        except OSError as error:
+            log.warning("not kept", file=self._path.name, why=str(error))
+
+    def _replace(self, data: bytes) -> None:
+        draft = self._path.with_suffix(".draft")
+        draft.write_bytes(data)
+        draft.replace(self._path)

@@ -1,0 +1,317 @@
+"""Which waiting item for a free slot, if any: the runner's decisions; pure.
+
+One item at a time for each free slot, the heaviest first. A node that would finish
+an item after the rest of the fleet is done gets none. When nothing waits any more,
+an idle node may run one copy of what takes longest elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import nlargest
+from math import inf
+from typing import Protocol
+
+from router.jobs.model import Choice, Copy, Free, Pending, Running, Take
+from router.jobs.planning.estimates import Estimates
+from router.jobs.planning.in_flight import Late, Latest
+from router.jobs.planning.protocols import Predictor
+from router.jobs.planning.view import Scene, half_full, seen_once, waits
+
+# A copy must end well before what it copies: both are estimates.
+WORTH_A_COPY = 0.8
+# A model gets another node when it would end this much later than the one there.
+_UNFAIR = 2.0
+_WORTH_LOADS = 4.0
+_TURN_LOADS = 20.0  # but a node stays with one so long: 5 % are spent on loading
+_SOON = 2.0  # items' lengths before the queue is empty: then the end is in sight
+_MOST_IN_VAIN = 8
+# Of what is in flight: those that may be copied, and how long a list is good.
+_MOST_LOOKED_AT_LATE = 64
+_CROWD = 64
+_SECONDS_EACH = 5e-4
+# A node where people were a moment ago will have them again soon: a prompt is short
+# there if it is read in this part of the time that they have been away (3 to 30 do).
+_PROMPTS_QUIET = 10.0
+_MOST_LOOKED_AT = 16  # items of different weight, for one that a slow node can end
+
+
+class Policy(Protocol):
+    """Pure: which waiting item for a free slot."""
+
+    def choose(self, free: Free, scene: Scene) -> Choice | None:
+        """Return what to do with the slot; None leaves it idle for now."""
+
+    def assign(self, frees: Sequence[Free], scene: Scene) -> tuple[Free, Choice] | None:
+        """Return the first good use of any of the slots; None if there is none."""
+
+
+class Pull:
+    """Every free slot pulls one item; see the module's own words."""
+
+    def __init__(self, lengths: Predictor) -> None:
+        self._lengths = lengths
+        self._times = Estimates(lengths)
+
+    def choose(self, free: Free, scene: Scene) -> Choice | None:
+        """Return what to do with the slot; None leaves it idle for now."""
+        scene = seen_once(scene)
+        wanted = [m for m in free.models if waits(scene, m)]
+        if not wanted:
+            return self._copy(free, scene, 0.0)
+        model = self._model(free, wanted, scene)
+        if model is None or not _worthwhile(free, model, scene):
+            return None
+        left = self._seconds_left(model, scene)
+        return (
+            self._sooner(free, scene)
+            or self._late(free, model, left, scene)
+            or self._take(free, model, left, scene)
+        )
+
+    def assign(self, frees: Sequence[Free], scene: Scene) -> tuple[Free, Choice] | None:
+        """Return the first good use of any of the slots, quick nodes first.
+
+        One entry for a node is enough. To be called again once it was begun.
+        """
+        scene = seen_once(scene)
+        in_vain = 0
+        for free in sorted(frees, key=lambda each: self._times.pace(each, scene)):
+            choice = self.choose(free, scene)
+            if choice is not None:
+                return free, choice
+            if not any(waits(scene, model) for model in free.models):
+                in_vain += 1  # slower ones will not gain by a copy either
+                if in_vain == _MOST_IN_VAIN:
+                    return None
+        return None
+
+    # Which model
+
+    def _model(self, free: Free, wanted: list[str], scene: Scene) -> str | None:
+        """Choose the model that is furthest behind, but stay where one is loaded."""
+        busy = scene.running.models(free.node)
+        here = [m for m in wanted if m in free.resident or m in busy]
+        late = {m: self._seconds_left(m, scene) for m in wanted}
+
+        def urgency(model: str) -> tuple[float, float, str]:
+            nodes = len(scene.running.nodes(model))
+            weight = scene.waiting.models()[model].weight
+            return late[model], weight / (1 + nodes), model
+
+        best = max(wanted, key=urgency)
+        if best in here:
+            scene.running.claims.pop(free.node, None)
+            return best
+        occupied = bool(busy) or free.in_flight > 0
+        if here:
+            stay = max(here, key=urgency)
+            load = scene.speeds.load_seconds(free.node, best)
+            behind = late[best] > _UNFAIR * late[stay] + _WORTH_LOADS * load
+            turn = scene.now - scene.running.turn(free.node) >= _TURN_LOADS * load
+            if not (behind and turn) or (
+                occupied and not _claim(free.node, best, scene)
+            ):
+                scene.running.claims.pop(free.node, None)
+                return stay
+        return None if occupied else best
+
+    def _seconds_left(self, model: str, scene: Scene) -> float:
+        """Return when the last waiting item of the model will have been begun."""
+        rate = scene.running.rate(model, scene.speeds)
+        if rate <= 0:
+            return inf
+        return scene.waiting.models()[model].weight * self._lengths.scale(model) / rate
+
+    # Which item
+
+    def _take(self, free: Free, model: str, left: float, scene: Scene) -> Take | None:
+        """Take the first that the others would not have done before this node."""
+        items = self._in_order(scene.waiting.heaviest(model), free, scene)
+        some = _of_different_weight(items, free, scene)
+        for item in self._opening_where_quick(some, free, scene):
+            if not item.opening and _kept_quick(free, model, scene):
+                return None
+            if not self._pays(free, item, scene):
+                continue
+            seconds = self._times.seconds(free, item, scene)
+            if seconds is None or seconds <= left:
+                return Take(item.id)
+            if seconds <= left + self._times.elsewhere(free.node, item, scene):
+                return Take(item.id)
+        return None
+
+    def _in_order(
+        self, items: Sequence[Pending], free: Free, scene: Scene
+    ) -> Sequence[Pending]:
+        """Put first what the node has in its cache, and last what another one has.
+
+        Where people come and go, short prompts come before long ones: of a long
+        one nothing but the reading would be done when the next of them is there.
+        """
+        node = free.node
+        reading = self._times.read_seconds(node, items[0], scene) if items else 0.0
+        hurried = free.quiet < _PROMPTS_QUIET * reading
+        if not hurried and not any(item.home for item in items):
+            return items
+
+        def order(item: Pending) -> tuple[bool, int, float]:
+            away = 2 * (item.home != node) - (not item.home)
+            reading = item.prompt + item.had if hurried else 0.0
+            return not item.opening, away, reading
+
+        return sorted(items, key=order)
+
+    def _pays(self, free: Free, item: Pending, scene: Scene) -> bool:
+        """Say whether the node is likely to be quiet for long enough.
+
+        While a prompt is read, what runs there stands nearly still. The time that
+        the node has been without people is what it is expected to stay so.
+        """
+        prompt = self._times.prompt_seconds(free.node, item, scene)
+        if not free.in_flight or not prompt:
+            return True
+        speeds, k = scene.speeds, free.in_flight
+        each = speeds.tokens_per_second(free.node, item.model, k)
+        then = speeds.tokens_per_second(free.node, item.model, k + 1)
+        if each is None or then is None:
+            return True
+        gain = (k + 1) * then - k * each  # where there is none, others decide
+        return gain <= 0 or free.quiet * gain >= prompt * (k + 1) * then
+
+    def _opening_where_quick(
+        self, items: Iterator[Pending], free: Free, scene: Scene
+    ) -> Iterator[Pending]:
+        """Put off, on a slow node, what opens a job: a quick one is free soon."""
+        later = []
+        for item in items:
+            if item.opening:
+                seconds = self._times.seconds(free, item, scene)
+                elsewhere = self._times.elsewhere(free.node, item, scene)
+                if elsewhere < (inf if seconds is None else seconds):
+                    later.append(item)
+                    continue
+            yield item
+        yield from later
+
+    # Copies
+
+    def _sooner(self, free: Free, scene: Scene) -> Copy | None:
+        """Copy what opens a job from a node that turned out slow."""
+        for attempt in scene.running.opening.values():
+            model = attempt.item.model
+            streams = free.in_flight + 1
+            if not scene.speeds.tokens_per_second(free.node, model, streams):
+                continue
+            if _may_copy(attempt, free, scene):
+                left, produced = self._times.left(attempt, scene)
+                again = self._times.again(free, attempt.item, produced, scene)
+                if again is not None and again <= WORTH_A_COPY * left:
+                    return Copy(attempt.item.id)
+        return None
+
+    def _late(self, free: Free, model: str, left: float, scene: Scene) -> Copy | None:
+        """Copy what will run longer than all that waits, once that is nearly begun."""
+        speed = scene.running.typical(model, scene.speeds)
+        items = scene.waiting.heaviest(model)
+        if not speed or not items:
+            return None
+        if left > _SOON * self._lengths.expected(items[0]) / speed:
+            return None
+        return self._copy(free, scene, left, WORTH_A_COPY / 2)
+
+    def _copy(
+        self, free: Free, scene: Scene, queue: float, worth: float = WORTH_A_COPY
+    ) -> Copy | None:
+        """Copy what gains most by it, of what runs longer than the queue lasts."""
+        best, gain = None, 0.0
+        for late in self._latest(scene):
+            attempt, left = late.attempt, late.ends - scene.now
+            if left <= gain or not _may_copy(attempt, free, scene):
+                continue
+            produced = late.produced
+            again = self._times.again(free, attempt.item, produced, scene)
+            if again is None or queue + again > worth * left:
+                continue
+            if queue and again > queue + self._times.elsewhere(
+                free.node, attempt.item, scene
+            ):
+                continue
+            if left - again > gain:
+                best, gain = attempt, left - again
+        return Copy(best.item.id) if best else None
+
+    def _latest(self, scene: Scene) -> Sequence[Late]:
+        """Return the attempts that end last, as far as they are still in flight.
+
+        With many in flight an older list will do: a second is little of an item.
+        """
+        flight = scene.running
+        kept = flight.latest
+        if kept is None or not kept.good(scene.now, flight.version):
+            kept = flight.latest = self._look(scene)
+        return [
+            each for each in kept.some if each.attempt in flight.attempts(each.item)
+        ]
+
+    def _look(self, scene: Scene) -> Latest:
+        some = []
+        for attempt in scene.running:
+            left, produced = self._times.left(attempt, scene)
+            some.append(Late(scene.now + left, produced, attempt))
+        crowd = max(0, len(some) - _CROWD)
+        some = nlargest(_MOST_LOOKED_AT_LATE, some, key=lambda late: late.ends)
+        until = scene.now + crowd * _SECONDS_EACH
+        return Latest(scene.running.version, scene.now, until, tuple(some))
+
+
+def _worthwhile(free: Free, model: str, scene: Scene) -> bool:
+    return free.in_flight < scene.speeds.worthwhile(free.node, model)
+
+
+def _kept_quick(free: Free, model: str, scene: Scene) -> bool:
+    """Say whether the rest of a node's slots stay idle for what opens a job there.
+
+    Streams that share a node slow each other.
+    """
+    if not any(node == free.node for _, node in scene.running.opening):
+        return False
+    return half_full(free, model, scene)
+
+
+def _claim(node: str, model: str, scene: Scene) -> bool:
+    """Let one node at a time run empty for a model that is behind."""
+    claims = scene.running.claims
+    claimed = next((each for each, m in claims.items() if m == model), None)
+    if claimed is None:
+        claims[node] = model
+    return claimed in {None, node}
+
+
+def _of_different_weight(
+    items: Sequence[Pending], free: Free, scene: Scene
+) -> Iterator[Pending]:
+    """Yield the first item of each weight that the node may run."""
+    seen: set[tuple[bool, float]] = set()
+    for item in items:
+        alike = (item.opening, item.weight)
+        if alike not in seen and _may_run(item, free, scene):
+            seen.add(alike)
+            yield item
+            if len(seen) == _MOST_LOOKED_AT:
+                return
+
+
+def _may_run(item: Pending, free: Free, scene: Scene) -> bool:
+    """It does not go where it failed before, unless it failed everywhere."""
+    return free.node not in item.avoid or len(item.avoid) >= len(scene.speeds.nodes())
+
+
+def _may_copy(attempt: Running, free: Free, scene: Scene) -> bool:
+    item = attempt.item
+    return (
+        attempt.node != free.node
+        and item.model in free.models
+        and not scene.running.copied(item.id)
+        and free.node not in item.avoid
+    )

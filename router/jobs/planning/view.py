@@ -1,0 +1,55 @@
+"""What the policy's choices look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from router.jobs.model import Backlog, Free, Pending
+from router.jobs.planning.in_flight import Flight
+from router.jobs.planning.protocols import Speeds, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a choice looks at."""
+
+    waiting: Waiting
+    running: Flight
+    speeds: Speeds
+    now: float
+
+
+class _Once:
+    """What waits, asked for once in a choice: it may be summed up at each look."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self._waiting = waiting
+        self._models: Mapping[str, Backlog] | None = None
+        self._heaviest: dict[str, Sequence[Pending]] = {}
+
+    def models(self) -> Mapping[str, Backlog]:
+        if self._models is None:
+            self._models = self._waiting.models()
+        return self._models
+
+    def heaviest(self, model: str) -> Sequence[Pending]:
+        found = self._heaviest.get(model)
+        if found is None:
+            found = self._heaviest[model] = self._waiting.heaviest(model)
+        return found
+
+
+def seen_once(scene: Scene) -> Scene:
+    if isinstance(scene.waiting, _Once):
+        return scene
+    return replace(scene, waiting=_Once(scene.waiting))
+
+
+def waits(scene: Scene, model: str) -> bool:
+    backlog = scene.waiting.models().get(model)
+    return backlog is not None and backlog.items > 0
+
+
+def half_full(free: Free, model: str, scene: Scene) -> bool:
+    return 2 * free.in_flight >= scene.speeds.worthwhile(free.node, model)

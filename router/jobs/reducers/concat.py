@@ -1,0 +1,53 @@
+"""`concat`: the answers in the order of their rows, as far as none is missing.
+
+Keeps the end of the text only: the whole of it is the results in order.
+"""
+
+from __future__ import annotations
+
+from router.jobs.model import ItemResult
+from router.jobs.reducers.faces import Partial, Rowwise
+from router.jobs.reducers.spec import Spec
+
+SHOWN_CHARACTERS = 64 * 1024
+_LONGEST_SEPARATOR = 1000
+SEPARATOR = "\n"
+
+
+class Concat(Rowwise):
+    """A failed row leaves nothing, also no separator."""
+
+    def __init__(self, separator: str, total: int) -> None:
+        super().__init__(total)
+        self._separator = separator
+        self._waiting: dict[int, str | None] = {}
+        self._prefix = 0  # rows that are complete
+        self._end = ""
+        self._length = 0
+        self._begun = False
+
+    def take(self, index: int, result: ItemResult) -> None:
+        self._waiting[index] = None if result.error else result.text
+        pieces: list[str] = []
+        while self._prefix in self._waiting:
+            text = self._waiting.pop(self._prefix)
+            self._prefix += 1
+            if text is not None:
+                pieces += [self._separator, text] if self._begun else [text]
+                self._begun = True
+        if pieces:
+            added = "".join(pieces)
+            self._length += len(added)
+            self._end = (self._end + added)[-SHOWN_CHARACTERS:]
+
+    def partial(self) -> Partial:
+        return Partial(self._end, self._prefix, self._length - len(self._end))
+
+    def output(self) -> None:
+        return None
+
+
+def concat(spec: Spec, total: int) -> Concat:
+    separator = spec.text("separator", SEPARATOR, _LONGEST_SEPARATOR)
+    spec.close()
+    return Concat(separator, total)

@@ -1,0 +1,370 @@
+"""Jobs as the routes see them: made, shown, held, ended; and what runs them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+import gevent
+from sqlalchemy import Connection
+
+from router.capacity.ledger import Ledger
+from router.config.settings import BatchSettings
+from router.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    OverloadedError,
+    ReducerError,
+)
+from router.jobs import reducers
+from router.jobs.execution.active import Active
+from router.jobs.execution.attempts import Flights
+from router.jobs.execution.attempts import Parts as FlightParts
+from router.jobs.execution.attempts import Settings as FlightSettings
+from router.jobs.execution.completion import Closing
+from router.jobs.execution.reconciler import Keeper, Keeping, MakeReducer
+from router.jobs.execution.runner import Runner
+from router.jobs.input.reading import Limits, Reading, Source
+from router.jobs.input.uploads import Uploads
+from router.jobs.metrics import Standing
+from router.jobs.model import ItemState, Job, JobSpec, JobState, Page, Upload
+from router.jobs.planning.persistence import Memory
+from router.jobs.planning.policy import Policy
+from router.jobs.planning.protocols import Attempts, Predictor, Speeds, Tally
+from router.jobs.reducers import Partial
+from router.jobs.retention import Retention
+from router.jobs.store import files, items, jobs
+from router.jobs.store.database import Database, StoreError
+from router.jobs.store.encoding import dumped, spec_fields
+from router.logs.events import get_logger
+from router.scheduling.idle import Idle
+
+_SWEEP_SECONDS = 60.0
+_LANDING_SECONDS = 1.0
+
+log = get_logger("batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What jobs are run with."""
+
+    database: Database
+    uploads: Uploads
+    idle: Idle
+    ledger: Ledger
+    attempts: Attempts
+    policy: Policy
+    speeds: Speeds
+    predictor: Predictor
+    tally: Tally
+    source: Source
+    make_reducer: MakeReducer
+    memory: Memory
+    settings: Callable[[], BatchSettings]
+
+
+class Batches:
+    """See the module. Every method may wait for the database; raises StoreError."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._owner = secrets.token_hex(8)
+        self._database = parts.database
+        self.uploads = parts.uploads
+        self._retention = Retention(
+            parts.database,
+            parts.uploads,
+            lambda: parts.settings().retention_seconds,
+        )
+        self._flights = Flights(self._flight_parts())
+        self._runner = Runner(
+            parts.idle,
+            parts.ledger,
+            parts.policy,
+            parts.speeds,
+            self._flights,
+            ready=lambda: self._open and parts.database.fault is None,
+        )
+        reading = Reading(
+            parts.database,
+            parts.source,
+            lambda: Limits(parts.settings().max_items),
+        )
+        keeping = Keeping(
+            owner=self._owner,
+            database=parts.database,
+            uploads=parts.uploads,
+            reading=reading,
+            make_reducer=parts.make_reducer,
+            slots=self._slots,
+            lease_seconds=lambda: parts.settings().lease_seconds,
+        )
+        closing = Closing(parts.database, self._runner.stop_flights)
+        self._keeper = Keeper(keeping, self._runner, self._flights, closing)
+        self._by_state: dict[str, int] = {}
+        self._open = False
+
+    def _flight_parts(self) -> FlightParts:
+        parts = self._parts
+        return FlightParts(
+            owner=self._owner,
+            database=parts.database,
+            attempts=parts.attempts,
+            predictor=parts.predictor,
+            tally=parts.tally,
+            settings=lambda: FlightSettings(parts.settings().item_timeout_seconds),
+            speed=parts.ledger.speed,
+            nudge=lambda: self._runner.nudge(),  # noqa: PLW0108 - made later
+            ended=lambda active: self._keeper.ended(active),  # noqa: PLW0108 - same
+        )
+
+    def _slots(self) -> int:
+        views = self._parts.idle.nodes()
+        return sum(self._parts.ledger.usable(view.node.name) for view in views)
+
+    # Running
+
+    def start(self) -> None:
+        """Begin to work, as soon as the database answers."""
+        self._parts.ledger.listen(lambda *_: self._runner.nudge())
+        self._parts.memory.load()
+        gevent.spawn(self._begin)
+
+    def _begin(self) -> None:
+        while not self._keeper.stopping:
+            try:
+                self._database.open()
+                if self._database.sqlite:  # whoever had these leases is dead
+                    self._database.write(_take_over_all)
+                break
+            except StoreError as error:
+                log.warning("job_database_not_open", fault=str(error))
+                gevent.sleep(1.0)
+        self._open = True
+        for work in (self._runner.run, self._keeper.run, self._sweep):
+            gevent.spawn(work)
+
+    def nudge(self) -> None:
+        self._runner.nudge()
+
+    def take_no_more(self) -> None:
+        """Begin nothing from now on; what is in flight goes on."""
+        self._runner.stopping = True
+        self._runner.nudge()
+
+    def stop(self) -> None:
+        """Close what is in flight and give every lease back."""
+        self.take_no_more()
+        self._keeper.stopping = True
+        self._flights.end_all()
+        self._flights.join(_LANDING_SECONDS)
+        self._parts.memory.save()
+        if not self._open:
+            return
+        try:
+            self._database.write(self._give_up)
+        except StoreError as error:  # the leases will run out
+            log.warning("leases_not_given_back", fault=str(error))
+        self._open = False
+        self._database.close()
+
+    @property
+    def stopping(self) -> bool:
+        return self._runner.stopping
+
+    def _give_up(self, connection: Connection) -> None:
+        items.give_back_all(connection, self._owner)
+        jobs.disown(connection, self._owner)
+
+    def _sweep(self) -> None:
+        while not self._keeper.stopping:
+            try:
+                self._by_state = self._database.read(jobs.by_state)
+                self._retention.sweep()
+                self._parts.memory.save()
+            except (StoreError, OSError, NotFoundError) as error:
+                log.warning("files_not_swept", fault=str(error))
+            gevent.sleep(_SWEEP_SECONDS)
+
+    # Files
+
+    def add_file(self, upload: Upload) -> None:
+        self._database.write(lambda c: files.add(c, upload))
+
+    def file(self, file: str) -> Upload:
+        """Raises NotFoundError."""
+        return self._database.read(lambda c: files.get(c, file))
+
+    def files(self, page: Page, purpose: str) -> tuple[list[Upload], bool]:
+        return self._database.read(lambda c: files.listed(c, page, purpose))
+
+    def remove_file(self, file: str) -> None:
+        """Raises NotFoundError, ConflictError."""
+        self._retention.remove_file(file)
+
+    # Jobs
+
+    def create(self, spec: JobSpec, *, openai: bool, upload: Upload | None) -> Job:
+        """Make a job, with its file where that came with it.
+
+        Raises OverloadedError, NotFoundError (no such file).
+        """
+        job = Job(
+            id=f"batch_{secrets.token_hex(12)}",
+            spec=spec,
+            state=JobState.VALIDATING,
+            created=time.time(),
+            openai=openai,
+        )
+        self._database.write(lambda c: self._add(c, job, upload))
+        self._keeper.nudge()
+        return job
+
+    def _add(self, connection: Connection, job: Job, upload: Upload | None) -> None:
+        most = self._parts.settings().max_open_jobs
+        if jobs.count_open(connection) >= most:
+            text = f"{most} jobs are not over yet, the most there may be"
+            raise OverloadedError(text, retry_after_seconds=60)
+        if upload is None:
+            files.get(connection, job.spec.file)
+        else:
+            files.add(connection, upload)
+        until = job.created + self._parts.settings().lease_seconds
+        jobs.add(connection, job, self._owner, until)
+
+    def get(self, job: str) -> tuple[Job, Active | None]:
+        """Return a job, and what this router knows of it while it runs."""
+        found = self._database.read(lambda c: jobs.get(c, job))
+        return self._with_active(found)
+
+    def _with_active(self, job: Job) -> tuple[Job, Active | None]:
+        active = None if job.state.over else self._runner.jobs.get(job.id)
+        if active is not None and active.job.rows_read > job.rows_read:
+            job = replace(job, rows_read=active.job.rows_read)
+        return job, active
+
+    def active(self, job: str) -> Active | None:
+        """Return what this router knows of a running job, without waiting."""
+        return self._runner.jobs.get(job)
+
+    def listed(
+        self, page: Page, states: Collection[JobState], *, openai_only: bool
+    ) -> tuple[list[tuple[Job, Active | None]], bool]:
+        found, more = self._database.read(
+            lambda c: jobs.listed(c, page, states, openai_only=openai_only)
+        )
+        return [self._with_active(job) for job in found], more
+
+    def pause(self, job: str, *, paused: bool) -> None:
+        """Raises NotFoundError, ConflictError where it is over."""
+
+        def write(connection: Connection) -> None:
+            found = jobs.get(connection, job)
+            if found.state.over:
+                raise ConflictError(f"job {job!r} is {found.state.value}")
+            jobs.pause(connection, job, paused=paused)
+
+        self._database.write(write)
+        self._changed(job, paused=paused)
+
+    def cancel(self, job: str) -> None:
+        """Begin to cancel it. Raises NotFoundError, ConflictError where it is over."""
+        before = (JobState.VALIDATING, JobState.IN_PROGRESS, JobState.FINALIZING)
+
+        def write(connection: Connection) -> None:
+            found = jobs.get(connection, job)
+            if found.state in {JobState.CANCELLING, JobState.CANCELLED}:
+                return
+            now = time.time()
+            if not jobs.advance(connection, job, before, JobState.CANCELLING, now):
+                raise ConflictError(f"job {job!r} is {found.state.value}")
+
+        self._database.write(write)
+        self._changed(job, state=JobState.CANCELLING)
+
+    def _changed(self, job: str, **fields: object) -> None:
+        """Act on it now; the next look confirms it."""
+        active = self._runner.jobs.get(job)
+        if active is not None:
+            active.job = replace(active.job, **fields)  # type: ignore[arg-type]
+            active.tell()
+        self._keeper.nudge()
+
+    def retry(self, job: str) -> None:
+        """Let the dead letters of a job that is over run again."""
+        again = (ItemState.FAILED, ItemState.CANCELLED)
+
+        def write(connection: Connection) -> None:
+            found = jobs.get(connection, job)
+            if not found.state.over:
+                raise ConflictError(f"job {job!r} is {found.state.value}")
+            if jobs.being_removed(found):
+                raise ConflictError(f"job {job!r} is being deleted")
+            if not items.revive(connection, job, again):
+                raise ConflictError(f"job {job!r} has no item that could run again")
+            items.drop_merges(connection, job)
+            now = time.time()
+            seconds = now - found.created + found.spec.seconds
+            spec = replace(found.spec, seconds=seconds)
+            jobs.reopen(connection, job, now, dumped(spec_fields(spec)))
+
+        self._database.write(write)
+        self._keeper.nudge()
+
+    def remove(self, job: str) -> None:
+        """Delete a job that is over, with its results. Raises ConflictError."""
+        self._retention.remove_job(job)
+
+    def partial(self, job: str) -> Partial | None:
+        """Return what the job's reducer has by now; None where it has none yet."""
+        active = self._runner.jobs.get(job)
+        if active is None or active.reduction is None:
+            return None
+        return active.reduction.partial()
+
+    def check_reducer(self, spec: JobSpec) -> None:
+        """Raises BadRequestError."""
+        try:
+            reducers.check(spec.reducer)
+        except ReducerError as error:
+            raise BadRequestError(str(error)) from error
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    def standing(self) -> Standing:
+        """Count for a scrape; never waits. States are a minute old at most."""
+        active = list(self._runner.jobs.values())
+        now = time.time()
+        counts = dict(self._by_state)
+        for state in [s for s in JobState if not s.over]:
+            counts[state.value] = sum(1 for a in active if a.job.state is state)
+        flights = [f for a in active for f in a.in_flight()]
+        unsettled = sum(each.waiting + each.leased for a in active for each in a.counts)
+        etas = [eta for a in active if (eta := _eta(a)) is not None]
+        return Standing(
+            jobs=counts,
+            waiting=max(0, unsettled - len(flights)),
+            running=len(flights),
+            nodes=len({f.node for f in flights}),
+            eta=max(etas, default=None),
+            oldest=max((now - a.job.created for a in active), default=0.0),
+            store_up=self._open and self._database.fault is None,
+            kept=self._retention.kept,
+        )
+
+
+def _eta(active: Active) -> float | None:
+    rates = active.rates.per_second(time.monotonic())
+    rows = active.counts[0]
+    return (rows.total - rows.over) / rates[0] if rates and rates[0] else None
+
+
+def _take_over_all(connection: Connection) -> None:
+    items.reclaim_all(connection)
+    jobs.disown(connection)

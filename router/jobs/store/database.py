@@ -1,0 +1,327 @@
+"""One native thread that alone speaks to the database, in batched commits.
+
+The event loop never waits for a disk. While a batch is on its way to the disk,
+what is asked meanwhile gathers for the next: one commit for all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import gevent
+from gevent.event import AsyncResult, Event
+from gevent.threadpool import ThreadPool
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from router.errors import (
+    ConfigError,
+    DiskFullError,
+    InferOpsError,
+    StateError,
+    UnavailableError,
+)
+from router.jobs.store.space import make_shrinkable
+
+T = TypeVar("T")
+Call = Callable[[Connection], T]
+
+_BUSY_SECONDS = 1.0
+_MOST_WAITING = 4096
+_MOST_IN_BATCH = 256
+# From a call until it is in the thread; in the thread the database's own limits hold.
+_QUEUE_SECONDS = 10.0
+_STATEMENT_SECONDS = 10
+_LOCK_KEY = 0x1FE705  # of the order of results in PostgreSQL; any number of our own
+
+
+class StoreError(StateError):
+    """The job database does not answer, or not now; the same call may be repeated."""
+
+
+class StoreFullError(StoreError):
+    """There is no room on the database's disk."""
+
+
+def as_request_error(error: StoreError) -> DiskFullError | UnavailableError:
+    """Word it for a client."""
+    if isinstance(error, StoreFullError):
+        return DiskFullError("the router's disk is full; nothing of this was kept")
+    return UnavailableError(
+        "the job database does not answer, try again soon",
+        retry_after_seconds=5,
+    )
+
+
+@dataclass(slots=True)
+class _Asked:
+    call: Call[Any]
+    reads: bool
+    answer: AsyncResult[Any] = field(default_factory=AsyncResult)
+
+
+class Database:
+    """See the module. Every call runs in a transaction, and is kept or undone whole.
+
+    fault:     why the last batch of calls failed; None where it did not
+    committed: told of each batch: seconds and calls
+    """
+
+    def __init__(self, url: URL, migrate: Callable[[Connection], None]) -> None:
+        self.url = url
+        self.sqlite = url.get_backend_name() == "sqlite"
+        self._migrate = migrate
+        self._engine = _engine(url)
+        self._connection: Connection | None = None
+        self._asked: deque[_Asked] = deque()
+        self._wake = Event()
+        self._thread = ThreadPool(1)
+        self._flusher = gevent.spawn(self._flush)
+        self._closed = False
+        self._migrated = False
+        self.fault: str | None = None
+        self.committed: Callable[[float, int], None] = lambda _seconds, _calls: None
+
+    def open(self) -> None:
+        """Connect and bring the tables up to date. Raises StoreError."""
+        answer = self._thread.apply(self._attempt, (self._connected,))
+        if isinstance(answer, Exception):
+            raise answer
+
+    def read(self, call: Call[T]) -> T:
+        """Do what changes nothing. Raises StoreError, and what the call raises."""
+        return cast("T", self._run(_Asked(call, reads=True)))
+
+    def write(self, call: Call[T]) -> T:
+        """Do it; it is on disk on return. Raises StoreError, what the call raises."""
+        return cast("T", self._run(_Asked(call, reads=False)))
+
+    def close(self) -> None:
+        """Finish what is being done, refuse the rest, let go of the database."""
+        self._closed = True
+        self._flusher.kill()
+        for asked in self._asked:
+            asked.answer.set_exception(StoreError("the job database is closed"))
+        self._asked.clear()
+        self._thread.apply(self._disconnect)
+        self._thread.kill()
+
+    def _run(self, asked: _Asked) -> Any:
+        if self._closed:
+            raise StoreError("the job database is closed")
+        if len(self._asked) >= _MOST_WAITING:
+            raise StoreError("too much waits for the job database")
+        self._asked.append(asked)
+        self._wake.set()
+        try:
+            return asked.answer.get(timeout=_QUEUE_SECONDS)
+        except gevent.Timeout:
+            with contextlib.suppress(ValueError):
+                self._asked.remove(asked)
+                raise StoreError("the job database is too slow") from None
+            # It is being done: the database's own limits end it.
+            return asked.answer.get()
+
+    def _flush(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._asked:
+                count = min(len(self._asked), _MOST_IN_BATCH)
+                batch = [self._asked.popleft() for _ in range(count)]
+                began = time.monotonic()
+                answers = self._thread.apply(self._do_all, (batch,))
+                self.committed(time.monotonic() - began, len(batch))
+                for asked, answer in zip(batch, answers, strict=True):
+                    if isinstance(answer, Exception):
+                        asked.answer.set_exception(answer)
+                    else:
+                        asked.answer.set(answer)
+
+    # In the thread
+
+    def _do_all(self, batch: Sequence[_Asked]) -> list[Any]:
+        """Do them in one transaction; where that breaks, each in its own."""
+        answers = self._attempt(partial(self._transact, batch))
+        if not isinstance(answers, Exception):
+            return answers
+        if len(batch) == 1:
+            return [answers]
+        alone = [self._attempt(partial(self._transact, [each])) for each in batch]
+        return [one if isinstance(one, Exception) else one[0] for one in alone]
+
+    def _attempt(self, call: Callable[[], T]) -> T | Exception:
+        """Give an error as a value: gevent prints what a pool's thread raises."""
+        try:
+            done = call()
+        except InferOpsError as error:
+            return error
+        except (SQLAlchemyError, OSError) as error:
+            self._disconnect()
+            wrapped = _store_error(error)
+            self.fault = str(wrapped)
+            wrapped.__cause__ = error
+            return wrapped
+        except Exception as error:  # noqa: BLE001 - or the thread's only greenlet ends
+            self._disconnect()
+            return error
+        self.fault = None
+        return done
+
+    def _transact(self, batch: Sequence[_Asked]) -> list[Any]:
+        only_reads = all(asked.reads for asked in batch)
+        connection = self._begun(only_reads=only_reads)
+        with self._transaction(connection):
+            if len(batch) == 1:
+                return [batch[0].call(connection)]
+            return [_apart(connection, asked.call) for asked in batch]
+
+    def _begun(self, *, only_reads: bool) -> Connection:
+        """Begin; on a new connection where the old one broke while it was idle."""
+        kept = self._connection is not None
+        connection = self._connected()
+        try:
+            self._begin(connection, only_reads=only_reads)
+        except DBAPIError as error:
+            if not kept or not error.connection_invalidated:
+                raise
+            self._disconnect()
+            connection = self._connected()
+            self._begin(connection, only_reads=only_reads)
+        return connection
+
+    def _begin(self, connection: Connection, *, only_reads: bool) -> None:
+        # IMMEDIATE: a lock that is asked for in mid-transaction cannot wait.
+        immediate = self.sqlite and not only_reads
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    @contextlib.contextmanager
+    def _transaction(self, connection: Connection) -> Iterator[None]:
+        try:
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = self._engine.connect()
+            try:
+                if self.sqlite:
+                    if not self._migrated:
+                        make_shrinkable(connection)
+                    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                    connection.exec_driver_sql("PRAGMA synchronous = FULL")
+                if not self._migrated:
+                    self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _prepare(self, connection: Connection) -> None:
+        """Bring the tables up to date; two routers may start at one time."""
+        self._begin(connection, only_reads=False)
+        with self._transaction(connection):
+            lock_order(connection)
+            self._migrate(connection)
+        self._migrated = True
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
+
+
+def _apart(connection: Connection, call: Call[T]) -> T | Exception:
+    """Undo one call alone, where it refuses; others of its batch stand."""
+    connection.exec_driver_sql("SAVEPOINT one")
+    try:
+        answer = call(connection)
+    except InferOpsError as error:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
+        return error
+    connection.exec_driver_sql("RELEASE SAVEPOINT one")
+    return answer
+
+
+def lock_order(connection: Connection) -> None:
+    """Let results be numbered in the order of their commits, over all routers."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
+
+
+def _store_error(error: Exception) -> StoreError:
+    """Tell without values: they are people's prompts."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    text = str(cause).strip().partition("\n")[0][:200]
+    full = ("disk is full", "No space left", "could not extend file")
+    if any(sign in str(cause) for sign in full):
+        return StoreFullError(f"the job database's disk is full: {text}")
+    kind = "refuses" if isinstance(error, IntegrityError) else "fails"
+    return StoreError(f"the job database {kind}: {text}")
+
+
+def database_url(text: str, folder: Path, password_file: Path | None) -> URL:
+    """Give SQLite's file in `folder` for an empty text. Raises ConfigError."""
+    if not text:
+        return URL.create("sqlite", database=str(folder / "jobs.db"))
+    try:
+        url = make_url(text)
+    except SQLAlchemyError:
+        raise ConfigError("batch.database: not a URL") from None
+    if url.get_backend_name() != "postgresql":
+        raise ConfigError(
+            "batch.database: must begin with postgresql://,"
+            f" got {url.get_backend_name()!r}"
+        )
+    if url.password is not None:
+        raise ConfigError("batch.database: a password belongs into a file of its own")
+    if password_file is not None:
+        try:
+            url = url.set(password=password_file.read_text().strip())
+        except OSError as error:
+            raise ConfigError(
+                f"batch.database_password_file: {error.strerror}, got"
+                f" {str(password_file)!r}"
+            ) from error
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _engine(url: URL) -> Engine:
+    arguments: dict[str, Any]
+    if url.get_backend_name() == "sqlite":
+        arguments = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    else:
+        # Read when psycopg is imported, below: it would wait through gevent's select,
+        # in a thread that has no loop.
+        os.environ.setdefault("PSYCOPG_WAIT_FUNC", "wait_c")
+        limit = _STATEMENT_SECONDS * 1000
+        arguments = {
+            "connect_timeout": 3,
+            "tcp_user_timeout": limit,
+            "options": f"-c statement_timeout={limit} -c lock_timeout=5000",
+            "application_name": "inferops",
+        }
+    # Transactions are begun and ended here: the drivers' own ways differ.
+    return create_engine(
+        url,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args=arguments,
+        hide_parameters=True,
+    )

@@ -1,0 +1,166 @@
+"""Rows of the tables to values and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from router.jobs.model import (
+    BadLines,
+    Counts,
+    Fault,
+    Format,
+    GiveWay,
+    Item,
+    ItemKind,
+    ItemResult,
+    Job,
+    JobSpec,
+    JobState,
+    NewItem,
+    Tallies,
+    Upload,
+    Window,
+)
+
+
+def dumped(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def spec_fields(spec: JobSpec) -> dict[str, Any]:
+    return asdict(spec)
+
+
+def read_spec(text: str) -> JobSpec:
+    fields = orjson.loads(text)
+    window = fields.pop("window")
+    return JobSpec(
+        **{
+            **fields,
+            "format": Format(fields["format"]),
+            "bad_lines": BadLines(fields["bad_lines"]),
+            "give_way": GiveWay(fields["give_way"]),
+            "window": Window(**window) if window else None,
+        }
+    )
+
+
+def read_job(row: Row[Any]) -> Job:
+    counts = orjson.loads(row.counts) if row.counts else None
+    return Job(
+        id=row.id,
+        spec=read_spec(row.spec),
+        state=JobState(row.state),
+        created=row.created,
+        openai=bool(row.openai),
+        paused=bool(row.paused),
+        rows=row.rows,
+        rows_read=row.rows_read,
+        marks=orjson.loads(row.marks),
+        faults=tuple(Fault(**fault) for fault in orjson.loads(row.faults)),
+        reduced=orjson.loads(row.reduced) if row.reduced else None,
+        tallies=Tallies(**orjson.loads(row.tallies)),
+        counts=(Counts(**counts[0]), Counts(**counts[1])) if counts else None,
+        tokens=(counts[2][0], counts[2][1]) if counts else (0, 0),
+    )
+
+
+def read_item(row: Row[Any]) -> Item:
+    return Item(
+        id=row.id,
+        job=row.job,
+        key=row.key,
+        kind=ItemKind(row.kind),
+        index=row.row,
+        custom_id=row.custom_id,
+        endpoint=row.endpoint,
+        model=row.model,
+        size=row.size,
+        weight=-row.rank,
+        tries=row.tries,
+        wave=row.wave,
+    )
+
+
+def item_fields(job: str, item: NewItem, state: str) -> dict[str, Any]:
+    return {
+        "job": job,
+        "key": item.key,
+        "kind": item.kind.value,
+        "row": item.index,
+        "custom_id": item.custom_id,
+        "endpoint": item.endpoint,
+        "model": item.model,
+        "body": item.body,
+        "size": len(item.body),
+        "wave": item.wave,
+        "rank": -item.weight,
+        "state": state,
+        "tries": 0,
+    }
+
+
+def result_fields(job: str, result: ItemResult) -> dict[str, Any]:
+    return {
+        "job": job,
+        "key": result.key,
+        "kind": result.kind.value,
+        "row": result.index,
+        "custom_id": result.custom_id,
+        "state": result.state.value,
+        "status": result.status,
+        "body": result.body,
+        "text": _storable(result.text),
+        "node": result.node,
+        "error": dumped(asdict(result.error)) if result.error else None,
+        "request_id": result.request_id,
+        "prompt_tokens": result.prompt_tokens,
+        "generated_tokens": result.generated_tokens,
+        "seconds": result.seconds,
+        "ended": result.ended,
+    }
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text takes no zero bytes; the body has the words as they came."""
+    return text.replace("\x00", "\ufffd")
+
+
+def read_result(row: Row[Any]) -> ItemResult:
+    return ItemResult(
+        key=row.key,
+        kind=ItemKind(row.kind),
+        index=row.row,
+        custom_id=row.custom_id,
+        status=row.status,
+        body=row.body,
+        text=row.text,
+        node=row.node,
+        error=Fault(**orjson.loads(row.error)) if row.error else None,
+        request_id=row.request_id,
+        prompt_tokens=row.prompt_tokens,
+        generated_tokens=row.generated_tokens,
+        seconds=row.seconds,
+        ended=row.ended,
+    )
+
+
+def read_upload(row: Row[Any]) -> Upload:
+    return Upload(
+        id=row.id,
+        name=row.name,
+        purpose=row.purpose,
+        size=row.size,
+        created=row.created,
+        job=row.job,
+        expires=row.expires,
+    )
+
+
+def upload_fields(upload: Upload) -> Mapping[str, Any]:
+    return asdict(upload)

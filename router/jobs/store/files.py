@@ -1,0 +1,70 @@
+"""What is known of the files; their bytes lie on disk (`router.jobs.input.uploads`)."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, select
+
+from router.errors import ConflictError, NotFoundError
+from router.jobs.model import Page, Upload
+from router.jobs.store.encoding import read_upload, upload_fields
+from router.jobs.store.paging import paged
+from router.jobs.store.tables import FILES, JOBS, OPEN
+
+
+def add(connection: Connection, upload: Upload) -> None:
+    connection.execute(FILES.insert().values(**upload_fields(upload)))
+
+
+def get(connection: Connection, file: str) -> Upload:
+    """Raises NotFoundError."""
+    row = connection.execute(select(FILES).where(FILES.c.id == file)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no file {file!r}")
+    return read_upload(row)
+
+
+def listed(
+    connection: Connection, page: Page, purpose: str = ""
+) -> tuple[list[Upload], bool]:
+    """Return a page, and whether more follow. Raises NotFoundError for `after`."""
+    query = select(FILES)
+    if purpose:
+        query = query.where(FILES.c.purpose == purpose)
+    rows, more = paged(connection, query, FILES, page)
+    return [read_upload(row) for row in rows], more
+
+
+def remove(connection: Connection, file: str) -> Upload:
+    """Raises NotFoundError, or ConflictError while a job that is not over has it."""
+    upload = get(connection, file)
+    of = JOBS.c.id == upload.job if upload.job else JOBS.c.spec.contains(f'"{file}"')
+    using = select(JOBS.c.id).where(JOBS.c.state.in_(OPEN), of)
+    job = connection.execute(using.limit(1)).scalar_one_or_none()
+    if job is not None:
+        raise ConflictError(f"job {job!r} uses file {file!r}")
+    connection.execute(delete(FILES).where(FILES.c.id == file))
+    return upload
+
+
+def expired(connection: Connection, now: float, limit: int = 100) -> list[str]:
+    """Return files whose time is over."""
+    query = select(FILES.c.id).where(FILES.c.expires < now).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def unused(connection: Connection, horizon: float, limit: int = 50) -> list[str]:
+    """Return uploads from before that have no time of their own and that no job has."""
+    named = JOBS.c.spec.contains('"' + FILES.c.id + '"')
+    query = select(FILES.c.id).where(
+        FILES.c.job == "",
+        FILES.c.expires.is_(None),
+        FILES.c.created < horizon,
+        ~select(JOBS.c.id).where(named).exists(),
+    )
+    return list(connection.execute(query.limit(limit)).scalars())
+
+
+def known(connection: Connection, files: list[str]) -> frozenset[str]:
+    """Return those of them that are in the table."""
+    query = select(FILES.c.id).where(FILES.c.id.in_(files))
+    return frozenset(connection.execute(query).scalars())

@@ -1,0 +1,258 @@
+"""Jobs in the database: made, listed, moved from state to state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    Connection,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from router.errors import ConflictError, NotFoundError
+from router.jobs.model import Fault, Job, JobState, Page, Tallies
+from router.jobs.store.encoding import dumped, read_job, spec_fields
+from router.jobs.store.items import counts as count_items
+from router.jobs.store.items import drop as drop_items
+from router.jobs.store.paging import paged
+from router.jobs.store.results import tokens as count_tokens
+from router.jobs.store.tables import FILES, JOBS, OPEN, OVER
+
+MOST_FAULTS = 20
+# Where in a list of all jobs a page begins: behind this time and id.
+Place = tuple[float, str]
+FIRST: Place = (float("-inf"), "")
+
+_DELETING = "deleting"  # among the marks: no way back
+_PAGE = 500
+
+
+def add(connection: Connection, job: Job, owner: str, until: float) -> None:
+    connection.execute(
+        JOBS.insert().values(
+            id=job.id,
+            openai=job.openai,
+            spec=dumped(spec_fields(job.spec)),
+            state=job.state.value,
+            paused=job.paused,
+            created=job.created,
+            rows=job.rows,
+            rows_read=0,
+            marks=dumped(dict(job.marks)),
+            faults="[]",
+            tallies=dumped(asdict(job.tallies)),
+            owner=owner,
+            owned_until=until,
+        )
+    )
+
+
+def get(connection: Connection, job: str) -> Job:
+    """Raises NotFoundError."""
+    row = connection.execute(select(JOBS).where(JOBS.c.id == job)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no job {job!r}")
+    return read_job(row)
+
+
+def listed(
+    connection: Connection,
+    page: Page,
+    states: Collection[JobState] = (),
+    *,
+    openai_only: bool = False,
+) -> tuple[list[Job], bool]:
+    """Return a page, and whether more follow. Raises NotFoundError for `after`."""
+    query = select(JOBS)
+    if states:
+        query = query.where(JOBS.c.state.in_([state.value for state in states]))
+    if openai_only:
+        query = query.where(JOBS.c.openai)
+    rows, more = paged(connection, query, JOBS, page)
+    return [read_job(row) for row in rows], more
+
+
+def still_open(connection: Connection) -> list[Job]:
+    """Return every job that is not over, oldest first."""
+    query = select(JOBS).where(JOBS.c.state.in_(OPEN))
+    rows = connection.execute(query.order_by(JOBS.c.created, JOBS.c.id))
+    return [read_job(row) for row in rows]
+
+
+def count_open(connection: Connection) -> int:
+    query = select(func.count()).select_from(JOBS).where(JOBS.c.state.in_(OPEN))
+    return int(connection.execute(query).scalar_one())
+
+
+def by_state(connection: Connection) -> dict[str, int]:
+    query = select(JOBS.c.state, func.count()).group_by(JOBS.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def advance(
+    connection: Connection,
+    job: str,
+    before: Collection[JobState],
+    after: JobState,
+    now: float,
+    **columns: Any,
+) -> bool:
+    """Move on, where it is still in one of the states `before`; says whether it was.
+
+    With a state that is over, what it was counts for good.
+    """
+    row = connection.execute(
+        select(JOBS.c.state, JOBS.c.marks).where(JOBS.c.id == job).with_for_update()
+    ).one_or_none()
+    if row is None or row.state not in {state.value for state in before}:
+        return False
+    marks = {**orjson.loads(row.marks), after.value: now}
+    if after.over:
+        counts = [asdict(each) for each in count_items(connection, job)]
+        columns["counts"] = dumped([*counts, count_tokens(connection, job)])
+    connection.execute(
+        update(JOBS)
+        .where(JOBS.c.id == job)
+        .values(state=after.value, marks=dumped(marks), **columns)
+    )
+    return True
+
+
+def reopen(connection: Connection, job: str, now: float, spec: str) -> None:
+    """Let a job that is over go on, from its beginning's mark."""
+    connection.execute(
+        update(JOBS)
+        .where(JOBS.c.id == job)
+        .values(
+            state=JobState.IN_PROGRESS.value,
+            counts=None,
+            reduced=None,
+            spec=spec,
+            marks=dumped({JobState.IN_PROGRESS.value: now}),
+        )
+    )
+    connection.execute(delete(FILES).where(FILES.c.job == job))
+
+
+def pause(connection: Connection, job: str, *, paused: bool) -> None:
+    connection.execute(update(JOBS).where(JOBS.c.id == job).values(paused=paused))
+
+
+def note_rows(
+    connection: Connection, job: str, rows_read: int, faults: Iterable[Fault]
+) -> None:
+    """Note how far the file is read, and the first of what is wrong with it."""
+    found = [asdict(fault) for fault in faults]
+    values: dict[str, Any] = {"rows_read": rows_read}
+    if found:
+        query = select(JOBS.c.faults).where(JOBS.c.id == job)
+        known = orjson.loads(connection.execute(query).scalar_one())
+        values["faults"] = dumped([*known, *found][:MOST_FAULTS])
+    connection.execute(update(JOBS).where(JOBS.c.id == job).values(**values))
+
+
+def add_tallies(connection: Connection, job: str, more: Tallies) -> None:
+    query = select(JOBS.c.tallies).where(JOBS.c.id == job).with_for_update()
+    text = connection.execute(query).scalar_one_or_none()
+    if text is None:
+        return
+    sums = dumped(asdict(Tallies(**orjson.loads(text)) + more))
+    connection.execute(update(JOBS).where(JOBS.c.id == job).values(tallies=sums))
+
+
+def own(connection: Connection, owner: str, now: float, until: float) -> list[str]:
+    """Take charge of the open jobs that nobody has in hand; return all of ours.
+
+    Ours are renewed once a quarter of their time is over: a job that stands costs
+    the disk nothing meanwhile.
+    """
+    soon = until - (until - now) / 4
+    free = or_(
+        JOBS.c.owner.is_(None),
+        JOBS.c.owned_until < now,
+        and_(JOBS.c.owner == owner, JOBS.c.owned_until < soon),
+    )
+    connection.execute(
+        update(JOBS)
+        .where(JOBS.c.state.in_(OPEN), free)
+        .values(owner=owner, owned_until=until)
+    )
+    query = select(JOBS.c.id).where(JOBS.c.state.in_(OPEN), JOBS.c.owner == owner)
+    return list(connection.execute(query).scalars())
+
+
+def disown(connection: Connection, owner: str | None = None) -> None:
+    """Give up what an owner has in hand; everybody's where none is named."""
+    query = update(JOBS).values(owner=None, owned_until=None)
+    if owner is not None:
+        query = query.where(JOBS.c.owner == owner)
+    connection.execute(query)
+
+
+def ended_before(
+    connection: Connection, horizon: float, after: Place
+) -> tuple[list[str], Place | None]:
+    """Return jobs of a page that ended before, and where the next page begins."""
+    query = (
+        select(JOBS.c.id, JOBS.c.created, JOBS.c.state, JOBS.c.marks)
+        .where(
+            JOBS.c.state.in_(OVER),
+            JOBS.c.created < horizon,
+            tuple_(JOBS.c.created, JOBS.c.id) > tuple_(*after),
+        )
+        .order_by(JOBS.c.created, JOBS.c.id)
+        .limit(_PAGE)
+    )
+    rows = connection.execute(query).all()
+    found = [row.id for row in rows if _ended(row) < horizon]
+    more = len(rows) == _PAGE
+    return found, (rows[-1].created, rows[-1].id) if more else None
+
+
+def _ended(row: Any) -> float:
+    return float(orjson.loads(row.marks).get(row.state, row.created))
+
+
+def begin_removal(connection: Connection, job: str, now: float) -> None:
+    """Mark a job as one that is being deleted: nothing runs it again.
+
+    Raises NotFoundError, ConflictError where it is not over.
+    """
+    query = select(JOBS.c.state, JOBS.c.marks).where(JOBS.c.id == job)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no job {job!r}")
+    if row.state not in OVER:
+        raise ConflictError(f"job {job!r} is {row.state}: cancel it first")
+    marks = dumped({**orjson.loads(row.marks), _DELETING: now})
+    connection.execute(update(JOBS).where(JOBS.c.id == job).values(marks=marks))
+
+
+def being_removed(job: Job) -> bool:
+    return _DELETING in job.marks
+
+
+def half_removed(connection: Connection) -> list[str]:
+    """Return the jobs whose deletion was begun."""
+    query = select(JOBS.c.id).where(
+        JOBS.c.state.in_(OVER), JOBS.c.marks.contains(f'"{_DELETING}"')
+    )
+    return list(connection.execute(query).scalars())
+
+
+def remove(connection: Connection, job: str, limit: int) -> bool:
+    """Delete a job piece by piece once that was begun; says whether it is gone."""
+    if not drop_items(connection, job, limit):
+        return False
+    connection.execute(delete(FILES).where(FILES.c.job == job))
+    connection.execute(delete(JOBS).where(JOBS.c.id == job))
+    return True

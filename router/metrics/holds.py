@@ -1,0 +1,144 @@
+"""What node health tells Prometheus beside the holds themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.holds.store import HoldStore
+
+__all__ = ["HealthCollector", "HealthCounters", "View"]
+
+Pairs = Mapping[tuple[str, str], float]
+
+
+class HealthCounters:
+    """Counters of what was done for node health; one registry for each router."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._verifications = Counter(
+            "inferops_verifications",
+            "Checks of nodes whose hold waits for one (clear: verified).",
+            ("outcome",),
+            registry=registry,
+        )
+        self._evictions = Counter(
+            "inferops_evictions",
+            "Requests under way that were moved off a node.",
+            ("node",),
+            registry=registry,
+        )
+        self._silences = Counter(
+            "inferops_silences",
+            "Silences posted to Alertmanager, and lifted again, for operators.",
+            ("operation", "outcome"),
+            registry=registry,
+        )
+
+    def verified(self, *, passed: bool) -> None:
+        self._verifications.labels("passed" if passed else "failed").inc()
+
+    def evicted(self, node: str, requests: int) -> None:
+        self._evictions.labels(node).inc(requests)
+
+    def silenced(self, operation: str, *, done: bool) -> None:
+        self._silences.labels(operation, "done" if done else "failed").inc()
+
+
+class View(Protocol):
+    """What a scrape reads of control and dispatch."""
+
+    def nodes(self) -> list[str]: ...
+
+    def ramp(self, node: str) -> float:
+        """Share of its slots that a node which came back may use."""
+
+    def hold_downs(self) -> Pairs:
+        """Seconds that flapping alerts' holds stay proven, by node and alert."""
+
+    def verifying(self) -> list[tuple[str, str]]:
+        """Nodes and alerts whose check has not passed yet."""
+
+    def ignored(self) -> Mapping[str, int]:
+        """Alerts without consequence in the last pass, by reason."""
+
+
+class HealthCollector(Collector):
+    """The state of overrides, returns and checks, as it is at the scrape."""
+
+    def __init__(
+        self, holds: HoldStore, view: View, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._holds = holds
+        self._view = view
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._nodes()
+        yield from self._alerts()
+        yield _family(
+            "inferops_alerts_ignored",
+            "Firing alerts with an action that has no consequence.",
+            ("reason",),
+            {(reason,): float(n) for reason, n in self._view.ignored().items()},
+        )
+        yield _family(
+            "inferops_history_unsaved_failures",
+            "Writes of the holds' history that failed since the start.",
+            (),
+            {(): float(self._holds.archive_failures)},
+        )
+
+    def _nodes(self) -> Iterator[Metric]:
+        names = self._view.nodes()
+        factors = self._holds.factors
+        yield _family(
+            "inferops_node_factor",
+            "What alerts that derate leave of the node: 1 is all of it.",
+            ("node",),
+            {(name,): factors.get(name, 1.0) for name in names},
+        )
+        yield _family(
+            "inferops_node_slow_start_ratio",
+            "Share of its slots that a node which came back may use.",
+            ("node",),
+            {(name,): self._view.ramp(name) for name in names},
+        )
+
+    def _alerts(self) -> Iterator[Metric]:
+        labels = ("node", "alertname")
+        yield _family(
+            "inferops_override_until_timestamp_seconds",
+            "Until when an operator has an alert ignored on the node.",
+            labels,
+            {each.key: each.until for each in self._holds.overrides.list()},
+        )
+        yield _family(
+            "inferops_hold_down_seconds",
+            "How long the node is to be proven well, since it flaps.",
+            labels,
+            self._view.hold_downs(),
+        )
+        yield _family(
+            "inferops_verification_pending",
+            "1 while a hold waits for its node to generate.",
+            labels,
+            dict.fromkeys(self._view.verifying(), 1.0),
+        )
+
+
+def _family(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    rows: Mapping[Any, float],
+) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, value in rows.items():
+        family.add_metric(values, value)
+    return family

@@ -1,0 +1,1 @@
+"""Bytes between a client and a node: connections, HTTP/1.1, framing."""

@@ -1,0 +1,168 @@
+"""Connections to the nodes' Ollama: pooled, keep-alive, plain HTTP/1.1.
+
+Bytes go out here; the event loop reads what comes back (`reply.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+from urllib.parse import urlsplit
+
+from gevent import socket as cooperative
+
+from router.cancellation import CooperativeSocket
+from router.errors import MaybeSentError, NotSentError
+from router.model import Node
+
+# Never more than its slots, for as many were in use at one time.
+_IDLE_PER_NODE = 1024
+# Not worth a look: should it be closed all the same, the request is sent again.
+_SURELY_ALIVE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request as it goes to a node; `headers` without Host and Content-Length."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def encode(self, netloc: str) -> bytes:
+        lines = [f"{self.method} {self.path} HTTP/1.1", f"Host: {netloc}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        lines += [f"Content-Length: {len(self.body)}", "", ""]
+        return "\r\n".join(lines).encode("latin-1") + self.body
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A socket to a node; `reused` ones may turn out to be dead on first use."""
+
+    node: str
+    sock: CooperativeSocket
+    reused: bool
+    idle_since: float = 0.0
+
+    @property
+    def raw(self) -> socket.socket:
+        return self.sock._sock  # noqa: SLF001 - read by the event loop's callbacks
+
+    def close(self) -> None:
+        cast("cooperative.socket", self.sock).close()
+
+
+class Backends:
+    """Idle connections by node, newest first."""
+
+    def __init__(self, connect_timeout_seconds: float) -> None:
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self._idle: dict[str, deque[Connection]] = defaultdict(deque)
+
+    def send(self, node: Node, message: Message, *, fresh: bool) -> Connection:
+        """Send a request, on an idle connection if not to be on a `fresh` one.
+
+        Raises NotSentError (the node cannot be reached: nothing was sent) or
+        MaybeSentError (it broke while sending).
+        """
+        # The node's own address: Ollama on loopback answers any other Host by 403.
+        netloc = urlsplit(node.url).netloc
+        idle = None if fresh else self._take_idle(node)
+        connection = idle or self._connect(node)
+        try:
+            self._send(connection, message.encode(netloc))
+        except OSError as error:
+            connection.close()
+            if idle:
+                return self.send(node, message, fresh=True)
+            raise MaybeSentError(f"{node.name}: sending failed: {error}") from error
+        return connection
+
+    def _send(self, connection: Connection, data: bytes) -> None:
+        """Send at once what fits, which is nearly always all of it."""
+        try:
+            sent = connection.raw.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            connection.sock.settimeout(self.connect_timeout_seconds)
+            connection.sock.sendall(data[sent:])
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection whose reply is whole."""
+        idle = self._idle[connection.node]
+        if len(idle) >= _IDLE_PER_NODE:
+            connection.close()
+            return
+        connection.reused = True
+        connection.idle_since = time.monotonic()
+        idle.append(connection)
+
+    def close(self) -> None:
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+    def _take_idle(self, node: Node) -> Connection | None:
+        idle = self._idle[node.name]
+        while idle:
+            connection = idle.pop()
+            rested = time.monotonic() - connection.idle_since
+            if rested < _SURELY_ALIVE_SECONDS or _alive(connection.raw):
+                return connection
+            connection.close()
+        return None
+
+    def _connect(self, node: Node) -> Connection:
+        parts = urlsplit(node.url)
+        address = (parts.hostname or "", parts.port or 80)
+        try:
+            sock = _connected(address, self.connect_timeout_seconds)
+        except OSError as error:
+            raise NotSentError(f"{node.name}: cannot connect: {error}") from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Connection(node.name, cast("CooperativeSocket", sock), reused=False)
+
+
+def _connected(address: tuple[str, int], seconds: float) -> cooperative.socket:
+    """Connect; a name is looked up in a native thread, an address is not."""
+    family = _family(address[0])
+    if family is None:
+        return cooperative.create_connection(address, seconds)
+    sock = cooperative.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(seconds)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@lru_cache(maxsize=1024)
+def _family(host: str) -> socket.AddressFamily | None:
+    """Tell the kind of an address; None where it is a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return family
+    return None
+
+
+def _alive(raw: socket.socket) -> bool:
+    """An idle connection has nothing to say; bytes or an end mean it is spent."""
+    try:
+        raw.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

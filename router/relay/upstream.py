@@ -1,0 +1,365 @@
+"""One node's reply, read and passed on by callbacks of the event loop.
+
+A greenlet is not woken per token: it starts the reading, sleeps until there is
+a head and a first line, decides, lets `pump` run, and sleeps until the end.
+A callback must never block and never raise, or its greenlet sleeps for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from router.cancellation import Attention, CooperativeSocket, watch
+from router.model import Outcome
+from router.relay.framing import Gate, is_sse
+from router.relay.http1 import (
+    MOST_SIZE_DIGITS,
+    Body,
+    Head,
+    ProtocolError,
+    chunk_size,
+    split_head,
+    whole_chunks,
+)
+from router.relay.pool import Connection
+
+_READ_BYTES = 65_536
+# Up to here, what came with a stream's end waits to be sent together with it.
+_WITH_THE_END_BYTES = 16_384
+# Of so many so short pieces the kept text is made plain: rarely, as the mean answer of
+# the Azure conversation trace is 211 tokens, and before they take much room.
+_MOST_PIECES = 211
+_SHORT_BYTES = 512
+# A reply that is no stream is collected whole, so that it can be had elsewhere
+# if the node dies in the middle of it.
+MAX_COLLECTED_BYTES = 256 * 1024 * 1024
+
+
+class Drain(Protocol):
+    """Takes a stream's whole lines, in callbacks of the event loop."""
+
+    def send(self, block: bytes) -> None: ...
+
+
+class Reply:
+    """The reading end of a connection.
+
+    head:   None until it is whole
+    gate:   set where the reply is a stream; its lines are gathered in `ready`
+    broken: why the connection failed; None while it has not
+    last:   the lines that came with the end: not sent, the answer's end goes along
+    movable: whether another node may go on with it, or begin anew
+    evicted: whether it was cut for that
+    """
+
+    def __init__(self, connection: Connection, attention: Attention) -> None:
+        self.connection = connection
+        self.head: Head | None = None
+        self.gate: Gate | None = None
+        self.broken: str | None = None
+        self.last = b""
+        self.bytes_seen = 0
+        self.movable = True
+        self.evicted = False
+        self._attention = attention
+        self._body: Body | None = None
+        self._buffer = b""
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._drain: Drain | None = None
+        self._callback: Callable[[], None] | None = None
+        self._recv = connection.raw.recv
+        self._io = watch(connection.sock.fileno(), 1)
+        self._io.start(self._readable)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        if self.broken is not None:
+            return True
+        if self.gate and self.gate.failure is not None:
+            return True
+        return self._body is not None and self._body.ended
+
+    @property
+    def presentable(self) -> bool:
+        """Whether it can be judged: a stream by its first line, the rest whole."""
+        if self.over:
+            return True
+        return self.gate is not None and self._size > 0
+
+    def take(self) -> bytes:
+        """Return what was gathered so far."""
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        return b"".join(pieces)
+
+    def gather_again(self, body: bytes) -> None:
+        """Put back what was taken to be judged."""
+        self._pieces.insert(0, body)
+
+    def deliver_to(self, drain: Drain) -> None:
+        """Hand every further block of whole lines to `drain`, in the loop."""
+        self._drain = drain
+        if not isinstance(drain, Pump) or not drain.chunked:
+            return
+        if self.gate and self._body and self._body.chunked:
+            self._callback = self._express(drain, self.gate, self._body)
+            self.pause()
+            self.resume()
+
+    def pause(self) -> None:
+        self._io.stop()
+
+    def resume(self) -> None:
+        if not self.over:
+            self._io.start(self._callback or self._readable)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came that a client could be given."""
+        return self.presentable or self._drain is not None
+
+    def evict(self) -> bool:
+        """End it so that another node goes on; False where that may not be."""
+        if self.over or not self.movable:
+            return False
+        self.evicted = True
+        self._break("the node is being emptied")
+        return True
+
+    def close(self) -> bool:
+        """Stop reading; True if the connection may carry another request."""
+        self._io.stop()
+        self._io.close()
+        self._drain = self._callback = None  # they point back here
+        if self.broken is None and self._body is not None and self._body.reusable:
+            return True
+        self.connection.close()
+        return False
+
+    def outcome(self) -> Outcome:
+        """Say how the reply ended, once it is over."""
+        if self.evicted:
+            return Outcome.EVICTED
+        if self.gate and self.gate.failure is not None:
+            return Outcome.ERROR_LINE
+        if self.broken is not None:
+            return Outcome.EOF
+        if self.gate and not self.gate.finished:
+            return Outcome.EOF
+        return Outcome.END
+
+    def _readable(self) -> None:
+        try:
+            data = self._recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._break(str(error))
+            return
+        try:
+            self._feed(data)
+        except ProtocolError as error:
+            self._break(str(error))
+
+    def _express(  # noqa: C901 - it only holds the one below
+        self, pump: Pump, gate: Gate, body: Body
+    ) -> Callable[[], None]:
+        """Return a callback for the usual case: whole chunks of whole lines come.
+
+        They go on as they came. One function on purpose, that calls none in Python:
+        this is what a token costs. Whatever is not as usual goes the long way.
+        """
+        recv, put, signs, kept = self._recv, pump.put, gate.signs, gate.kept
+        pieces = kept.blocks if kept else []
+        ending = gate.end + b"\r\n"
+        usual = body.between_chunks and gate.between_lines
+
+        def readable() -> None:  # noqa: C901
+            nonlocal usual
+            try:
+                data = recv(_READ_BYTES)
+                length = len(data)
+                if usual and data.endswith(ending):
+                    at = data.find(b"\r\n", 0, MOST_SIZE_DIGITS)
+                    size = chunk_size(data[:at]) if at > 0 else 0
+                    one = size and at + size + 4 == length
+                    payload = data[at + 2 : -2] if one else whole_chunks(data)
+                    for sign in signs:
+                        if sign in payload:
+                            payload = b""
+                    if payload:
+                        gate.before = gate.last
+                        gate.last = payload
+                        if kept and length <= _SHORT_BYTES:
+                            pieces.append(payload)
+                            if len(pieces) > _MOST_PIECES:
+                                kept.compact()
+                        elif kept:
+                            kept.add(payload)
+                        pump.moved = True
+                        try:
+                            sent = put(data)
+                        except OSError:  # full, or gone: `write` finds out
+                            sent = 0
+                        if sent < length:
+                            pump.write(data[sent:])
+                        return
+                self._feed(data)
+                usual = body.between_chunks and gate.between_lines
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._break(str(error))
+            except ProtocolError as error:
+                self._break(str(error))
+
+        return readable
+
+    def _feed(self, data: bytes) -> None:
+        if not data:
+            self._end_of_connection()
+            return
+        self.bytes_seen += len(data)
+        body = self._body
+        if body is None:
+            self._buffer += data
+            parsed = split_head(self._buffer)
+            if parsed is None:
+                return
+            self.head, data = parsed
+            body = self._begin_body(self.head)
+        payload = body.feed(data)
+        if self.gate:
+            payload = self.gate.feed(payload) if payload else b""
+        if payload:
+            if self._drain and body.ended and len(payload) <= _WITH_THE_END_BYTES:
+                self.last = payload
+            elif self._drain:
+                self._drain.send(payload)
+            else:
+                self._collect(payload)
+        if self.over:
+            self._io.stop()
+            self._attention.nudge()
+
+    def _begin_body(self, head: Head) -> Body:
+        self._body = body = Body(head)
+        self._buffer = b""
+        sse = is_sse(head.get("content-type"))
+        if sse is not None and head.status == 200:
+            self.gate = Gate(sse=sse)
+        return body
+
+    def _collect(self, payload: bytes) -> None:
+        self._pieces.append(payload)
+        self._size += len(payload)
+        if self.gate:
+            self._attention.nudge()
+        elif self._size > MAX_COLLECTED_BYTES:
+            raise ProtocolError(f"reply over {MAX_COLLECTED_BYTES} bytes")
+
+    def _end_of_connection(self) -> None:
+        if self._body is not None:
+            self._body.close()
+        if self._body is None or not self._body.ended:
+            self._break("the node closed the connection")
+        else:
+            self._io.stop()
+            self._attention.nudge()
+
+    def _break(self, why: str) -> None:
+        self.broken = why
+        self._io.stop()
+        self._attention.nudge()
+
+
+class Pump:
+    """Passes a stream's lines to the client until one of a few outcomes.
+
+    What the client does not take waits here, and reading stops until it has:
+    a slow client costs one read's worth of memory and holds nobody else.
+
+    chunked: whether the client takes chunks of HTTP
+    put:     sends at once what fits; for who sees to the rest by `write`
+    moved:   whether anything came since `run` looked last
+    """
+
+    def __init__(
+        self,
+        reply: Reply,
+        client: CooperativeSocket,
+        attention: Attention,
+        *,
+        chunked: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.chunked = chunked
+        self.put = client._sock.send  # noqa: SLF001 - must never wait
+        self.moved = True
+        self._reply = reply
+        self._attention = attention
+        self._clock = clock
+        self._rest = b""
+        self._fd = client.fileno()
+        self._io: Any = None  # made when the client is slow for the first time
+
+    def run(self, stall_seconds: float) -> Outcome:
+        """Pump until the end; all that can be is sent then, but the reply's `last`."""
+        self._reply.deliver_to(self)
+        self.send(self._reply.take())
+        moved_at = self._clock()
+        try:
+            while not self._reply.over or self._rest:
+                if self._attention.stopped:
+                    return self._attention.stopped
+                now = self._clock()
+                if self.moved:
+                    self.moved, moved_at = False, now
+                elif now - moved_at >= stall_seconds:
+                    return Outcome.CLIENT_GONE if self._rest else Outcome.STALLED
+                # Tokens only leave a mark; the clock is read a few times a stall.
+                self._attention.sleep(stall_seconds / 4)
+        finally:
+            self._reply.pause()
+            if self._io:
+                self._io.stop()
+                self._io.close()
+        return self._attention.stopped or self._reply.outcome()
+
+    def send(self, block: bytes) -> None:
+        """Send a block of whole lines, as one chunk where the client knows chunks."""
+        if block:
+            self.write(b"%x\r\n%b\r\n" % (len(block), block) if self.chunked else block)
+
+    def write(self, data: bytes) -> None:
+        """Send at once what fits, and keep the rest."""
+        self.moved = True
+        if self._rest:
+            self._rest += data
+            return
+        try:
+            sent = self.put(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._attention.stop(Outcome.CLIENT_GONE)
+            return
+        if sent < len(data):
+            self._hold(data[sent:])
+
+    def _hold(self, rest: bytes) -> None:
+        """Stop reading until the client has taken what is left."""
+        self._rest = rest
+        self._reply.pause()
+        self._io = self._io or watch(self._fd, 2)
+        self._io.start(self._writable)
+
+    def _writable(self) -> None:
+        self._io.stop()
+        rest, self._rest = self._rest, b""
+        self.write(rest)
+        if not self._rest:
+            self._reply.resume()
+            self._attention.nudge()

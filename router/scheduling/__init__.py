@@ -1,0 +1,1 @@
+"""Filter, score, pick, and the one queue in front of the nodes."""

@@ -1,0 +1,101 @@
+"""Slots that nobody wants just now, for the lowest-priority tenant: jobs.
+
+Nothing in here waits: between the look and the taking nobody else comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from router.capacity.ledger import Ledger
+from router.holds.store import HoldStore
+from router.model import Priority
+from router.scheduling.pipeline import (
+    Decision,
+    Scene,
+    Wish,
+    decide,
+    held,
+    model_absent,
+    weigh,
+)
+from router.scheduling.queue import Grant, Queue
+from router.snapshot import NodeView, Published, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What the dispatcher looks at."""
+
+    published: Published
+    holds: HoldStore
+    ledger: Ledger
+    queue: Queue
+
+
+class Idle:
+    """See the module."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def all(self) -> Iterator[NodeView]:
+        """Yield every node, whatever keeps work away from it."""
+        yield from self._snapshot.nodes.values()
+
+    def nodes(self) -> Iterator[NodeView]:
+        """Yield the nodes that may get work and that nobody in the queue could use.
+
+        A waiter that could use a node waits for one of its slots: what is free
+        there by another model's count is not ours.
+        """
+        wishes = {waiter.wish for waiter in self._fleet.queue}
+        for view in self._snapshot.nodes.values():
+            scene = self._scene
+            if held(view, Wish(""), scene):
+                continue
+            if not any(_may(view, wish, scene) for wish in wishes):
+                yield view
+
+    def room(self, node: str, model: str) -> bool:
+        """Say whether a slot is free, or a ceiling that is not known may be tried."""
+        ledger = self._fleet.ledger
+        free = ledger.room(node, model, item=True) is not None
+        return free or ledger.may_try_one_more(node, model)
+
+    def take(self, view: NodeView, model: str) -> Grant | None:
+        """Take a slot of this node; None where it has none for the model."""
+        name = view.node.name
+        ledger = self._fleet.ledger
+        streams = ledger.room(name, model, item=True)
+        if streams is None and not ledger.may_try_one_more(name, model):
+            return None
+        seen = ledger.streams(name) if streams is None else streams
+        (picked,) = weigh([(view, seen)], Wish(model), ledger)
+        take = ledger.take_one_more if streams is None else ledger.take
+        lease = take(name, model)
+        return Grant(lease, view.node, Decision(picked, (picked,), {}))
+
+    def decision(self, model: str) -> Decision:
+        """Say of every node why it does not run the model now."""
+        return decide(Wish(model), self._scene, lambda candidates: candidates[0])
+
+    @property
+    def wanted(self) -> bool:
+        """Whether people wait for a slot."""
+        length = self._fleet.queue.length
+        return any(length(each) for each in Priority if each is not Priority.BATCH)
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._fleet.published.current
+
+    @property
+    def _scene(self) -> Scene:
+        fleet = self._fleet
+        return Scene(fleet.published.current, fleet.holds.blocking, fleet.ledger)
+
+
+def _may(view: NodeView, wish: Wish, scene: Scene) -> bool:
+    return view.node.name not in wish.tried and not model_absent(view, wish, scene)

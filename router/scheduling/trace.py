@@ -1,0 +1,76 @@
+"""Why a request went where it went; the last few thousand, for `/admin/explain`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import islice
+
+from router.scheduling.pipeline import Decision
+
+# A decision over a thousand nodes names each of them, and holds what was known of
+# it: a few thousand of those would be the most of the router's memory.
+_MOST_CANDIDATES = 24
+_MOST_REJECTED = 40
+
+
+@dataclass(slots=True)
+class Step:
+    """One decision, and what came of the attempt (None: it was presented).
+
+    left_out: nodes of a large fleet of which nothing is kept
+    """
+
+    decision: Decision
+    failure: str | None = None
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, decision: Decision) -> Step:
+        """Keep a decision: of a large fleet, the best candidates and some reasons."""
+        candidates, rejected = decision.candidates, decision.rejected
+        left_out = max(0, len(candidates) - _MOST_CANDIDATES)
+        left_out += max(0, len(rejected) - _MOST_REJECTED)
+        if not left_out:
+            return cls(decision)
+        best = nsmallest(
+            _MOST_CANDIDATES, candidates, key=lambda each: each.expected_seconds
+        )
+        reasons = dict(islice(rejected.items(), _MOST_REJECTED))
+        return cls(Decision(decision.picked, tuple(best), reasons), None, left_out)
+
+
+@dataclass(slots=True)
+class Trail:
+    """What happened to one request; times in unix seconds."""
+
+    request_id: str
+    path: str
+    model: str
+    at: float
+    steps: list[Step] = field(default_factory=list)
+    ended: str = ""
+
+    @property
+    def attempts(self) -> int:
+        return len(self.steps)
+
+
+class Trails:
+    """The newest `limit` trails, by request id."""
+
+    def __init__(self, limit: int = 2_000) -> None:
+        self._limit = limit
+        self._trails: OrderedDict[str, Trail] = OrderedDict()
+
+    def add(self, trail: Trail) -> None:
+        self._trails[trail.request_id] = trail
+        if len(self._trails) > self._limit:
+            self._trails.popitem(last=False)
+
+    def get(self, request_id: str) -> Trail | None:
+        return self._trails.get(request_id)
+
+    def newest(self, count: int) -> list[Trail]:
+        return list(self._trails.values())[-count:][::-1]

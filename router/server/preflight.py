@@ -1,0 +1,86 @@
+"""What gunicorn's master must know of the files, told by a process that ends.
+
+Reading them takes pydantic and YAML: 12 MiB that would stay in the master for good.
+`python -m router.server.preflight CONFIG` reads, and writes one line of JSON; with
+every fault of the files on stderr it ends with 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from router.errors import ConfigError
+
+_SECONDS = 60
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """level, format: of the log, as `router.logs.events.LogSettings`
+
+    connections:   most of clients
+    open_files:    what the nodes' connections need
+    grace_seconds: for streams when the router stops
+    """
+
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["logfmt", "json"]
+    connections: int
+    open_files: int
+    grace_seconds: float
+
+
+def ask(config: Path, environ: Mapping[str, str]) -> Start:
+    """Have the files read by a process of its own; faulty files end this one too."""
+    path = os.pathsep.join(filter(None, (str(_ROOT), environ.get("PYTHONPATH"))))
+    answer = subprocess.run(
+        [sys.executable, "-m", "router.server.preflight", str(config)],
+        env={**environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if answer.returncode:
+        sys.exit(answer.returncode)
+    return Start(**json.loads(answer.stdout))
+
+
+def read(config: Path, environ: Mapping[str, str]) -> Start:
+    """Read the files. Raises ConfigError."""
+    from router.config.reload import open_files  # noqa: PLC0415
+    from router.logs.events import configure, get_logger  # noqa: PLC0415 - see the module
+    from router.server.file_limit import for_nodes  # noqa: PLC0415
+
+    # On stderr, before the files say how: standard output is the answer.
+    configure(Start("info", "logfmt", connections=0, open_files=0, grace_seconds=0))
+    files = open_files(config, environ, get_logger("start"), time.time())
+    settings = files.config.value
+    return Start(
+        settings.log.level,
+        settings.log.format,
+        connections=settings.web.max_connections,
+        open_files=for_nodes(files.inventory.value, settings.dispatch.default_slots),
+        grace_seconds=settings.shutdown.grace_seconds,
+    )
+
+
+def main() -> None:
+    try:
+        start = read(Path(sys.argv[1]), os.environ)
+    except ConfigError as error:
+        sys.stderr.write(f"the router cannot start:\n{error}\n")
+        sys.exit(2)
+    sys.stdout.write(json.dumps(asdict(start)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,416 @@
+"""gunicorn's gevent worker with a door of its own: what a client may do to it.
+
+gunicorn bounds neither how slowly a body comes nor how many connections lie
+idle, drains refused bodies for as long as they last, and answers in HTML. Here
+each connection has its deadlines, an idle one makes room for a new one, and no
+sender of much data holds the event loop. TLS and HTTP/2 are not spoken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import orjson
+from gevent.socket import wait_read, wait_write
+from gunicorn.http import errors
+from gunicorn.http.body import LengthReader
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.ggevent import GeventWorker
+
+from router.errors import BodiesFullError
+from router.logs.events import get_logger
+from router.server.body_budget import Bodies
+from router.server.response import serve
+
+T = TypeVar("T")
+
+MAX_HEAD_BYTES = 65_536
+# A rest of a refused body that is cheaper to read than a new connection.
+_DRAIN_BYTES = 65_536
+_DRAIN_SECONDS = 1.0
+# A close with unread bytes is a reset, which may overtake the refusal.
+_LINGER_BYTES = 128 * 1024 * 1024
+_LINGER_SECONDS = 3.0
+# Connections beyond `worker_connections` that may be closing at one time.
+SPARE_CONNECTIONS = 256
+
+# A bare LF ends it as well: gunicorn's parser refuses such a head at once.
+_END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")
+
+log = get_logger("door")
+
+
+class HeadTimeoutError(Exception):
+    """A request's head came too slowly."""
+
+
+class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
+    """A connection's bytes; each wait has a deadline, and bodies share a limit.
+
+    silent:     nothing of a next request has come
+    held_bytes: of the request's body, counted in `bodies`
+    """
+
+    def __init__(self, client: Any, bodies: Bodies) -> None:
+        super().__init__(client)
+        self.bodies = bodies
+        self.held_bytes = 0
+        self.deadline = 0.0
+        self.silent = True
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Read more of a body. Raises TimeoutError past the deadline, BodiesFullError.
+
+        It waits in any case: a fast sender whose bytes are always there would
+        hold the event loop until its body ends.
+        """
+        late = TimeoutError("the body came too slowly")
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise late
+        wait_read(self.sock.fileno(), left, late)
+        data: bytes = super().chunk(size_hint)
+        self.bodies.hold(len(data))
+        self.held_bytes += len(data)
+        return data
+
+    def let_go(self, size: int | None = None) -> None:
+        """Count so much of the body no longer, or all of it."""
+        size = self.held_bytes if size is None else min(size, self.held_bytes)
+        self.held_bytes -= size
+        self.bodies.let_go(size)
+
+    def read_head(self, idle_seconds: float, head_seconds: float) -> bool:
+        """Wait for a whole head and put it back; False if the client is done.
+
+        Raises HeadTimeoutError, LimitRequestHeaders.
+        """
+        data = bytearray(self.take_buffered())
+        self.silent = not data
+        if data:
+            wait_write(self.sock.fileno())  # pipelined: let others have a turn
+        elif not self._receive(data, idle_seconds):
+            return False
+        self.silent = False
+        deadline, seen = time.monotonic() + head_seconds, 0
+        while not _END_OF_HEAD.search(data, max(0, seen - 3)):
+            if len(data) > MAX_HEAD_BYTES:
+                raise errors.LimitRequestHeaders(f"head over {MAX_HEAD_BYTES} bytes")
+            seen = len(data)
+            gone = not self._receive(data, deadline - time.monotonic())
+            if time.monotonic() >= deadline:
+                raise HeadTimeoutError(f"the head took over {head_seconds:g} s")
+            if gone:
+                return False
+        self.unread(bytes(data))
+        return True
+
+    def _receive(self, data: bytearray, seconds: float) -> bool:
+        """Add what comes; False at the end of the connection or of the time."""
+        self.sock.settimeout(max(0.001, seconds))
+        try:
+            piece = self.sock.recv(self.mxchunk)
+        except TimeoutError:
+            return False
+        finally:
+            self.sock.settimeout(None)
+        data += piece
+        return bool(piece)
+
+
+class Upload:
+    """A request's body. What is wrong with it is an OSError, which all expect."""
+
+    def __init__(self, body: Any, source: Any = None) -> None:
+        self._body = body
+        self._source = source
+        self.failed = False
+
+    def wait_longer(self, seconds: float) -> None:
+        """Give what comes next so much time: a large file may take its own."""
+        if isinstance(self._source, Source):
+            self._source.deadline = time.monotonic() + seconds
+
+    def expect(self, size: int) -> None:
+        """Raise BodiesFullError where a body of this size has no room now."""
+        if isinstance(self._source, Source):
+            self._source.bodies.expect(size - self._source.held_bytes)
+
+    def let_go(self, size: int) -> None:
+        """Say that so much of what was read is in memory no more."""
+        if isinstance(self._source, Source):
+            self._source.let_go(size)
+
+    @property
+    def left(self) -> float:
+        """How much was not read; without end where that cannot be known."""
+        reader = self._body.reader
+        if self.failed:
+            return math.inf
+        if isinstance(reader, LengthReader):
+            return float(reader.length)
+        return 0.0 if reader.parser is None else math.inf
+
+    def read(self, size: int | None = None) -> bytes:
+        data: bytes = self._guarded(self._body.read, size)
+        return data
+
+    def readline(self, size: int | None = None) -> bytes:
+        data: bytes = self._guarded(self._body.readline, size)
+        return data
+
+    def readlines(self, hint: int | None = None) -> list[bytes]:
+        lines: list[bytes] = self._guarded(self._body.readlines, hint)
+        return lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _guarded(self, read: Callable[[int | None], T], size: int | None) -> T:
+        done = False
+        try:
+            data = read(size)
+            done = True
+        except errors.ParseException as error:
+            raise OSError(str(error)) from error
+        finally:  # a timeout of gevent's is no Exception
+            self.failed = self.failed or not done
+        return data
+
+
+class DoorRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
+    """A request whose connection ends with it when its body was not read."""
+
+    body: Any
+
+    def set_body_reader(self) -> None:
+        super().set_body_reader()
+        self.body = Upload(self.body, self.unreader)
+        self._last = bool(super().should_close())  # as its head says
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        """Believe nobody, as `forwarded_allow_ips` says; asked for each request."""
+        return False
+
+    def should_close(self) -> bool:
+        return self._last or self.must_close or self.body.left > _DRAIN_BYTES
+
+
+class DoorParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
+    mesg_class = DoorRequest
+
+    def finish_body(
+        self, deadline: float | None = None, max_bytes: int | None = None
+    ) -> bool:
+        if self.mesg is None or self.mesg.body.left == 0:
+            return True
+        try:
+            return bool(super().finish_body(deadline, max_bytes))
+        except BodiesFullError:
+            return False
+
+
+class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """The one worker; see the module.
+
+    hasty:        SIGINT or SIGQUIT: streams end now, with their frame
+    head_seconds: longest wait for a head
+    body_seconds: longest wait for a body, whoever reads it
+    refused:      told why a client was sent away at the door
+    bodies:       counts what is held of bodies, and bounds it
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hasty = False
+        self.head_seconds: Callable[[], float] = lambda: 10.0
+        self.body_seconds: Callable[[], float] = lambda: 30.0
+        self.refused: Callable[[str], None] = lambda _reason: None
+        self.bodies = Bodies()
+        self._limit = self.worker_connections
+        self.worker_connections += SPARE_CONNECTIONS
+        self._clients: dict[Any, Any] = {}  # and their parsers
+        self._idle: dict[Any, Source] = {}  # the longest idle first
+
+    # Signals
+
+    def init_signals(self) -> None:
+        """Ignore HUP (a terminal that closes) and USR2: their default is death."""
+        super().init_signals()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+    def handle_quit(self, _signal: int, _frame: object) -> None:
+        """End at once, but never silently: the router ends streams with a frame."""
+        self.hasty = True
+        self.alive = False
+
+    def notify(self) -> None:
+        """Tell gunicorn's master that the loop runs; without a master, end."""
+        self.tmp.notify()
+        if self.alive and self.ppid != os.getppid():
+            self.log.warning("the master is gone: ending")
+            self.handle_quit(signal.SIGQUIT, None)
+
+    # Connections
+
+    def run(self) -> None:
+        for listener in self.sockets:
+            _bound_silence(listener)
+        super().run()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection until it ends."""
+        if not self._admit(client):
+            return
+        parser = DoorParser(self.cfg, client, addr)
+        parser.unreader = source = Source(client, self.bodies)
+        self._clients[client] = parser
+        refused = False
+        try:
+            self._converse(parser, listener.getsockname(), client, addr)
+        except (StopIteration, errors.NoMoreData):
+            pass
+        except OSError as error:
+            log.debug("connection_broke", fault=str(error))
+        except Exception as error:  # noqa: BLE001 - as gunicorn's own: all are answered
+            refused = True
+            self.handle_error(None, client, addr, error)
+        finally:
+            if refused or (parser.mesg and parser.mesg.body.left):
+                _linger(client)
+            source.let_go()
+            del self._clients[client]
+            client.close()
+
+    def _converse(self, parser: Any, name: Any, client: Any, addr: Any) -> None:
+        source: Source = parser.unreader
+        while parser.finish_body(time.monotonic() + _DRAIN_SECONDS):
+            self._idle[client] = source
+            try:
+                if not source.read_head(self.cfg.keepalive, self.head_seconds()):
+                    return
+            finally:
+                self._idle.pop(client, None)
+            source.deadline = time.monotonic() + self.body_seconds()
+            request = next(parser)
+            serve(self, name, request, client, addr)
+            source.let_go()
+
+    def _admit(self, client: Any) -> bool:
+        """Make room by closing what has been idle longest; False if none is."""
+        if len(self._clients) < self._limit:
+            return True
+        oldest = next(iter(self._idle), None)
+        if oldest is None:
+            self.refused("connections")
+            text = f"the router serves {self._limit} connections already"
+            _refuse(client, 503, text, "Retry-After: 5\r\n")
+            _linger(client)
+            return False
+        del self._idle[oldest]
+        with contextlib.suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)
+        return True
+
+    def handle_error(self, _request: Any, client: Any, _addr: Any, exc: Any) -> None:
+        """Answer what the application could not be asked, or did not answer."""
+        status, text = _fault(exc)
+        if status == 500:
+            self.log.error("a request failed", exc_info=exc)
+        else:
+            self.refused("malformed" if status != 408 else "head_timeout")
+            log.debug("refused_at_the_door", status=status, fault=text)
+        _refuse(client, status, text)
+
+    def hang_up_idle(self) -> None:
+        """Say goodbye to those who have asked for nothing, and soon to the rest."""
+        for parser in self._clients.values():
+            if parser.mesg is not None:
+                parser.mesg.force_close()
+        for client, source in list(self._idle.items()):
+            if source.silent:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RD)
+
+    def hang_up(self) -> None:
+        """End the reading of every connection: what waits for a client ends."""
+        for client in list(self._clients):
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RD)
+
+
+_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (HeadTimeoutError, 408),
+    (errors.InvalidResponseHeader, 500),
+    (errors.InvalidResponseHeaderName, 500),
+    (errors.LimitRequestLine, 414),
+    (errors.LimitRequestHeaders, 431),
+    (errors.ExpectationFailed, 417),
+    (errors.UnsupportedTransferCoding, 501),
+    (errors.ParseException, 400),
+)
+
+
+def _fault(error: BaseException) -> tuple[int, str]:
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            text = str(error) or HTTPStatus(status).phrase.lower()
+            return status, "the router failed" if status == 500 else text
+    return 500, "the router failed"
+
+
+def _refuse(client: Any, status: int, text: str, extra: str = "") -> None:
+    """Answer without waiting: a client that does not read gets half of it."""
+    body = orjson.dumps({"error": text})
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+    )
+    with contextlib.suppress(OSError):
+        client.settimeout(0.0)
+        client.send(head.encode() + body)
+
+
+def _linger(client: Any) -> None:
+    """Throw away what still comes, for a while, so that the answer is read."""
+    left, deadline = _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_WR)
+        while left > 0:
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                return
+            wait_read(client.fileno(), seconds, TimeoutError())
+            data = client.recv(1_048_576)
+            if not data:
+                return
+            left -= len(data)
+
+
+def _bound_silence(listener: Any) -> None:
+    """Let the kernel end connections whose client is gone or reads nothing.
+
+    Set on the listener: what it accepts has the same.
+    """
+    if listener.family == socket.AF_UNIX:
+        return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, 30),
+        (socket.TCP_KEEPINTVL, 10),
+        (socket.TCP_KEEPCNT, 3),
+        (socket.TCP_USER_TIMEOUT, 120_000),
+    ):
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)

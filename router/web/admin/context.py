@@ -1,0 +1,72 @@
+"""What the admin routes look at and act on, and what several of them do with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, jsonify
+
+from router.capacity.ledger import Ledger
+from router.clients.alertmanager import Silences
+from router.errors import NotFoundError
+from router.holds.history import Query
+from router.holds.store import Event, HoldStore, Key
+from router.scheduling.scheduler import Dispatcher
+from router.scheduling.trace import Trails
+from router.snapshot import NodeView, Published
+from router.web.admin.views import show_hold, show_node, show_override
+
+
+def _nothing() -> Mapping[Key, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """What the admin routes look at and act on.
+
+    token:   gives the bearer token for changes; None where none is configured
+    reload:  reads the configuration files again; takes `confirmed`
+    find:    looks into the history of holds; None where none is kept
+    clock:   the holds' own, in unix seconds
+    waits:   what a hold waits for beside its alert's end, by hold
+    """
+
+    published: Published
+    holds: HoldStore
+    ledger: Ledger
+    dispatcher: Dispatcher
+    trails: Trails
+    token: Callable[[], str | None]
+    reload: Callable[[bool], list[dict[str, Any]]]
+    find: Callable[[Query], Sequence[Event]] | None = None
+    silences: Silences | None = None
+    waits: Callable[[], Mapping[Key, str]] = _nothing
+    clock: Callable[[], float] = time.time
+
+    def view(self, name: str) -> NodeView:
+        """Give a node of the inventory; raises NotFoundError."""
+        view = self.published.current.nodes.get(name)
+        if view is None:
+            raise NotFoundError(f"no node {name!r} in the inventory")
+        return view
+
+    def shown(self, view: NodeView) -> dict[str, Any]:
+        """Show a node with everything that holds it, and what overrules that."""
+        name, waits = view.node.name, self.waits()
+        schedulable = not self.holds.blocking(name)
+        holds = self.holds.of(name)
+        node = show_node(view, holds, self.ledger, schedulable=schedulable)
+        node["holds"] = [show_hold(h, waits.get(h.key)) for h in holds]
+        node["overrides"] = [
+            show_override(each)
+            for each in self.holds.overrides.list()
+            if each.node == name
+        ]
+        return node
+
+    def answer(self, name: str, **more: Any) -> Response:
+        return jsonify({**self.shown(self.view(name)), **more})

@@ -1,0 +1,109 @@
+"""`/admin/`: see the fleet as the router sees it, and hold nodes by hand.
+
+Reading is open. A change needs the bearer token; where none is configured it
+must come from this machine. It must be JSON, which a foreign web page cannot
+send here without being asked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from flask import Blueprint, Response, jsonify, request
+
+from router.errors import NotFoundError
+from router.model import Priority, canonical
+from router.scheduling.pipeline import BUSY, Wish
+from router.web.admin import history as health
+from router.web.admin import holds as holding
+from router.web.admin.auth import allow_change, fields
+from router.web.admin.context import AdminParts
+from router.web.admin.views import show_decision, show_hold, show_slots, show_trail
+
+__all__ = ["AdminParts", "admin_blueprint"]
+
+
+def admin_blueprint(parts: AdminParts) -> Blueprint:
+    """Build the routes under `/admin/` from the table at the end."""
+    routes = Blueprint("admin", __name__, url_prefix="/admin")
+
+    @routes.before_request
+    def guard() -> None:
+        if request.method != "GET":
+            allow_change(parts.token())
+
+    for method, rule, view in _ROUTES:
+        routes.add_url_rule(
+            rule, view.__name__.strip("_"), partial(view, parts), methods=[method]
+        )
+    return routes
+
+
+def _nodes(parts: AdminParts) -> Response:
+    views = parts.published.current.nodes.values()
+    return jsonify([parts.shown(view) for view in views])
+
+
+def _one_node(parts: AdminParts, name: str) -> Response:
+    return parts.answer(name)
+
+
+def _holds(parts: AdminParts) -> Response:
+    waits = parts.waits()
+    return jsonify([show_hold(h, waits.get(h.key)) for h in parts.holds.list()])
+
+
+def _queue(parts: AdminParts) -> Response:
+    lengths = {p.value: parts.dispatcher.queue.length(p) for p in Priority}
+    return jsonify(waiting=lengths)
+
+
+def _explain(parts: AdminParts) -> Response:
+    """Decide for `?model=` and send nothing; without it, show the newest requests."""
+    model = request.args.get("model", "")
+    if not model:
+        newest = [show_trail(trail) for trail in parts.trails.newest(20)]
+        return jsonify(usage="?model=NAME is a dry run", requests=newest)
+    wish = Wish(canonical(model))
+    decision = parts.dispatcher.explain(wish)
+    slots = {
+        node: show_slots(parts.ledger, node, wish.model)
+        for node, reason in decision.rejected.items()
+        if reason == BUSY
+    }
+    shown = show_decision(decision)
+    return jsonify(model=wish.model, dry_run=True, busy=slots, **shown)
+
+
+def _explain_request(parts: AdminParts, request_id: str) -> Response:
+    trail = parts.trails.get(request_id)
+    if trail is None:
+        raise NotFoundError(f"no request {request_id!r} among the newest")
+    return jsonify(show_trail(trail))
+
+
+def _reload(parts: AdminParts) -> Response:
+    """Read the files again; `confirmed` lets a shrunk inventory pass."""
+    confirmed = fields({"confirmed": bool}).get("confirmed", False)
+    return jsonify(files=parts.reload(confirmed))
+
+
+_ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
+    ("GET", "/nodes", _nodes),
+    ("GET", "/nodes/<name>", _one_node),
+    ("POST", "/nodes/<name>/cordon", holding.cordon),
+    ("POST", "/nodes/<name>/drain", holding.drain),
+    ("POST", "/nodes/<name>/uncordon", holding.uncordon),
+    ("POST", "/nodes/<name>/clear", holding.clear),
+    ("POST", "/nodes/<name>/override", holding.override),
+    ("DELETE", "/nodes/<name>/override", holding.end_override),
+    ("GET", "/overrides", holding.overrides),
+    ("GET", "/holds", _holds),
+    ("GET", "/holds/history", health.history),
+    ("POST", "/what-if", health.what_if),
+    ("GET", "/queue", _queue),
+    ("GET", "/explain", _explain),
+    ("GET", "/explain/<request_id>", _explain_request),
+    ("POST", "/reload", _reload),
+)

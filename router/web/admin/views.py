@@ -1,0 +1,153 @@
+"""The JSON that `/admin/` answers with; times in ISO 8601, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from router.capacity.external_load import Suspicion
+from router.capacity.ledger import Ledger
+from router.holds.store import Change, Event
+from router.model import Hold, HoldKind, Override
+from router.scheduling.pipeline import Decision
+from router.scheduling.trace import Trail
+from router.snapshot import NodeView
+
+
+def show_node(
+    view: NodeView, holds: tuple[Hold, ...], ledger: Ledger, *, schedulable: bool
+) -> dict[str, Any]:
+    name = view.node.name
+    speeds = ledger.speeds().items()
+    return {
+        "name": name,
+        "url": view.node.url,
+        "schedulable": schedulable,
+        "state": _state(holds, ledger.in_flight(name)),
+        "score": round(view.score.value, 4),
+        "parts": [asdict(part) for part in view.score.parts],
+        "holds": [show_hold(hold) for hold in holds],
+        "in_flight": ledger.in_flight(name),
+        "slots": ledger.usable(name),
+        "ceiling": ledger.slots(name),
+        "factor": ledger.easing.factor(name),
+        "slow_start": round(ledger.ramp(name), 3),
+        "leftover": ledger.leftover(name),
+        "foreign": _foreign(ledger.foreign(name)),
+        "version": view.version,
+        "models": sorted(view.present or ()),
+        "resident": sorted(view.resident or ()),
+        "tokens_per_second": {m: round(s, 2) for (n, m), s in speeds if n == name},
+        "total_tokens_per_second": {
+            m: {str(k): total for k, total in totals.items()}
+            for (n, m), totals in ledger.totals().items()
+            if n == name and totals
+        },
+    }
+
+
+def _foreign(found: Suspicion | None) -> dict[str, Any] | None:
+    return {"streams": found.streams, "sign": found.sign} if found else None
+
+
+def show_slots(ledger: Ledger, node: str, model: str) -> dict[str, Any]:
+    """Say why a node that would do has no slot free for the model."""
+    return {
+        "in_flight": ledger.in_flight(node),
+        "limit": ledger.limit(node, model),
+        "ceiling": ledger.slots(node),
+        "leftover": ledger.leftover(node),
+        "foreign": _foreign(ledger.foreign(node)),
+        "total_tokens_per_second": ledger.totals().get((node, model), {}),
+    }
+
+
+def _state(holds: tuple[Hold, ...], in_flight: int) -> str:
+    """Compute the word for people; nothing decides by it."""
+    kinds = {hold.kind for hold in holds if hold.kind is not HoldKind.DERATE}
+    if HoldKind.DOWN in kinds:
+        return "down"
+    if kinds:
+        return "draining" if in_flight else "drained"
+    return "schedulable"
+
+
+def show_hold(hold: Hold, waits_for: str | None = None) -> dict[str, Any]:
+    """Show a hold; `waits_for` is what it needs beside its alert's end."""
+    return {
+        "node": hold.node,
+        "kind": hold.kind,
+        "source": hold.source,
+        "reason": hold.reason,
+        "state": hold.state,
+        "clear": hold.clear,
+        "since": iso(hold.since),
+        "until": None if hold.until is None else iso(hold.until),
+        "waits_for": waits_for,
+        "labels": dict(hold.labels),
+    }
+
+
+def show_override(override: Override) -> dict[str, Any]:
+    return {
+        "node": override.node,
+        "alert": override.alert,
+        "by": override.by,
+        "reason": override.reason,
+        "since": iso(override.since),
+        "until": iso(override.until),
+    }
+
+
+def show_event(event: Event) -> dict[str, Any]:
+    """Show a line of history; `until` of a lifted hold is when it was."""
+    hold = show_hold(event.hold)
+    del hold["waits_for"]
+    if event.change is Change.LIFTED:
+        hold["until"] = iso(event.at)
+    return {
+        "at": iso(event.at),
+        "change": event.change,
+        "by": event.by,
+        "why": event.why,
+        **hold,
+    }
+
+
+def iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def show_decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "picked": decision.picked.name if decision.picked else None,
+        "candidates": [
+            {
+                "node": candidate.name,
+                "score": round(candidate.view.score.value, 4),
+                "in_flight": candidate.in_flight,
+                "expected_seconds": round(candidate.expected_seconds, 3),
+            }
+            for candidate in decision.candidates
+        ],
+        "rejected": dict(decision.rejected),
+    }
+
+
+def show_trail(trail: Trail) -> dict[str, Any]:
+    return {
+        "request_id": trail.request_id,
+        "path": trail.path,
+        "model": trail.model,
+        "at": iso(trail.at),
+        "ended": trail.ended,
+        "attempts": [
+            {
+                **show_decision(step.decision),
+                "left_out": step.left_out,
+                "failure": step.failure,
+            }
+            for step in trail.steps
+        ],
+    }

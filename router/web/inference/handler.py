@@ -1,0 +1,191 @@
+"""The inference routes as a bare WSGI callable, mounted in front of Flask.
+
+Flask costs half of a core at a few thousand requests a second; what people
+touch every second does without it. Everything else goes to `fallback`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from router.cancellation import CooperativeSocket
+from router.failover.attempts import Call, Failover, Presented
+from router.failover.continuation.continuity import Continuity
+from router.failover.continuation.request import refusal
+from router.failover.continuation.silence import longest_silence
+from router.logs.events import RequestLog
+from router.metrics import Metrics
+from router.model import Outcome, Timings, canonical
+from router.relay.pool import Message
+from router.relay.protocols import ROUTES, Ask, read_ask
+from router.relay.upstream import Pump
+from router.scheduling.pipeline import Wish
+from router.scheduling.trace import Trail, Trails
+from router.web.inference.headers import read_terms
+from router.web.inference.request import (
+    DoorLimits,
+    Visit,
+    Visits,
+    read_body,
+    request_id,
+)
+from router.web.inference.response import Answering
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Inference:
+    """Serves `router.relay.protocols.ROUTES`; see the module."""
+
+    def __init__(
+        self,
+        failover: Failover,
+        metrics: Metrics,
+        trails: Trails,
+        limits: DoorLimits,
+        *,
+        speed: Callable[[str, str], float | None],
+        log: RequestLog,
+        fallback: WSGIApplication,
+    ) -> None:
+        self._failover = failover
+        self._metrics = metrics
+        self._trails = trails
+        self.limits = limits
+        self._speed = speed
+        self._log = log
+        self._fallback = fallback
+        self.visits = Visits()
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        route = ROUTES.get(environ["PATH_INFO"])
+        if route is None or environ["REQUEST_METHOD"] != "POST":
+            return self._fallback(environ, start_response)
+        visit = Visit(route, request_id(environ), time.monotonic())
+        self.visits.enter(visit)
+        return Answering(self, visit, environ, start_response).begin()
+
+    # What an answer does with the router's parts.
+
+    def read(self, visit: Visit, environ: WSGIEnvironment) -> tuple[Ask, bytes]:
+        """Read the body within its limits. Raises RequestError, StoppedError."""
+        visit.attention.check()
+        try:
+            body = read_body(environ, self.limits)
+        finally:
+            visit.attention.check()  # stopped meanwhile: that is what is told
+        visit.keep_to(read_terms(environ, self.limits.request_seconds))
+        ask = read_ask(visit.route, body)
+        return ask, body
+
+    def present(self, visit: Visit, call: Call) -> Presented:
+        trail = Trail(visit.request_id, visit.route.path, call.wish.model, time.time())
+        self._trails.add(trail)
+        try:
+            return self._failover.present(call, visit.attention, trail)
+        finally:
+            visit.attempts = trail.attempts
+            if trail.steps and (picked := trail.steps[-1].decision.picked):
+                visit.node = picked.name
+                visit.model = call.wish.model
+
+    def call(
+        self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
+    ) -> Call:
+        return Call(
+            Wish(canonical(ask.model)),
+            Message("POST", visit.route.path, headers, body),
+            visit.terms.priority,
+            visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
+            streams=ask.streams,
+        )
+
+    def pump(
+        self,
+        presented: Presented,
+        visit: Visit,
+        client: CooperativeSocket,
+        *,
+        chunked: bool,
+        plain: bool,
+    ) -> Outcome:
+        """Pump a stream to its end; `plain` ones say each token as it is made."""
+        stall_seconds = self.limits.stall_seconds
+        presented.lease.decoding_since = time.monotonic()
+        if plain:
+            lease = presented.lease
+            speed = self._speed(lease.node, lease.model)
+            stall_seconds = longest_silence(speed, stall_seconds)
+        pump = Pump(
+            presented.reply,
+            client,
+            visit.attention,
+            chunked=chunked,
+            clock=time.monotonic,
+        )
+        return pump.run(stall_seconds)
+
+    def continuity(
+        self, visit: Visit, call: Call, presented: Presented
+    ) -> Continuity | None:
+        """Keep what is needed to go on elsewhere; None where that would be wrong."""
+        trail = self._trails.get(visit.request_id)
+        if trail is None or refusal(call.message.path, call.message.body):
+            return None
+        continuity = Continuity(
+            self._failover,
+            call,
+            visit.attention,
+            trail,
+            self._metrics,
+            wait_seconds=self.limits.queue_seconds,
+            clock=time.monotonic,
+        )
+        continuity.begin(presented)
+        return continuity
+
+    def first_line(self, visit: Visit, presented: Presented) -> None:
+        seconds = time.monotonic() - visit.arrived
+        presented.lease.first_token_seconds = seconds  # counted at the lease's end
+
+    def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None:
+        """Give slot and connection back; the ledger's listeners count the reply."""
+        self._failover.release(presented.reply)
+        presented.lease.done(outcome, timings)
+
+    def broke_off(self, outcome: str) -> None:
+        self._metrics.failovers.labels("mid_stream", outcome).inc()
+
+    def rejected(self, reason: str) -> None:
+        self._metrics.rejections.labels(reason).inc()
+
+    def leave(self, visit: Visit) -> None:
+        """Count and log the request; the last thing that is done for it."""
+        self.visits.leave(visit)
+        visit.let_go()
+        seconds = time.monotonic() - visit.arrived
+        trail = self._trails.get(visit.request_id)
+        if trail:
+            trail.ended = visit.outcome
+            visit.attempts = trail.attempts
+        self._metrics.requests.labels(
+            visit.route.path, visit.model, visit.node, visit.outcome, visit.status
+        ).inc()
+        self._metrics.request_seconds.labels(visit.route.path).observe(seconds)
+        self._log(
+            {
+                "path": visit.route.path,
+                "model": visit.model,
+                "node": visit.node,
+                "status": visit.status,
+                "outcome": visit.outcome,
+                "attempts": visit.attempts,
+                "seconds": round(seconds, 4),
+                "request_id": visit.request_id,
+            }
+        )

@@ -1,0 +1,131 @@
+"""A request at the door: its id, its body within limits, and that it is there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from router.cancellation import Attention
+from router.errors import BadRequestError, BodyTimeoutError, BodyTooLargeError
+from router.model import Outcome
+from router.relay.protocols import Route
+from router.web.inference.headers import USUAL, Terms, TimeLimit
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_SAFE_ID = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """What a client may send, how slowly, and how long anything may stand still."""
+
+    max_body_bytes: int
+    body_seconds: float
+    queue_seconds: float
+    stall_seconds: float
+    request_seconds: float
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request at the door, until its last byte."""
+
+    route: Route
+    request_id: str
+    arrived: float
+    attention: Attention = field(default_factory=Attention)
+    model: str = "unknown"
+    node: str = ""
+    status: int = 0
+    outcome: str = Outcome.REFUSED.value
+    attempts: int = 0
+    terms: Terms = USUAL
+    limit: TimeLimit | None = None
+
+    def keep_to(self, terms: Terms) -> None:
+        """Take over the client's terms; its time runs since its arrival."""
+        self.terms = terms
+        left = self.arrived + terms.seconds - time.monotonic()
+        self.limit = TimeLimit(left, self.attention)
+
+    def let_go(self) -> None:
+        if self.limit:
+            self.limit.close()
+
+
+class Visits:
+    """The requests under way, so that a shutdown can end them with a frame."""
+
+    def __init__(self) -> None:
+        self._attentions: dict[int, Attention] = {}
+        self._turned_away: Outcome | None = None
+
+    def __len__(self) -> int:
+        return len(self._attentions)
+
+    def enter(self, visit: Visit) -> None:
+        self._attentions[id(visit)] = visit.attention
+        if self._turned_away:
+            visit.attention.stop(self._turned_away)
+
+    def leave(self, visit: Visit) -> None:
+        self._attentions.pop(id(visit), None)
+
+    def turn_away(self, outcome: Outcome) -> None:
+        """Stop every request that comes from now on."""
+        self._turned_away = outcome
+
+    def stop_all(self, outcome: Outcome) -> None:
+        for attention in list(self._attentions.values()):
+            attention.stop(outcome)
+
+
+def request_id(environ: Mapping[str, Any]) -> str:
+    """Return the client's own id where it is harmless, otherwise a new one."""
+    given: str = environ.get("HTTP_X_REQUEST_ID", "")
+    if 0 < len(given) <= 64 and _SAFE_ID.issuperset(given):
+        return given
+    return next(_ids)
+
+
+def _random_ids() -> Iterator[str]:
+    """Yield 128 random bits each, in hex; the kernel is asked for many at a time."""
+    while True:
+        many = os.urandom(16 * 64).hex()
+        yield from (many[at : at + 32] for at in range(0, len(many), 32))
+
+
+_ids = _random_ids()
+
+
+def read_body(environ: WSGIEnvironment, limits: DoorLimits) -> bytes:
+    """Read a body whole.
+
+    Raises a RequestError: too large, too slow, cut short, or no room for it.
+    """
+    declared = int(environ.get("CONTENT_LENGTH") or 0)
+    too_large = BodyTooLargeError(f"the body is over {limits.max_body_bytes} bytes")
+    if declared > limits.max_body_bytes:
+        raise too_large
+    environ["wsgi.input"].expect(declared)
+    try:
+        # Its deadline is `router.server.worker.Worker.body_seconds`.
+        body: bytes = environ["wsgi.input"].read(limits.max_body_bytes + 1)
+    except TimeoutError as error:
+        raise BodyTimeoutError(
+            f"the body took over {limits.body_seconds:g} s to arrive"
+        ) from error
+    except OSError as error:
+        raise BadRequestError(f"the body cannot be read: {error}") from error
+    if len(body) > limits.max_body_bytes:
+        raise too_large
+    if len(body) < declared:
+        raise BadRequestError("the body ended before its Content-Length")
+    return body

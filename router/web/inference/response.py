@@ -1,0 +1,352 @@
+"""One request's answer: decided first, then passed on while it is iterated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from router.cancellation import ClientWatch, CooperativeSocket, StoppedError
+from router.errors import (
+    AttemptError,
+    CannotContinueError,
+    RefusedError,
+    RequestError,
+)
+from router.failover.attempts import Call, Presented
+from router.failover.continuation.continuity import Continuity
+from router.model import Outcome, Timings
+from router.relay.framing import read_timings
+from router.relay.protocols import Ask, error_body, error_frame
+from router.server.response import Held
+from router.web.inference.request import Visit
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+# Fits into any client's empty socket buffer: sending it cannot wait.
+_WITH_THE_HEAD_BYTES = 16_384
+_FORWARDED = {
+    "HTTP_ACCEPT": "Accept",
+    "CONTENT_TYPE": "Content-Type",
+    "HTTP_USER_AGENT": "User-Agent",
+}
+# Framing and dates are the router's own; the rest of the node's head goes on.
+_NOT_PASSED = frozenset(
+    {"connection", "content-length", "date", "keep-alive", "server"}
+    | {"te", "trailer", "transfer-encoding", "upgrade", "proxy-authenticate"}
+)
+
+
+class Desk(Protocol):
+    """What an answer needs of the router (`router.web.inference.handler.Inference`)."""
+
+    def read(self, visit: Visit, environ: WSGIEnvironment) -> tuple[Ask, bytes]: ...
+
+    def call(
+        self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
+    ) -> Call: ...
+
+    def present(self, visit: Visit, call: Call) -> Presented: ...
+
+    def pump(
+        self,
+        presented: Presented,
+        visit: Visit,
+        client: CooperativeSocket,
+        *,
+        chunked: bool,
+        plain: bool,
+    ) -> Outcome: ...
+
+    def continuity(
+        self, visit: Visit, call: Call, presented: Presented
+    ) -> Continuity | None: ...
+
+    def first_line(self, visit: Visit, presented: Presented) -> None: ...
+
+    def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None: ...
+
+    def broke_off(self, outcome: str) -> None: ...
+
+    def rejected(self, reason: str) -> None: ...
+
+    def leave(self, visit: Visit) -> None: ...
+
+
+class Answering:
+    """One request's answer: decided in `begin`, passed on while it is iterated."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        visit: Visit,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> None:
+        self._desk = desk
+        self._visit = visit
+        self._environ = environ
+        self._start_response = start_response
+        self._client: CooperativeSocket = environ["gunicorn.socket"]
+        self._presented: Presented | None = None
+        self._call: Call | None = None
+        self._continuity: Continuity | None = None
+        self._watch: ClientWatch | None = None
+        self._closed = False
+
+    def begin(self) -> Iterable[bytes]:
+        answer: Iterable[bytes] | None = None
+        try:
+            answer = self._begin()
+            return answer
+        finally:
+            if answer is None:
+                self._finish()
+
+    def _begin(self) -> Iterable[bytes]:
+        try:
+            presented = self._present()
+        except StoppedError as error:
+            return self._stopped(error.outcome)
+        except RefusedError as error:
+            return self._refuse_as_node(error)
+        except AttemptError as error:
+            return self._refuse(502, "node_failed", str(error))
+        except RequestError as error:
+            self._desk.rejected(error.code)
+            return self._refuse(
+                error.status, error.code, error.message, error.retry_after_seconds
+            )
+        self._presented = presented
+        if presented.reply.gate:
+            return self._stream(presented)
+        return self._whole(presented)
+
+    def _present(self) -> Presented:
+        desk, visit = self._desk, self._visit
+        ask, body = desk.read(visit, self._environ)
+        self._watch = ClientWatch(self._client, visit.attention)
+        headers = {
+            name: self._environ[key]
+            for key, name in _FORWARDED.items()
+            if self._environ.get(key)
+        }
+        headers["X-Request-Id"] = visit.request_id
+        self._call = desk.call(ask, body, visit, headers)
+        return desk.present(visit, self._call)
+
+    def _whole(self, presented: Presented) -> Iterable[bytes]:
+        head = presented.reply.head
+        assert head is not None  # noqa: S101 - a presented reply has one
+        self._visit.outcome = Outcome.END.value
+        length = ("Content-Length", str(len(presented.body)))
+        self._head(head.status, [*_passed_on(head.headers), length])
+        self._desk.end(presented, Outcome.END, read_timings(presented.body))
+        self._finish()
+        return [presented.body]
+
+    def _stream(self, presented: Presented) -> Iterable[bytes]:
+        head = presented.reply.head
+        assert head is not None  # noqa: S101 - a presented reply has one
+        assert self._call is not None  # noqa: S101 - presented for it
+        self._continuity = self._desk.continuity(self._visit, self._call, presented)
+        presented.reply.movable = self._continuity is not None
+        self._head(head.status, [*_passed_on(head.headers)])
+        self._desk.first_line(self._visit, presented)
+        return _Stream(self)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the first lines, for the head to go with them; then pump to the end."""
+        yield self._first_lines()
+        outcome = self._pump()
+        while outcome in _NODE_FAILED:
+            yield self._last_lines()  # at once: the next leg writes past gunicorn
+            tail = self._go_on(outcome)
+            if tail is not None:
+                yield tail
+                return
+            outcome = self._pump()
+        self._visit.outcome = outcome.value
+        yield Held(self._last_lines())
+        if outcome not in {Outcome.END, Outcome.CLIENT_GONE}:
+            self._desk.broke_off("error_frame")
+            yield self._frame(outcome, _BROKEN.get(outcome, "the stream was ended"))
+
+    def _first_lines(self) -> bytes:
+        """Take what the head goes out with: nothing where a client may be too slow."""
+        presented = self._presented
+        assert presented is not None  # noqa: S101 - a stream was presented
+        if len(presented.body) > _WITH_THE_HEAD_BYTES:
+            return b""
+        self._presented = replace(presented, body=b"")
+        return Held(presented.body) if presented.reply.over else presented.body
+
+    def _last_lines(self) -> bytes:
+        """Take what came with the end of a leg; the pump has not sent it."""
+        assert self._presented is not None  # noqa: S101 - it has just been pumped
+        reply = self._presented.reply
+        lines, reply.last = reply.last, b""
+        return lines
+
+    def _pump(self) -> Outcome:
+        presented = self._presented
+        assert presented is not None  # noqa: S101 - only streams get here
+        presented.reply.gather_again(presented.body)
+        outcome = self._desk.pump(
+            presented,
+            self._visit,
+            self._client,
+            chunked=self._environ["SERVER_PROTOCOL"] == "HTTP/1.1",
+            plain=self._continuity is not None,
+        )
+        gate = presented.reply.gate
+        if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:
+            return Outcome.END  # only the end of the framing was lost
+        return outcome
+
+    def _go_on(self, outcome: Outcome) -> bytes | None:
+        """Take the next leg, or return what ends the stream: its end, or an error."""
+        presented, self._presented = self._presented, None
+        assert presented is not None  # noqa: S101 - it has just been pumped
+        self._visit.outcome = outcome.value
+        self._desk.end(presented, outcome, Timings())
+        message = _BROKEN[outcome].format(node=presented.lease.node)
+        failure = presented.reply.gate and presented.reply.gate.failure
+        if failure:
+            message = f"{message}: {failure}"
+        try:
+            following = self._following(presented.lease.node, outcome)
+        except StoppedError as error:
+            self._visit.outcome = error.outcome.value
+            text = _BROKEN.get(error.outcome, message)
+            return self._frame(error.outcome, text)
+        except CannotContinueError as error:
+            self._desk.broke_off("refused_to_continue")
+            return self._frame(outcome, f"{message}; not continued: {error}")
+        except (AttemptError, RequestError) as error:
+            self._desk.broke_off("error_frame")
+            return self._frame(outcome, f"{message}; not continued: {error}")
+        if isinstance(following, bytes):
+            self._visit.outcome = Outcome.END.value
+            return following
+        self._presented = following
+        return None
+
+    def _following(self, node: str, outcome: Outcome) -> Presented | bytes:
+        if self._continuity is None:
+            raise CannotContinueError("this request allows no continuation")
+        return self._continuity.go_on(node, outcome)
+
+    def _frame(self, outcome: Outcome, message: str) -> bytes:
+        if outcome is Outcome.CLIENT_GONE:
+            return b""
+        return error_frame(self._visit.route.dialect, message, outcome.value)
+
+    def close(self) -> None:
+        """Settle what is open; called by gunicorn whatever has happened."""
+        presented, self._presented = self._presented, None
+        if presented and presented.reply.gate:
+            outcome = Outcome(self._visit.outcome)
+            if outcome is Outcome.REFUSED:  # it was never iterated: nobody to read
+                outcome = Outcome.CLIENT_GONE
+                self._visit.outcome = outcome.value
+            timings = Timings()
+            if outcome is Outcome.END:
+                timings = presented.reply.gate.timings()
+            self._desk.end(presented, outcome, timings)
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._watch:
+            self._watch.close()
+        self._desk.leave(self._visit)
+
+    def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        visit = self._visit
+        visit.status = status
+        headers.append(("X-Request-Id", visit.request_id))
+        headers.append(("X-InferOps-Attempts", str(visit.attempts)))
+        if visit.node:
+            headers.append(("X-InferOps-Node", visit.node))
+        self._start_response(_status_line(status), headers)
+
+    def _refuse(
+        self, status: int, code: str, message: str, retry_after: float | None = None
+    ) -> Iterable[bytes]:
+        body = error_body(self._visit.route.dialect, status, message, code)
+        extra = [("Retry-After", f"{retry_after:.0f}")] if retry_after else []
+        return self._answer(status, body, extra)
+
+    def _refuse_as_node(self, error: RefusedError) -> Iterable[bytes]:
+        """Give the node's own words, where it had any: no other node is left."""
+        if not error.body:
+            return self._refuse(error.status, "node_failed", str(error))
+        return self._answer(error.status, error.body, [])
+
+    def _stopped(self, outcome: Outcome) -> Iterable[bytes]:
+        self._visit.outcome = outcome.value
+        if outcome is Outcome.CLIENT_GONE:  # nobody reads this; 499 as Ollama logs it
+            return self._answer(499, b"", [])
+        if outcome is Outcome.DEADLINE:
+            self._desk.rejected(outcome.value)
+            return self._refuse(504, outcome.value, _BROKEN[outcome])
+        return self._refuse(503, outcome.value, "the router is shutting down", 5)
+
+    def _answer(
+        self, status: int, body: bytes, headers: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
+        headers.append(("Content-Type", self._visit.route.dialect.json_type))
+        headers.append(("Content-Length", str(len(body))))
+        self._head(status, headers)
+        self._finish()
+        return [body]
+
+
+class _Stream:
+    """An iterable with the `close` that gunicorn calls at the end."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._answering.pieces()
+
+    def close(self) -> None:
+        self._answering.close()
+
+
+# Outcomes after which another node may go on.
+_NODE_FAILED = frozenset(
+    {Outcome.EOF, Outcome.ERROR_LINE, Outcome.STALLED}
+    | {Outcome.REVOKED, Outcome.EVICTED}
+)
+_BROKEN = {
+    Outcome.DEADLINE: "the request's time limit has passed",
+    Outcome.REVOKED: "node {node} was taken for another request",
+    Outcome.EVICTED: "node {node} is being emptied",
+    Outcome.SHUTDOWN: "the router is shutting down",
+    Outcome.STALLED: "node {node} sent nothing for too long",
+    Outcome.ERROR_LINE: "node {node} failed in mid-stream",
+    Outcome.EOF: "node {node} broke off in mid-stream",
+}
+
+
+@lru_cache(maxsize=256)
+def _passed_on(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return what goes on of a node's head, which is the same for many replies."""
+    return tuple((k.title(), value) for k, value in headers if k not in _NOT_PASSED)
+
+
+@lru_cache(maxsize=256)
+def _status_line(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = "Client Closed Request" if status == 499 else "Unknown"
+        return f"{status} {phrase}"

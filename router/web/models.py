@@ -1,0 +1,164 @@
+"""What every client may ask of the fleet as a whole, answered from the snapshot.
+
+`tags`, `ps` and `models` are the union over the nodes; what would change a
+node, or use its account, is shut, with a sentence on how an operator does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, NoReturn
+
+import orjson
+from flask import Blueprint, Response
+from werkzeug.exceptions import MethodNotAllowed
+
+from router.model import canonical
+from router.relay.protocols import ROUTES, Dialect, error_body
+from router.snapshot import Published, Snapshot
+
+_CHANGES = "this would change a node's models, so the router keeps it shut"
+_ACCOUNT = "this would use the account of a node, so the router keeps it shut"
+_RUN = "an operator runs on the node itself: OLLAMA_HOST=<node> ollama"
+_SHUT = {
+    "/api/pull": f"{_CHANGES}; {_RUN} pull <model>",
+    "/api/push": f"{_CHANGES}; {_RUN} push <model>",
+    "/api/create": f"{_CHANGES}; {_RUN} create <model>",
+    "/api/copy": f"{_CHANGES}; {_RUN} cp <model> <new name>",
+    "/api/delete": f"{_CHANGES}; {_RUN} rm <model>",
+    "/api/blobs/<path:rest>": f"{_CHANGES}; {_RUN} create <model>",
+    "/api/me": f"{_ACCOUNT}; {_RUN} signin",
+    "/api/signin": f"{_ACCOUNT}; {_RUN} signin",
+    "/api/signout": f"{_ACCOUNT}; {_RUN} signout",
+    "/api/user/<path:rest>": f"{_ACCOUNT}; {_RUN} signout",
+    "/api/experimental/<path:rest>": (
+        f"{_ACCOUNT}; ask a node's own Ollama for what it does beside inference"
+    ),
+}
+_ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+def fleet_blueprint(published: Published) -> Blueprint:
+    """Build the routes that no node is asked for."""
+    routes = Blueprint("fleet", __name__)
+
+    @routes.get("/")
+    def root() -> Response:
+        return Response("Ollama is running", mimetype="text/plain")
+
+    @routes.get("/api/version")
+    def version() -> Response:
+        return _answer(Dialect.OLLAMA, {"version": _version(published.current)})
+
+    @routes.get("/api/status")
+    def status() -> Response:
+        # The fleet has no account: a client must not offer models of the cloud.
+        cloud = {"disabled": True, "source": "config"}
+        return _answer(Dialect.OLLAMA, {"cloud": cloud})
+
+    @routes.get("/api/tags")
+    def tags() -> Response:
+        models = list(_present(published.current))
+        return _answer(Dialect.OLLAMA, {"models": models})
+
+    @routes.get("/api/ps")
+    def resident() -> Response:
+        models = list(_resident(published.current))
+        return _answer(Dialect.OLLAMA, {"models": models})
+
+    @routes.get("/v1/models")
+    def models() -> Response:
+        data = [_openai(entry) for entry in _present(published.current)]
+        return _answer(Dialect.OPENAI, {"object": "list", "data": data})
+
+    @routes.get("/v1/models/<path:name>")
+    def model(name: str) -> Response:
+        wanted = canonical(name)
+        for entry in _present(published.current):
+            if canonical(entry["name"]) == wanted:
+                return _answer(Dialect.OPENAI, _openai(entry))
+        return _error(Dialect.OPENAI, 404, f"model '{name}' not found", "not_found")
+
+    _add_closed(routes)
+    return routes
+
+
+def _add_closed(routes: Blueprint) -> None:
+    """Say why to whoever asks for a shut route, or wrongly for an inference route."""
+    for rule in _SHUT:
+        routes.add_url_rule(rule, f"shut {rule}", _shut(rule), methods=_ALL_METHODS)
+    others = [method for method in _ALL_METHODS if method != "POST"]
+    for path in ROUTES:
+        routes.add_url_rule(path, f"post {path}", _only_post, methods=others)
+
+
+def _shut(rule: str) -> Callable[..., Response]:
+    return lambda **_: _error(Dialect.OLLAMA, 403, _SHUT[rule], "forbidden")
+
+
+def _only_post() -> NoReturn:
+    raise MethodNotAllowed(["POST"])
+
+
+def _answer(dialect: Dialect, content: dict[str, Any]) -> Response:
+    """Answer in Ollama's own order of keys, which some clients show."""
+    body = orjson.dumps(content)
+    return Response(body, content_type=dialect.json_type)
+
+
+def _error(dialect: Dialect, status: int, message: str, code: str) -> Response:
+    body = error_body(dialect, status, message, code)
+    return Response(body, status, content_type=dialect.json_type)
+
+
+def _version(snapshot: Snapshot) -> str:
+    """Return the oldest version of the fleet: clients must not expect more."""
+    versions = {view.version for view in snapshot.nodes.values() if view.version}
+    return min(versions, key=_version_order, default="0.0.0")
+
+
+def _version_order(version: str) -> tuple[int, ...]:
+    numbers = version.partition("-")[0].split(".")
+    return tuple(int(n) if n.isdigit() else 0 for n in numbers)
+
+
+def _present(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    """Yield each build of each model once, with the nodes that have it."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, view in snapshot.nodes.items():
+        for model in (view.present or {}).values():
+            entry = found.setdefault(
+                (model.name, model.digest), {**model.listing, "nodes": []}
+            )
+            entry["nodes"].append(name)
+    yield from found.values()
+
+
+def present_models(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the name of each model that some node has on its disk."""
+    for entry in _present(snapshot):
+        yield str(entry["name"])
+
+
+def _resident(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    """Yield each loaded model of each node: they expire apart."""
+    for name, view in snapshot.nodes.items():
+        for model in (view.resident or {}).values():
+            yield {**model.listing, "node": name}
+
+
+def _openai(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": entry["name"],
+        "object": "model",
+        "created": _unix(str(entry.get("modified_at", ""))),
+        "owned_by": entry["name"].rpartition("/")[0] or "library",
+    }
+
+
+def _unix(modified_at: str) -> int:
+    try:
+        return int(datetime.fromisoformat(modified_at).timestamp())
+    except ValueError:
+        return 0

@@ -1,0 +1,108 @@
+"""Slots are counted once, whatever ends them."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from router.capacity.ledger import Ledger
+from router.model import Node, Outcome, Timings
+
+NODES = [Node("a", "http://a:1", slots=2), Node("b", "http://b:1")]
+
+
+def ledger() -> Ledger:
+    made = Ledger(default_slots=1, clock=lambda: 0.0)
+    made.configure(NODES)
+    return made
+
+
+def test_slots_from_inventory_or_default():
+    """A node without a ceiling gets the default; an unknown one has none."""
+    assert [2, 1, 0] == [ledger().slots(name) for name in ("a", "b", "gone")]
+
+
+def test_lease_ends_once():
+    """Calls after the first neither free a second slot nor tell listeners again."""
+    books, ended = ledger(), []
+    books.listen(lambda lease, outcome, _: ended.append((lease.node, outcome)))
+    lease = books.take("a", "m")
+    assert (1, 1) == (books.in_flight("a"), books.free("a"))
+    lease.done(Outcome.END)
+    lease.done(Outcome.CLIENT_GONE)
+    assert (0, 2) == (books.in_flight("a"), books.free("a"))
+    assert [("a", Outcome.END)] == ended
+
+
+def test_leases_outlive_the_inventory():
+    """A node that leaves takes no new work, and its lease still ends well."""
+    books = ledger()
+    lease = books.take("a", "m")
+    books.configure(NODES[1:])
+    assert books.free("a") == -1
+    lease.done(Outcome.END)
+    assert books.in_flight("a") == 0
+
+
+def test_speed_follows_replies():
+    """The first replies are averaged; one too short to tell counts for nothing."""
+    books = ledger()
+    for tokens, seconds in ((100, 1.0), (200, 1.0), (1, 9.0)):
+        timings = Timings(generated_tokens=tokens, generate_seconds=seconds)
+        books.take("a", "m").done(Outcome.END, timings)
+    assert books.speed("a", "m") == pytest.approx(150, rel=0.01)
+    assert books.speed("b", "m") is None
+    assert [("a", "m")] == list(books.speeds())
+
+
+def test_speed_is_right_again_soon():
+    """A node that slows to a quarter is known for it within twenty replies."""
+    books = ledger()
+    for seconds in [1.0] * 30 + [4.0] * 20:
+        timings = Timings(generated_tokens=100, generate_seconds=seconds)
+        books.take("a", "m").done(Outcome.END, timings)
+    assert books.speed("a", "m") < 37
+
+
+def test_revoked_for_a_person():
+    """A lease that allows it is taken back once; its slot is free when it ended."""
+    books, told = ledger(), []
+    lease = books.take("a", "m")
+    assert (False, False) == (lease.revocable, lease.revoke())
+    lease.allow_revoking(lambda: told.append(lease))
+    assert (True, True, False) == (lease.revocable, lease.revoke(), lease.revoke())
+    assert ([lease], 1) == (told, books.in_flight("a"))
+    lease.done(Outcome.REVOKED)
+    assert books.in_flight("a") == 0
+
+
+def test_how_long_people_have_been_away():
+    """Items leave no trace; where nobody was it has been for ever."""
+    now = [100.0]
+    books = Ledger(4, lambda: now[0])
+    assert inf == books.quiet_seconds("a")
+    books.take("a", "m").done(Outcome.END)
+    now[0] = 103.0
+    item = books.take("a", "m")
+    item.allow_revoking(lambda: None)
+    item.done(Outcome.REVOKED)
+    assert 3.0 == books.quiet_seconds("a")
+
+
+def test_ended_lease_is_not_revoked():
+    """Who has ended already is not told to."""
+    books, told = ledger(), []
+    lease = books.take("a", "m")
+    lease.allow_revoking(lambda: told.append(lease))
+    lease.done(Outcome.END)
+    assert (False, []) == (lease.revoke(), told)
+
+
+def test_leases_by_age():
+    """A node's leases are listed oldest first."""
+    books = ledger()
+    first, second = books.take("a", "m"), books.take("a", "m")
+    assert (first, second) == books.leases("a")
+    first.done(Outcome.END)
+    assert (second,) == books.leases("a")

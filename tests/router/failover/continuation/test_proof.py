@@ -1,0 +1,177 @@
+"""Each way with its proof, and what is left to generate."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from router.errors import CannotContinueError
+from router.failover.continuation.proof import Said, prove
+from router.failover.continuation.request import read_original
+from router.failover.continuation.ways import Way
+from tests.router.failover.continuation.stage import TableNode, tokens
+
+TEXT = " 104 105"
+SAID = Said(TEXT, " 105", 2)
+USER = {"role": "user", "content": "count 102 103"}
+CHAT = {"model": "m", "messages": [USER]}
+PROMPT = {"model": "m", "prompt": "count 102 103"}
+
+
+def original(path, fields, **more):
+    return read_original(path, json.dumps({**fields, **more}).encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "node", "way"),
+    [
+        ("/api/chat", CHAT, TableNode(), Way.MESSAGE),
+        ("/v1/chat/completions", CHAT, TableNode(), Way.MESSAGE),
+        ("/api/chat", CHAT, TableNode(closes="<end>"), Way.TEMPLATE),
+        ("/v1/chat/completions", CHAT, TableNode(closes="<end>"), Way.TEMPLATE),
+        ("/api/chat", CHAT, TableNode(closes="<end>", adds="Be kind. "), Way.RAW),
+        ("/api/generate", PROMPT, TableNode(), Way.TEMPLATE),
+        ("/v1/completions", PROMPT, TableNode(), Way.TEMPLATE),
+        ("/api/generate", PROMPT, TableNode(adds="Be kind. "), Way.RAW),
+        ("/api/generate", {**PROMPT, "raw": True}, TableNode(), Way.RAW),
+        ("/api/generate", PROMPT, TableNode(debugs=False), Way.RAW),
+    ],
+    ids=[
+        "open template",
+        "open template, OpenAI",
+        "closed template",
+        "closed template, OpenAI",
+        "closed, and the Modelfile adds",
+        "generate",
+        "completions",
+        "the Modelfile adds",
+        "raw itself",
+        "no rendering on the node",
+    ],
+)
+def test_first_way_that_holds(path, fields, node, way):
+    """The ways are tried in order, and the one whose proof holds is taken."""
+    seam = prove(original(path, fields), SAID, node)
+    assert way is seam.way
+    assert seam.sent == 2
+    if way is Way.MESSAGE:
+        assert seam.body["messages"][-1] == {"role": "assistant", "content": TEXT}
+    else:
+        assert seam.body["prompt"] == "count 102 103" + TEXT
+
+
+def test_clients_own_start_of_the_answer_goes_on():
+    """An assistant message that the client left open is made longer."""
+    begun = {"role": "assistant", "content": "So:"}
+    seam = prove(original("/api/chat", CHAT, messages=[USER, begun]), SAID, TableNode())
+    assert seam.body["messages"] == [USER, {**begun, "content": "So:" + TEXT}]
+
+
+def test_doubled_start_is_stripped():
+    """A textual start that only a normal prompt loses is taken off a raw one."""
+    node = TableNode(bos="<s>", closes="<end>", adds="Be kind. ")
+    seam = prove(original("/api/chat", CHAT), SAID, node)
+    assert seam.body["prompt"] == "count 102 103" + TEXT
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters", "pieces", "left"),
+    [
+        ({"num_predict": 10}, "", 2, 8),
+        ({"num_predict": 2}, "", 2, 0),
+        ({"num_predict": 1}, "", 2, 0),
+        ({"num_predict": 0}, "", 2, None),
+        ({"num_predict": -1}, "num_predict    9", 2, None),
+        ({}, "", 2, None),
+        ({}, 'stop  "<end>"\nnum_predict                    9', 2, 7),
+        ({"num_predict": 10}, "", 5, 5),
+    ],
+    ids=[
+        "limit",
+        "reached exactly",
+        "passed",
+        "0 is none",
+        "negative is none",
+        "no limit",
+        "the model's own",
+        "more pieces than were counted",
+    ],
+)
+def test_tokens_left(asked, parameters, pieces, left):
+    """What is left is what was asked for less what the client has."""
+    node = TableNode(parameters=parameters)
+    seam = prove(
+        original("/api/chat", CHAT, options=asked), Said(TEXT, " 105", pieces), node
+    )
+    assert left == seam.left
+    given = seam.body["options"].get("num_predict")
+    assert given == (asked.get("num_predict") if left is None else left)
+
+
+def test_small_context_counts_by_pieces():
+    """Where the window cuts the prompt, the count says less than was sent."""
+    node = TableNode(window=4)
+    seam = prove(original("/api/chat", CHAT, options={"num_predict": 9}), SAID, node)
+    assert (2, 7) == (seam.sent, seam.left)
+
+
+READ = list(range(tokens("count 102 103" + TEXT)))
+
+
+@pytest.mark.parametrize(
+    ("node", "limit", "context"),
+    [
+        (TableNode(), 2, READ),
+        (TableNode(says="6"), 2, READ),
+        (TableNode(says=""), 2, READ),
+        (TableNode(samples=True), 2, None),
+        (TableNode(), 3, None),
+    ],
+    ids=["a token", "one that merges", "an end", "sampled anew", "goes on"],
+)
+def test_context_for_an_answer_that_ends_here(node, limit, context):
+    """The ids are those of the text up to the cut, without what only counted."""
+    asked = original("/api/generate", PROMPT, options={"num_predict": limit})
+    assert context == prove(asked, SAID, node).context
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (TableNode(modelfile="FROM x\nPARSER harmony"), "the model has a parser"),
+        (TableNode(debugs=False, template="{{ if .System }}x{{ end }}"), "the node"),
+    ],
+)
+def test_refused(node, why):
+    """What cannot be proven is not continued, and says why."""
+    with pytest.raises(CannotContinueError, match=why):
+        prove(original("/api/generate", PROMPT), SAID, node)
+
+
+def test_openai_defaults_go_along():
+    """A leg on `/api` samples as `/v1` did, whatever the Modelfile says."""
+    asked = original("/v1/chat/completions", CHAT, stop="x", seed=7, max_tokens=9)
+    seam = prove(asked, SAID, TableNode())
+    wanted = {"temperature": 1.0, "top_p": 1.0, "stop": ["x"], "seed": 7}
+    assert seam.body["options"] == wanted | {"num_predict": 8}
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameters", "again"),
+    [
+        ({}, "", ""),
+        ({"options": {"stop": ["05 1"]}}, "", " 105"),
+        ({}, 'stop                           "05 1"', " 105"),
+        ({}, 'stop                           "<|im_end|>"', ""),
+        ({"options": {"stop": []}}, 'stop                           "05 1"', ""),
+    ],
+    ids=["no stop", "the request's", "the model's", "a control token", "switched off"],
+)
+def test_where_a_stop_may_have_ended_the_text(fields, parameters, again):
+    """The leg begins a piece earlier, and counts from there."""
+    asked = original("/api/chat", CHAT, **fields)
+    seam = prove(asked, SAID, TableNode(parameters=parameters))
+    text = TEXT.removesuffix(again)
+    assert (again, 1 if again else 2) == (seam.again, seam.sent)
+    assert seam.body["messages"][-1] == {"role": "assistant", "content": text}

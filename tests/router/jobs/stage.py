@@ -1,0 +1,141 @@
+"""What the tests of jobs share: items, and fakes of what flights work with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from router.capacity.ledger import Ledger
+from router.failover.attempts import Presented
+from router.jobs.execution.active import Active
+from router.jobs.execution.leased import held
+from router.jobs.model import (
+    CHAT,
+    Format,
+    GiveWay,
+    Item,
+    ItemKind,
+    Job,
+    JobSpec,
+    JobState,
+)
+from router.model import Node
+from router.relay.http1 import Head
+from router.scheduling.pipeline import Decision
+from router.scheduling.queue import Grant
+
+MODEL = "m:latest"
+
+
+def an_item(n=0, *, weight=1.0, wave=0, kind=ItemKind.ROW, model=MODEL, tries=0):
+    return Item(
+        id=n,
+        job="batch_1",
+        key=str(n),
+        kind=kind,
+        index=n,
+        custom_id=f"c{n}",
+        endpoint=CHAT,
+        model=model,
+        size=40,
+        weight=weight,
+        tries=tries,
+        wave=wave,
+    )
+
+
+def an_active(*, attempts=3, give_way=GiveWay.AT_ONCE, created=None, **terms):
+    spec = JobSpec(
+        CHAT, "file-1", Format.OPENAI, attempts=attempts, give_way=give_way, **terms
+    )
+    return Active(Job("batch_1", spec, JobState.IN_PROGRESS, created or 4e9))
+
+
+def waiting(n=0, **more):
+    return held(an_item(n, **more))
+
+
+class FakeReply:
+    """As much of a reply as is looked at."""
+
+    def __init__(self, status):
+        self.head = Head(status, "OK", (), keep_alive=True)
+        self.gate = None
+
+
+@dataclass
+class FakeAttempts:
+    """Sends nothing: `answers` says by node what comes, after a wait on it.
+
+    An answer is (status, body), or an exception to be raised.
+    """
+
+    answers: dict[str, object] = field(default_factory=dict)
+    sent: Counter = field(default_factory=Counter)
+    noted: list[tuple[str, str]] = field(default_factory=list)
+    hold: set[str] = field(default_factory=set)
+
+    def take(self, grant, message, attention):
+        node = grant.node.name
+        self.sent[node] += 1
+        try:
+            while node in self.hold:
+                attention.check()
+                attention.sleep(0.01)
+        except BaseException:
+            grant.lease.done(attention.stopped)
+            raise
+        answer = self.answers[node]
+        if isinstance(answer, Exception):
+            raise answer
+        status, body = answer
+        return Presented(FakeReply(status), grant.lease, body)
+
+    def fetch(self, node, message, attention):
+        """Nothing is continued on played nodes."""
+        raise AssertionError
+
+    def release(self, reply):
+        """Nothing was opened."""
+
+    def note(self, node, error, request_id):
+        self.noted.append((node.name, error.reason))
+
+
+@dataclass
+class FakeTally:
+    """Counts what it is told."""
+
+    attempts: Counter = field(default_factory=Counter)
+    results: list = field(default_factory=list)
+    retries: int = 0
+    copies: int = 0
+    tokens: float = 0.0
+    seams: int = 0
+    again: float = 0.0
+
+    def attempted(self, outcome):
+        self.attempts[outcome] += 1
+
+    def retried(self):
+        self.retries += 1
+
+    def copied(self):
+        self.copies += 1
+
+    def wasted(self, tokens):
+        self.tokens += tokens
+
+    def continued(self):
+        self.seams += 1
+
+    def reread(self, tokens):
+        self.again += tokens
+
+    def ended(self, result):
+        self.results.append(result)
+
+
+def a_grant(ledger: Ledger, node: str) -> Grant:
+    lease = ledger.take(node, MODEL)
+    return Grant(lease, Node(node, f"http://{node}:1"), Decision(None, (), {}))

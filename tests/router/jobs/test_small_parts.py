@@ -1,0 +1,266 @@
+"""The pure parts of jobs: hands, rates, windows, prompts, rendered lines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from router.jobs.execution.answer import Reply, UnreadableError, read, worth_another_try
+from router.jobs.execution.leased import Hand
+from router.jobs.execution.rates import Rates
+from router.jobs.input.prompts import merge_item, row_items
+from router.jobs.model import (
+    CHAT,
+    DATASET_ENDPOINT,
+    EMBEDDINGS,
+    Fault,
+    Format,
+    ItemKind,
+    ItemResult,
+    JobSpec,
+)
+from router.jobs.output import openai_line, result_line
+from router.jobs.planning.length_predictor import Lengths
+from router.jobs.window import WindowError, is_open, parse, shown
+from tests.router.jobs.stage import MODEL, an_item, waiting
+
+
+class TestHand:
+    """What is in hand, and in which order it goes."""
+
+    def test_merges_then_waves_then_the_heaviest(self):
+        """Whatever order they came in."""
+        hand = Hand()
+        hand.add(
+            [
+                waiting(1, weight=5.0),
+                waiting(2, weight=9.0, wave=1),
+                waiting(3, weight=7.0),
+                waiting(4, kind=ItemKind.MERGE),
+            ]
+        )
+        assert [4, 3, 1, 2] == [each.id for each in hand.ready(MODEL, 0.0)]
+
+    def test_one_that_failed_waits_its_time(self):
+        """And knows where it should not go."""
+        hand, failed = Hand(), waiting(1)
+        failed.failed_on("one", not_before=10.0)
+        hand.add([failed])
+        assert [] == hand.ready(MODEL, 9.9)
+        (pending,) = hand.ready(MODEL, 10.0)
+        assert (frozenset({"one"}), 1) == (pending.avoid, failed.item.tries)
+        failed.forgive()
+        assert frozenset() == hand.ready(MODEL, 10.0)[0].avoid
+
+    def test_one_that_was_taken_back_has_a_home_for_a_while(self):
+        """The node whose cache has its text; then others may have used the slot."""
+        hand, back = Hand(), waiting(1)
+        back.taken_back("one", 30.0, until=10.0)
+        hand.add([back])
+        (pending,) = hand.ready(MODEL, 9.9)
+        assert ("one", 30.0) == (pending.home, pending.had)
+        (pending,) = hand.ready(MODEL, 10.0)
+        assert ("", 30.0) == (pending.home, pending.had)
+        back.begins_anew()
+        assert 0.0 == hand.ready(MODEL, 10.0)[0].had
+
+    def test_taken_once(self):
+        """And added once."""
+        hand = Hand()
+        hand.add([waiting(1), waiting(1), waiting(2, model="other:latest")])
+        assert (2, 1) == (len(hand), hand.count(ItemKind.ROW, MODEL))
+        assert hand.take(1) is not None
+        assert hand.take(1) is None
+        assert ["other:latest"] == list(hand.models())
+        assert [2] == hand.clear()
+        assert 0 == len(hand)
+
+
+class TestRates:
+    """How fast a job goes."""
+
+    def test_the_last_minute_counts(self):
+        """Nothing is told in the first two seconds."""
+        rates = Rates()
+        rates.count(100.0, 1, 10)
+        assert rates.per_second(101.0) is None
+        for second in range(1, 200):
+            rates.count(100.0 + second, 2, 30)
+        items, tokens = rates.per_second(299.0)
+        assert (2.0, 30.0) == (round(items, 1), round(tokens, 1))
+        assert (0.0, 0.0) == rates.per_second(999.0)
+
+
+class TestWindow:
+    """Times of day."""
+
+    @pytest.mark.parametrize(
+        ("text", "hour", "open_"),
+        [
+            ("20:00-06:00", 19, False),
+            ("20:00-06:00", 20, True),
+            ("20:00-06:00", 0, True),
+            ("20:00-06:00", 6, False),
+            ("09:00-17:00", 9, True),
+            ("09:00-17:00", 17, False),
+        ],
+    )
+    def test_it_may_pass_midnight(self, text, hour, open_):
+        """The end is not within."""
+        now = datetime(2026, 11, 24, hour, tzinfo=UTC).timestamp()
+        assert open_ == is_open(parse(text, "UTC"), now)
+
+    def test_the_zone_counts(self):
+        """20:00 in Tokyo is 11:00 in UTC."""
+        window = parse("20:00-21:00", "Asia/Tokyo")
+        assert is_open(window, datetime(2026, 11, 24, 11, tzinfo=UTC).timestamp())
+        assert "20:00-21:00" == shown(window)
+        assert is_open(None, 0.0)
+
+    @pytest.mark.parametrize(
+        ("text", "zone", "param"),
+        [
+            ("8-9", "UTC", "window"),
+            ("24:00-06:00", "UTC", "window"),
+            ("20:00-20:00", "UTC", "window"),
+            ("20:00-06:00", "../etc", "zone"),
+            ("20:00-06:00", "", "zone"),
+        ],
+    )
+    def test_nonsense_is_told(self, text, zone, param):
+        """By the field that is wrong."""
+        with pytest.raises(WindowError) as raised:
+            parse(text, zone)
+        assert param == raised.value.param
+
+
+def spec(**terms):
+    return JobSpec(DATASET_ENDPOINT, "file-1", Format.CSV, model=MODEL, **terms)
+
+
+class TestPrompts:
+    """Requests of rows and merges."""
+
+    def test_a_row_asks_the_model(self):
+        """With the system prompt and the options."""
+        made = spec(system="be brief", options={"seed": 3})
+        (item,) = row_items(made, Lengths(), 4, "hello")
+        assert ("4", 4, DATASET_ENDPOINT) == (item.key, item.index, item.endpoint)
+        assert {
+            "model": MODEL,
+            "messages": [
+                {"role": "system", "content": "be brief"},
+                {"role": "user", "content": "hello"},
+            ],
+            "stream": False,
+            "options": {"seed": 3},
+        } == orjson.loads(item.body)
+
+    def test_samples_differ_by_their_seeds(self):
+        """Those that can make a majority go first."""
+        made = spec(options={"seed": 3}, reducer={"kind": "vote", "samples": 3})
+        items = row_items(made, Lengths(), 2, "hello")
+        assert ["2.0", "2.1", "2.2"] == [item.key for item in items]
+        assert [6, 7, 8] == [item.index for item in items]
+        assert [0, 0, 1] == [item.wave for item in items]
+        seeds = [orjson.loads(item.body)["options"]["seed"] for item in items]
+        assert [3, 4, 5] == seeds
+
+    def test_a_merge_holds_its_texts_in_order(self):
+        """Behind the prompt that was asked for."""
+        made = spec(reducer={"kind": "tree", "prompt": "One of these:"})
+        item = merge_item(made, "merge-1-0", 0, ["a", "b"])
+        said = orjson.loads(item.body)["messages"][-1]["content"]
+        assert "One of these:\n\n[1]\na\n\n[2]\nb" == said
+        assert ItemKind.MERGE is item.kind
+
+
+def reply(body, status=200):
+    return Reply(status, body, "one", "id", 1.5, 9.0)
+
+
+class TestAnswers:
+    """Replies as results."""
+
+    @pytest.mark.parametrize(
+        ("endpoint", "body", "text"),
+        [
+            (CHAT, {"choices": [{"message": {"content": "hi"}}]}, "hi"),
+            (CHAT, {"choices": [{"message": {"tool_calls": []}}]}, ""),
+            ("/v1/completions", {"choices": [{"text": "hi"}]}, "hi"),
+            (EMBEDDINGS, {"data": [{"embedding": [1]}]}, ""),
+            (DATASET_ENDPOINT, {"message": {"content": "hi"}}, "hi"),
+        ],
+    )
+    def test_the_words_are_taken_out(self, endpoint, body, text):
+        """By endpoint; the body stays as it came."""
+        item = an_item()
+        item = type(item)(
+            **{f: getattr(item, f) for f in item.__slots__} | {"endpoint": endpoint}
+        )
+        data = orjson.dumps({**body, "usage": {"completion_tokens": 4}})
+        result, timings = read(item, reply(data))
+        assert (text, data, None) == (result.text, result.body, result.error)
+        assert 4 == timings.generated_tokens == result.generated_tokens
+
+    @pytest.mark.parametrize("body", [b"no json", b"[]", b"{}", b'{"choices": []}'])
+    def test_what_is_no_reply_is_no_result(self, body):
+        """It is tried again."""
+        with pytest.raises(UnreadableError):
+            read(an_item(), reply(body))
+
+    def test_a_refusal_is_final(self):
+        """With the node's words."""
+        result, _ = read(an_item(), reply(b'{"error": {"message": "no"}}', 400))
+        assert ("request_failed", "no") == (result.error.code, result.error.message)
+
+    @pytest.mark.parametrize(
+        ("status", "again"), [(400, False), (404, False), (429, True), (500, True)]
+    )
+    def test_some_statuses_pass(self, status, again):
+        """Those that speak of the moment."""
+        assert again == worth_another_try(status)
+
+
+class TestLines:
+    """Output files."""
+
+    def test_openais_line_keeps_the_reply(self):
+        """Byte for byte, where it is JSON on one line."""
+        body = b'{"id":"x","big":12345678901234567890}'
+        made = ItemResult("7", ItemKind.ROW, 7, 'q"', 200, body, "", "one")
+        found = openai_line("batch_1", made)
+        assert body in found
+        fields = orjson.loads(found)
+        assert ("batch_req_1_7", 'q"', 200, None) == (
+            fields["id"],
+            fields["custom_id"],
+            fields["response"]["status_code"],
+            fields["error"],
+        )
+
+    @pytest.mark.parametrize(
+        ("body", "shown_"),
+        [(b'{"a":\n1}', {"a": 1}), (b"<html>\n", "<html>\n")],
+        ids=["lines", "no json"],
+    )
+    def test_one_line_it_is(self, body, shown_):
+        """Whatever a node sends."""
+        made = ItemResult("7", ItemKind.ROW, 7, "q", 400, body, "", "one")
+        found = openai_line("batch_1", made)
+        assert 1 == found.count(b"\n")
+        assert shown_ == orjson.loads(found)["response"]["body"]
+
+    def test_what_never_ran_has_no_response(self):
+        """But an error."""
+        fault = Fault("batch_expired", "late")
+        made = ItemResult("7", ItemKind.ROW, 7, "q", 0, b"", "", "", fault)
+        fields = orjson.loads(openai_line("batch_1", made))
+        assert (None, {"code": "batch_expired", "message": "late"}) == (
+            fields["response"],
+            fields["error"],
+        )
+        ours = orjson.loads(result_line("batch_1", made))
+        assert ("cancelled", "batch_expired") == (ours["status"], ours["error"]["code"])

@@ -1,0 +1,82 @@
+"""Slots for jobs: only those that nobody in the queue could use."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+
+from router.model import Outcome, Priority
+from router.scheduling.idle import Fleet as Parts
+from router.scheduling.idle import Idle
+from tests.router.scheduling.test_scheduler import Fleet
+
+MODEL = "m:latest"
+
+
+@pytest.fixture
+def fleet():
+    return Fleet()
+
+
+@pytest.fixture
+def idle(fleet):
+    parts = (fleet.published, fleet.holds, fleet.ledger, fleet.dispatcher.queue)
+    return Idle(Parts(*parts))
+
+
+def names(idle):
+    return [view.node.name for view in idle.nodes()]
+
+
+def view(fleet, name):
+    return fleet.published.current.nodes[name]
+
+
+def test_a_free_slot_is_taken_once(fleet, idle):
+    """The second finds none, until the lease has ended."""
+    grant = idle.take(view(fleet, "slow"), MODEL)
+    assert "slow" == grant.node.name
+    assert idle.take(view(fleet, "slow"), MODEL) is None
+    assert not idle.room("slow", MODEL)
+    grant.lease.done(Outcome.END)
+    assert idle.room("slow", MODEL)
+
+
+def test_held_nodes_are_left_alone(fleet, idle):
+    """As for everybody."""
+    fleet.hold("fast")
+    assert ["slow"] == names(idle)
+
+
+def test_what_somebody_waits_for_is_not_idle(fleet, idle):
+    """A node that a waiter could use is none of ours, also while it has room."""
+    held = [fleet.acquire(), fleet.acquire()]
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    assert [] == names(idle)
+    assert idle.wanted
+    held[0].lease.done(Outcome.END)
+    waiting.get().lease.done(Outcome.END)
+    assert ["fast", "slow"] == names(idle)
+    assert not idle.wanted
+    held[1].lease.done(Outcome.END)
+
+
+def test_other_jobs_in_the_queue_are_no_people(fleet, idle):
+    """They wait like items."""
+    held = [fleet.acquire(), fleet.acquire()]
+    waiting = gevent.spawn(fleet.acquire, priority=Priority.BATCH)
+    gevent.sleep(0)
+    assert (False, []) == (idle.wanted, names(idle))
+    waiting.kill()
+    for grant in held:
+        grant.lease.done(Outcome.END)
+
+
+def test_why_a_model_does_not_run(fleet, idle):
+    """By node, in the words of the explain route."""
+    fleet.hold("fast")
+    found = idle.decision("other:latest").rejected
+    assert "cordon: service" == found["fast"]
+    assert found["slow"].startswith("model ")
+    assert idle.decision(MODEL).picked.name == "slow"

@@ -1,0 +1,118 @@
+"""Filter, score and pick as one table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from router.capacity.ledger import Ledger
+from router.model import Hold, HoldKind, Node, Outcome, Score, Timings
+from router.scheduling.pickers import PICKERS, least_in_flight, soonest
+from router.scheduling.pipeline import Scene, Wish, decide
+from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
+
+MODEL = "llama3.2:3b"
+
+
+def view(name: str, score: float = 0.5, *, resident: bool = True) -> NodeView:
+    present = PresentModel(MODEL, "sha", 2_000_000_000)
+    loaded = ResidentModel(MODEL, "sha", 3_000_000_000, 3_000_000_000)
+    return NodeView(
+        Node(name, f"http://{name}:11434", slots=2),
+        Score(score),
+        present={MODEL: present},
+        resident={MODEL: loaded} if resident else {},
+    )
+
+
+def scene(*views: NodeView, holds: dict[str, Hold] | None = None) -> Scene:
+    ledger = Ledger(1, lambda: 0.0)
+    ledger.configure(v.node for v in views)
+    held = holds or {}
+    return Scene(
+        Snapshot({v.node.name: v for v in views}, made_at=0.0),
+        lambda node: (held[node],) if node in held else (),
+        ledger,
+    )
+
+
+HOLD = Hold("a", HoldKind.DRAIN, "alert:GpuTooHot:f1", "GPU too hot", since=0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "wish", "reason"),
+    [
+        ({}, Wish(MODEL, frozenset({"a"})), "tried already"),
+        ({"holds": {"a": HOLD}}, Wish(MODEL), "drain: GPU too hot"),
+        ({}, Wish("other:latest"), "model 'other:latest' not found"),
+        ({"busy": True}, Wish(MODEL), "busy"),
+    ],
+    ids=["tried", "held", "model absent", "no free slot"],
+)
+def test_reasons(change, wish, reason):
+    """Each filter's reason is on record for the node it drops."""
+    seen = scene(view("a"), holds=change.get("holds"))
+    if change.get("busy"):
+        for _ in range(2):
+            seen.load.take("a", MODEL)
+    decision = decide(wish, seen, soonest)
+    assert decision.picked is None
+    assert {"a": reason} == decision.rejected
+    assert decision.busy is bool(change.get("busy"))
+
+
+def test_never_polled_node_is_asked():
+    """A node whose models are unknown is a candidate: it will say so itself."""
+    seen = scene(replace(view("a"), present=None, resident=None))
+    assert decide(Wish("anything:latest"), seen, soonest).picked.name == "a"
+
+
+def test_better_score_is_picked():
+    """With all else equal the more capable node is expected to finish first."""
+    seen = scene(view("slow", 0.2), view("fast", 0.9))
+    assert decide(Wish(MODEL), seen, soonest).picked.name == "fast"
+
+
+def test_resident_model_beats_a_load():
+    """A somewhat weaker node that has the model loaded finishes sooner."""
+    seen = scene(view("cold", 0.9, resident=False), view("warm", 0.7))
+    assert decide(Wish(MODEL), seen, soonest).picked.name == "warm"
+
+
+def test_idle_node_beats_a_second_stream():
+    """Decoding together hardly pays: an idle weaker node is taken first."""
+    seen = scene(view("busy", 0.9), view("idle", 0.7))
+    seen.load.take("busy", MODEL)
+    assert decide(Wish(MODEL), seen, soonest).picked.name == "idle"
+
+
+def test_measured_speed_overrules_the_score():
+    """A node that scores high and proves slow loses its lead."""
+    seen = scene(view("boaster", 0.9), view("modest", 0.3))
+    for node, speed in (("boaster", 10), ("modest", 50)):
+        timings = Timings(generated_tokens=speed * 2, generate_seconds=2.0)
+        seen.load.take(node, MODEL).done(Outcome.END, timings)
+    assert decide(Wish(MODEL), seen, soonest).picked.name == "modest"
+
+
+def test_spilling_model_is_avoided():
+    """A model larger than the node's memory costs more than a slower node that fits."""
+    small = view("small", 0.9, resident=False)
+    tight = replace(small, node=replace(small.node, attributes={"vram_bytes": 1e9}))
+    seen = scene(tight, view("large", 0.4, resident=False))
+    assert decide(Wish(MODEL), seen, soonest).picked.name == "large"
+
+
+def test_least_in_flight():
+    """The emptier node is taken, whatever it is expected to do."""
+    seen = scene(view("fast", 0.9), view("slow", 0.1))
+    seen.load.take("fast", MODEL)
+    assert decide(Wish(MODEL), seen, least_in_flight).picked.name == "slow"
+
+
+def test_round_robin_takes_turns():
+    """The baseline goes around."""
+    seen, picker = scene(view("a"), view("b")), PICKERS["round_robin"]()
+    names = [decide(Wish(MODEL), seen, picker).picked.name for _ in range(4)]
+    assert ["a", "b", "a", "b"] == names

@@ -1,0 +1,232 @@
+"""Requests wait in one queue and bind to the node that frees up."""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+import pytest
+
+from router.cancellation import Attention, StoppedError
+from router.capacity.ledger import Ledger
+from router.errors import (
+    DeadlineError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+from router.holds.store import HoldStore
+from router.model import Hold, HoldKind, Node, Outcome, Priority, Score
+from router.scheduling.pickers import soonest
+from router.scheduling.pipeline import Wish
+from router.scheduling.queue import Queue
+from router.scheduling.scheduler import Dispatcher
+from router.snapshot import NodeView, PresentModel, Published, Snapshot
+
+WISH = Wish("m:latest")
+
+
+class Forgetful:
+    """A journal for tests that restart nothing."""
+
+    def load(self):
+        return ()
+
+    def save(self, changes):
+        return changes()
+
+
+class Fleet:
+    """Two nodes with one slot each."""
+
+    def __init__(self, limit: int = 10) -> None:
+        views = {}
+        for name, score in (("fast", 0.9), ("slow", 0.2)):
+            node = Node(name, f"http://{name}:1", slots=1)
+            present = {"m:latest": PresentModel("m:latest", "d", 1)}
+            views[name] = NodeView(node, Score(score), present=present, resident={})
+        self.published = Published(Snapshot(views, made_at=0.0))
+        self.holds = HoldStore(Forgetful())
+        self.holds.fleet(views)
+        self.ledger = Ledger(1, time.monotonic)
+        self.ledger.configure(v.node for v in views.values())
+        self.dispatcher = Dispatcher(
+            self.published,
+            self.holds,
+            self.ledger,
+            Queue(limit),
+            soonest,
+            clock=time.monotonic,
+        )
+
+    def acquire(
+        self,
+        wish: Wish = WISH,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        attention: Attention | None = None,
+        seconds: float = 5,
+    ):
+        return self.dispatcher.acquire(
+            wish, priority, attention or Attention(), time.monotonic() + seconds
+        )
+
+    def hold(self, node: str) -> None:
+        self.holds.place(Hold(node, HoldKind.CORDON, "operator:x", "service", 0.0))
+
+
+def test_takes_the_best_then_the_other():
+    """Slots are reserved as they are given: nobody takes the last one twice."""
+    fleet = Fleet()
+    names = [fleet.acquire().node.name for _ in range(2)]
+    assert ["fast", "slow"] == names
+    assert [0, 0] == [fleet.ledger.free(n) for n in names]
+
+
+def test_binds_to_the_node_that_frees_up():
+    """A waiter goes where a slot comes free, not where it looked best."""
+    fleet = Fleet()
+    taken = [fleet.acquire(), fleet.acquire()]
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    assert len(fleet.dispatcher.queue) == 1
+    taken[1].lease.done(Outcome.END)
+    assert waiting.get(timeout=5).node.name == "slow"
+    assert len(fleet.dispatcher.queue) == 0
+
+
+def test_order_of_service():
+    """A broken stream goes on before people are served, and they before a batch."""
+    fleet, order = Fleet(), []
+    taken = [fleet.acquire(), fleet.acquire()]
+
+    def wait(priority: Priority) -> None:
+        grant = fleet.acquire(priority=priority)
+        order.append(priority)
+        grant.lease.done(Outcome.END)
+
+    waiting = []
+    for priority in reversed(Priority):
+        waiting.append(gevent.spawn(wait, priority))
+        gevent.sleep(0)
+    taken[0].lease.done(Outcome.END)
+    gevent.joinall(waiting, timeout=5, raise_error=True)
+    assert [*Priority] == order
+
+
+def test_another_model_need_not_wait():
+    """A waiter that no node can serve now does not hold up those behind it."""
+    fleet = Fleet()
+    only_slow = Wish("m:latest", frozenset({"fast"}))
+    held = fleet.acquire(only_slow)
+    stuck = gevent.spawn(fleet.acquire, only_slow)
+    gevent.sleep(0)
+    assert fleet.acquire().node.name == "fast"
+    held.lease.done(Outcome.END)
+    assert stuck.get(timeout=5).node.name == "slow"
+
+
+def test_full_queue():
+    """One more than the bound is refused at arrival, with a time to retry."""
+    fleet = Fleet(limit=0)
+    fleet.acquire()
+    fleet.acquire()
+    with pytest.raises(OverloadedError) as caught:
+        fleet.acquire()
+    assert caught.value.message == "the queue is full: 0 requests wait already"
+    assert caught.value.retry_after_seconds == 5
+
+
+def test_deadline_in_the_queue():
+    """Whoever waited too long hears so, and leaves no trace."""
+    fleet = Fleet()
+    fleet.acquire()
+    fleet.acquire()
+    with pytest.raises(DeadlineError):
+        fleet.acquire(seconds=0.02)
+    assert len(fleet.dispatcher.queue) == 0
+
+
+def test_client_gone_in_the_queue():
+    """A client that leaves while it waits takes no slot later."""
+    fleet, attention = Fleet(), Attention()
+    taken = [fleet.acquire(), fleet.acquire()]
+    waiting = gevent.spawn(fleet.acquire, attention=attention)
+    gevent.sleep(0)
+    attention.stop(Outcome.CLIENT_GONE)
+    with pytest.raises(StoppedError):
+        waiting.get(timeout=5)
+    taken[0].lease.done(Outcome.END)
+    assert fleet.ledger.free("fast") == 1
+
+
+def test_lifted_hold_serves_the_queue():
+    """A node that comes back takes waiters at once."""
+    fleet = Fleet()
+    fleet.hold("slow")
+    fleet.acquire()
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    fleet.holds.lift("slow", HoldKind.CORDON, "operator:x", by="t", why="done")
+    assert waiting.get(timeout=5).node.name == "slow"
+
+
+def test_no_node_has_the_model():
+    """Ollama's own words when no node knows the model."""
+    with pytest.raises(NotFoundError) as caught:
+        Fleet().acquire(Wish("other:latest"))
+    assert caught.value.message == "model 'other' not found"
+
+
+def test_all_nodes_held():
+    """The client hears each node's reason."""
+    fleet = Fleet()
+    for name in ("fast", "slow"):
+        fleet.hold(name)
+    with pytest.raises(UnavailableError) as caught:
+        fleet.acquire()
+    assert caught.value.message == (
+        "no node may take model 'm:latest':"
+        " fast: cordon: service; slow: cordon: service"
+    )
+
+
+def test_hopeless_wait():
+    """Who could not have a slot in time is told at arrival, with a time to retry."""
+    fleet = Fleet()
+    held = [fleet.acquire(), fleet.acquire()]
+    waiting = [gevent.spawn(fleet.acquire) for _ in range(5)]
+    gevent.sleep(0)
+    fleet.ledger.slot_seconds = {"fast": 10.0, "slow": 10.0}.get
+    with pytest.raises(OverloadedError) as caught:
+        fleet.acquire(seconds=3)
+    assert caught.value.message == (
+        "a slot for model 'm:latest' is expected in 30 s, the time limit is 3 s"
+    )
+    assert caught.value.retry_after_seconds == pytest.approx(27, abs=0.5)
+    gevent.killall(waiting)
+    for grant in held:
+        grant.lease.done(Outcome.END)
+
+
+def test_unknown_wait_is_waited():
+    """With nothing learned nobody is turned away."""
+    fleet = Fleet()
+    fleet.acquire()
+    fleet.acquire()
+    with pytest.raises(DeadlineError):
+        fleet.acquire(seconds=0.02)
+
+
+@pytest.mark.parametrize("priority", [Priority.CONTINUED, Priority.INTERACTIVE])
+def test_no_wait_is_hopeless_where_a_job_gives_way(priority):
+    """It leaves the node at once, long before it would end; nobody has to wait."""
+    fleet = Fleet()
+    held = [fleet.acquire() for _ in range(2)]
+    fleet.ledger.slot_seconds = {"fast": 1000.0, "slow": 1000.0}.get
+    for grant in held:
+        grant.lease.allow_revoking(lambda g=grant: g.lease.done(Outcome.REVOKED))
+    grant = fleet.acquire(priority=priority, seconds=3)
+    assert held[0].node.name == grant.node.name
+    with pytest.raises(OverloadedError):  # another job is no reason to give way
+        fleet.acquire(priority=Priority.BATCH, seconds=3)

@@ -1,0 +1,37 @@
+"""What is kept of a decision: all of it in a small fleet, the best of a large one."""
+
+from __future__ import annotations
+
+from router.model import Node, Score
+from router.scheduling.pipeline import Candidate, Decision
+from router.scheduling.trace import Step
+from router.snapshot import NodeView
+
+
+def candidate(number):
+    node = Node(f"n{number}", f"http://n{number}:1")
+    return Candidate(NodeView(node, Score(0.5)), 0, float(number))
+
+
+def decision(candidates, rejected):
+    found = tuple(candidate(n) for n in reversed(range(candidates)))
+    reasons = {f"r{n}": "busy" for n in range(rejected)}
+    return Decision(found[-1] if found else None, found, reasons)
+
+
+def test_a_small_fleet_is_kept_whole():
+    """Every node with its reason."""
+    made = decision(24, 40)
+    step = Step.of(made)
+    assert step.decision is made
+    assert step.left_out == 0
+
+
+def test_of_a_large_fleet_the_best_are_kept():
+    """Who was taken, who was next, some reasons, and how many are not told."""
+    made = decision(600, 400)
+    step = Step.of(made)
+    assert step.decision.picked is made.picked
+    assert [c.name for c in step.decision.candidates] == [f"n{n}" for n in range(24)]
+    assert len(step.decision.rejected) == 40
+    assert step.left_out == 600 - 24 + 400 - 40

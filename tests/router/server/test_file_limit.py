@@ -1,0 +1,58 @@
+"""The limit of open files is raised, and what does not fit beneath it is told."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+from router.model import Inventory, Node
+from router.server.file_limit import connections_within, for_nodes
+
+
+class Limits:
+    """Stands for the two calls of `resource`."""
+
+    def __init__(self, soft, hard):
+        self.now = (soft, hard)
+
+    def getrlimit(self, which):
+        assert which == resource.RLIMIT_NOFILE
+        return self.now
+
+    def setrlimit(self, which, limits):
+        self.now = limits
+
+
+class Log:
+    def __init__(self):
+        self.fields = None
+
+    def warning(self, event, /, **fields):
+        self.fields = fields
+
+
+@pytest.mark.parametrize(
+    ("hard", "soft"),
+    [(20_000, 20_000), (resource.RLIM_INFINITY, 1_048_576)],
+    ids=["limited", "without limit"],
+)
+def test_enough(hard, soft):
+    """The soft limit becomes the hard one; nothing is said."""
+    limits, log = Limits(1024, hard), Log()
+    assert connections_within(10_000, 50, log, limits) == 10_000
+    assert ((soft, hard), None) == (limits.now, log.fields)
+
+
+def test_too_low():
+    """What is left for clients is served, and the numbers are told."""
+    log = Log()
+    assert connections_within(10_000, 72, log, Limits(1024, 1200)) == 1000
+    assert (1200, 10_200) == (log.fields["limit"], log.fields["needed"])
+    assert "at most 1000 connections" in log.fields["consequence"]
+
+
+def test_nodes_need_a_connection_for_each_slot_and_for_polls():
+    """A node that does not say its slots has the default's."""
+    nodes = (Node("a", "http://a:1", slots=4), Node("b", "http://b:1"))
+    assert for_nodes(Inventory(nodes), default_slots=2) == 4 + 2 + 2 * 2

@@ -1,0 +1,59 @@
+"""What the master is told of the files, and that it does not read them itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from router.server.preflight import Start, ask
+from tests.harness.process import ROOT
+
+
+def written(folder, text="", nodes="[]"):
+    inventory = folder / "nodes.yml"
+    inventory.write_text(nodes)
+    config = folder / "router.yml"
+    config.write_text(f"inventory: {{path: {inventory}}}\n{text}")
+    return config
+
+
+def environment(folder):
+    return {**os.environ, "INFEROPS_STATE__DIRECTORY": str(folder / "state")}
+
+
+def test_files_are_told(tmp_path):
+    """Level, format, connections, files for the nodes' slots and polls, the grace."""
+    nodes = '[{targets: ["a"], labels: {node: a, __slots: "3"}}]'
+    text = "log: {level: warning, format: json}\nshutdown: {grace_seconds: 7}\n"
+    text += "web: {max_connections: 12}\n"
+    start = ask(written(tmp_path, text, nodes), environment(tmp_path))
+    assert start == Start(
+        "warning", "json", connections=12, open_files=3 + 2, grace_seconds=7
+    )
+
+
+def test_faults_end_the_start(tmp_path, capfd):
+    """Every fault is on stderr; the status says that the configuration is at fault."""
+    config = written(tmp_path, "log: {level: loud}\n")
+    with pytest.raises(SystemExit) as ended:
+        ask(config, environment(tmp_path))
+    assert ended.value.code == 2
+    told = capfd.readouterr().err
+    assert told.startswith("the router cannot start:\n")
+    assert "log.level" in told
+
+
+def test_the_master_stays_small():
+    """What gunicorn's master imports of ours brings neither pydantic nor YAML."""
+    code = (
+        "import sys, router.server.preflight, router.server.worker,"
+        " router.server.arbiter, router.server.file_limit;"
+        " print(sorted({'pydantic', 'yaml'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True
+    )
+    assert answer.stdout.strip() == b"[]"

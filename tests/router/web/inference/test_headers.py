@@ -1,0 +1,75 @@
+"""What a request may ask of the queue, and how it is told that it may not."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+
+from router.cancellation import Attention
+from router.errors import BadRequestError
+from router.model import Outcome, Priority
+from router.web.inference.headers import TimeLimit, read_terms
+
+
+def terms(timeout=None, priority=None):
+    headers = {
+        "HTTP_X_REQUEST_TIMEOUT": timeout,
+        "HTTP_X_INFEROPS_PRIORITY": priority,
+    }
+    return read_terms({k: v for k, v in headers.items() if v is not None}, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "priority", "seconds", "wanted"),
+    [
+        (None, None, 60.0, Priority.INTERACTIVE),
+        ("2.5", "batch", 2.5, Priority.BATCH),
+        ("1e9", " Interactive ", 60.0, Priority.INTERACTIVE),
+    ],
+    ids=["nothing said", "both said", "more than the router allows"],
+)
+def test_terms(timeout, priority, seconds, wanted):
+    """The headers are taken within the router's own limit."""
+    found = terms(timeout, priority)
+    assert (seconds, wanted) == (found.seconds, found.priority)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        (("soon",), "X-Request-Timeout: must be seconds, a number > 0, got 'soon'"),
+        (("0",), "X-Request-Timeout: must be seconds, a number > 0, got '0'"),
+        (("-1",), "X-Request-Timeout: must be seconds, a number > 0, got '-1'"),
+        (("nan",), "X-Request-Timeout: must be seconds, a number > 0, got 'nan'"),
+        (("inf",), "X-Request-Timeout: must be seconds, a number > 0, got 'inf'"),
+        (("",), "X-Request-Timeout: must be seconds, a number > 0, got ''"),
+        (
+            (None, "urgent"),
+            "X-InferOps-Priority: must be interactive or batch, got 'urgent'",
+        ),
+    ],
+    ids=["words", "zero", "negative", "nan", "infinite", "empty", "priority"],
+)
+def test_rejected(headers, message):
+    """A malformed header is answered 400 with its name and value."""
+    with pytest.raises(BadRequestError) as caught:
+        terms(*headers)
+    assert message == caught.value.message
+
+
+def test_time_limit_stops_the_request():
+    """The request is stopped when its time is over, with the reason."""
+    attention = Attention()
+    limit = TimeLimit(0.01, attention)
+    with gevent.Timeout(5):
+        attention.sleep(None)
+    assert attention.stopped is Outcome.DEADLINE
+    limit.close()
+
+
+def test_closed_limit_stops_nothing():
+    """A request that ended in time is not stopped afterwards."""
+    attention = Attention()
+    TimeLimit(0.01, attention).close()
+    gevent.sleep(0.03)
+    assert attention.stopped is None
