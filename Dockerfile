@@ -16,7 +16,7 @@ COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY alerting alerting
 COPY exporters exporters
-COPY native native
+COPY launcher launcher
 COPY router router
 COPY simulator simulator
 RUN /opt/venv/bin/python -m compileall -q /app

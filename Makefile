@@ -20,18 +20,18 @@ help: ## list the targets
 
 .PHONY: up
 up: .venv/.run-installed .venv/bin/inferops ## install what is missing and run the product (ARGS=--help)
-	@exec $(PYTHON_RUN) -m native up $(ARGS)
+	@exec $(PYTHON_RUN) -m launcher up $(ARGS)
 
 .PHONY: down
 down: .venv/.run-installed ## stop the product, from another terminal
-	@exec $(PYTHON_RUN) -m native down $(ARGS)
+	@exec $(PYTHON_RUN) -m launcher down $(ARGS)
 
 .PHONY: status
 status: .venv/.run-installed ## show what runs
-	@exec $(PYTHON_RUN) -m native status $(ARGS)
+	@exec $(PYTHON_RUN) -m launcher status $(ARGS)
 
 .PHONY: test
-test: .venv/.dev-installed .venv/bin/inferops tools ## run every test (ARGS=tests/native)
+test: .venv/.dev-installed .venv/bin/inferops tools ## run every test (ARGS=tests/launcher)
 	pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 .PHONY: chaos
@@ -56,7 +56,7 @@ check-python: .venv/.dev-installed
 check-config: .venv/.dev-installed tools
 	yamllint --strict .
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
-	python -m native render --run-dir "$$scratch"; \
+	python -m launcher render --run-dir "$$scratch"; \
 	for promtool in $$(type -ap promtool | xargs -n 1 readlink -f | sort -u); do \
 		$$promtool --version 2>&1 | head -n 1; \
 		$$promtool check rules $(RULES); \
@@ -101,22 +101,22 @@ lock: .venv/.dev-installed ## choose the newest allowed versions
 
 .PHONY: clean
 clean: ## remove what was made here: tools, data, secrets, environment
-	@if [ -x $(PYTHON_RUN) ]; then $(PYTHON_RUN) -m native down --with native; fi
+	@if [ -x $(PYTHON_RUN) ]; then $(PYTHON_RUN) -m launcher down --with native; fi
 	rm -rf .run .tools .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .PHONY: tools
 tools: .venv/.run-installed
-	@$(PYTHON_RUN) -m native tools >/dev/null
+	@$(PYTHON_RUN) -m launcher tools >/dev/null
 
 .venv/.run-installed: requirements.lock
-	@[ -x .venv/bin/pip ] || native/venv
+	@[ -x .venv/bin/pip ] || launcher/venv
 	@echo "installing the packages of $< into .venv/ ..."
 	@$(PIP_INSTALL) --requirement $<
 	@touch $@
 
 # The product is not installed: its command line runs from this checkout.
-.venv/bin/inferops: .venv/.run-installed native/inferops
-	@printf '#!/bin/sh\nexec "%s/native/inferops" "$$@"\n' "$(CURDIR)" >$@
+.venv/bin/inferops: .venv/.run-installed launcher/inferops
+	@printf '#!/bin/sh\nexec "%s/launcher/inferops" "$$@"\n' "$(CURDIR)" >$@
 	@chmod +x $@
 
 .venv/.dev-installed: requirements-dev.lock .venv/.run-installed

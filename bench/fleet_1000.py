@@ -28,8 +28,8 @@ import requests
 from bench.figures import table
 from bench.many_nodes import entries
 from bench.stage import line_of, machine, own_load, result_of, tell
-from native import rendering
-from native.parts import Paths, Ports, parts
+from launcher import rendering
+from launcher.services import Paths, Ports, parts
 from tests.harness.poll import until
 from tests.harness.ports import free_port, free_ports
 from tests.harness.process import ROOT, Process

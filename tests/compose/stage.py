@@ -1,7 +1,7 @@
 """Compose's services as processes of this machine, mounts and names replaced.
 
 The repository's folders are copied to where a container would see them, below a
-folder of the test; the table of native/substitutions.py replaces the names in them,
+folder of the test; the table of launcher/substitutions.py replaces the names in them,
 and the lines below add what only Compose has: paths of volumes, addresses of all.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from native import health
-from native.parts import Paths, Ports, Programs
-from native.substitutions import SIMULATED, Substitutions, table
+from launcher import health
+from launcher.services import Paths, Ports, Programs
+from launcher.substitutions import SIMULATED, Substitutions, table
 from tests.harness.process import ROOT, Process
 
 Service = Mapping[str, Any]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from native import tools
-from native.errors import LaunchError
-from native.parts import Ports
+from launcher import tools
+from launcher.errors import LaunchError
+from launcher.services import Ports
 from tests.compose.stage import Stage
 from tests.harness.poll import until
 from tests.harness.ports import free_ports

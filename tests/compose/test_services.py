@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from native.init import CONSUMERS
+from launcher.init import CONSUMERS
 from router.config.load import load_config
 from tests.harness.process import ROOT
 

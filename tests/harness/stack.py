@@ -18,9 +18,9 @@ import pytest
 import requests
 import yaml
 
-from native import rendering
-from native.parts import Part, Paths, Ports, Programs, parts
-from native.tools import ALERTMANAGER, PROMETHEUS, find
+from launcher import rendering
+from launcher.services import Part, Paths, Ports, Programs, parts
+from launcher.tools import ALERTMANAGER, PROMETHEUS, find
 from tests.harness.poll import until
 from tests.harness.ports import free_ports
 from tests.harness.process import ROOT, Process

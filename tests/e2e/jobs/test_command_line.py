@@ -22,7 +22,7 @@ from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
 
 pytestmark = pytest.mark.e2e
-INFEROPS = [str(ROOT / "native" / "inferops")]
+INFEROPS = [str(ROOT / "launcher" / "inferops")]
 MODEL = "llama3.2:3b"
 
 

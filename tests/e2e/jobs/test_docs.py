@@ -20,7 +20,7 @@ from tests.harness.simulator import Simulated, SimulatedFleet
 TEXT = (ROOT / "docs/batches.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 # What the page calls `inferops` is on PATH in `.venv/bin` after `make up`.
-INFEROPS = f'inferops() {{ "{ROOT}/native/inferops" "$@"; }}\n'
+INFEROPS = f'inferops() {{ "{ROOT}/launcher/inferops" "$@"; }}\n'
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,104 @@
+"""Writes into the run directory what the parts read, by the table of substitutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launcher import alertmanager, files
+from launcher.services import Paths, Ports
+from launcher.substitutions import Substitutions, table
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Seconds between scrapes and between evaluations, for tests in a hurry."""
+
+    scrape_seconds: int
+    evaluation_seconds: int
+
+
+def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> None:
+    """Make the secrets, and every file that the parts read."""
+    for token in (paths.webhook_token, paths.grafana_password):
+        files.ensure_token(token)
+    substitutions = table(ports, paths)
+    source = paths.root / "prometheus" / "prometheus.yml"
+    config = prometheus(_load(source), paths, substitutions, intervals)
+    _dump(config, paths.prometheus_yml)
+    # Private: the address of people's webhook may be a secret.
+    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml, mode=0o600)
+    provisioning = paths.root / "grafana" / "provisioning"
+    for source in sorted(provisioning.rglob("*.yml")):
+        rendered = substitutions.tree(_load(source))
+        _dump(rendered, paths.provisioning / source.relative_to(provisioning))
+
+
+def inventory(ports: Ports, paths: Paths) -> None:
+    """Write the demonstration's inventory to where `paths` has it."""
+    source = paths.root / "simulator" / "targets" / "nodes.yml"
+    _dump(table(ports, paths).tree(_load(source)), paths.inventory)
+
+
+def prometheus(
+    config: dict[str, Any],
+    paths: Paths,
+    substitutions: Substitutions,
+    intervals: Intervals | None = None,
+) -> dict[str, Any]:
+    """Turn the shipped prometheus.yml into one that can be read from anywhere."""
+    home = paths.root / "prometheus"
+    rendered: dict[str, Any] = {
+        key: substitutions.tree(each) for key, each in config.items()
+    }
+    rendered["rule_files"] = [
+        str((home / each).resolve()) for each in config.get("rule_files", [])
+    ]
+    jobs = rendered.get("scrape_configs", [])
+    rendered["scrape_configs"] = [_job(job, paths, intervals) for job in jobs]
+    if intervals:
+        rendered["global"] = rendered["global"] | {
+            "scrape_interval": f"{intervals.scrape_seconds}s",
+            "scrape_timeout": f"{intervals.scrape_seconds}s",
+            "evaluation_interval": f"{intervals.evaluation_seconds}s",
+        }
+    return rendered
+
+
+def _job(
+    job: Mapping[str, Any], paths: Paths, intervals: Intervals | None
+) -> dict[str, Any]:
+    changed = dict(job)
+    if "file_sd_configs" in job:
+        # Every job reads the one inventory.
+        found = [each | {"files": [str(paths.inventory)]} for each in _sd(job)]
+        changed["file_sd_configs"] = found
+    if intervals:
+        changed.pop("scrape_interval", None)
+        changed.pop("scrape_timeout", None)
+    return changed
+
+
+def _sd(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = job["file_sd_configs"]
+    return found
+
+
+def _alertmanager(paths: Paths, substitutions: Substitutions) -> object:
+    people = alertmanager.receiver_secrets(paths.root / "alerting" / "secrets")
+    home = paths.secrets / "alertmanager"
+    alertmanager.fill(home, [paths.webhook_token, *people])
+    text = alertmanager.render(home, grafana_url="http://grafana:3000")
+    return substitutions.tree(yaml.safe_load(text))
+
+
+def _load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _dump(content: object, path: Path, *, mode: int = 0o644) -> None:
+    files.write(path, yaml.safe_dump(content, sort_keys=False), mode=mode)

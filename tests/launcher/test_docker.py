@@ -1,0 +1,102 @@
+"""Docker Compose is used where an engine answers, and taken down again."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+
+from launcher import docker
+from launcher.errors import LaunchError
+from tests.harness.poll import until
+from tests.harness.process import ROOT, Process
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """Put a `docker` on PATH that notes its calls; `body` says how it answers."""
+
+    def install(body: str) -> None:
+        calls = tmp_path / "calls"
+        program = tmp_path / "docker"
+        program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n{body}\n')
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return install
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        pytest.param("exit 0", True, id="engine and compose"),
+        pytest.param("exit 1", False, id="no engine"),
+        pytest.param('[ "$1" = info ]', False, id="engine without compose"),
+    ],
+)
+def test_docker_where_it_answers(engine, body, wanted) -> None:
+    """Both the engine and Compose must answer."""
+    engine(body)
+
+    assert wanted is docker.wanted("auto")
+
+
+def test_native_as_asked(engine) -> None:
+    """An engine that answers is left alone when the person says so."""
+    engine("exit 0")
+
+    assert not docker.wanted("native")
+
+
+def test_docker_as_asked_but_missing(engine) -> None:
+    """Asking for Docker without an engine is an error, no silent change."""
+    engine("exit 1")
+
+    with pytest.raises(LaunchError, match="no Docker engine"):
+        docker.wanted("docker")
+
+
+@pytest.fixture
+def launched(engine, tmp_path):
+    """`python -m launcher up` over the made-up engine, which follows logs for ever."""
+    engine('case "$*" in *logs*) exec sleep 600;; esac')
+    with Process(
+        [sys.executable, "-m", "launcher", "up", "--with", "docker"],
+        log=tmp_path / "log",
+        cwd=ROOT,
+    ) as process:
+        yield process
+
+
+def test_up_follows_until_told_to_stop(launched, tmp_path) -> None:
+    """Services are waited for, followed, and taken down after Ctrl-C."""
+    calls = tmp_path / "calls"
+    until(lambda: "logs" in calls.read_text(), "the logs are followed", seconds=40)
+
+    launched.signal(signal.SIGINT)
+
+    assert 0 == launched.wait()
+    assert [
+        "info",
+        "compose version",
+        "compose up --detach --build --wait",
+        "compose logs --follow --tail 0",
+        "compose --profile * down",
+    ] == calls.read_text().splitlines()
+    assert "curl -s http://127.0.0.1:8000/" in launched.tail()
+
+
+def test_a_failed_start_is_taken_down(engine, tmp_path) -> None:
+    """When a service does not get well, nothing is left running, and it is said."""
+    engine('case "$*" in *up*) exit 17;; esac')
+
+    with Process(
+        [sys.executable, "-m", "launcher", "up", "--with", "docker"],
+        log=tmp_path / "log",
+        cwd=ROOT,
+    ) as process:
+        assert 1 == process.wait()
+
+    assert (tmp_path / "calls").read_text().endswith("compose --profile * down\n")
+    assert "docker compose up --detach --build --wait: ended 17" in process.tail()
