@@ -96,7 +96,7 @@ def _dead_letters() -> Json:
     return stat(
         "Items failed in an hour",
         "Bad lines, and items whose attempts are used up, in the last hour. "
-        "`inferops batch results JOB --failed` names each.",
+        "`inferops jobs results JOB --failed` names each.",
         [Query(promql.or_zero(failed), min_step="1h")],
         Field("short", 0, steps=((0, GREEN), (1, ORANGE))),
     )

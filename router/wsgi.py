@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import gevent
 from prometheus_client import CollectorRegistry
 
+from router import __version__
 from router.alerts.notify import Doorbell
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERSION = "0.1.0"
 _FILE_CHECK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
@@ -97,7 +97,7 @@ class Router:
         self.files = open_files(path, environ, get_logger("config"), time.time())
         config = self.config
         configure(config.log)
-        self.metrics = Metrics(CollectorRegistry(), VERSION)
+        self.metrics = Metrics(CollectorRegistry(), __version__)
         self.bodies = Bodies(config.dispatch.max_bodies_bytes)
         self.metrics.watch_bodies(self.bodies)
         config.state.directory.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ class Router:
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
-        log.info("started", version=VERSION, nodes=len(self.inventory.nodes))
+        log.info("started", version=__version__, nodes=len(self.inventory.nodes))
 
     def await_first_pass(self) -> None:
         """Take no request before the level was asked who is unwell.
