@@ -49,6 +49,19 @@ def example(base: str, model: str | None) -> str:
     return f"curl -s {base}/api/generate -d {shlex.quote(body)}"
 
 
+def nodes(paths: Paths, base: str) -> str:
+    """Write the command that holds and releases nodes, with its token where it is ours.
+
+    The command finds the token of the usual run directory by itself.
+    """
+    words = [_short(paths.root / ".venv" / "bin" / "inferops"), "nodes"]
+    if base != "http://127.0.0.1:8000":
+        words += ["--url", base]
+    if paths.run != paths.root / ".run":
+        words += ["--token-file", _short(paths.admin_token)]
+    return shlex.join(words)
+
+
 def first_model(
     base: str,
     *,

@@ -24,7 +24,7 @@ class Intervals:
 
 def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> None:
     """Make the secrets, and every file that the parts read."""
-    for token in (paths.webhook_token, paths.grafana_password):
+    for token in (paths.webhook_token, paths.admin_token, paths.grafana_password):
         files.ensure_token(token)
     substitutions = table(ports, paths)
     source = paths.root / "prometheus" / "prometheus.yml"

@@ -64,6 +64,10 @@ class Paths:
         return self.secrets / "webhook-token"
 
     @property
+    def admin_token(self) -> Path:
+        return self.secrets / "admin-token"
+
+    @property
     def grafana_password(self) -> Path:
         return self.secrets / "grafana-admin-password"
 
@@ -229,6 +233,7 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Part:
             "INFEROPS_INVENTORY__PATH": str(paths.inventory),
             "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
             "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),
+            "INFEROPS_ADMIN__TOKEN_FILE": str(paths.admin_token),
         },
         health=url(ports.router, "/readyz"),
         ports=(ports.router,),

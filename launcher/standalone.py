@@ -181,7 +181,8 @@ def _greet(options: Options, programs: Programs) -> None:
     _say(
         f"\n{banner.addresses(options.ports, grafana=grafana)}"
         f"\n{banner.files(options.paths)}"
-        f"\n\nTry:\n  {curl}\n\nCtrl-C stops everything."
+        f"\n\nTry:\n  {curl}\n  {banner.nodes(options.paths, base)}"
+        "\n\nCtrl-C stops everything."
     )
 
 

@@ -46,6 +46,7 @@ from router.server.body_budget import Bodies
 from router.snapshot import Published, Snapshot
 from router.web.admin.routes import AdminParts, admin_blueprint
 from router.web.app import flask_app
+from router.web.caller import local
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
 from router.web.inference.handler import Inference
@@ -276,6 +277,7 @@ class Router:
             trails=self.trails,
             token=_secret(config.admin.token_file),
             reload=self._reload,
+            trusts=self._trusts,
             find=self.health.find,
             silences=self.health.silences,
             waits=self.health.waits,
@@ -312,6 +314,13 @@ class Router:
             lambda: self.metrics.rejections.labels("foreign_host").inc(),
         )
         return self.host_check
+
+    def _trusts(self, environ: Mapping[str, Any]) -> bool:
+        """Say whether only a person at this machine can have sent a request.
+
+        Named hosts mean a proxy in front, which may look like one.
+        """
+        return not self.host_check.hosts.everywhere and local(environ)
 
     def _page_parts(self) -> PageParts:
         return PageParts(

@@ -322,14 +322,16 @@ class WebSettings(Section):
 
     origins: str = setting(
         "",
-        "web pages that may use the router beside Ollama's own list (localhost),"
-        " comma between: `https://chat.example.org,http://10.0.0.9:*`",
+        "web pages that may use inference and jobs, comma between:"
+        " `https://chat.example.org,http://10.0.0.9:*`. Ollama's own list (localhost,"
+        " applications) may use inference anyway; no page may use `/admin`",
     )
     hosts: str = setting(
         "",
-        "names that the router may be asked by, beside addresses and private names:"
-        " `ai.example.org,*.example.com`, `*` for all. Empty: only who asks from"
-        " this machine must use a known one; else everybody must",
+        "names that the router may be asked by, beside addresses, `localhost`, this"
+        " machine's own and `*.ts.net`: `ai.example.org,*.example.com`, `*` for all."
+        " Empty: only who asks from this machine must use a known one; else everybody"
+        " must, and changes under `/admin` need a token",
     )
 
     @field_validator("hosts")
@@ -349,7 +351,8 @@ class AdminSettings(Section):
 
     token_file: OptionalPath = setting(
         None,
-        "file with the bearer token for changes; none: only from this machine",
+        "file with the bearer token for changes; none: only from this machine, through"
+        " no proxy",
         restart=True,
     )
 

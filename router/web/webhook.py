@@ -7,7 +7,6 @@ sentence, and never logs the token or the body.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from typing import Protocol
 
@@ -25,6 +24,7 @@ from router.errors import (
     UnavailableError,
 )
 from router.logs.events import get_logger
+from router.web.bearer import is_bearer
 
 __all__ = ["webhook_blueprint"]
 
@@ -74,9 +74,7 @@ def webhook_blueprint(
 def _authorize(token: str | None) -> None:
     if not token:
         raise ForbiddenError("webhook is shut: no token is configured")
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), token.encode())
-    if scheme.lower() != "bearer" or not same:
+    if not is_bearer(request.headers.get("Authorization", ""), token):
         raise UnauthorizedError(
             "a bearer token is wanted, and it must be the right one"
         )

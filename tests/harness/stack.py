@@ -70,6 +70,17 @@ class Stack:
         """Return (kind, state) of each hold of a node."""
         return [(h["kind"], h["state"]) for h in self.nodes()[node]["holds"]]
 
+    def admin(self, method: str, path: str, body: object = None) -> requests.Response:
+        """Change something under `/admin`, with the token of this run."""
+        token = self.paths.admin_token.read_text().strip()
+        return requests.request(
+            method,
+            f"{self.url}/admin/{path}",
+            json={} if body is None else body,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=20,
+        )
+
     def query(self, expression: str) -> list[dict[str, Any]]:
         answer = requests.get(
             f"http://127.0.0.1:{self.ports.prometheus}/api/v1/query",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 
 from launcher import supervision, tools
@@ -128,6 +129,34 @@ def printed_curl(process: Process) -> list[str]:
     return shlex.split(line)
 
 
+def _holds_a_node(process: Process) -> None:
+    """The printed command works with the token that was made; without it, 401."""
+    (line,) = (
+        each.strip()
+        for each in process.log.read_text().splitlines()
+        if "inferops nodes" in each
+    )
+    program, _, *options = shlex.split(line)
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [program, *words, *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout + done.stderr
+
+    name = run("nodes").splitlines()[1].partition("\t")[0]
+    base = options[options.index("--url") + 1]
+    path = f"{base}/admin/nodes/{name}/cordon"
+    assert requests.post(path, json={}, timeout=10).status_code == 401
+    assert f"{name} drained" in run("cordon", name)
+    assert f"{name} schedulable" in run("uncordon", name)
+
+
 def test_from_up_to_ctrl_c_and_again(launch) -> None:
     """All parts get well, the printed curl works, Ctrl-C leaves nothing behind.
 
@@ -139,6 +168,7 @@ def test_from_up_to_ctrl_c_and_again(launch) -> None:
             printed_curl(first), capture_output=True, text=True, timeout=60, check=True
         )
         assert '"done":true' in reply.stdout.replace(" ", "")
+        _holds_a_node(first)
         second = launch.say("up")
         assert 0 == second.returncode, second.stderr
         assert "already running" in second.stdout

@@ -21,6 +21,7 @@ from router.web.admin.views import iso, show_override
 _CORDON = {"reason": str, "by": str, "minutes": int, "silence": bool}
 _LONGEST_WAIT_SECONDS = 300
 _LONGEST_OVERRIDE_MINUTES = 7 * 24 * 60
+_LONGEST_CORDON_MINUTES = 366 * 24 * 60
 
 log = get_logger("holding")
 
@@ -124,6 +125,10 @@ def _place_cordon(
     minutes = given.get("minutes")
     if minutes is not None and minutes < 1:
         raise BadRequestError(f"minutes: must be >= 1, got {minutes}")
+    if minutes is not None and minutes > _LONGEST_CORDON_MINUTES:
+        raise BadRequestError(
+            f"minutes: must be <= {_LONGEST_CORDON_MINUTES}, got {minutes}"
+        )
     now = parts.clock()
     hold = Hold(
         node=name,
