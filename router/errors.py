@@ -6,6 +6,7 @@ The class says who may retry and what the client hears; nothing else does.
     ├── ConfigError            a file of ours is wrong: file, path and value
     ├── PrometheusError        Prometheus did not answer, or refused a query
     ├── StateError             the state database cannot be read or written
+    │   └── StateDamagedError        what is in it is no database, or no hold
     ├── SourceError            what somebody wrote is wrong, with line and column
     │   ├── DatasetError             a file cannot be used as a dataset
     │   └── TemplateError            a prompt template, or a row that does not fit it
@@ -51,6 +52,10 @@ class PrometheusError(InferOpsError):
 
 class StateError(InferOpsError):
     """The state database cannot be read or written."""
+
+
+class StateDamagedError(StateError):
+    """The file is there, and what is in it makes no sense: waiting mends nothing."""
 
 
 class SourceError(InferOpsError):

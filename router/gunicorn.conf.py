@@ -41,6 +41,8 @@ graceful_timeout = int(_start.grace_seconds) + _MARGIN_SECONDS
 # Idle connections of clients' pools; httpx keeps its own for 5 s.
 keepalive = 15
 preload_app = False
+# Its heartbeat's file needs no disk, which may be full or read-only.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 control_socket_disable = True
 # Nobody's headers say who asks or by which scheme; a request's SCRIPT_NAME would be
 # believed from loopback, and answered 500 where the path does not begin with it.

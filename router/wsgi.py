@@ -67,6 +67,7 @@ _FILE_CHECK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
 _SPEEDS_EVERY = 30  # notes of slots in use
+_MEND_SECONDS = 1.0
 _FIRST_PASS_SECONDS = 3.0  # beside the time limit of one query
 _FIRST_LOOK_SECONDS = 0.01
 
@@ -101,7 +102,6 @@ class Router:
         self.metrics = Metrics(CollectorRegistry(), __version__)
         self.bodies = Bodies(config.dispatch.max_bodies_bytes)
         self.metrics.watch_bodies(self.bodies)
-        config.state.directory.mkdir(parents=True, exist_ok=True)
         self.health = Health(
             Setting(
                 config=lambda: self.config,
@@ -140,6 +140,7 @@ class Router:
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
+        gevent.spawn(self._mend)
         log.info("started", version=__version__, nodes=len(self.inventory.nodes))
 
     def await_first_pass(self) -> None:
@@ -174,6 +175,9 @@ class Router:
             if not (known or self.holds.of(node.name)):
                 return f"node {node.name!r} has not been polled yet"
         return None
+
+    def _warnings(self) -> list[str]:
+        return self.health.warnings()
 
     # Building
 
@@ -305,7 +309,9 @@ class Router:
             _door_limits(config),
             speed=self.ledger.speed,
             log=RequestLog(lambda: self.config.log),
-            fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
+            fallback=flask_app(
+                blueprints, self.metrics.registry, self.not_ready, self._warnings
+            ),
         )
         self.cors = Cors(self.inference, Origins(config.web.origins))
         self.host_check = HostCheck(
@@ -390,6 +396,11 @@ class Router:
                 gevent.sleep(_IN_USE_SECONDS)
                 self.recollection.note_in_use(self.inventory)
             self.recollection.note_speeds()
+
+    def _mend(self) -> None:
+        while True:
+            gevent.sleep(_MEND_SECONDS)
+            self.health.mend()
 
     def _watch_lag(self) -> None:
         while True:

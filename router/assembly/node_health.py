@@ -5,6 +5,7 @@ Part of the composition root; it decides nothing itself.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from router.clients.alertmanager import Silences
 from router.clients.http_json import PollError, exchange
 from router.config.settings import Config
 from router.control.loop import Pass
+from router.errors import StateError
 from router.failover.destinations import Destinations
 from router.failover.eviction import Evictor
 from router.holds.history import Query, SqliteArchive
-from router.holds.journal import SqliteJournal
+from router.holds.mending import MendingJournal
 from router.holds.overrides import Overrides
 from router.holds.store import Change, Event, HoldStore, Key
 from router.metrics.holds import HealthCollector, HealthCounters
@@ -33,6 +35,8 @@ from router.snapshot import NodeView, Published
 __all__ = ["Health", "Setting"]
 
 _MOST_RETURNS = 1000
+_HOLDS = "holds.db"
+_HISTORY = "history.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,11 @@ class Health:
         self.setting = setting
         self.clock = setting.clock
         self.counters = HealthCounters(registry)
-        journal = SqliteJournal(directory / "holds.db")
         self.archive = SqliteArchive(
-            directory / "history.db", lambda: setting.config().control.history_events
+            directory / _HISTORY, lambda: setting.config().control.history_events
+        )
+        self.journal = journal = MendingJournal(
+            directory / _HOLDS, self.archive.standing
         )
         self.holds = HoldStore(
             journal,
@@ -122,7 +128,23 @@ class Health:
     def stop(self) -> None:
         self.verifier.stop()
 
+    def mend(self) -> None:
+        """Save holds again where that is possible again; to be called now and then."""
+        self.archive.mend()
+        found = self.journal.mend()
+        if found is None:
+            return
+        with contextlib.suppress(StateError):  # it is in `faults`, and tried again
+            self.holds.overrides.adopt(found.overrides)
+            self.holds.adopt(found.holds, "found when its file could be read again")
+            self.holds.overrides.save()
+
     # Asking
+
+    def warnings(self) -> list[str]:
+        """Say what a restart would lose, and what was lost at the start."""
+        found = [self.journal.fault, self.archive.fault, self.journal.notice]
+        return [each for each in found if each]
 
     @property
     def looked(self) -> bool:
@@ -131,7 +153,8 @@ class Health:
 
     def find(self, query: Query) -> tuple[Event, ...]:
         """Look into the history; what just happened is put away first."""
-        self.holds.expire()
+        with contextlib.suppress(StateError):
+            self.holds.expire()
         return self.archive.find(query)
 
     def waits(self) -> dict[Key, str]:
@@ -160,6 +183,12 @@ class Health:
     def verifying(self) -> list[tuple[str, str]]:
         return list(self.verifier.waiting())
 
+    def state_files(self) -> Mapping[str, bool]:
+        return {
+            _HOLDS: self.journal.fault is None,
+            _HISTORY: self.archive.fault is None,
+        }
+
     def ignored(self) -> Mapping[str, int]:
         return {why.value: n for why, n in self.one_pass.status.ignored.items()}
 
@@ -185,4 +214,7 @@ class Health:
     def _returns(self) -> tuple[Event, ...]:
         since = self.clock() - self.setting.config().control.flap_window_seconds
         query = Query(change=Change.LIFTED, since=since, limit=_MOST_RETURNS)
-        return self.archive.find(query)
+        try:
+            return self.archive.find(query)
+        except StateError:  # how often a node flapped is not known, and it serves
+            return ()

@@ -7,6 +7,7 @@ are knowledge, not truth: a file that cannot be read is left aside, and learned 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Recollection:
         self._clock = clock
         self._monotonic = monotonic
         self._written: dict[str, Any] = {}
+        self._unkept: set[Path] = set()
 
     def load(self, inventory: Inventory) -> None:
         """Take over what the last router wrote; nodes that left are left out."""
@@ -78,7 +80,7 @@ class Recollection:
         data = orjson.dumps(state)
         if data != self._written.get("in-use"):
             self._written["in-use"] = data
-            _write(self._in_use, {"at": self._clock(), **state})
+            self._write(self._in_use, {"at": self._clock(), **state})
 
     def note_speeds(self) -> None:
         now = self._monotonic()
@@ -88,7 +90,22 @@ class Recollection:
             for (node, model), curve in newest
         ]
         state = {"curves": entries, "ceilings": dict(self._ledger.growth.learned)}
-        _write(self._speeds, {"at": self._clock(), **state})
+        self._write(self._speeds, {"at": self._clock(), **state})
+
+    def _write(self, path: Path, state: dict[str, Any]) -> None:
+        """Replace the file whole; memory goes on where the disk does not."""
+        draft = path.with_suffix(".draft")
+        try:
+            draft.write_bytes(orjson.dumps({"schema": _SCHEMA, **state}))
+            draft.replace(path)
+        except OSError as error:
+            if path not in self._unkept:  # told once, tried again each time
+                log.warning("not kept", file=path.name, why=str(error))
+            self._unkept.add(path)
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+        else:
+            self._unkept.discard(path)
 
 
 def _entry(curve: Curve, now: float) -> dict[str, Any]:
@@ -120,13 +137,3 @@ def _guarded(path: Path, load: Callable[[dict[str, Any]], None]) -> None:
         return
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("not recalled", file=path.name, why=repr(error))
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file whole; memory goes on where the disk does not."""
-    draft = path.with_suffix(".draft")
-    try:
-        draft.write_bytes(orjson.dumps({"schema": _SCHEMA, **state}))
-        draft.replace(path)
-    except OSError as error:
-        log.warning("not kept", file=path.name, why=str(error))

@@ -7,9 +7,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from router.model import Hold, HoldKind, HoldState
+from router.model import Hold, HoldKind, HoldState, Override
 
-__all__ = ["Archive", "Change", "Event", "Journal", "Key", "Standing", "merged"]
+__all__ = [
+    "Archive",
+    "Change",
+    "Event",
+    "Found",
+    "Journal",
+    "Key",
+    "Standing",
+    "merged",
+]
 
 Key = tuple[str, HoldKind, str]
 
@@ -51,6 +60,14 @@ class Event:
     hold: Hold
     by: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file, or what is left of it, has of holds and overrides."""
+
+    holds: tuple[Hold, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
 
 class Archive(Protocol):

@@ -7,29 +7,42 @@ error names the file. Knows nothing of what is kept in it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from gevent.monkey import get_original
 from gevent.threadpool import ThreadPool
 
-from router.errors import StateError
+from router.errors import StateDamagedError, StateError
 
-__all__ = ["Database"]
+__all__ = ["Database", "put_aside"]
 
 T = TypeVar("T")
 
 _BUSY_SECONDS = 1.0
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class Database:
-    """A file with `tables`; one that a newer `schema` wrote is refused."""
+    """A file with `tables`; one that a newer `schema` wrote is refused.
 
-    def __init__(self, path: Path, tables: Sequence[str], schema: int) -> None:
+    fresh:    whether there was nothing in it when it was opened
+    upgrades: what brings a file of an older schema to the next one, by the older
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tables: Sequence[str],
+        schema: int,
+        upgrades: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         self.path = path
         self._tables = tables
         self._schema = schema
+        self._upgrades = upgrades or {}
+        self.fresh = False
         # A native thread, also under gevent's patches; without a running event
         # loop the caller simply waits.
         self._thread = ThreadPool(1)
@@ -54,6 +67,11 @@ class Database:
 
         return self._run(transaction)
 
+    def check(self) -> None:
+        """Write something that changes nothing. Raises StateError."""
+        statement = f"PRAGMA user_version = {self._schema}"
+        self.write(lambda database: database.execute(statement))
+
     def close(self) -> None:
         self._run(self._database.close)
         self._thread.kill()
@@ -74,6 +92,7 @@ class Database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         (found,) = database.execute("PRAGMA user_version").fetchone()
+        self.fresh = found == 0
         if found > self._schema:
             raise sqlite3.DatabaseError(
                 "written by a newer release"
@@ -81,8 +100,11 @@ class Database:
             )
         damage = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
-            raise sqlite3.DatabaseError(damage)
+            raise StateDamagedError(f"{self.path}: {damage}")
         with database:
+            for old in range(found or self._schema, self._schema):
+                for statement in self._upgrades.get(old, ()):
+                    database.execute(statement)
             for table in self._tables:
                 database.execute(table)
             database.execute(f"PRAGMA user_version = {self._schema}")
@@ -99,7 +121,26 @@ class Database:
         try:
             with self._turn:
                 return call()
+        except StateError as error:
+            return error
         except (sqlite3.Error, OSError) as error:
-            wrapped = StateError(f"{self.path}: {error}")
+            wrapped = _kind(error)(f"{self.path}: {error}")
             wrapped.__cause__ = error
             return wrapped
+
+
+def _kind(error: Exception) -> type[StateError]:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return StateDamagedError if code in _DAMAGE else StateError
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a damaged file, for whoever wants to look into it. Raises StateError."""
+    aside = path.with_name(f"{path.name}.damaged")
+    try:
+        path.rename(aside)
+        for beside in ("-wal", "-shm"):
+            path.with_name(path.name + beside).unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(f"{path}: cannot be put aside: {error.strerror}") from error
+    return aside

@@ -8,6 +8,7 @@ that made it returns (`down` holds are not kept: a probe finds them again).
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -60,6 +61,7 @@ class HoldStore:
         self._by_node: dict[str, tuple[Hold, ...]] = {}
         self._keeping_out: dict[str, tuple[Standing, ...]] = {}
         self._unsaved: set[Key] = set()
+        self._uncordoned: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
         self._witnesses: list[Callable[[Event], None]] = []
         self._history: deque[Event] = deque(maxlen=_HISTORY)
@@ -240,6 +242,26 @@ class HoldStore:
         self._settle_overrides()
         return True
 
+    def adopt(self, found: Sequence[Hold], why: str) -> int:
+        """Take over holds that were found late, and have all saved again.
+
+        What was lifted meanwhile stays so. Returns how many were news; raises
+        StateError.
+        """
+        with self._lock:
+            late = [hold for hold in found if self._is_news(hold)]
+            for hold in late:
+                self._put(hold)
+                self._note(Change.PLACED, hold, hold.source, why)
+            for key in self._standing:
+                self._stain(key)
+        self._settle(HoldKind.DRAIN, changed=bool(late))
+        return len(late)
+
+    def uncordoned(self, node: str) -> None:
+        """Hear that an operator lifted a node's cordons, those found later as well."""
+        self._uncordoned[node] = self._clock()
+
     def expire(self) -> None:
         """Drop what has run out, and save again what could not be saved."""
         with self._lock:
@@ -255,6 +277,14 @@ class HoldStore:
         self._settle(HoldKind.DRAIN, changed=bool(over))
 
     # Inside
+
+    def _is_news(self, hold: Hold) -> bool:
+        if hold.key in self._standing or hold.key in self._unsaved:
+            return False
+        lifted = hold.kind is HoldKind.CORDON and hold.since <= self._uncordoned.get(
+            hold.node, -math.inf
+        )
+        return not lifted and (hold.until is None or hold.until > self._clock())
 
     def _alive(self, key: Key) -> Hold | None:
         standing = self._standing.get(key)

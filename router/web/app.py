@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
@@ -10,12 +10,20 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from router.errors import RequestError
+from router.errors import (
+    DiskFullError,
+    RequestError,
+    StateError,
+    UnavailableError,
+)
+from router.logs.events import get_logger
 from router.relay.protocols import dialect_of, error_body
 from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+log = get_logger("web")
 
 # Nothing that is sent to these routes is large; webhooks have a limit of their own.
 _MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -25,15 +33,21 @@ def flask_app(
     blueprints: list[Blueprint],
     registry: CollectorRegistry,
     not_ready: Callable[[], str | None],
+    warnings: Callable[[], Sequence[str]] = tuple,
 ) -> WSGIApplication:
-    """Build the application; `not_ready` says why `/readyz` must not say yes."""
+    """Build the application.
+
+    not_ready: says why `/readyz` must not say yes
+    warnings:  what is wrong though it does
+    """
     app = Flask("router", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # browsers ask `router.web.cors`
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
-    app.register_blueprint(_health(not_ready))
+    app.register_blueprint(_health(not_ready, warnings))
     app.register_error_handler(RequestError, _request_error)
+    app.register_error_handler(StateError, _state_error)
     app.register_error_handler(HTTPException, _http_error)
 
     @app.before_request
@@ -49,7 +63,9 @@ def flask_app(
     return DispatcherMiddleware(app, {"/metrics": metrics})
 
 
-def _health(not_ready: Callable[[], str | None]) -> Blueprint:
+def _health(
+    not_ready: Callable[[], str | None], warnings: Callable[[], Sequence[str]]
+) -> Blueprint:
     routes = Blueprint("health", __name__)
 
     @routes.get("/healthz")
@@ -61,7 +77,8 @@ def _health(not_ready: Callable[[], str | None]) -> Blueprint:
         reason = not_ready()
         if reason:
             return jsonify(status="not ready", reason=reason), 503
-        return jsonify(status="ready"), 200
+        found = list(warnings())
+        return jsonify(status="ready", **({"warnings": found} if found else {})), 200
 
     return routes
 
@@ -73,6 +90,21 @@ def _request_error(error: RequestError) -> Response:
     if error.retry_after_seconds:
         response.headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
     return response
+
+
+def _state_error(error: StateError) -> Response:
+    """Say what the disk did; a change acts all the same, and is saved later."""
+    log.error("state_not_saved", fault=str(error), path=request.path)
+    full = "full" in str(error)
+    kind = DiskFullError if full else UnavailableError
+    if request.method in {"GET", "HEAD"}:
+        return _request_error(kind(f"it cannot be read now: {error}"))
+    return _request_error(
+        kind(
+            f"the change acts, but is not saved yet: {error}; it will be, as soon as"
+            " the disk takes it, and a restart before that loses it"
+        )
+    )
 
 
 def _http_error(error: HTTPException) -> Response:

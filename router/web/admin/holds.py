@@ -52,6 +52,7 @@ def uncordon(parts: AdminParts, name: str) -> Response:
     parts.view(name)
     given = fields({"by": str, "reason": str})
     held = [h for h in parts.holds.of(name) if h.kind is HoldKind.CORDON]
+    parts.holds.uncordoned(name)
     _lift(parts, held, given)
     return parts.answer(name, **_lift_silences(parts, held))
 
