@@ -25,7 +25,7 @@ def addresses(ports: Ports, *, grafana: bool) -> str:
         [
             f"  router        {url(ports.router)}",
             f"  Prometheus    {url(ports.prometheus)}",
-            f"  Alertmanager  {url(ports.alertmanager)} (API only)",
+            f"  Alertmanager  {url(ports.alertmanager)} (API only), user inferops",
             f"  Grafana       {panel}",
         ]
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from launcher import alertmanager, files
+from launcher import alertmanager, files, webconfig
 from launcher.services import Paths, Ports
 from launcher.substitutions import Substitutions, table
 
@@ -24,8 +24,15 @@ class Intervals:
 
 def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> None:
     """Make the secrets, and every file that the parts read."""
-    for token in (paths.webhook_token, paths.admin_token, paths.grafana_password):
+    for token in (
+        paths.webhook_token,
+        paths.admin_token,
+        paths.alertmanager_password,
+        paths.grafana_password,
+    ):
         files.ensure_token(token)
+    webconfig.ensure(paths.alertmanager_web, paths.alertmanager_password)
+    files.write(paths.amtool_yml, webconfig.client(paths.alertmanager_password))
     substitutions = table(ports, paths)
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)

@@ -22,6 +22,7 @@ from launcher import (
     signals,
     supervision,
     tools,
+    webconfig,
 )
 from launcher.errors import LaunchError
 from launcher.services import Part, Paths, Ports, Programs, parts, url
@@ -160,11 +161,16 @@ def _not_yet(waiting: list[Part], paths: Paths) -> list[Part]:
     left = []
     for part in waiting:
         # Running too: something else might answer at that address.
-        if found.get(part.name) == "RUNNING" and health.answers(part.health):
+        if found.get(part.name) == "RUNNING" and _is_well(part):
             _say(f"{part.name} is well")
         else:
             left.append(part)
     return left
+
+
+def _is_well(part: Part) -> bool:
+    login = webconfig.login(part.password_file) if part.password_file else None
+    return health.answers(part.health, login=login)
 
 
 def _refuse_broken(waiting: list[Part], paths: Paths) -> None:

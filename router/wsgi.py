@@ -18,6 +18,7 @@ import gevent
 from prometheus_client import CollectorRegistry
 
 from router import __version__
+from router.alerts.firing import Firing
 from router.alerts.notify import Doorbell
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
@@ -69,6 +70,7 @@ _IN_USE_SECONDS = 1.0
 _SPEEDS_EVERY = 30  # notes of slots in use
 _MEND_SECONDS = 1.0
 _FIRST_PASS_SECONDS = 3.0  # beside the time limit of one query
+_ASKED_SECONDS = 0.5  # while Alertmanager waits, before a node is held
 _FIRST_LOOK_SECONDS = 0.01
 
 log = get_logger("router")
@@ -256,6 +258,7 @@ class Router:
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
             wake=self.loop.wake,
             seconds=lambda: self.config.control.doorbell_seconds,
+            firing=Firing(PrometheusClient(prometheus.url, _ASKED_SECONDS).firing),
             clock=self.health.clock,
         )
 

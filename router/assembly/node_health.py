@@ -18,7 +18,7 @@ from router.alerts.verify import Checks, Verifier
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.clients.http_json import PollError, exchange
-from router.config.settings import Config
+from router.config.settings import AlertmanagerSettings, Config
 from router.control.loop import Pass
 from router.errors import StateError
 from router.failover.destinations import Destinations
@@ -37,6 +37,13 @@ __all__ = ["Health", "Setting"]
 _MOST_RETURNS = 1000
 _HOLDS = "holds.db"
 _HISTORY = "history.db"
+
+
+def _login(settings: AlertmanagerSettings) -> tuple[str, str] | None:
+    """Read the password at each use, so that a changed one needs no restart."""
+    if settings.password_file is None:
+        return None
+    return settings.username, settings.password_file.read_text().strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,10 @@ class Health:
         self.holds.fleet(setting.inventory().names())
         alertmanager = config.alertmanager
         self.silences = Silences(
-            alertmanager.url, alertmanager.timeout_seconds, self.counters
+            alertmanager.url,
+            alertmanager.timeout_seconds,
+            self.counters,
+            login=lambda: _login(alertmanager),
         )
         self._ledger: Ledger | None = None
         registry.register(HealthCollector(self.holds, self))

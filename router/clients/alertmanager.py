@@ -39,7 +39,10 @@ class Silence:
 
 
 class Silences:
-    """Posts and lifts silences at one Alertmanager."""
+    """Posts and lifts silences at one Alertmanager.
+
+    login: gives user and password; None where it has no login
+    """
 
     def __init__(
         self,
@@ -47,11 +50,13 @@ class Silences:
         timeout_seconds: float,
         tally: Tally,
         *,
+        login: Callable[[], tuple[str, str] | None] = lambda: None,
         ask: Callable[..., tuple[int, Any]] = exchange,
     ) -> None:
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._tally = tally
+        self._login = login
         self._ask = ask
 
     def post(self, cordon: Hold) -> Silence:
@@ -87,10 +92,11 @@ class Silences:
         self, operation: str, method: str, path: str, body: object
     ) -> tuple[int, Any]:
         try:
-            return self._ask(
-                method, f"{self._url}{path}", self._timeout_seconds, body=body
-            )
-        except PollError as error:
+            login = self._login()
+            more = {"login": login} if login else {}
+            url = f"{self._url}{path}"
+            return self._ask(method, url, self._timeout_seconds, body=body, **more)
+        except (PollError, OSError) as error:
             self._tally.silenced(operation, done=False)
             raise SilenceError(f"alertmanager: {error}") from error
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import requests
 import urllib3
@@ -23,7 +23,9 @@ from requests.adapters import HTTPAdapter
 
 from router.errors import PrometheusError
 
-__all__ = ["Prometheus", "PrometheusClient", "Rule", "Sample"]
+__all__ = ["FiringAlert", "Prometheus", "PrometheusClient", "Rule", "Sample"]
+
+T = TypeVar("T")
 
 _MOST_BYTES = 64 * 1024 * 1024
 _CHUNK = 256 * 1024
@@ -60,6 +62,14 @@ class Rule:
     healthy: bool
     last_evaluation: float
     interval_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """An alert that fires, as Prometheus has it; texts are filled in."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
 
 
 class Prometheus(Protocol):
@@ -111,17 +121,21 @@ class PrometheusClient:
             raise PrometheusError(f"{expression!r}: unexpected answer") from error
 
     def rules(self) -> tuple[Rule, ...]:
-        path = "/api/v1/rules"
+        return self._read("/api/v1/rules", _rules, type="alert")
+
+    def firing(self) -> tuple[FiringAlert, ...]:
+        """List what fires with an action.
+
+        From the rules' own memory: it is there before it is sent to Alertmanager,
+        which the series `ALERTS` is not always. Raises PrometheusError.
+        """
+        return self._read("/api/v1/alerts", _firing)
+
+    def _read(self, path: str, read: Callable[[Any], T], **params: str) -> T:
         try:
-            reply = self._session.get(f"{self._url}{path}", params={"type": "alert"})
+            reply = self._session.get(f"{self._url}{path}", params=params)
             reply.raise_for_status()
-            groups = reply.json()["data"]["groups"]
-            return tuple(
-                _rule(rule, float(group["interval"]))
-                for group in groups
-                for rule in group["rules"]
-                if rule["type"] == "alerting"
-            )
+            return read(reply.json()["data"])
         except requests.RequestException as error:
             raise PrometheusError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
@@ -198,6 +212,27 @@ def _sample(entry: Mapping[str, Any]) -> Sample:
     at, value = entry["value"]
     labels = {k: v for k, v in entry["metric"].items() if k != "__name__"}
     return Sample(labels, _number(value), float(at))
+
+
+def _rules(data: Any) -> tuple[Rule, ...]:
+    return tuple(
+        _rule(rule, float(group["interval"]))
+        for group in data["groups"]
+        for rule in group["rules"]
+        if rule["type"] == "alerting"
+    )
+
+
+def _firing(data: Any) -> tuple[FiringAlert, ...]:
+    return tuple(
+        FiringAlert(_texts(alert["labels"]), _texts(alert.get("annotations") or {}))
+        for alert in data["alerts"]
+        if alert["state"] == "firing" and alert["labels"].get("action")
+    )
+
+
+def _texts(value: Mapping[Any, Any]) -> Mapping[str, str]:
+    return {str(name): str(text) for name, text in value.items()}
 
 
 def _rule(entry: Mapping[str, Any], interval: float) -> Rule:

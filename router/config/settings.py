@@ -50,6 +50,12 @@ class AlertmanagerSettings(Section):
     url: str = setting(
         "http://127.0.0.1:9093", "Alertmanager's base URL, plain HTTP", restart=True
     )
+    username: str = setting(
+        "inferops", "user of its login, where it has one", restart=True
+    )
+    password_file: OptionalPath = setting(
+        None, "file with the password of its login; none: it has none", restart=True
+    )
     timeout_seconds: float = seconds(
         5, "longest wait for one answer", longest=60, restart=True
     )

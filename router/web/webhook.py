@@ -7,7 +7,7 @@ sentence, and never logs the token or the body.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from flask import Blueprint, Response, jsonify, request
@@ -34,7 +34,7 @@ _MOST_BYTES = 1_000_000
 class Bell(Protocol):
     """What hears the alerts (`router.alerts.notify.Doorbell`)."""
 
-    def ring(self, alert: Alert) -> Ring: ...
+    def hear(self, alerts: Sequence[Alert]) -> Sequence[Ring]: ...
 
     def wake(self) -> None: ...
 
@@ -103,10 +103,9 @@ def _hear(
 ) -> dict[str, int]:
     outcomes: dict[str, int] = {}
     try:
-        for alert in notification.alerts:
-            outcome = doorbell.ring(alert).value
-            count(outcome)
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        for outcome in doorbell.hear(notification.alerts):
+            count(outcome.value)
+            outcomes[outcome.value] = outcomes.get(outcome.value, 0) + 1
     except StateError as error:
         # Alertmanager tries a 5xx again; by then the disk may take it.
         raise UnavailableError("the hold stands, but could not be saved") from error

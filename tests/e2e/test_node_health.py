@@ -286,6 +286,7 @@ def silence(product, node):
             "createdBy": "test",
             "comment": "test",
         },
+        auth=product.login,
         timeout=5,
     )
     assert answer.ok, answer.text
@@ -303,7 +304,7 @@ def passes(product, count):
 
 def silences(product, state):
     url = f"http://127.0.0.1:{product.ports.alertmanager}/api/v2/silences"
-    found = requests.get(url, timeout=5).json()
+    found = requests.get(url, auth=product.login, timeout=5).json()
     return {each["id"] for each in found if each["status"]["state"] == state}
 
 

@@ -18,7 +18,7 @@ import pytest
 import requests
 import yaml
 
-from launcher import rendering
+from launcher import rendering, webconfig
 from launcher.services import Part, Paths, Ports, Programs, parts
 from launcher.tools import ALERTMANAGER, PROMETHEUS, find
 from tests.harness.poll import until
@@ -61,6 +61,11 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.ports.router}"
 
+    @property
+    def login(self) -> tuple[str, str]:
+        """Give user and password of Alertmanager."""
+        return webconfig.login(self.paths.alertmanager_password)
+
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Return the router's `/admin/nodes` by name."""
         answer = requests.get(f"{self.url}/admin/nodes", timeout=5)
@@ -99,7 +104,8 @@ class Stack:
 
         def healthy() -> bool:
             assert process.running, f"{name} ended:\n{process.tail()}"
-            return requests.get(self.healths[name], timeout=2).ok
+            login = self.login if name == "alertmanager" else None
+            return requests.get(self.healths[name], auth=login, timeout=2).ok
 
         until(healthy, f"{name} is healthy", seconds=30)
 
