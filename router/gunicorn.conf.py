@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from router.logs.events import configure, get_logger
+from router.logs.events import configure, get_logger, write_behind
 from router.server.arbiter import refuse_second_worker
 from router.server.file_limit import connections_within
 from router.server.preflight import ask
@@ -56,7 +56,8 @@ proc_name = "inferops-router"
 
 
 def on_starting(arbiter: Any) -> None:
-    """Keep gunicorn from ever running a second worker."""
+    """Keep gunicorn from ever running a second worker, and from waiting for its log."""
+    write_behind()
     refuse_second_worker(arbiter, get_logger("master"))
 
 

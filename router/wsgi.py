@@ -34,7 +34,7 @@ from router.control.probe import Probe
 from router.errors import UnavailableError
 from router.failover.attempts import Failover, Limits
 from router.failover.retry import RetryBudget
-from router.logs.events import RequestLog, configure, get_logger
+from router.logs.events import RequestLog, configure, get_logger, writer
 from router.metrics import FleetCollector, Metrics
 from router.model import Inventory, Outcome
 from router.relay.pool import Backends
@@ -104,6 +104,7 @@ class Router:
         self.metrics = Metrics(CollectorRegistry(), __version__)
         self.bodies = Bodies(config.dispatch.max_bodies_bytes)
         self.metrics.watch_bodies(self.bodies)
+        self.metrics.watch_log(writer)
         self.health = Health(
             Setting(
                 config=lambda: self.config,

@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 import orjson
 
 from router.logs.redaction import HIDDEN, scrub, secret_name
+from router.logs.writer import LineStream, LogWriter
 
 # structlog loads rich where it is installed, for a renderer that is not used here:
 # 6 MiB in the router, whose command line alone has a use for it.
@@ -30,7 +31,14 @@ del sys.modules["rich"]
 if _rich is not None:
     sys.modules["rich"] = _rich
 
-__all__ = ["Logger", "RequestLog", "configure", "get_logger"]
+__all__ = [
+    "Logger",
+    "RequestLog",
+    "configure",
+    "get_logger",
+    "write_behind",
+    "writer",
+]
 
 Logger = structlog.typing.FilteringBoundLogger
 Event = MutableMapping[str, Any]
@@ -60,14 +68,37 @@ def get_logger(area: str) -> Logger:
     return cast("Logger", structlog.get_logger(area=area))
 
 
+writer = LogWriter(_STDERR)
+_behind = False
+
+
 def write_stderr(line: bytes) -> None:
-    """Write one line without a lock: the event loop must not wait for a thread.
+    """Write one line; behind the caller's back once `write_behind` was called.
 
     A log that cannot be written (closed pipe, full disk) must fail no request.
     """
+    if _behind:
+        writer(line)
+        return
     with contextlib.suppress(OSError):
         while line:
             line = line[os.write(_STDERR, line) :]
+
+
+def write_behind() -> None:
+    """Have nothing in this process wait for who reads its log; see `LogWriter`.
+
+    Tracebacks, warnings and gunicorn's own lines go the same way.
+    """
+    global _behind  # noqa: PLW0603 - there is one stderr
+    _behind = True
+    writer.on_drop_end = _tell_dropped
+    sys.stderr = LineStream(writer)
+    logging.getLogger("gunicorn.error").handlers[:] = [_Bridge()]
+
+
+def _tell_dropped(count: int) -> None:
+    get_logger("log").warning("log_lines_dropped", count=count)
 
 
 def configure(

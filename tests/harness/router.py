@@ -39,6 +39,7 @@ class Router:
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -65,6 +66,7 @@ class Router:
                 "router.wsgi:app",
             ],
             log=folder / "router.log",
+            pass_fds=pass_fds,
             env={
                 "INFEROPS_BIND": f"127.0.0.1:{self.port}",
                 **{f"INFEROPS_{name}": value for name, value in overrides.items()},
