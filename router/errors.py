@@ -22,6 +22,7 @@ The class says who may retry and what the client hears; nothing else does.
     │   ├── OverloadedError          429  queue full or hopeless wait
     │   │   └── BodiesFullError           bodies of other requests fill the memory
     │   ├── UnavailableError         503  no node may take this request
+    │   │   └── BusyError                 no thread of the router has room or time
     │   ├── DeadlineError            504  the deadline passed
     │   └── DiskFullError            507  there is no room to keep it
     ├── CannotContinueError    a broken stream that must not go on elsewhere
@@ -150,6 +151,10 @@ class BodiesFullError(OverloadedError):
 class UnavailableError(RequestError):
     status = 503
     code = "unavailable"
+
+
+class BusyError(UnavailableError):
+    code = "busy"
 
 
 class DeadlineError(RequestError):

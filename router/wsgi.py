@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import gevent
 from prometheus_client import CollectorRegistry
@@ -26,9 +26,10 @@ from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
 from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
+from router.config.files import read_text
 from router.config.reload import open_files
 from router.config.settings import Config
-from router.control.decide import Ages, Knowledge, decide
+from router.control.decide import Ages, Knowledge, aged, decide
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.errors import UnavailableError
@@ -36,7 +37,7 @@ from router.failover.attempts import Failover, Limits
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger, writer
 from router.metrics import FleetCollector, Metrics
-from router.model import Inventory, Outcome
+from router.model import Degrade, Inventory, Outcome
 from router.relay.pool import Backends
 from router.scheduling.idle import Fleet
 from router.scheduling.pickers import PICKERS
@@ -44,7 +45,9 @@ from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
 from router.scheduling.trace import Trails
 from router.server.body_budget import Bodies
+from router.server.resolver import Resolver
 from router.snapshot import Published, Snapshot
+from router.threads import CONTROL, DISK, FILES
 from router.web.admin.routes import AdminParts, admin_blueprint
 from router.web.app import flask_app
 from router.web.caller import local
@@ -62,13 +65,13 @@ from router.web.webhook import webhook_blueprint
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-T = TypeVar("T")
-
 _FILE_CHECK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
 _SPEEDS_EVERY = 30  # notes of slots in use
 _MEND_SECONDS = 1.0
+_POLLS_SECONDS = 20.0  # some polls of a node that hangs, at the longest usual limit
+_STILL_SECONDS = 30.0  # beyond the longest pass; as the alert RouterSnapshotStale
 _FIRST_PASS_SECONDS = 3.0  # beside the time limit of one query
 _ASKED_SECONDS = 0.5  # while Alertmanager waits, before a node is held
 _FIRST_LOOK_SECONDS = 0.01
@@ -98,7 +101,9 @@ class Router:
     """Everything that one router process owns."""
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
-        self.files = open_files(path, environ, get_logger("config"), time.time())
+        self.files = open_files(
+            path, environ, get_logger("config"), time.time(), offload=FILES
+        )
         config = self.config
         configure(config.log)
         self.metrics = Metrics(CollectorRegistry(), __version__)
@@ -121,6 +126,8 @@ class Router:
         self.app = self._build_web(config)
         self._apply(config)
         self._stopping = False
+        self._polled = False
+        self._polls_until = time.monotonic() + _POLLS_SECONDS
         # gunicorn's own deadline was set by this at start; a reload cannot move it.
         self._grace_seconds = config.shutdown.grace_seconds
 
@@ -171,16 +178,40 @@ class Router:
             return "the router is shutting down"
         if not self.health.looked:
             return "alerts have not been looked at yet"
+        still = self.health.still_seconds
+        if still > self._longest_pass():
+            return f"the control loop has stood still for {still:.0f} s"
+        return self._not_polled()
+
+    def _not_polled(self) -> str | None:
+        """Say at the start which node is not known yet; later none is waited for.
+
+        A fleet that is nearly all dead takes long to be asked, and what was added
+        since is no reason to send people away.
+        """
+        if self._polled:
+            return None
         views = self.published.current.nodes  # what dispatch reads, not the polls
         for node in self.inventory.nodes:
             view = views.get(node.name)
             known = view is not None and view.present is not None
-            if not (known or self.holds.of(node.name)):
+            late = time.monotonic() > self._polls_until
+            if not (known or late or self.holds.of(node.name)):
                 return f"node {node.name!r} has not been polled yet"
+        self._polled = True
         return None
 
     def _warnings(self) -> list[str]:
         return self.health.warnings()
+
+    def _longest_pass(self) -> float:
+        """Say how long a pass may take that is slow, but goes on; see `observe`."""
+        control = self.config.control
+        return _STILL_SECONDS + control.stale_after_seconds + control.interval_seconds
+
+    def _degrade(self) -> Degrade:
+        """Say how good the scores are by now: a loop that stands publishes nothing."""
+        return aged(self.published.current, self._ages(), time.monotonic())
 
     # Building
 
@@ -203,6 +234,7 @@ class Router:
             self.ledger,
             clock=time.time,
             monotonic=time.monotonic,
+            offload=DISK,
         )
         self.recollection.load(self.inventory)
         self.trails = Trails()
@@ -243,7 +275,7 @@ class Router:
             self.metrics,
             flapping=health.flapping,
             verification=health.verifier,
-            offload=_native,
+            offload=CONTROL,
             clock=health.clock,
         )
         self.loop = Loop(health.one_pass, lambda: self.config.control.interval_seconds)
@@ -347,6 +379,7 @@ class Router:
             self.ledger,
             queue_length=self.dispatcher.queue.length,
             files=self.files.statuses,
+            degrade=self._degrade,
             clock=time.monotonic,
         )
 
@@ -454,10 +487,11 @@ def _secret(path: Path | None) -> Callable[[], str | None]:
         if path is None:
             return None
         try:
-            token = path.read_text().strip()
-        except OSError as error:
+            token = DISK(lambda: read_text(path)).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
             raise UnavailableError(
-                f"token file {path.name!r} cannot be read: {error.strerror}"
+                f"token file {path.name!r} cannot be read: {why}"
             ) from error
         if not token:
             raise UnavailableError(f"token file {path.name!r} is empty")
@@ -466,13 +500,9 @@ def _secret(path: Path | None) -> Callable[[], str | None]:
     return read
 
 
-def _native(call: Callable[[], T]) -> T:
-    """Run what is pure and heavy in a native thread, out of the event loop's way."""
-    result: T = gevent.get_hub().threadpool.apply(call)
-    return result
-
-
 def _built() -> Router:
+    hub = gevent.get_hub()
+    hub.resolver = cast("Any", Resolver(hub))  # gevent takes what has its methods
     path = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
     router = Router(path, os.environ)
     router.start()

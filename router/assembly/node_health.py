@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from router.alerts.verify import Checks, Verifier
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.clients.http_json import PollError, exchange
+from router.config.files import read_text
 from router.config.settings import AlertmanagerSettings, Config
 from router.control.loop import Pass
 from router.errors import StateError
@@ -43,7 +44,7 @@ def _login(settings: AlertmanagerSettings) -> tuple[str, str] | None:
     """Read the password at each use, so that a changed one needs no restart."""
     if settings.password_file is None:
         return None
-    return settings.username, settings.password_file.read_text().strip()
+    return settings.username, read_text(settings.password_file).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,11 @@ class Health:
         """Ease nodes in after a return, and while they are derated."""
         self._ledger = ledger
 
-        def look() -> None:
+        def look(nodes: Collection[str] | None = None) -> None:
             seconds = self.setting.config().control.slow_start_seconds
-            ledger.easing.look(self.holds, seconds, time.monotonic())
+            ledger.easing.look(self.holds, seconds, time.monotonic(), nodes)
 
-        self.holds.listen(look)
+        self.holds.follow(look)
         look()
 
     def empty_nodes(
@@ -114,7 +115,7 @@ class Health:
         """Move requests off nodes that an alert evicts, or that hang."""
         destinations = Destinations(dispatcher, published, self._show)
         evictor = Evictor(self.holds, ledger, destinations, self.counters.evicted)
-        self.holds.listen(evictor.after_change)
+        self.holds.follow(evictor.after_change)
         published.listen(evictor.after_pass)
 
     def _show(self, view: NodeView, model: str) -> Mapping[str, Any] | None:
@@ -160,6 +161,12 @@ class Health:
     def looked(self) -> bool:
         """Whether a pass was made, so that it is known which alerts fire."""
         return self.one_pass.status.at is not None
+
+    @property
+    def still_seconds(self) -> float:
+        """How long ago the last pass ended."""
+        at = self.one_pass.status.at
+        return 0.0 if at is None else time.monotonic() - at
 
     def find(self, query: Query) -> tuple[Event, ...]:
         """Look into the history; what just happened is put away first."""

@@ -17,6 +17,7 @@ import orjson
 from router.capacity import recovered as leftover
 from router.capacity.ledger import Ledger
 from router.capacity.throughput import Curve, Point
+from router.errors import BusyError
 from router.logs.events import get_logger
 from router.model import Inventory
 
@@ -37,12 +38,14 @@ class Recollection:
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        offload: Callable[[Callable[[], None]], None] = lambda call: call(),
     ) -> None:
         self._speeds = directory / "speeds.json"
         self._in_use = directory / "in-use.json"
         self._ledger = ledger
         self._clock = clock
         self._monotonic = monotonic
+        self._offload = offload
         self._written: dict[str, Any] = {}
         self._unkept: set[Path] = set()
 
@@ -94,16 +97,13 @@ class Recollection:
 
     def _write(self, path: Path, state: dict[str, Any]) -> None:
         """Replace the file whole; memory goes on where the disk does not."""
-        draft = path.with_suffix(".draft")
+        data = orjson.dumps({"schema": _SCHEMA, **state})
         try:
-            draft.write_bytes(orjson.dumps({"schema": _SCHEMA, **state}))
-            draft.replace(path)
-        except OSError as error:
+            self._offload(lambda: _replace(path, data))
+        except (OSError, BusyError) as error:
             if path not in self._unkept:  # told once, tried again each time
                 log.warning("not kept", file=path.name, why=str(error))
             self._unkept.add(path)
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
         else:
             self._unkept.discard(path)
 
@@ -125,6 +125,17 @@ def _curve(entry: dict[str, Any], now: float) -> Curve:
         if mean > 0
     }
     return Curve(float(entry["pace"]), points)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    draft = path.with_suffix(".draft")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def _guarded(path: Path, load: Callable[[dict[str, Any]], None]) -> None:

@@ -33,6 +33,8 @@ _TOLERATED = 1  # failures in a row that hold nothing yet
 _SOURCE = "probe"
 _LIFTED = (_SOURCE, "traffic")
 _CONCURRENCY = 64
+_SILENT_SHARE = 3
+_DOWN_POLLS_PER_SECOND = 200.0  # a seventh of a core
 _TICK_SECONDS = 0.1
 _STOP_SECONDS = 5.0
 
@@ -57,6 +59,12 @@ class _Watch:
     under_way: set[Poll] = field(default_factory=set)
     failures: int = 0
     models: Models = field(default_factory=Models)
+
+    @property
+    def answers(self) -> bool:
+        """Say whether it has answered, and did the last time."""
+        known = self.models.resident is not None or self.models.present is not None
+        return known and self.failures == 0
 
     def schedule(self, poll: Poll, now: float, interval: float) -> None:
         """Set the next time, on the node's own grid: a burst is not repeated."""
@@ -88,6 +96,9 @@ class Probe:
         self._log = get_logger("probe")
         self._watched: dict[str, _Watch] = {}
         self._pool = ThreadPoolExecutor(concurrency, "probe")
+        # Apart, so that nodes which do not answer keep nobody waiting who does.
+        self._silent = ThreadPoolExecutor(_SILENT_SHARE * concurrency, "probe-silent")
+        self._followed: Inventory | None = None
         self._stop = threading.Event()
         self._timer = threading.Thread(target=self._run, name="probe", daemon=True)
 
@@ -100,7 +111,8 @@ class Probe:
         self._stop.set()
         if self._timer.is_alive():
             self._timer.join(_STOP_SECONDS)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._silent):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def view(self) -> Mapping[str, Models]:
         """Give what each node held when it last answered."""
@@ -110,13 +122,18 @@ class Probe:
         """Hand out the polls that are due."""
         now = self._monotonic()
         self._follow(now)
+        down = sum(watch.failures > _TOLERATED for watch in self._watched.values())
         for watch in self._watched.values():
             for poll in Poll:
                 if watch.due[poll] <= now and poll not in watch.under_way:
-                    watch.schedule(poll, now, self._interval(poll))
-                    watch.under_way.add(poll)
-                    asked = self._pool.submit(self._poll, watch, poll)
-                    asked.add_done_callback(self._report)
+                    watch.schedule(poll, now, self._interval(watch, poll, down))
+                    if poll is Poll.RESIDENT or watch.failures <= _TOLERATED:
+                        self._submit(watch, poll)
+
+    def _submit(self, watch: _Watch, poll: Poll) -> None:
+        watch.under_way.add(poll)
+        pool = self._pool if watch.answers else self._silent
+        pool.submit(self._poll, watch, poll).add_done_callback(self._report)
 
     def _poll(self, watch: _Watch, poll: Poll) -> None:
         # Only what stood before the question is lifted by its answer.
@@ -139,15 +156,23 @@ class Probe:
         while not self._stop.wait(_TICK_SECONDS):
             self.tick()
 
-    def _interval(self, poll: Poll) -> float:
+    def _interval(self, watch: _Watch, poll: Poll, down: int) -> float:
+        """Say how long to wait; thousands that are down are asked more rarely."""
         settings = self._settings()
-        if poll is Poll.RESIDENT:
-            return settings.resident_interval_seconds
-        return settings.present_interval_seconds
+        if poll is not Poll.RESIDENT:
+            return settings.present_interval_seconds
+        interval = settings.resident_interval_seconds
+        if watch.failures > _TOLERATED:
+            return max(interval, down / _DOWN_POLLS_PER_SECOND)
+        return interval
 
     def _follow(self, now: float) -> None:
         """Take up new and changed nodes at once, and let go of those that left."""
-        nodes = {node.name: node for node in self._inventory().nodes}
+        inventory = self._inventory()
+        if inventory is self._followed:
+            return
+        self._followed = inventory
+        nodes = {node.name: node for node in inventory.nodes}
         for name in self._watched.keys() - nodes.keys():
             del self._watched[name]
         for name, node in nodes.items():
@@ -172,10 +197,8 @@ class Probe:
     def _down(self, node: str) -> list[Standing]:
         return [
             each
-            for each in self._holds.standings()
-            if each.hold.node == node
-            and each.hold.kind is HoldKind.DOWN
-            and each.hold.source in _LIFTED
+            for each in self._holds.standings_of(node)
+            if each.hold.kind is HoldKind.DOWN and each.hold.source in _LIFTED
         ]
 
     def _failed(self, watch: _Watch, error: PollError) -> None:

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from gevent.monkey import get_original
-from gevent.threadpool import ThreadPool
 
-from router.errors import StateDamagedError, StateError
+from router.errors import BusyError, StateDamagedError, StateError
+from router.threads import Pool
 
 __all__ = ["Database", "put_aside"]
 
 T = TypeVar("T")
 
 _BUSY_SECONDS = 1.0
+_CALL_SECONDS = 10.0  # a disk that hangs must not hold a control pass
+_MOST_WAITING = 1024
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -45,13 +47,13 @@ class Database:
         self.fresh = False
         # A native thread, also under gevent's patches; without a running event
         # loop the caller simply waits.
-        self._thread = ThreadPool(1)
+        self._thread = Pool(path.name, 1, waiting=_MOST_WAITING, seconds=_CALL_SECONDS)
         # From another native thread gevent runs the call in place.
         self._turn = get_original("threading", "Lock")()
         try:
             self._database = self._run(self._open)
         except BaseException:
-            self._thread.kill()
+            self._thread.close()
             raise
 
     def read(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:  # type: ignore[type-arg]
@@ -74,7 +76,7 @@ class Database:
 
     def close(self) -> None:
         self._run(self._database.close)
-        self._thread.kill()
+        self._thread.close()
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,11 +113,15 @@ class Database:
 
     def _run(self, call: Callable[[], T]) -> T:
         # The error comes back as a value: gevent prints what a pool's thread raises.
-        answer = self._thread.apply(self._attempt, (call,))
+        try:
+            answer = self._thread(lambda: self._attempt(call))
+        except BusyError as error:
+            raise StateError(
+                f"{self.path}: does not answer: {error.message}"
+            ) from error
         if isinstance(answer, StateError):
             raise answer
-        result: T = answer
-        return result
+        return answer
 
     def _attempt(self, call: Callable[[], T]) -> T | StateError:
         try:

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from router.errors import StateError
@@ -32,7 +32,10 @@ __all__ = [
     "by_alert",
 ]
 
+Nodes = Collection[str] | None
 _HISTORY = 1000
+# Only these can make panic, or derate: thousands of nodes may go down at one time.
+_JUDGED = frozenset({HoldKind.DRAIN, HoldKind.EVICT, HoldKind.DERATE})
 _MOST_UNARCHIVED = 10_000
 
 
@@ -58,11 +61,13 @@ class HoldStore:
         self._fleet: frozenset[str] = frozenset()
         self._lock = threading.RLock()  # never held over a wait
         self._standing: dict[Key, Standing] = {}
+        self._index: defaultdict[str, dict[Key, Standing]] = defaultdict(dict)
         self._by_node: dict[str, tuple[Hold, ...]] = {}
         self._keeping_out: dict[str, tuple[Standing, ...]] = {}
         self._unsaved: set[Key] = set()
         self._uncordoned: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._followers: list[Callable[[Nodes], None]] = []
         self._witnesses: list[Callable[[Event], None]] = []
         self._history: deque[Event] = deque(maxlen=_HISTORY)
         self._unarchived: deque[Event] = deque(maxlen=_MOST_UNARCHIVED)
@@ -75,7 +80,7 @@ class HoldStore:
         self.lifted: Counter[HoldKind] = Counter()
         for hold in journal.load():
             self._put(hold)
-        self._refresh()
+        self._refresh(None)
 
     # Reading
 
@@ -88,6 +93,9 @@ class HoldStore:
 
     def standings(self) -> tuple[Standing, ...]:
         return tuple(self._standing.values())
+
+    def standings_of(self, node: str) -> tuple[Standing, ...]:
+        return tuple(self._index.get(node, {}).values())
 
     def history(self) -> tuple[Event, ...]:
         """Give what happened, oldest first, as far back as it is kept."""
@@ -105,11 +113,10 @@ class HoldStore:
             if not each.expired(now) and not self._ignored(each.hold)
         )
 
-    def blocked(self) -> frozenset[str]:
-        """Name the nodes that get no new work now."""
-        return frozenset(
-            node for node in tuple(self._keeping_out) if self.blocking(node)
-        )
+    def blocked(self, among: Nodes = None) -> frozenset[str]:
+        """Name the nodes that get no new work now; of these, or of all."""
+        nodes = tuple(self._keeping_out) if among is None else among
+        return frozenset(node for node in nodes if self.blocking(node))
 
     def preview(self, more: Sequence[Hold]) -> tuple[Effect, Effect]:
         """Say what stands now comes to, and what it would with `more` holds."""
@@ -121,6 +128,10 @@ class HoldStore:
         """Call back after each change, in the greenlet that made it."""
         self._listeners.append(callback)
 
+    def follow(self, callback: Callable[[Nodes], None]) -> None:
+        """Call back after each change with the nodes that it is about; None: all."""
+        self._followers.append(callback)
+
     def witness(self, callback: Callable[[Event], None]) -> None:
         """Call back with each event as it happens; the callback must not wait."""
         self._witnesses.append(callback)
@@ -129,14 +140,16 @@ class HoldStore:
 
     def fleet(self, names: Iterable[str], panic_ratio: float | None = None) -> None:
         """Say which nodes the fleet has: panic is a share of these."""
+        fleet = frozenset(names)
+        ratio = self._panic_ratio if panic_ratio is None else panic_ratio
         with self._lock:
-            self._fleet = frozenset(names)
-            if panic_ratio is not None:
-                self._panic_ratio = panic_ratio
+            if (fleet, ratio) == (self._fleet, self._panic_ratio):
+                return
+            self._fleet, self._panic_ratio = fleet, ratio
             before = self.panic
-            self._refresh()
+            self._judge()
         if self.panic != before:
-            self._tell()
+            self._tell(None)
 
     def place(self, hold: Hold) -> bool:
         """Add a hold, or assert one again; says whether anything changed.
@@ -153,7 +166,7 @@ class HoldStore:
                 self._stain(hold.key)
                 self.placed[hold.kind] += old is None
                 self._note(Change.PLACED, hold, hold.source, hold.reason)
-        self._settle(hold.kind, changed=changed)
+        self._settle(hold.kind, {hold.node} if changed else ())
         return changed
 
     def find_down(self, hold: Hold) -> bool:
@@ -217,7 +230,7 @@ class HoldStore:
         """Take a hold away; with `revision`, only if it is still that one."""
         with self._lock:
             lifted = self._drop((node, kind, source), by, why, revision)
-        self._settle(kind, changed=lifted)
+        self._settle(kind, {node} if lifted else ())
         return lifted
 
     def remark(self, standing: Standing, change: Change, by: str, why: str) -> None:
@@ -255,7 +268,7 @@ class HoldStore:
                 self._note(Change.PLACED, hold, hold.source, why)
             for key in self._standing:
                 self._stain(key)
-        self._settle(HoldKind.DRAIN, changed=bool(late))
+        self._settle(HoldKind.DRAIN, {hold.node for hold in late})
         return len(late)
 
     def uncordoned(self, node: str) -> None:
@@ -274,7 +287,7 @@ class HoldStore:
                 self._note_override(Change.OVERRIDE_ENDED, override, "time")
         if ended:
             self._settle_overrides()
-        self._settle(HoldKind.DRAIN, changed=bool(over))
+        self._settle(HoldKind.DRAIN, {hold.node for hold in over})
 
     # Inside
 
@@ -299,7 +312,10 @@ class HoldStore:
         self._revision += 1
         now = self._monotonic()
         end = None if hold.until is None else now + hold.until - self._clock()
-        self._standing[hold.key] = Standing(hold, now, self._revision, end)
+        self._keep(hold.key, Standing(hold, now, self._revision, end))
+
+    def _keep(self, key: Key, standing: Standing) -> None:
+        self._standing[key] = self._index[key[0]][key] = standing
 
     def _alter(
         self,
@@ -317,10 +333,10 @@ class HoldStore:
             changed = hold != standing.hold
             if changed:
                 end = None if hold.until is None else standing.expires_at
-                self._standing[key] = replace(standing, hold=hold, expires_at=end)
+                self._keep(key, replace(standing, hold=hold, expires_at=end))
                 self._stain(key)
                 self._note(kind, hold, "level", why)
-        self._settle(key[1], changed=changed)
+        self._settle(key[1], {key[0]} if changed else ())
         return changed
 
     def _drop(self, key: Key, by: str, why: str, revision: int | None) -> bool:
@@ -328,6 +344,7 @@ class HoldStore:
         if standing is None or revision not in (None, standing.revision):
             return False
         del self._standing[key]
+        del self._index[key[0]][key]
         self._stain(key)
         self.lifted[standing.hold.kind] += 1
         self._note(Change.LIFTED, standing.hold, by, why)
@@ -357,17 +374,21 @@ class HoldStore:
 
     def _settle_overrides(self) -> None:
         with self._lock:
-            self._refresh()
-        self._tell()
+            self._judge()
+        self._tell(None)
         self.overrides.save()
         self._put_away()
 
-    def _settle(self, kind: HoldKind, *, changed: bool) -> None:
+    def _settle(self, kind: HoldKind, nodes: Collection[str]) -> None:
         """Act on a change first, then wait for the disk (traffic never waits)."""
-        if changed:
+        if nodes:
             with self._lock:
-                self._refresh()
-            self._tell()
+                before = self.panic, self.factors
+                self._refresh(nodes)
+                if kind in _JUDGED:
+                    self._judge()
+                alone = before == (self.panic, self.factors)
+            self._tell(frozenset(nodes) if alone else None)
         if self._unsaved and kind is not HoldKind.DOWN:
             written = self._journal.save(self._changes)
             with self._lock:
@@ -386,10 +407,12 @@ class HoldStore:
             self.archive_failures += 1
             self._unarchived.extendleft(reversed(events))
 
-    def _tell(self) -> None:
+    def _tell(self, nodes: Nodes) -> None:
         self.version += 1
         for callback in self._listeners:
             callback()
+        for follower in self._followers:
+            follower(nodes)
 
     def _changes(self) -> Mapping[Key, Hold | None]:
         # Called in the database's thread: one copy, which is atomic, and no lock,
@@ -406,18 +429,25 @@ class HoldStore:
             if self._now(key) is hold:
                 self._unsaved.discard(key)
 
-    def _refresh(self) -> None:
-        by_node: defaultdict[str, list[Standing]] = defaultdict(list)
-        for each in self._standing.values():
-            by_node[each.hold.node].append(each)
-        self._by_node = {
-            node: tuple(each.hold for each in found) for node, found in by_node.items()
-        }
-        keeping = {
-            node: tuple(each for each in found if blocks(each.hold))
-            for node, found in by_node.items()
-        }
-        self._keeping_out = {node: found for node, found in keeping.items() if found}
+    def _refresh(self, nodes: Nodes) -> None:
+        """Bring up to date what is read by node: of these, or of all."""
+        for node in tuple(self._index) if nodes is None else nodes:
+            found = tuple(self._index.get(node, {}).values())
+            keeping = tuple(each for each in found if blocks(each.hold))
+            if found:
+                self._by_node[node] = tuple(each.hold for each in found)
+            else:
+                self._by_node.pop(node, None)
+                self._index.pop(node, None)
+            if keeping:
+                self._keeping_out[node] = keeping
+            else:
+                self._keeping_out.pop(node, None)
+        if nodes is None:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Say whether it is panic, and what derated nodes have left."""
         now = self._monotonic()
         effect = self._effect([e.hold for e in self.standings() if not e.expired(now)])
         self.panic, self.factors = effect.panic, effect.factors

@@ -13,6 +13,7 @@ from router.model import Inventory
 # Logs, the database, Prometheus, the listener, files while they are read.
 _OWN = 128
 _PROBES_PER_NODE = 2
+_MOST_PROBES = 256  # at one time, however many nodes there are
 # Asked for where there is no limit; the kernel's own default of fs.nr_open.
 _PLENTY = 1_048_576
 
@@ -32,7 +33,7 @@ class Limits(Protocol):
 def for_nodes(inventory: Inventory, default_slots: int) -> int:
     """Count what the nodes need: a connection for each slot, and the polls'."""
     slots = sum(node.slots or default_slots for node in inventory.nodes)
-    return slots + _PROBES_PER_NODE * len(inventory.nodes)
+    return slots + min(_PROBES_PER_NODE * len(inventory.nodes), _MOST_PROBES)
 
 
 def connections_within(

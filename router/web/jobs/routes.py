@@ -18,7 +18,6 @@ from router.jobs.execution.active import Active
 from router.jobs.input import readers as datasets
 from router.jobs.input.sources import Files
 from router.jobs.input.template import Template
-from router.jobs.input.uploads import native
 from router.jobs.model import (
     DATASET_ENDPOINT,
     Counts,
@@ -42,6 +41,7 @@ from router.jobs.reducers.concat import SEPARATOR
 from router.jobs.service import Batches
 from router.jobs.store.results import Place
 from router.model import canonical
+from router.threads import PREVIEWS
 from router.web.jobs.errors import add_refusals, answer
 from router.web.jobs.events import Events
 from router.web.jobs.fields import (
@@ -164,7 +164,7 @@ def _check(template: Template, columns: Iterable[str]) -> None:
 def _sample(parts: JobParts, file: str, kind: Format) -> datasets.Sample:
     path = parts.batches.uploads.path(file)
     try:
-        return native(lambda: parts.files.sample(path, kind))
+        return PREVIEWS(lambda: parts.files.sample(path, kind))
     except DatasetError as error:
         raise FieldError("file", str(error)) from error
     except OSError as error:
