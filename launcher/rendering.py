@@ -37,8 +37,7 @@ def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> No
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
-    # Private: the address of people's webhook may be a secret.
-    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml, mode=0o600)
+    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml)
     provisioning = paths.root / "grafana" / "provisioning"
     for source in sorted(provisioning.rglob("*.yml")):
         rendered = substitutions.tree(_load(source))
@@ -107,5 +106,5 @@ def _load(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _dump(content: object, path: Path, *, mode: int = 0o644) -> None:
-    files.write(path, yaml.safe_dump(content, sort_keys=False), mode=mode)
+def _dump(content: object, path: Path) -> None:
+    files.write(path, yaml.safe_dump(content, sort_keys=False))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from launcher import (
     banner,
+    files,
     fleet,
     health,
     lock,
@@ -49,7 +50,8 @@ class Options:
 def up(options: Options) -> int:
     """Run until Ctrl-C or SIGTERM; returns the exit status."""
     paths = options.paths
-    paths.run.mkdir(parents=True, exist_ok=True)
+    os.umask(files.PRIVATE)
+    files.private_folder(paths.run)
     with lock.hold(paths.run) as holder:
         if holder is not None:
             _say(f"already running (pid {holder}); `make down` stops it")

@@ -22,6 +22,10 @@ _MARGIN_SECONDS = 3
 
 CONFIG = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
 
+# Prompts, results, tokens: what the router writes is for its own user alone. gunicorn's
+# own `umask` is that of a Unix socket only.
+os.umask(0o077)
+
 _start = ask(CONFIG, os.environ)
 configure(_start)
 

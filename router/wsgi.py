@@ -26,7 +26,7 @@ from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
 from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
-from router.config.files import read_text
+from router.config.files import make_private, read_text
 from router.config.reload import open_files
 from router.config.settings import Config
 from router.control.decide import Ages, Knowledge, aged, decide
@@ -110,6 +110,7 @@ class Router:
         self.bodies = Bodies(config.dispatch.max_bodies_bytes)
         self.metrics.watch_bodies(self.bodies)
         self.metrics.watch_log(writer)
+        _keep_to_itself(config.state.directory)
         self.health = Health(
             Setting(
                 config=lambda: self.config,
@@ -475,6 +476,14 @@ def _door_limits(config: Config) -> DoorLimits:
         stall_seconds=dispatch.stall_timeout_seconds,
         request_seconds=dispatch.request_timeout_seconds,
     )
+
+
+def _keep_to_itself(folder: Path) -> None:
+    """Shut a folder that an earlier release has left open; a disk may refuse it."""
+    try:
+        make_private(folder)
+    except OSError as error:
+        log.warning("state_folder", path=str(folder), fault=str(error))
 
 
 def _secret(path: Path | None) -> Callable[[], str | None]:

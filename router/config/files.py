@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["MOST_BYTES", "read_text"]
+__all__ = ["MOST_BYTES", "make_private", "read_text"]
 
 MOST_BYTES = 8 * 1024 * 1024  # an inventory of some 40,000 nodes
 
@@ -26,3 +26,15 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"it has over {most_bytes} bytes", str(path))
     return data.decode("utf-8")
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, or the one there and its files, its owner's alone.
+
+    What is in a folder below is out of others' reach with it. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    for entry in os.scandir(folder):
+        if entry.is_file(follow_symlinks=False):
+            Path(entry).chmod(0o600)

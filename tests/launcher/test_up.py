@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -129,6 +130,12 @@ def printed_curl(process: Process) -> list[str]:
     return shlex.split(line)
 
 
+def _modes(run: Path, kind: Callable[[Path], bool]) -> set[int]:
+    """Return the modes of all files or folders: others may neither read nor enter."""
+    found = (path for path in (run, *run.rglob("*")) if kind(path))
+    return {path.stat().st_mode & 0o777 for path in found} - {0o400}
+
+
 def _holds_a_node(process: Process) -> None:
     """The printed command works with the token that was made; without it, 401."""
     (line,) = (
@@ -169,6 +176,8 @@ def test_from_up_to_ctrl_c_and_again(launch) -> None:
         )
         assert '"done":true' in reply.stdout.replace(" ", "")
         _holds_a_node(first)
+        assert {0o600} == _modes(launch.run, Path.is_file)
+        assert {0o700} == _modes(launch.run, Path.is_dir)
         second = launch.say("up")
         assert 0 == second.returncode, second.stderr
         assert "already running" in second.stdout
