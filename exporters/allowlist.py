@@ -7,6 +7,8 @@ list.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +19,8 @@ from exporters.addresses import OLLAMA_PORT, backend_url
 from exporters.errors import SettingError
 
 log = logs.get(__name__)
+
+_MOST_BYTES = 8 * 1024 * 1024
 
 
 class Allowed(Protocol):
@@ -73,11 +77,21 @@ class Inventory:
         self._urls = frozenset(_endpoints(self._path))
 
 
+def _text(path: Path) -> str:
+    """Read a small regular file: a named pipe would be waited for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, encoding="utf-8") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+            raise ValueError(f"{path}: must be a file of at most {_MOST_BYTES} bytes")
+        return file.read()
+
+
 def _endpoints(path: Path) -> Iterator[str]:
     import yaml  # noqa: PLC0415 - a megabyte that most exporters do without
 
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name}: {error}") from error
     if not isinstance(entries, list):

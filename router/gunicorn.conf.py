@@ -15,7 +15,6 @@ from router.logs.events import configure, get_logger, write_behind
 from router.server.arbiter import refuse_second_worker
 from router.server.file_limit import connections_within
 from router.server.preflight import ask
-from router.server.worker import SPARE_CONNECTIONS
 
 # The router's own deadline comes first, so that streams end with a frame.
 _MARGIN_SECONDS = 3
@@ -32,13 +31,10 @@ configure(_start)
 bind = os.environ.get("INFEROPS_BIND", "127.0.0.1:8000")
 worker_class = "router.server.worker.Worker"
 workers = 1
-_room = connections_within(
-    _start.connections + SPARE_CONNECTIONS,
-    _start.open_files,
-    get_logger("start"),
-)
 # The longest idle makes room for one more; where all are busy, one more is refused.
-worker_connections = max(1, _room - SPARE_CONNECTIONS)
+worker_connections = connections_within(
+    _start.connections, _start.open_files, get_logger("start")
+)
 # The heartbeat runs in the event loop; a block as long as this ends the worker.
 timeout = 120
 graceful_timeout = int(_start.grace_seconds) + _MARGIN_SECONDS

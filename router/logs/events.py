@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 
-from router.logs.redaction import HIDDEN, scrub, secret_name
+from router.logs.redaction import HIDDEN, plain, scrub, secret_name
 from router.logs.writer import LineStream, LogWriter
 
 # structlog loads rich where it is installed, for a renderer that is not used here:
@@ -44,6 +44,7 @@ Logger = structlog.typing.FilteringBoundLogger
 Event = MutableMapping[str, Any]
 
 _STDERR = 2
+_MOST_CHARACTERS = 8000  # of one value; a traceback has some thousands
 _PLAIN = re.compile(r"[\w.:/@+-]{0,100}")
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -129,13 +130,13 @@ def hide_secrets(_logger: object, _method: str, event: Event) -> Event:
 def _hidden(name: str, value: object) -> object:
     if secret_name(name):
         return HIDDEN
-    if isinstance(value, str):
-        return scrub(value)
     if isinstance(value, Mapping):
-        return {key: _hidden(str(key), each) for key, each in value.items()}
-    if isinstance(value, BaseException):
-        return scrub(str(value))
-    return value
+        return {_safe(str(key)): _hidden(str(key), each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden("", each) for each in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _safe(str(value))
 
 
 def _renderer(form: str) -> Callable[[object, str, Event], bytes]:
@@ -173,7 +174,10 @@ class RequestLog:
             return
         at = self._clock().isoformat().removesuffix("+00:00") + "Z"
         if settings.format == "json":
-            told = {name: _safe(value) for name, value in fields.items()}
+            told = {
+                name: _safe(value) if isinstance(value, str) else value
+                for name, value in fields.items()
+            }
             head = {"ts": at, "level": "info", "area": "request", "event": "request"}
             self._write(orjson.dumps(head | told) + b"\n")
             return
@@ -189,12 +193,15 @@ def _is_plain(value: float | str) -> bool:
     return not isinstance(value, str) or _PLAIN.fullmatch(value) is not None
 
 
-def _safe(value: float | str) -> float | str:
-    return scrub(value) if isinstance(value, str) else value
+def _safe(text: str) -> str:
+    """Make a text that others may have written fit for a line and a terminal."""
+    if len(text) > _MOST_CHARACTERS:
+        text = f"{text[:_MOST_CHARACTERS]}..."
+    return plain(scrub(text))
 
 
 def _quoted(value: object) -> str:
-    return orjson.dumps(scrub(str(value))).decode()
+    return orjson.dumps(_safe(str(value))).decode()
 
 
 class _Lines:

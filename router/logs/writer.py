@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from router.logs.redaction import plain
+
 __all__ = ["LineStream", "LogWriter"]
 
 _STDERR = 2
@@ -130,6 +132,6 @@ class LineStream(io.TextIOBase):
     def write(self, text: str) -> int:
         whole, end, rest = (self._rest + text).rpartition("\n")
         if end:
-            self._write(f"{whole}\n".encode(errors="replace"))
+            self._write(f"{plain(whole)}\n".encode())
         self._rest = rest
         return len(text)

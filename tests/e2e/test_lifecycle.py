@@ -423,3 +423,26 @@ def test_busy_connections_are_not_closed_for_new_ones(start, begin, dial):
     assert answer.json["error"] == "the router serves 3 connections already"
     for stream in streams:
         assert counted(stream, 400)
+
+
+def test_few_open_files(tmp_path, fleet):
+    """Under `ulimit -n 256` as many clients are served as the log promises."""
+    router = Router(
+        tmp_path,
+        fleet.inventory,
+        prometheus_port=free_port(),
+        prefix=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"],
+    )
+    with router, contextlib.ExitStack() as stack:
+        told = re.search(r"at most (\d+) connections", router.process.log.read_text())
+        promised = int(told[1])
+        assert promised > 50
+        clients = [stack.enter_context(connect(router.port)) for _ in range(promised)]
+        request = post("/api/chat", {**ask(3), "stream": False})
+        for _ in range(2):
+            for client in clients[:-2]:  # one is for what else is asked meanwhile
+                client.sendall(request)
+            for client in clients[:-2]:
+                assert read_answer(client).status == 200
+        assert router.get("/readyz").status_code == 200
+        assert "Too many open files" not in router.process.log.read_text()

@@ -141,3 +141,5 @@ def test_text_is_written_by_lines():
     for piece in ("a", "b\nc", "\n", "d"):
         print(piece, end="", file=stream)
     assert lines == [b"ab\n", b"c\n"]
+    print("\x1b[2K\ud800", file=stream)
+    assert lines[-1] == b"d\\x1b[2K\\ud800\n"
