@@ -21,6 +21,7 @@ from alerting.payload import Alert, Status
 from router.alerts.labels import hold_for, ignored, matches
 from router.clients.prometheus import FiringAlert
 from router.errors import PrometheusError, StateError
+from router.holds.record import NOBODY, Actor
 from router.holds.store import HoldStore, by_alert
 from router.model import Hold, HoldState
 
@@ -79,7 +80,7 @@ class Doorbell:
         self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._denied: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def hear(self, alerts: Sequence[Alert]) -> tuple[Ring, ...]:
+    def hear(self, alerts: Sequence[Alert], actor: Actor = NOBODY) -> tuple[Ring, ...]:
         """Hear a notification; raises StateError when a hold acts but is not saved."""
         outcomes = [self._known(alert) for alert in alerts]
         fresh = [n for n, outcome in enumerate(outcomes) if outcome is None]
@@ -92,7 +93,7 @@ class Doorbell:
                 continue
             _keep(self._heard, _once(alerts[n]), None)
             try:
-                self._holds.place(self._hold(proven[n]))
+                self._holds.place(self._hold(proven[n]), actor)
             except StateError as error:
                 failure = error
         if failure is not None:

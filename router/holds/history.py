@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from router.errors import StateDamagedError, StateError
 from router.holds.journal import hold_of, row_of
-from router.holds.record import Change, Event, Found
+from router.holds.record import Actor, Change, Event, Found
 from router.holds.rescue import opened_copy
 from router.holds.sqlite import Database, put_aside
 from router.logs.events import get_logger
@@ -27,31 +27,40 @@ __all__ = ["Query", "SqliteArchive"]
 
 T = TypeVar("T")
 
-_SCHEMA = 1
+_SCHEMA = 2  # 1 knew no principal and no client
 _TABLE = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at REAL NOT NULL, change TEXT NOT NULL, by TEXT NOT NULL, why TEXT NOT NULL,
     node TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
     reason TEXT NOT NULL, since REAL NOT NULL, until REAL,
-    state TEXT NOT NULL, clear TEXT NOT NULL, labels TEXT NOT NULL
+    state TEXT NOT NULL, clear TEXT NOT NULL, labels TEXT NOT NULL,
+    principal TEXT NOT NULL DEFAULT '', client TEXT NOT NULL DEFAULT ''
 ) STRICT
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS events_of_node ON events (node, id)"
+_UPGRADES = {
+    1: tuple(
+        f"ALTER TABLE events ADD COLUMN {name} TEXT NOT NULL DEFAULT ''"
+        for name in ("principal", "client")
+    )
+}
+_EVENT = "at, change, by, why"
+_ACTOR = "principal, client"
 _COLUMNS = "node, kind, source, reason, since, until, state, clear, labels"
 _INSERT = (
-    f"INSERT INTO events (at, change, by, why, {_COLUMNS})"  # noqa: S608 - no input
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO events ({_EVENT}, {_ACTOR}, {_COLUMNS})"  # noqa: S608 - no input
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _CHANGED = "('placed', 'confirmed', 'doubted', 'lifted')"
 _STANDING = (
-    f"SELECT at, change, by, why, {_COLUMNS} FROM events WHERE id IN"  # noqa: S608 - as above
+    f"SELECT {_EVENT}, {_ACTOR}, {_COLUMNS} FROM events WHERE id IN"  # noqa: S608 - as above
     f" (SELECT max(id) FROM events WHERE change IN {_CHANGED}"
     " GROUP BY node, kind, source)"
     f" AND change != 'lifted' AND kind != '{HoldKind.DOWN}' ORDER BY id"
 )
 _OVERRIDDEN = (
-    f"SELECT at, change, by, why, {_COLUMNS} FROM events WHERE id IN"  # noqa: S608 - as above
+    f"SELECT {_EVENT}, {_ACTOR}, {_COLUMNS} FROM events WHERE id IN"  # noqa: S608 - as above
     " (SELECT max(id) FROM events WHERE change IN ('overridden', 'override_ended')"
     " GROUP BY node, source) ORDER BY id"
 )
@@ -91,7 +100,10 @@ class SqliteArchive:
 
     def append(self, events: Sequence[Event]) -> None:
         """Keep events, oldest first, and drop the oldest beyond the bound."""
-        rows = [(e.at, e.change.value, e.by, e.why, *row_of(e.hold)) for e in events]
+        rows = [
+            (e.at, e.change.value, e.by, e.why, *_of(e.actor), *row_of(e.hold))
+            for e in events
+        ]
 
         def insert(database: sqlite3.Connection) -> None:
             database.executemany(_INSERT, rows)
@@ -103,7 +115,7 @@ class SqliteArchive:
         """Give what matches, newest first, at most `limit`."""
         where, values = _conditions(query)
         statement = (
-            f"SELECT at, change, by, why, {_COLUMNS} FROM events"  # noqa: S608 - fixed texts only
+            f"SELECT {_EVENT}, {_ACTOR}, {_COLUMNS} FROM events"  # noqa: S608 - fixed texts only
             f"{where} ORDER BY id DESC LIMIT ?"
         )
         values = [*values, query.limit]
@@ -144,13 +156,13 @@ class SqliteArchive:
 
     def _open(self) -> Database:
         try:
-            return Database(self._path, (_TABLE, _INDEX), _SCHEMA)
+            return Database(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
         except StateDamagedError as error:
             aside = put_aside(self._path)
             get_logger("archive").error(
                 "history was damaged, begun anew", why=str(error), kept_as=str(aside)
             )
-            return Database(self._path, (_TABLE, _INDEX), _SCHEMA)
+            return Database(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
 
     def _guarded(self, call: Callable[[Database], T]) -> T:
         try:
@@ -167,8 +179,13 @@ class SqliteArchive:
 
 
 def _event(row: Sequence[Any]) -> Event:
-    at, change, by, why, *hold = row
-    return Event(at, Change(change), hold_of(hold), by, why)  # type: ignore[arg-type]
+    at, change, by, why, principal, client, *hold = row
+    actor = Actor(principal, client)
+    return Event(at, Change(change), hold_of(hold), by, why, actor)  # type: ignore[arg-type]
+
+
+def _of(actor: Actor) -> tuple[str, str]:
+    return actor.principal, actor.client
 
 
 def _override(event: Event) -> Override:

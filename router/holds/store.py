@@ -18,7 +18,17 @@ from dataclasses import replace
 from router.errors import StateError
 from router.holds.effect import Effect, blocks, by_alert, effect_of
 from router.holds.overrides import Overrides
-from router.holds.record import Archive, Change, Event, Journal, Key, Standing, merged
+from router.holds.record import (
+    NOBODY,
+    Actor,
+    Archive,
+    Change,
+    Event,
+    Journal,
+    Key,
+    Standing,
+    merged,
+)
 from router.model import Clear, Hold, HoldKind, HoldState, Override
 
 __all__ = [
@@ -151,7 +161,7 @@ class HoldStore:
         if self.panic != before:
             self._tell(None)
 
-    def place(self, hold: Hold) -> bool:
+    def place(self, hold: Hold, actor: Actor = NOBODY) -> bool:
         """Add a hold, or assert one again; says whether anything changed.
 
         The same identity keeps its earliest `since`; a ring of the doorbell
@@ -165,7 +175,7 @@ class HoldStore:
             if changed:
                 self._stain(hold.key)
                 self.placed[hold.kind] += old is None
-                self._note(Change.PLACED, hold, hold.source, hold.reason)
+                self._note(Change.PLACED, hold, hold.source, hold.reason, actor)
         self._settle(hold.kind, {hold.node} if changed else ())
         return changed
 
@@ -226,10 +236,11 @@ class HoldStore:
         by: str,
         why: str,
         revision: int | None = None,
+        actor: Actor = NOBODY,
     ) -> bool:
         """Take a hold away; with `revision`, only if it is still that one."""
         with self._lock:
-            lifted = self._drop((node, kind, source), by, why, revision)
+            lifted = self._drop((node, kind, source), by, why, revision, actor)
         self._settle(kind, {node} if lifted else ())
         return lifted
 
@@ -238,20 +249,22 @@ class HoldStore:
         with self._lock:
             self._note(change, standing.hold, by, why)
 
-    def override(self, override: Override) -> None:
+    def override(self, override: Override, actor: Actor = NOBODY) -> None:
         """Have an alert ignored on a node; raises StateError when it is not saved."""
         with self._lock:
             self.overrides.put(override)
-            self._note_override(Change.OVERRIDDEN, override, override.by)
+            self._note_override(Change.OVERRIDDEN, override, override.by, actor)
         self._settle_overrides()
 
-    def end_override(self, node: str, alert: str, by: str) -> bool:
+    def end_override(
+        self, node: str, alert: str, by: str, actor: Actor = NOBODY
+    ) -> bool:
         """Have an alert count again; False where nothing was overridden."""
         with self._lock:
             ended = self.overrides.drop(node, alert)
             if ended is None:
                 return False
-            self._note_override(Change.OVERRIDE_ENDED, ended, by)
+            self._note_override(Change.OVERRIDE_ENDED, ended, by, actor)
         self._settle_overrides()
         return True
 
@@ -339,7 +352,14 @@ class HoldStore:
         self._settle(key[1], {key[0]} if changed else ())
         return changed
 
-    def _drop(self, key: Key, by: str, why: str, revision: int | None) -> bool:
+    def _drop(
+        self,
+        key: Key,
+        by: str,
+        why: str,
+        revision: int | None,
+        actor: Actor = NOBODY,
+    ) -> bool:
         standing = self._standing.get(key)
         if standing is None or revision not in (None, standing.revision):
             return False
@@ -347,21 +367,25 @@ class HoldStore:
         del self._index[key[0]][key]
         self._stain(key)
         self.lifted[standing.hold.kind] += 1
-        self._note(Change.LIFTED, standing.hold, by, why)
+        self._note(Change.LIFTED, standing.hold, by, why, actor)
         return True
 
     def _stain(self, key: Key) -> None:
         if key[1] is not HoldKind.DOWN:
             self._unsaved.add(key)
 
-    def _note(self, change: Change, hold: Hold, by: str, why: str) -> None:
-        event = Event(self._clock(), change, hold, by, why)
+    def _note(
+        self, change: Change, hold: Hold, by: str, why: str, actor: Actor = NOBODY
+    ) -> None:
+        event = Event(self._clock(), change, hold, by, why, actor)
         self._history.append(event)
         self._unarchived.append(event)
         for witness in self._witnesses:
             witness(event)
 
-    def _note_override(self, change: Change, override: Override, by: str) -> None:
+    def _note_override(
+        self, change: Change, override: Override, by: str, actor: Actor = NOBODY
+    ) -> None:
         hold = Hold(
             override.node,
             HoldKind.DRAIN,
@@ -370,7 +394,7 @@ class HoldStore:
             override.since,
             override.until,
         )
-        self._note(change, hold, by, override.reason)
+        self._note(change, hold, by, override.reason, actor)
 
     def _settle_overrides(self) -> None:
         with self._lock:

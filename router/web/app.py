@@ -18,6 +18,7 @@ from router.errors import (
 )
 from router.logs.events import get_logger
 from router.relay.protocols import dialect_of, error_body
+from router.web.caller import ANONYMOUS, sender
 from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
@@ -59,8 +60,31 @@ def flask_app(
         response.headers["X-Request-Id"] = g.get("request_id", "")
         return response
 
+    app.after_request(_log_change)
     metrics = make_wsgi_app(registry)
     return DispatcherMiddleware(app, {"/metrics": metrics})
+
+
+def _log_change(response: Response) -> Response:
+    """Leave a line for whatever may have changed something, and for who was refused.
+
+    g.audit: what a view adds, such as the id of what it made
+    """
+    if request.method in {"GET", "HEAD", "OPTIONS"} or request.blueprint == "webhook":
+        return response  # a webhook has lines of its own
+    tell = log.warning if response.status_code in {401, 403} else log.info
+    tell(
+        "change",
+        route=request.blueprint or "",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        **sender(request.environ),
+        principal=g.get("principal", ANONYMOUS),
+        request_id=g.get("request_id", ""),
+        **g.get("audit", {}),
+    )
+    return response
 
 
 def _health(

@@ -11,7 +11,18 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
-__all__ = ["address", "from_loopback", "is_loopback_name", "local", "name_of"]
+__all__ = [
+    "ANONYMOUS",
+    "address",
+    "from_loopback",
+    "is_loopback_name",
+    "local",
+    "name_of",
+    "sender",
+]
+
+ANONYMOUS = "anonymous"  # the principal of whoever needs no credential
+_MOST_FORWARDED = 200
 
 # What proxies add to a request that they pass on.
 _FORWARDING = frozenset(
@@ -35,6 +46,19 @@ def address(environ: Mapping[str, Any]) -> str:
     """Return the address of the connection's other end; empty for a Unix socket."""
     peer: str = environ.get("REMOTE_ADDR", "")
     return peer.removeprefix("::ffff:") if "." in peer else peer
+
+
+def sender(environ: Mapping[str, Any]) -> dict[str, str]:
+    """Say for the log where a request comes from.
+
+    client: the connection's other end; forwarded_for: what a proxy says, or whoever
+    wants to be taken for one
+    """
+    found = {"client": address(environ)}
+    claimed = environ.get("HTTP_X_FORWARDED_FOR") or environ.get("HTTP_FORWARDED")
+    if claimed:
+        found["forwarded_for"] = claimed[:_MOST_FORWARDED]
+    return found
 
 
 def from_loopback(environ: Mapping[str, Any]) -> bool:

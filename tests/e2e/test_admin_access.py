@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -252,3 +254,85 @@ def test_command_line_finds_the_token(with_token, tmp_path):
     assert "cordon: new fan" in listed.stdout
     done = inferops("uncordon", "one", token=str(here))
     assert (0, False) == (done.returncode, held(with_token)), done.stderr
+
+
+def lines(router: Router, event: str) -> list[dict[str, str]]:
+    """Return the fields of each line of one event."""
+    found = [line for line in router.log() if f"event={event} " in line]
+    return [dict(re.findall(r"(\w+)=([^ ]*)", line)) for line in found]
+
+
+def last(router: Router, event: str, **fields: str) -> dict[str, str]:
+    """Wait for a line of an event with these fields, and return the newest."""
+
+    def newest() -> dict[str, str] | None:
+        found = [
+            each for each in lines(router, event) if fields.items() <= each.items()
+        ]
+        return found[-1] if found else None
+
+    return until(newest, f"there is a line {event} with {fields}")
+
+
+def test_who_changed_what_by_token(with_token):
+    """Principal and address are the router's own word, whatever the caller says."""
+    with Proxy(with_token.port, with_headers("X-Forwarded-For: 203.0.113.9")) as proxy:
+        answer = requests.post(
+            f"{proxy.url}{CORDON}",
+            json={"by": "the boss", "reason": "a"},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=10,
+        )
+    assert answer.ok
+    history = f"{with_token.url}/admin/holds/history?node=one&change=placed"
+    line = requests.get(history, timeout=10).json()[0]
+    assert ("operator:the boss", "token:admin", "127.0.0.1") == tuple(
+        line[name] for name in ("by", "principal", "client")
+    )
+    told = last(with_token, "change", path=CORDON, status="200")
+    assert ("token:admin", "127.0.0.1", "203.0.113.9") == tuple(
+        told[name] for name in ("principal", "client", "forwarded_for")
+    )
+    assert answer.headers["X-Request-Id"] == told["request_id"]
+
+
+def test_who_changed_what_from_here(without_token):
+    """At this machine it is the user whose process asked."""
+    assert without_token.post(CORDON, {"by": "the boss"}).ok
+    user = f"local:{pwd.getpwuid(os.getuid()).pw_name}"
+    line = without_token.get("/admin/holds/history?node=one&change=placed").json()[0]
+    assert (user, "127.0.0.1") == (line["principal"], line["client"])
+    assert without_token.post("/admin/nodes/one/uncordon", {}).ok
+    lifted = without_token.get("/admin/holds/history?change=lifted").json()[0]
+    assert (user, "127.0.0.1") == (lifted["principal"], lifted["client"])
+    body = {"alert": "GpuTooHot", "minutes": 5}
+    assert without_token.post("/admin/nodes/one/override", body).ok
+    overridden = without_token.get("/admin/holds/history?change=overridden").json()[0]
+    assert (user, "127.0.0.1") == (overridden["principal"], overridden["client"])
+
+
+def test_who_was_refused(with_token):
+    """A wrong token leaves a line with the address that tried it."""
+    headers = {"Authorization": "Bearer guessed"}
+    with_token.post("/admin/reload", {}, headers=headers)
+    told = last(with_token, "change", path="/admin/reload", status="401")
+    assert ("warning", "anonymous", "127.0.0.1") == tuple(
+        told[name] for name in ("level", "principal", "client")
+    )
+
+
+def test_who_uploaded_and_who_asked(without_token):
+    """Uploads, jobs and requests name their sender; no file's name, no prompt."""
+    form = {"purpose": (None, "batch"), "file": ("salaries.jsonl", b"{}\n")}
+    made = requests.post(f"{without_token.url}/v1/files", files=form, timeout=10).json()
+    told = last(without_token, "change", path="/v1/files")
+    assert ("files", "127.0.0.1", "anonymous", made["id"], "3") == tuple(
+        told[name] for name in ("route", "client", "principal", "file", "bytes")
+    )
+    headers = {"X-Request-Id": "mine-1", "X-Forwarded-For": "203.0.113.9, 10.0.0.1"}
+    chat = {"model": "llama3.2:3b", "messages": [], "stream": False}
+    without_token.post("/api/chat", chat, headers=headers)
+    asked = last(without_token, "request", request_id="mine-1")
+    assert ("127.0.0.1", "anonymous") == (asked["client"], asked["principal"])
+    assert asked["forwarded_for"].strip('"').startswith("203.0.113.9")
+    assert not any("salaries" in line for line in without_token.log())

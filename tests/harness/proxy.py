@@ -49,6 +49,14 @@ class Proxy:
         self._thread.join()
 
 
+def _length(lines: list[str]) -> int:
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.lower() == "content-length":
+            return int(value)
+    return 0
+
+
 def _pass_on(client: socket.socket, upstream: int, rewrite: Rewrite) -> None:
     data = b""
     while b"\r\n\r\n" not in data:
@@ -58,6 +66,9 @@ def _pass_on(client: socket.socket, upstream: int, rewrite: Rewrite) -> None:
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
+    length = _length(lines)
+    while len(body) < length:
+        body += client.recv(65536)
     lines = [line for line in lines if not line.lower().startswith("connection:")]
     sent = "\r\n".join([first, *rewrite(lines), "Connection: close", "", ""])
     with socket.create_connection(("127.0.0.1", upstream), timeout=30) as router:

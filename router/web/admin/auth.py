@@ -14,8 +14,10 @@ from router.errors import (
     NotFoundError,
     UnauthorizedError,
 )
+from router.threads import DISK
 from router.web.bearer import is_bearer
 from router.web.jobs.fields import parsed
+from router.web.local_user import local_user
 
 __all__ = ["allow_change", "check_spelling", "fields"]
 
@@ -48,7 +50,9 @@ def allow_change(token: str | None, trusts: Callable[[Mapping[str, Any]], bool])
             "changes need a token (admin.token_file), or come from this machine and"
             " through no proxy"
         )
-    return "local"
+    environ = request.environ  # there is no request in another thread
+    user = DISK(lambda: local_user(environ))
+    return f"local:{user}" if user else "local"
 
 
 def fields(types: Mapping[str, type]) -> dict[str, Any]:

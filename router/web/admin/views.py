@@ -113,6 +113,8 @@ def show_event(event: Event) -> dict[str, Any]:
         "change": event.change,
         "by": event.by,
         "why": event.why,
+        "principal": event.actor.principal,
+        "client": event.actor.client,
         **hold,
     }
 
