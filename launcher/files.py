@@ -18,9 +18,13 @@ def private_folder(folder: Path) -> None:
 
 
 def ensure_token(path: Path) -> None:
-    """Make a random secret, readable by its owner only, unless the file is there."""
+    """Make a random secret, readable by its owner only, unless the file is there.
+
+    Touched in any case: of two starts, the command line takes the newer one's.
+    """
     if not path.exists():
         write(path, f"{secrets.token_urlsafe(32)}\n")
+    path.touch()
 
 
 def write(path: Path, text: str, *, mode: int = 0o600) -> None:

@@ -48,19 +48,17 @@ from router.server.body_budget import Bodies
 from router.server.resolver import Resolver
 from router.snapshot import Published, Snapshot
 from router.threads import CONTROL, DISK, FILES
-from router.web.admin.routes import AdminParts, admin_blueprint
+from router.web.admin.routes import AdminParts
 from router.web.app import flask_app
 from router.web.caller import local
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
 from router.web.inference.handler import Inference
 from router.web.inference.request import DoorLimits
-from router.web.jobs.openai_batches import batches_blueprint
-from router.web.jobs.openai_files import files_blueprint
-from router.web.jobs.routes import JobParts, jobs_blueprint
-from router.web.models import fleet_blueprint, present_models
-from router.web.pages import PageParts, pages_blueprint
-from router.web.webhook import webhook_blueprint
+from router.web.jobs.routes import JobParts
+from router.web.models import present_models
+from router.web.pages import PageParts
+from router.web.routes import WebParts, blueprints
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -324,21 +322,17 @@ class Router:
             waits=self.health.waits,
             clock=self.health.clock,
         )
-        webhook = webhook_blueprint(
-            self.doorbell,
-            _secret(config.webhook.token_file),
-            lambda outcome: self.metrics.notifications.labels(outcome).inc(),
+        parts = WebParts(
+            admin=admin,
+            published=self.published,
+            bell=self.doorbell,
+            webhook_token=_secret(config.webhook.token_file),
+            notified=lambda outcome: self.metrics.notifications.labels(outcome).inc(),
+            batches=self.batches,
+            settings=lambda: self.config.batch,
+            jobs=JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch),
+            pages=self._page_parts(),
         )
-        jobs = JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch)
-        blueprints = [
-            admin_blueprint(admin),
-            fleet_blueprint(self.published),
-            webhook,
-            files_blueprint(self.batches, jobs.limits),
-            batches_blueprint(self.batches, lambda: self.config.batch),
-            jobs_blueprint(jobs),
-            pages_blueprint(self._page_parts()),
-        ]
         self.inference = Inference(
             self.failover,
             self.metrics,
@@ -347,7 +341,7 @@ class Router:
             speed=self.ledger.speed,
             log=RequestLog(lambda: self.config.log),
             fallback=flask_app(
-                blueprints, self.metrics.registry, self.not_ready, self._warnings
+                blueprints(parts), self.metrics.registry, self.not_ready, self._warnings
             ),
         )
         self.cors = Cors(self.inference, Origins(config.web.origins))

@@ -1,12 +1,25 @@
-"""Which area a path belongs to: what pages may ask, and who may, is said by area."""
+"""Who may ask what without a credential, by the area that a route belongs to; pure.
+
+`docs/access.md` is written from here, and a test asks a real router for each row.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from router.relay.protocols import ROUTES
 
-__all__ = ["Area", "area_of"]
+__all__ = [
+    "LOCAL_PAGES",
+    "NAMED_PAGES",
+    "READS",
+    "Access",
+    "Area",
+    "Grant",
+    "access",
+    "area_of",
+]
 
 
 class Area(StrEnum):
@@ -43,3 +56,51 @@ def area_of(path: str) -> Area:
         if path == prefix or path.startswith(f"{prefix}/"):
             return area
     return Area.TELEMETRY
+
+
+READS = frozenset({"GET", "HEAD"})
+# What web pages may ask: of this machine and applications, and those in `web.origins`.
+LOCAL_PAGES = frozenset({Area.INFERENCE})
+NAMED_PAGES = frozenset({Area.INFERENCE, Area.JOBS})
+
+
+class Grant(StrEnum):
+    """What somebody without a credential gets."""
+
+    OPEN = "open"
+    UNLESS_TOKEN = "open unless `admin.token_file` is set"  # noqa: S105 - as below
+    TOKEN = "token"  # noqa: S105 - a word of the table
+    IF_NAMED = "if in `web.origins`"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a route gives without a credential, by where the request comes from.
+
+    here:       this machine, through no proxy and by a loopback name
+    elsewhere:  another machine, or whatever a proxy passes on
+    local_page: a web page of this machine, or an application
+    other_page: any other web page
+    """
+
+    here: Grant
+    elsewhere: Grant
+    local_page: Grant
+    other_page: Grant
+
+
+def access(path: str, method: str) -> Access:
+    """Say who may use a route without a credential."""
+    area = area_of(path)
+    here = elsewhere = Grant.OPEN
+    if area is Area.WEBHOOK:
+        here = elsewhere = Grant.TOKEN
+    elif area is Area.ADMIN and method not in READS:
+        here, elsewhere = Grant.UNLESS_TOKEN, Grant.TOKEN
+    return Access(
+        here,
+        elsewhere,
+        local_page=Grant.OPEN if area in LOCAL_PAGES else Grant.NO,
+        other_page=Grant.IF_NAMED if area in NAMED_PAGES else Grant.NO,
+    )

@@ -41,6 +41,17 @@ def flask_app(
     not_ready: says why `/readyz` must not say yes
     warnings:  what is wrong though it does
     """
+    app = routed(blueprints, not_ready, warnings)
+    metrics = make_wsgi_app(registry)
+    return DispatcherMiddleware(app, {"/metrics": metrics})
+
+
+def routed(
+    blueprints: list[Blueprint],
+    not_ready: Callable[[], str | None],
+    warnings: Callable[[], Sequence[str]] = tuple,
+) -> Flask:
+    """Build the part of it that Flask routes."""
     app = Flask("router", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # browsers ask `router.web.cors`
@@ -61,8 +72,7 @@ def flask_app(
         return response
 
     app.after_request(_log_change)
-    metrics = make_wsgi_app(registry)
-    return DispatcherMiddleware(app, {"/metrics": metrics})
+    return app
 
 
 def _log_change(response: Response) -> Response:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from router.relay.protocols import dialect_of, error_body
-from router.web.access import Area, area_of
+from router.web.access import LOCAL_PAGES, NAMED_PAGES, Area, area_of
 from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Origins:
     def may(self, origin: str, area: Area) -> bool:
         """Say whether a page of this origin may ask routes of the area."""
         if _fits(origin, self._named):
-            return area in {Area.INFERENCE, Area.JOBS}
-        return area is Area.INFERENCE and _fits(origin, self._usual)
+            return area in NAMED_PAGES
+        return area in LOCAL_PAGES and _fits(origin, self._usual)
 
 
 def _fits(origin: str, patterns: Iterable[tuple[str, str, str]]) -> bool:
@@ -116,7 +116,7 @@ def _refuse(
         f"pages of {origin!r} may not use this router; an operator lets them in"
         " with the setting web.origins"
     )
-    if area not in {Area.INFERENCE, Area.JOBS}:
+    if area not in NAMED_PAGES:
         message = (
             f"pages of {origin!r} may not use the {area} routes, whatever the setting"
             " web.origins says"
