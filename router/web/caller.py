@@ -69,11 +69,12 @@ def from_loopback(environ: Mapping[str, Any]) -> bool:
 def local(environ: Mapping[str, Any]) -> bool:
     """Say whether it was sent here, by no proxy, to an address of this machine alone.
 
-    A proxy that adds no header and sets `Host` itself cannot be told from a person:
-    behind one, only a token tells them apart.
+    A proxy that adds no header and sets `Host` itself is told from a person by the
+    user that it runs as (`router.web.local_user`), or by HTTP/1.0, which nginx speaks.
     """
     return (
         from_loopback(environ)
+        and environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
         and not _forwarded(environ)
         and is_loopback_name(name_of(environ.get("HTTP_HOST", "localhost")))
     )

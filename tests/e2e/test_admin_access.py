@@ -104,6 +104,33 @@ def test_lan_by_the_address_of_the_proxy(without_token):
     assert (403, False) == (answer.status_code, held(without_token))
 
 
+def as_another_user(url: str) -> str:
+    """Ask for a change as another user of this machine; returns the status."""
+    kind = ["-H", "Content-Type: application/json", "-d", "{}"]
+    asked = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *kind, url]
+    who = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run(
+        [*who, *asked], capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_proxy_that_says_nothing_runs_as_a_user_of_its_own(without_token):
+    """A bare `proxy_pass` looks like a person, but for whose process it is."""
+    assert as_another_user(without_token.url + CORDON) == "403"
+    assert not held(without_token)
+    assert without_token.post(CORDON, {}).ok  # the router's own user, root here
+
+
+def test_old_http_is_a_proxys(without_token):
+    """As nginx passes requests on where nothing else is said."""
+    with connect(without_token.port) as client:
+        client.sendall(_change(CORDON).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert read_answer(client).status == 403
+    assert not held(without_token)
+
+
 def test_silent_proxy_needs_the_token(with_token):
     """A proxy that cannot be told from a person gives nothing away: a token does."""
     with Proxy(with_token.port, with_own_host(with_token.port)) as proxy:

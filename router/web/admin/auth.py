@@ -17,7 +17,7 @@ from router.errors import (
 from router.threads import DISK
 from router.web.bearer import is_bearer
 from router.web.jobs.fields import parsed
-from router.web.local_user import local_user
+from router.web.local_user import local_peer
 
 __all__ = ["allow_change", "check_spelling", "fields"]
 
@@ -51,8 +51,13 @@ def allow_change(token: str | None, trusts: Callable[[Mapping[str, Any]], bool])
             " through no proxy"
         )
     environ = request.environ  # there is no request in another thread
-    user = DISK(lambda: local_user(environ))
-    return f"local:{user}" if user else "local"
+    peer = DISK(lambda: local_peer(environ))
+    if not peer.trusted:
+        raise ForbiddenError(
+            "changes from this machine without a token (admin.token_file) must be by the"
+            f" router's user or root, got {peer.name or 'a closed connection'!r}"
+        )
+    return f"local:{peer.name}" if peer.name else "local"
 
 
 def fields(types: Mapping[str, type]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from router.web.local_user import local_user
+from router.web.local_user import NOT_TOLD, Peer, local_peer
 
 HEAD = "sl local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid\n"
 OURS = "1: 0100007F:1F40 0100007F:C001 01 00000000:00000000 00:00000000 00000000 33\n"
@@ -30,42 +30,62 @@ def table(tmp_path):
 def test_the_owner_of_the_other_end(table):
     """Its own end is another user's; what is closed is nobody's."""
     root = table(OURS, CLOSED, THEIRS.format(uid=0))
-    assert local_user(ENVIRON, [root]) == "root"
+    assert local_peer(ENVIRON, [root], own=1000) == Peer("root", trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("uid", "trusted"), [(1000, True), (0, True), (33, False), (987654, False)]
+)
+def test_only_the_routers_own_user_and_root_are_trusted(table, uid, trusted):
+    """A proxy runs as a user of its own."""
+    found = local_peer(ENVIRON, [table(THEIRS.format(uid=uid))], own=1000)
+    assert found.trusted is trusted
 
 
 def test_user_without_a_name(table):
     """The number is what is known."""
-    assert local_user(ENVIRON, [table(THEIRS.format(uid=987654))]) == "987654"
+    found = local_peer(ENVIRON, [table(THEIRS.format(uid=987654))], own=1000)
+    assert found.name == "987654"
+
+
+def test_connection_that_is_closing_is_not_trusted(table):
+    """The kernel lists it as root's: a proxy's client could have it closed."""
+    assert not local_peer(ENVIRON, [table(CLOSED)], own=1000).trusted
+    assert not local_peer(ENVIRON, [table(OURS)], own=1000).trusted
 
 
 @pytest.mark.parametrize(
     "environ",
-    [{}, {"REMOTE_PORT": "", "SERVER_PORT": "8000"}, {**ENVIRON, "REMOTE_PORT": "9"}],
-    ids=["unix socket", "no port", "another"],
+    [{}, {"REMOTE_PORT": "", "SERVER_PORT": "8000"}],
+    ids=["no port", "empty port"],
 )
 def test_what_cannot_be_told(table, environ):
-    """A socket that is not listed, as of another network namespace."""
-    assert local_user(environ, [table(THEIRS.format(uid=0))]) is None
+    """Nothing speaks against it."""
+    assert local_peer(environ, [table(THEIRS.format(uid=33))], own=1000) is NOT_TOLD
 
 
 def test_without_a_table(tmp_path):
     """A kernel that lists none."""
-    assert local_user(ENVIRON, [tmp_path / "none"]) is None
+    assert local_peer(ENVIRON, [tmp_path / "none"]) is NOT_TOLD
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_a_real_connection(family):
-    """The kernel's own tables."""
-    with socket.create_server(("", 0), family=family) as listener:
+    """The kernel's own tables; once it is closed, nobody is trusted."""
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    try:
+        listener = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"no {host} here")
+    with listener:
         port = listener.getsockname()[1]
-        host = "127.0.0.1" if family == socket.AF_INET else "::1"
-        try:
-            client = socket.create_connection((host, port))
-        except OSError:
-            pytest.skip(f"no {host} here")
+        client = socket.create_connection((host, port))
         with client, listener.accept()[0]:
             environ = {
                 "REMOTE_PORT": str(client.getsockname()[1]),
                 "SERVER_PORT": str(port),
             }
-            assert local_user(environ) == pwd.getpwuid(os.getuid()).pw_name
+            me = pwd.getpwuid(os.getuid()).pw_name
+            assert local_peer(environ) == Peer(me, trusted=True)
+            client.close()
+            assert not local_peer(environ).trusted
