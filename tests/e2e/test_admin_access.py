@@ -57,8 +57,10 @@ def with_token(tmp_path_factory, fleet) -> Iterator[Router]:
 def serving(request) -> Iterator[None]:
     """No test leaves the node cordoned for the next."""
     yield
-    if "without_token" in request.fixturenames:
-        request.getfixturevalue("without_token").post("/admin/nodes/one/uncordon", {})
+    right = {"Authorization": f"Bearer {TOKEN}"}
+    for name in {"without_token", "with_token"} & set(request.fixturenames):
+        router = request.getfixturevalue(name)
+        assert router.post("/admin/nodes/one/uncordon", {}, headers=right).ok
 
 
 def held(router: Router) -> bool:
@@ -265,9 +267,6 @@ def test_command_line_finds_the_token(with_token, tmp_path):
 
     here = tmp_path / "admin-token"
     here.write_text(TOKEN)
-    with_token.post(
-        "/admin/nodes/one/uncordon", {}, headers={"Authorization": f"Bearer {TOKEN}"}
-    )
     wrong = tmp_path / "wrong"
     wrong.write_text("wrong")
     refused = inferops("cordon", "one", token=str(wrong))

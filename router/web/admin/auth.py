@@ -54,8 +54,8 @@ def allow_change(token: str | None, trusts: Callable[[Mapping[str, Any]], bool])
     peer = DISK(lambda: local_peer(environ))
     if not peer.trusted:
         raise ForbiddenError(
-            "changes from this machine without a token (admin.token_file) must be by the"
-            f" router's user or root, got {peer.name or 'a closed connection'!r}"
+            "changes from this machine without a token (admin.token_file) are for the"
+            f" router's user and root, got {peer.name or 'a closed connection'!r}"
         )
     return f"local:{peer.name}" if peer.name else "local"
 
