@@ -22,7 +22,10 @@ GROUPS = [
 ]
 
 VOCABULARY = tuple(record for record in RECORDS if record.group in GROUPS)
-VOCABULARY_FILES = sorted((ROOT / "prometheus/rules").glob("*.yml"))
+VOCABULARY_FILES = [
+    ROOT / "alerting/rules/health.yml",
+    *sorted((ROOT / "prometheus/records").glob("*.yml")),
+]
 
 _SERIES = re.compile(
     r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)"

@@ -13,6 +13,7 @@ from tests.rules.catalogue import (
     ALERTS,
     HEALTH_GROUP,
     RECORDS,
+    ROOT,
     RUNBOOKS,
     promtool_tests,
     rules,
@@ -114,6 +115,25 @@ def test_alerts_are_told_apart():
     assert twice == []
     names = Counter(rule.name for rule in ALERTS)
     assert [rule.name for rule in ACTIONS if names[rule.name] > 1] == []
+
+
+def test_alert_rules_stand_in_one_folder():
+    """Alerts are in alerting/rules; what Prometheus' own folder holds, only records."""
+    assert {rule.file.parent for rule in ALERTS} == {ROOT / "alerting/rules"}
+    assert {rule.file.parent for rule in RECORDS} == {
+        ROOT / "alerting/rules",
+        ROOT / "prometheus/records",
+    }
+
+
+def test_no_two_files_share_a_name():
+    """Of alerting and prometheus, a file's name alone says which one is meant."""
+    names = Counter(
+        path.name
+        for folder in ("alerting", "prometheus")
+        for path in (ROOT / folder).rglob("*.yml")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_records_are_told_apart():
