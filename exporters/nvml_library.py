@@ -191,6 +191,11 @@ def meaning(error: NvmlError) -> Meaning:
     return _MEANINGS.get(error.value, Meaning.BROKEN)
 
 
+def is_forbidden(error: NvmlError) -> bool:
+    """Whether the caller may not ask; that says nothing of the device."""
+    return bool(error.value == pynvml.NVML_ERROR_NO_PERMISSION)
+
+
 def describe(error: NvmlError) -> str:
     """Return pynvml's words for an error, without asking the driver for any."""
     # str(error) calls nvmlErrorString for codes that pynvml does not know.
