@@ -15,7 +15,15 @@ from exporters.gpu.card import Card, Setting
 from exporters.gpu.instances import parts
 from exporters.gpu.loops import State
 from exporters.gpu.selection import Identity, Selection, choose
-from exporters.nvml_library import Meaning, Nvml, NvmlError, describe, meaning
+from exporters.nvml_library import (
+    Meaning,
+    Nvml,
+    NvmlError,
+    closed_devices,
+    describe,
+    is_forbidden,
+    meaning,
+)
 
 log = logs.get(__name__)
 
@@ -75,7 +83,7 @@ class Session:
         try:
             self.opened = self._open()
         except NvmlError as error:
-            self.fault = f"the library cannot be opened: {describe(error)}"
+            self.fault = f"the library cannot be opened: {_why(error)}"
             self._setting.renew()
             return
         self.fault = None
@@ -141,6 +149,12 @@ class Session:
         self._closing = True
         self._close("closed", END_SECONDS)
         return self.opened is None
+
+
+def _why(error: NvmlError) -> str:
+    closed = closed_devices() if is_forbidden(error) else []
+    hint = f" (no access to {', '.join(closed)}: see its group)" if closed else ""
+    return f"{describe(error)}{hint}"
 
 
 def _identity(nvml: Nvml, index: int) -> Identity | None:
