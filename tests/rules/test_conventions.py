@@ -21,7 +21,7 @@ from tests.rules.catalogue import (
 
 ANNOTATIONS = {"summary", "description", "dashboard", "runbook_url"}
 HEADINGS = ["What users notice", "Look", "Fix", "Hold or release"]
-COMPONENTS = {"gpu", "node", "ollama", "fleet", "router", "monitoring", "slo"}
+COMPONENTS = {"gpu", "node", "ollama", "fleet", "router", "jobs", "monitoring", "slo"}
 SILENCE = "A silence in Alertmanager only stops the messages"
 
 
@@ -103,6 +103,11 @@ def words_of(template: str) -> list[str]:
     return [each.strip() for each in literal if re.search(r"\w{2}", each)]
 
 
+def board(alert) -> str:
+    """Give the dashboard that shows an alert's subject."""
+    return f"/d/inferops-{'jobs' if alert.labels['component'] == 'jobs' else 'fleet'}"
+
+
 def test_alerts_are_told_apart():
     """A name stands once for each severity; a name with an action stands once."""
     twice = [
@@ -150,9 +155,8 @@ def test_alert_says_what_it_is(alert):
     assert alert.annotations.keys() - {"evidence", "router"} == ANNOTATIONS
     link = f"{{{{ $externalURL }}}}/user/{alert.name}.md"
     assert link == alert.annotations["runbook_url"]
-    board = "/d/inferops-fleet"
-    of_node = board + "?var-node={{ $labels.node | urlquery }}"
-    assert alert.annotations["dashboard"] in {board, of_node}
+    of_node = board(alert) + "?var-node={{ $labels.node | urlquery }}"
+    assert alert.annotations["dashboard"] in {board(alert), of_node}
     assert re.fullmatch("([A-Z][a-z0-9]+)+", alert.name)
 
 
@@ -184,7 +188,7 @@ def test_alert_has_a_page(alert):
     assert re.findall("^## (.+)$", text, re.MULTILINE) == HEADINGS
     look = text.partition("## Look")[2].partition("## Fix")[0]
     assert "```promql\n" in look
-    assert "/d/inferops-fleet" in look
+    assert board(alert) in look
 
 
 @every_alert
