@@ -18,7 +18,8 @@ NODE = "rig"
 SECONDS = 360
 GROUPS = [
     *("inferops-health", "inferops-telemetry", "inferops-faults"),
-    *("inferops-nodes", "inferops-hours", "inferops-health-hours"),
+    *("inferops-nodes", "inferops-hours"),
+    *("inferops-health-sources", "inferops-health-hours"),
 ]
 
 VOCABULARY = tuple(record for record in RECORDS if record.group in GROUPS)
