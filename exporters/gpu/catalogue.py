@@ -40,8 +40,8 @@ CATALOGUE = (
     Described(
         "inferops_gpus_not_read",
         Kind.GAUGE,
-        "GPUs that the driver lists and that prove nothing: left out by the selection, "
-        "or not to be read without more permissions.",
+        "GPUs that the driver lists and the exporter does not read: left out by the "
+        "selection, or closed for lack of permission.",
     ),
     Described(
         "inferops_gpu_up",

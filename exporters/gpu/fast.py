@@ -115,7 +115,7 @@ class Fast:
 
     @property
     def answers(self) -> bool:
-        """Whether the card tells anything at present."""
+        """Whether the card has any reading at present."""
         return self._probes.answers
 
     def step(self) -> None:

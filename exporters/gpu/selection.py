@@ -1,7 +1,7 @@
 """Which of a machine's GPUs one exporter reads; pure.
 
-Two Ollamas on one machine have a GPU each and an exporter each: what one GPU does
-must not be told of the other's node.
+Two Ollamas on one machine have a GPU and an exporter each: what happens to one GPU
+must not count for the other's node.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"\d+|(GPU|MIG)-[0-9a-z/-]+", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a GPU is told by: its index is its place in the driver's list."""
+    """What identifies a GPU; its index is its place in the driver's list."""
 
     uuid: str
     name: str
@@ -28,7 +28,7 @@ class Selection:
 
     tokens: None for every GPU, empty for none
     source: where it was said, for messages
-    by_speed: numbers count from the fastest GPU, as CUDA does unless it is told not to
+    by_speed: numbers count from the fastest GPU, as CUDA does by default
     """
 
     tokens: tuple[str, ...] | None

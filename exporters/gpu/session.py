@@ -117,7 +117,7 @@ class Session:
         return next((e for e in errors if e and meaning(e) is Meaning.GONE), None)
 
     def _outdated(self, opened: Opened, now: float) -> bool:
-        """Whether opening the library anew would mend something."""
+        """Whether reopening the library would mend something."""
         # Where one card hangs the library cannot be closed, and the others go on.
         loops = [loop for card in opened.cards for loop in card.loops]
         if any(loop.state(now) is State.HANGS for loop in loops):

@@ -126,7 +126,7 @@ class BatchMetrics:
 class Standing:
     """Jobs at a moment; seconds.
 
-    eta:     None where it cannot be told
+    eta:     None where it is unknown
     stalled: the longest standstill of an open job, by its state
     """
 
@@ -166,8 +166,8 @@ class BatchCollector(Collector):
         )
         stalled = _gauge(
             "inferops_job_stalled_seconds",
-            "Longest time in which nothing of an open job in this state moved on,"
-            " although it might.",
+            "Longest time that an open job in this state, free to run, has made no"
+            " progress.",
             "state",
         )
         for state in (each for each in JobState if not each.over):

@@ -1,4 +1,4 @@
-"""What each source tells of a node around the moment at which something vanishes.
+"""What each source reports of a node around the moment at which something vanishes.
 
 One promtool run holds many scenarios side by side: each is a node of its own.
 """
@@ -28,7 +28,7 @@ Series = Mapping[str, str]  # promtool's values by series
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A telemetry of cards: its job, and what it tells while all is well."""
+    """A source of GPU telemetry: its job, and what it exports while all is well."""
 
     name: str
     job: str
@@ -105,7 +105,7 @@ def of_card(sample: Sample) -> bool:
 
 
 def cards(source: Source, count: int) -> list[Sample]:
-    """What it tells of one card or of two."""
+    """What it exports of one card or of two."""
     found = list(source.samples)
     if count == 2:
         for each in source.samples:

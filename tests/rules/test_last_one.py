@@ -231,8 +231,8 @@ def test_an_alert_whose_card_vanishes_is_followed(alert, tmp_path) -> None:
 # --- what is no lost card ---
 
 
-def whole(source: str, node: str, values=stays) -> dict[str, str]:
-    """All that a source tells of one card, with the same course for each series."""
+def exposed(source: str, node: str, values=stays) -> dict[str, str]:
+    """All that a source exports of one card, with the same course for each series."""
     found = SOURCES[source]
     return {
         named(each, found.job, node): values(each.value) for each in cards(found, 1)
@@ -240,11 +240,11 @@ def whole(source: str, node: str, values=stays) -> dict[str, str]:
 
 
 def restarted(source: str, node: str, down: int, blank: int) -> Series:
-    """Not scraped for `down` steps, and tells nothing of cards for `blank` more."""
+    """Not scraped for `down` steps, and without a GPU series for `blank` more."""
     job = SOURCES[source].job
     return {
         up(job, node): pauses(1, down, 1, "0") if down else stays(1),
-        **whole(source, node, lambda value: pauses(value, down + blank, value)),
+        **exposed(source, node, lambda value: pauses(value, down + blank, value)),
     }
 
 
@@ -281,7 +281,7 @@ def quiet() -> dict[str, Series]:
             node = f"{name}-restarts-{down}-{blank}"
             found[node] = restarted(name, node, down, blank)
         node = f"{name}-removed"
-        found[node] = whole(name, node, goes) | {up(SOURCES[name].job, node): goes(1)}
+        found[node] = exposed(name, node, goes) | {up(SOURCES[name].job, node): goes(1)}
     for name in ("dcgm-4.9", "dcgm-4.8"):
         # between two scrapes, and half a minute until its first reading
         found[f"{name}-blank"] = restarted(name, f"{name}-blank", 0, 2)
@@ -290,10 +290,10 @@ def quiet() -> dict[str, Series]:
     for job in ("dcgm", "nvidia_smi", "exporter", "node"):
         found[f"{job}-no-card"] = {up(job, f"{job}-no-card"): stays(1)}
     found["ours-no-card"] = ours("ours-no-card", stays(0))
-    found["ours-told-fewer"] = ours("told", turns(2, 1), left_out=turns(0, 1))
+    found["ours-selects-fewer"] = ours("fewer", turns(2, 1), left_out=turns(0, 1))
     # The other card of the machine, which is another node's, is lost.
     found["ours-other-lost"] = {
-        **whole("ours", "other"),
+        **exposed("ours", "other"),
         up("exporter", "other"): stays(1),
         not_read("other", "left_out"): turns(1, 0),
     }
@@ -318,7 +318,7 @@ def test_a_card_that_another_source_sees_is_not_lost(tmp_path) -> None:
     seen = {
         f"{node}-seen": {
             **lost(SOURCES[one], f"{node}-seen"),
-            **whole(other, f"{node}-seen"),
+            **exposed(other, f"{node}-seen"),
             up(SOURCES[other].job, f"{node}-seen"): stays(1),
         }
         for node, (one, other) in both.items()
@@ -347,10 +347,10 @@ def test_a_card_that_another_source_sees_is_not_lost(tmp_path) -> None:
 
 
 def test_a_source_that_cannot_say_is_reported_instead(tmp_path) -> None:
-    """Lost telemetry is no lost card: no node is taken out, people are told."""
+    """Lost telemetry is no lost card: no node is taken out, people are alerted."""
     success = Sample("nvidia_smi_last_collect_success", {}, "")
     scenarios = {
-        # its library closes, as while the driver is loaded anew
+        # its library closes, as while the driver is reloaded
         "closed": ours(
             "closed",
             goes(1),
@@ -364,7 +364,7 @@ def test_a_source_that_cannot_say_is_reported_instead(tmp_path) -> None:
         # started while the driver's library was missing: nobody looks for cards
         "no-collector": {
             up("exporter", "no-collector"): stays(1),
-            **whole("ours", "no-collector", goes),
+            **exposed("ours", "no-collector", goes),
         },
         "smi-fails": {
             **lost(SOURCES["smi"], "smi-fails"),
@@ -373,7 +373,7 @@ def test_a_source_that_cannot_say_is_reported_instead(tmp_path) -> None:
         **{
             f"{name}-down": {
                 up(SOURCES[name].job, f"{name}-down"): turns(1, 0),
-                **whole(name, f"{name}-down", goes),
+                **exposed(name, f"{name}-down", goes),
             }
             for name in ("dcgm-4.9", "smi")
         },

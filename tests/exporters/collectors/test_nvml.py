@@ -277,7 +277,7 @@ def test_a_moment_without_an_answer_costs_no_minute(stepped) -> None:
     made = stepped()
     (card,) = made.cards
     made.run(2)
-    calls = _calls(stepped) - {"nvmlEventSetWait_v2"}  # whose end is told at once
+    calls = _calls(stepped) - {"nvmlEventSetWait_v2"}  # which ends at once
     card.fails = dict.fromkeys(calls, pynvml.NVML_ERROR_UNKNOWN)
     nvml_library.use(made.library)
     made.run(SILENT_SECONDS - 1)
@@ -299,7 +299,7 @@ def test_each_opening_in_vain_looks_for_another_library(stepped) -> None:
 
 
 def test_only_the_chosen_cards_are_read(stepped) -> None:
-    """Of the others no call is made but for who they are, and nothing is told."""
+    """The others are asked for their identity at most, and have no series."""
     made = stepped(*cards(3))
     first, chosen, last = made.cards
     made.selection = Selection((chosen.uuid,), "--gpus")

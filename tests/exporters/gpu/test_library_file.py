@@ -42,7 +42,7 @@ def test_without_a_library_nothing_is_known(monkeypatch) -> None:
 
 
 def test_the_file_that_is_loaded(tmp_path, monkeypatch) -> None:
-    """A new process tells the file that the linker finds for it then."""
+    """A new process reports the file that the linker finds for it then."""
     driver = Driver(tmp_path)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     driver.install("550.1")

@@ -1,4 +1,4 @@
-"""Which GPUs an exporter reads, by what it is told or by what its Ollama sees."""
+"""Which GPUs an exporter reads: by its flag, or by what its Ollama sees."""
 
 from __future__ import annotations
 

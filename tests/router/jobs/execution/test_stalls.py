@@ -22,7 +22,7 @@ def a_job(name: str = "a", state: JobState = RUNNING, **fields) -> Active:
 
 
 def test_a_job_whose_items_end_does_not_stand_still() -> None:
-    """Its time begins anew with each end, of rows and of merges."""
+    """Its time starts over with each end, of rows and of merges."""
     stalls, job = Stalls(), a_job()
     assert stalls.look([job], 100, WALL)[RUNNING] == 0
     assert stalls.look([job], 150, WALL)[RUNNING] == 50
@@ -72,7 +72,7 @@ def test_files_are_read_one_after_the_other() -> None:
 
 
 def test_a_new_state_is_progress() -> None:
-    """The time in each state counts for itself; every open state is told."""
+    """The time in each state counts for itself; every open state is reported."""
     stalls, job = Stalls(), a_job()
     stalls.look([job], 0, WALL)
     job.job = replace(job.job, state=JobState.FINALIZING)
