@@ -20,6 +20,7 @@ from router.errors import (
     NotFoundError,
     NotSentError,
     RefusedError,
+    RouteMissingError,
     UnavailableError,
 )
 from router.failover.retry import RetryBudget, runner_died, speaks_of_node
@@ -28,6 +29,7 @@ from router.logs.events import get_logger
 from router.model import Hold, HoldKind, Node, Outcome, Priority
 from router.relay.framing import message_in
 from router.relay.pool import Backends, Message
+from router.relay.protocols import NO_ROUTE, ROUTES, lacks_route
 from router.relay.upstream import Reply
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Grant
@@ -126,10 +128,12 @@ class Failover:
         """
         before = call.wish.tried
         tried: set[str] = set()
+        lacking: frozenset[str] = frozenset()
         node, asked_again = "", False
         last: AttemptError | None = None
         while True:
-            wish = replace(call.wish, tried=before | tried) if tried else call.wish
+            past = before | tried | lacking
+            wish = replace(call.wish, tried=past) if past != before else call.wish
             try:
                 grant = self._acquire(call, wish, attention)
             except (NotFoundError, UnavailableError):
@@ -148,6 +152,10 @@ class Failover:
                 step.failure = str(error)
                 last = error
                 node = grant.node.name
+                if isinstance(error, RouteMissingError):
+                    lacking |= self._dispatcher.of_same_release(node)
+                    self._tally.attempted(node, error.reason)
+                    continue
                 tried.add(node)
                 self.note(grant.node, error, trail.request_id)
                 if not self._may_retry(error, len(tried) + asked_again):
@@ -170,7 +178,8 @@ class Failover:
         presented = None
         try:
             reply = self._exchange(grant.node, message, attention, grant.lease)
-            presented = Presented(reply, grant.lease, self._judge(reply, grant.node))
+            body = self._judge(reply, grant.node, message.path)
+            presented = Presented(reply, grant.lease, body)
         except StoppedError as error:
             outcome = error.outcome
             raise
@@ -191,7 +200,7 @@ class Failover:
         Raises AttemptError, StoppedError.
         """
         reply = self._exchange(node, message, attention)
-        body = self._judge(reply, node)
+        body = self._judge(reply, node, message.path)
         status = reply.head.status if reply.head else 0
         self.release(reply)
         return status, body
@@ -222,6 +231,7 @@ class Failover:
         fresh: bool,
     ) -> Reply:
         reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
+        reply.open_ended = message.path not in ROUTES
         if lease is not None:
             lease.reply = reply  # what an eviction cuts
         deadline = self._clock() + self.limits.first_byte_seconds
@@ -237,7 +247,7 @@ class Failover:
             raise MaybeSentError(f"{node.name}: no reply within {seconds:g} s")
         return reply
 
-    def _judge(self, reply: Reply, node: Node) -> bytes:
+    def _judge(self, reply: Reply, node: Node, path: str) -> bytes:
         """Return what came; raise where the node, not the request, is at fault."""
         body = reply.take()
         if reply.evicted:
@@ -252,6 +262,10 @@ class Failover:
             why = reply.broken or "the stream ended before its last line"
             raise MaybeSentError(f"{node.name}: {why}")
         status = reply.head.status
+        if lacks_route(path, status, body):
+            self.release(reply)
+            why = f"{node.name}: its release has no {path}"
+            raise RouteMissingError(why, status=404, body=NO_ROUTE)
         if status >= 400 and speaks_of_node(status, body):
             self.release(reply)
             text = message_in(body) or reply.head.reason

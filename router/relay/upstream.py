@@ -51,6 +51,7 @@ class Reply:
     last:   the lines that came with the end: not sent, the answer's end goes along
     movable: whether another node may go on with it, or begin anew
     evicted: whether it was cut for that
+    open_ended: whether its last line cannot be known, as the route is not
     """
 
     def __init__(self, connection: Connection, attention: Attention) -> None:
@@ -62,6 +63,7 @@ class Reply:
         self.bytes_seen = 0
         self.movable = True
         self.evicted = False
+        self.open_ended = False
         self._attention = attention
         self._body: Body | None = None
         self._buffer = b""
@@ -146,7 +148,7 @@ class Reply:
             return Outcome.ERROR_LINE
         if self.broken is not None:
             return Outcome.EOF
-        if self.gate and not self.gate.finished:
+        if self.gate and not (self.open_ended or self.gate.finished):
             return Outcome.EOF
         return Outcome.END
 
