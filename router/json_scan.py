@@ -25,6 +25,7 @@ __all__ = [
     "cheap",
     "load",
     "members",
+    "values_at_most",
 ]
 
 
@@ -49,7 +50,7 @@ LARGE: Final = _Large()
 # A tree of so much text is a few MiB and a few milliseconds, whatever is in it.
 _SMALL_BYTES = 64 * 1024
 # Beyond that it is where there is not more text than this, and few values in it.
-_CHEAP_BYTES = 1024 * 1024
+_CHEAP_BYTES = 512 * 1024
 _CHEAP_VALUES = 20_000
 _SHORT_BYTES = 1024  # of a value that is read
 _MOST_PARTS = 250_000
@@ -60,6 +61,7 @@ _SPACE = re.compile(rb"[ \t\n\r]*+")
 _SCALAR = re.compile(rb'[^ \t\n\r,\]\[}{":]*+')
 _NAME = re.compile(rb'"((?:[^"\\]|\\.){0,256}+)"', re.DOTALL)
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_WHOLE_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 # Up to the next bracket, over whole strings.
 _FLAT = re.compile(rb'[^]["}{]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^]["}{]*+)*+', re.DOTALL)
 _QUOTE, _OPEN, _CLOSE = 0x22, frozenset(b"[{"), frozenset(b"]}")
@@ -71,7 +73,15 @@ def cheap(text: bytes) -> bool:
         return True
     if len(text) > _CHEAP_BYTES:
         return False
-    return len(text) - len(text.translate(None, b"[{,")) <= _CHEAP_VALUES
+    if values_at_most(text) <= _CHEAP_VALUES:
+        return True
+    unquoted = _WHOLE_STRING.sub(b"", text, count=2 * _CHEAP_VALUES)
+    return values_at_most(unquoted) <= _CHEAP_VALUES
+
+
+def values_at_most(text: bytes) -> int:
+    """Return a bound of how many values a JSON text has, without reading it."""
+    return len(text) - len(text.translate(None, b"[{,")) + 1
 
 
 def load(text: bytes, wanted: Mapping[str, bool]) -> Mapping[str, object] | None:

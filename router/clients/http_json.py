@@ -18,9 +18,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from router.json_scan import values_at_most
+
 __all__ = ["Answer", "PollError", "PollRefusedError", "ask", "exchange", "get_json"]
 
 _MOST_BYTES = 16 * 1024 * 1024
+_MOST_VALUES = 200_000  # of 5,000 models and more; parsing them takes 20 ms
 _CHUNK = 64 * 1024
 
 
@@ -120,6 +123,8 @@ def exchange(
 
 
 def _parsed(status: int, content: bytes) -> Any:
+    if values_at_most(content) > _MOST_VALUES:
+        raise PollError(f"more than {_MOST_VALUES} values")
     try:
         return orjson.loads(content) if content else None
     except orjson.JSONDecodeError:

@@ -205,8 +205,9 @@ def test_parts_are_bounded():
 
 
 def test_only_small_trees_are_cheap():
-    """Text alone may be a MiB, many values only a little of it."""
+    """Text alone may be half a MiB, many values only a little of it."""
     assert cheap(b"[" * 60_000)
-    assert cheap(b'"' + b"a" * (MIB - 2) + b'"')
-    assert not cheap(b"a" * (MIB + 1))
+    assert cheap(b'"' + b"a," * (MIB // 4 - 2) + b'"')
+    assert not cheap(b"a" * (MIB // 2 + 1))
     assert not cheap(b"[1," * 40_000)
+    assert not cheap(b'"",' * 40_000)
