@@ -209,7 +209,7 @@ class Router:
             PICKERS[dispatch.picker](),
             clock=time.monotonic,
         )
-        self.backends = Backends(dispatch.connect_timeout_seconds)
+        self.backends = Backends(dispatch.connect_timeout_seconds, self.bodies)
         self.failover = Failover(
             self.dispatcher,
             self.backends,

@@ -253,6 +253,9 @@ class Failover:
         if reply.evicted:
             self.release(reply)
             raise EvictedError(f"{node.name}: the node is being emptied")
+        if reply.no_room:
+            self.release(reply)
+            raise reply.no_room
         if reply.gate and reply.gate.failure is not None:
             self.release(reply)
             text = reply.gate.failure

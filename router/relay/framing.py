@@ -51,6 +51,11 @@ class Gate:
         self.kept: Keeper | None = None
 
     @property
+    def held_bytes(self) -> int:
+        """How much of a line waits for its end."""
+        return len(self._rest)
+
+    @property
     def between_lines(self) -> bool:
         """Whether nothing is held that must go out first."""
         return not self._rest

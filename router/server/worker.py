@@ -92,6 +92,11 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
         self.bodies.hold(size)
         self.held_bytes += size
 
+    def keep(self, size: int) -> None:
+        """Count what another part has counted so far."""
+        self.bodies.held_bytes += size
+        self.held_bytes += size
+
     def let_go(self, size: int | None = None) -> None:
         """Count so much of the body no longer, or all of it."""
         size = self.held_bytes if size is None else min(size, self.held_bytes)
@@ -158,6 +163,11 @@ class Upload:
         """Say that so much was made of what was read. Raises BodiesFullError."""
         if isinstance(self._source, Source):
             self._source.hold(size)
+
+    def keep(self, size: int) -> None:
+        """Say that so much is held for the answer; it is there already."""
+        if isinstance(self._source, Source):
+            self._source.keep(size)
 
     def let_go(self, size: int) -> None:
         """Say that so much of what was read is in memory no more."""

@@ -48,9 +48,15 @@ class BodyReader:
         return read_ask(route, body, self.run), body
 
     def run(self, call: Callable[[], T], /) -> T:
-        """Run what is pure in a native thread."""
-        result: T = self._pool.apply(call)
-        return result
+        """Run what is pure in a native thread; raises what it raises."""
+        # Not by the pool's own result: that is part of a cycle, which would keep an
+        # error, its frames and thereby the body until the next full collection.
+        results: list[T] = []
+        faults: list[Exception] = []
+        self._pool.apply(_settle, (call, results, faults))
+        if faults:
+            raise faults.pop()
+        return results.pop()
 
     def _decoded(self, body: bytes, coding: str, most: int, upload: Any) -> bytes:
         """Decode, with room for what it may become; the body was counted already."""
@@ -59,6 +65,13 @@ class BodyReader:
         upload.hold(len(plain))
         upload.let_go(len(body))
         return plain
+
+
+def _settle(call: Callable[[], T], results: list[T], faults: list[Exception]) -> None:
+    try:
+        results.append(call())
+    except Exception as error:  # noqa: BLE001 - raised again by who waits for it
+        faults.append(error)
 
 
 @contextmanager

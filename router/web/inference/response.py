@@ -156,6 +156,8 @@ class Answering:
         length = ("Content-Length", str(len(presented.body)))
         self._head(head.status, [*_passed_on(head.headers), length])
         self._desk.end(presented, Outcome.END, read_timings(presented.body))
+        # The node is done with it, but the client may take it slowly.
+        self._environ["wsgi.input"].keep(len(presented.body))
         self._finish()
         return [presented.body]
 
