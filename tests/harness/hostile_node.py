@@ -28,10 +28,15 @@ class HostileNode:
 
     answers: what makes an answer, by the model that the body names
     polls: how often it was asked for its listing
+    asked: the paths of all other requests, in order
     """
 
-    def __init__(self, answers: dict[str, Callable[[], Answer]]) -> None:
+    def __init__(
+        self, answers: dict[str, Callable[[], Answer]], version: str = "0.17.4"
+    ) -> None:
         self.answers = answers
+        self.version = version
+        self.asked: list[str] = []
         self.polls = 0
         self.listing = json.dumps({"models": [_entry(name) for name in answers]})
         self._http = _Server(("127.0.0.1", 0), _handler(self))
@@ -72,7 +77,7 @@ def _handler(node: HostileNode) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             listings = {
-                "/api/version": '{"version":"0.17.4"}',
+                "/api/version": json.dumps({"version": node.version}),
                 "/api/tags": node.listing,
                 "/api/ps": '{"models":[]}',
             }
@@ -81,6 +86,7 @@ def _handler(node: HostileNode) -> type[BaseHTTPRequestHandler]:
             self._send(200, {"Content-Type": JSON}, iter([body]))
 
         def do_POST(self) -> None:
+            node.asked.append(self.path)
             left, body = int(self.headers["Content-Length"]), b""
             while left:
                 piece = self.rfile.read(min(left, MIB))

@@ -25,6 +25,7 @@ from router.relay.fields import Ask
 from router.relay.framing import read_timings
 from router.relay.protocols import error_body, error_frame
 from router.server.response import Held
+from router.web.inference.encoding import ACCEPTED
 from router.web.inference.request import Visit
 
 if TYPE_CHECKING:
@@ -294,6 +295,8 @@ class Answering:
     ) -> Iterable[bytes]:
         body = error_body(self._visit.route.dialect, status, message, code)
         extra = [("Retry-After", f"{retry_after:.0f}")] if retry_after else []
+        if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+            extra.append(("Accept-Encoding", ACCEPTED))
         return self._answer(status, body, extra)
 
     def _light(self, answer: Answer) -> Iterable[bytes]:
