@@ -251,7 +251,8 @@ class Reply:
                 self._drain.send(payload)
             else:
                 self._collect(payload)
-        held = self._size + (self.gate.held_bytes if self.gate else 0)
+        # A whole reply is there twice when it is put together.
+        held = self._size + self.gate.held_bytes if self.gate else 2 * self._size
         if held - self._counted > _COUNTED_BYTES or held < self._counted:
             self._count(held)
         if self.over:

@@ -188,6 +188,14 @@ def test_bodies(router, name):
     assert {status} == {status for status, _ in answers}, answers
 
 
+def test_as_many_as_are_taken(router, cgroup):
+    """All the bodies that may be held at one time fit beside everything else."""
+    body = BODIES["one text"][0]()
+    answers = together(12, lambda: send(router, "/v1/messages", body))
+    assert {status for status, _ in answers} <= {200, 429}
+    print(f"peak {cgroup.peak_bytes / MIB:.0f} MiB")
+
+
 @pytest.mark.parametrize(
     ("coding", "pack"),
     [
