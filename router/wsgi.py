@@ -35,6 +35,7 @@ from router.control.probe import Probe
 from router.errors import UnavailableError
 from router.failover.attempts import Failover, Limits
 from router.failover.light import LightCalls
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
@@ -217,6 +218,7 @@ class Router:
             self.metrics,
             Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
             budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
+            releases=Releases(self.published),
         )
         self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
 

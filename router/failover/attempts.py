@@ -23,6 +23,7 @@ from router.errors import (
     RouteMissingError,
     UnavailableError,
 )
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget, runner_died, speaks_of_node
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
@@ -91,6 +92,7 @@ class Failover:
         limits: Limits,
         *,
         budget: RetryBudget,
+        releases: Releases,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
@@ -99,6 +101,7 @@ class Failover:
         self._tally = tally
         self.limits = limits
         self.budget = budget
+        self._releases = releases
         self._clock = clock
 
     def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
@@ -128,7 +131,8 @@ class Failover:
         """
         before = call.wish.tried
         tried: set[str] = set()
-        lacking: frozenset[str] = frozenset()
+        path = call.message.path
+        lacking = self._releases.lacking(path)
         node, asked_again = "", False
         last: AttemptError | None = None
         while True:
@@ -143,6 +147,8 @@ class Failover:
                     continue
                 if last and not isinstance(last, EvictedError):
                     raise last from None
+                if self._releases.all_lack(path, call.wish.model):
+                    raise route_missing("every node", path) from None
                 raise
             step = Step.of(grant.decision)
             trail.steps.append(step)
@@ -153,7 +159,8 @@ class Failover:
                 last = error
                 node = grant.node.name
                 if isinstance(error, RouteMissingError):
-                    lacking |= self._dispatcher.of_same_release(node)
+                    self._releases.note(path, node)
+                    lacking = self._releases.lacking(path)
                     self._tally.attempted(node, error.reason)
                     continue
                 tried.add(node)
@@ -267,8 +274,7 @@ class Failover:
         status = reply.head.status
         if lacks_route(path, status, body):
             self.release(reply)
-            why = f"{node.name}: its release has no {path}"
-            raise RouteMissingError(why, status=404, body=NO_ROUTE)
+            raise route_missing(node.name, path)
         if status >= 400 and speaks_of_node(status, body):
             self.release(reply)
             text = message_in(body) or reply.head.reason
@@ -306,6 +312,11 @@ class Failover:
             return False
         self._tally.retried(error.reason)
         return True
+
+
+def route_missing(node: str, path: str) -> RouteMissingError:
+    why = f"{node}: its release has no {path}"
+    return RouteMissingError(why, status=404, body=NO_ROUTE)
 
 
 def _runner_died(error: AttemptError | None) -> bool:

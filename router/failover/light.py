@@ -130,7 +130,8 @@ class LightCalls:
         if not loaded:
             return None
         found = self._one_of(request, loaded, attention)
-        return None if found.answer.status >= 500 else found
+        elsewhere = found.answer.status >= 500 or found.answer.status == 404
+        return None if elsewhere else found
 
     def _one_of(
         self, request: LightRequest, views: Sequence[NodeView], attention: Attention

@@ -109,15 +109,14 @@ _QUESTION = {
     "/api/embeddings": "prompt",
     "/v1/completions": "prompt",
 }
+_COUNTING = ("/count_tokens", "/input_tokens", "/tokenize", "/detokenize")
 _UNLOADING = frozenset({"/api/generate", "/api/chat"})
 
 
 def _need(path: str, fields: Mapping[str, object]) -> Need:
-    if path == "/api/show":
-        return Need.DISK
     question = _QUESTION.get(path)
     if question is None:
-        return Need.SLOT
+        return _need_of_path(path)
     if fields.get(question) and fields.get("_debug_render_only") is not True:
         return Need.SLOT
     unloading = path in _UNLOADING and not fields.get(question)
@@ -126,6 +125,12 @@ def _need(path: str, fields: Mapping[str, object]) -> Need:
     if fields.get("options"):  # they may be others than it is loaded with
         return Need.SLOT
     return Need.LOADED
+
+
+def _need_of_path(path: str) -> Need:
+    if path == "/api/show":
+        return Need.DISK
+    return Need.LOADED if path.endswith(_COUNTING) else Need.SLOT
 
 
 def _is_zero(keep_alive: object) -> bool:

@@ -64,13 +64,6 @@ class Dispatcher:
             scene = Scene(self._published.current, self._holds.blocking, counted)
         return decide(wish, scene, self.picker)
 
-    def of_same_release(self, node: str) -> frozenset[str]:
-        """Return the nodes that run the same release of Ollama, itself among them."""
-        nodes = self._published.current.nodes
-        version = nodes[node].version if node in nodes else None
-        alike = (name for name, view in nodes.items() if view.version == version)
-        return frozenset({node}) if version is None else frozenset(alike)
-
     def _look(self) -> None:
         self._ledger.look(self._published.current)
         self.serve()

@@ -95,6 +95,13 @@ def test_bad_forms(body, message):
 UNKNOWN = Route("/v1/rerank", Dialect.OPENAI, streams=None, unknown=True)
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/api/tokenize"])
+def test_counting_tokens(path):
+    """To count tokens a model must be there, and needs no slot."""
+    route = Route(path, Dialect.OPENAI, streams=None, unknown=True)
+    assert Need.LOADED is read_ask(route, b'{"model":"m","messages":[{}]}').need
+
+
 @pytest.mark.parametrize(
     ("body", "streams"),
     [
