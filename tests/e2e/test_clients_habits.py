@@ -110,11 +110,8 @@ def both(router: Router, node: RealOllama, path: str, body: object) -> list[int]
 
 FORMS = [
     *(form for forms in SAME.values() for form in forms if "/team/" not in form),
-    "counting:1b",
     "ollama.com/library/counting",
     "hf.co/Somebody/Count-GGUF",
-    "counting/latest",
-    "x/library/counting",
 ]
 
 

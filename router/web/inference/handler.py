@@ -134,7 +134,8 @@ class Inference:
             found = self._light.answer(request, visit.attention)
         if found:
             visit.attempts, visit.node, visit.model = found.attempts, found.node, model
-            visit.outcome = Outcome.END.value
+            if found.answer.status < 500:
+                visit.outcome = Outcome.END.value
         return found
 
     def present(self, visit: Visit, call: Call) -> Presented:
