@@ -102,9 +102,10 @@ def load(text: bytes, wanted: Mapping[str, bool]) -> Mapping[str, object] | None
     names = "".join(fields)
     if not names.isascii() or names != names.lower():
         return None
-    for name, keeps in wanted.items():
-        if keeps and fields.get(name, "") is None:
-            return None
+    if None in fields.values() and any(
+        wanted.get(name) and value is None for name, value in fields.items()
+    ):
+        return None
     return fields
 
 

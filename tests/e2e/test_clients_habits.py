@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import brotli
 import pytest
 import requests
-from backports import zstd
 
+from router.web.inference.encoding import zstd
 from tests.harness.counting_model import SLOW, Shape
 from tests.harness.hostile_node import JSON, HostileNode
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 import brotli
 import pytest
 import requests
-from backports import zstd
 
+from router.web.inference.encoding import zstd
 from tests.harness.crowd import Crowd
 from tests.harness.hostile_node import (
     JSON,

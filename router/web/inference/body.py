@@ -41,7 +41,8 @@ class BodyReader:
     ) -> tuple[Ask, bytes]:
         """Return what is asked, and the plain body. Raises a RequestError."""
         most = min(limits.max_body_bytes, route.max_body_bytes)
-        coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
+        header = environ.get("HTTP_CONTENT_ENCODING")
+        coding = coding_of(header) if header else ""
         body = _received(environ, most, limits.body_seconds)
         if coding and body:
             body = self._decoded(body, coding, most, environ["wsgi.input"])
