@@ -112,7 +112,10 @@ def router(tmp_path_factory, fleet, cgroup) -> Iterator[Router]:
         folder,
         fleet.inventory,
         prometheus_port=free_port(),
-        settings={"CONTROL__PROBE_TIMEOUT_SECONDS": "20"},  # the machine is busy
+        settings={  # the machine is busy
+            "CONTROL__PROBE_TIMEOUT_SECONDS": "20",
+            "DISPATCH__CONNECT_TIMEOUT_SECONDS": "30",
+        },
         inside=cgroup.inside,
     ) as router:
         yield router
