@@ -253,12 +253,13 @@ def test_heads(router):
 
 def test_names(router):
     """Unknown names and paths become no labels."""
-    session = requests.Session()
-    for number in range(40):
-        body = {"model": f"x{number}", "messages": [number]}
-        with contextlib.suppress(requests.ReadTimeout):
-            session.post(f"{router.url}/api/chat", json=body, timeout=0.02)
-        session.post(f"{router.url}/api/u{number}", json={"model": MODEL}, timeout=60)
+    with requests.Session() as session:
+        for number in range(40):
+            body = {"model": f"x{number}", "messages": [number]}
+            with contextlib.suppress(requests.Timeout):
+                session.post(f"{router.url}/api/chat", json=body, timeout=0.1)
+            path = f"{router.url}/api/u{number}"
+            session.post(path, json={"model": MODEL}, timeout=60)
     metrics = router.get("/metrics").text
     assert "x39" not in metrics
     assert "u39" not in metrics
