@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ CHAT = {
     "options": {"num_predict": 2},
     "stream": False,
 }
+# Root that may not touch what is another user's.
+POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+STRANGER = 65534
 SAVED = 'inferops_state_writable{file="holds.db"}'
 Start = Callable[..., Router]
 
@@ -82,6 +86,12 @@ def left_behind(start: Start, state: Path) -> None:
     assert cordon(router, "one").status_code == 200
     assert warnings(router) == []
     router.stop()
+
+
+def belongs_to(file: Path, user: int) -> None:
+    """Give a file away, or take it back; its own files the router opens for itself."""
+    os.chown(file, user, -1)
+    file.chmod(0o600)
 
 
 def serves(router: Router) -> None:
@@ -159,15 +169,15 @@ def test_cordon_that_was_lifted_meanwhile_stays_so(disk, start):
     """What a person lifted before its file could be read does not come back with it."""
     state = disk.folder / "state"
     left_behind(start, state)
-    for name in ("holds.db", "history.db"):
-        (state / name).chmod(0)
-    limited = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    router = start(state, inside=limited)
+    both = [state / name for name in ("holds.db", "history.db")]
+    for file in both:
+        belongs_to(file, STRANGER)
+    router = start(state, inside=POWERLESS)
     assert cordoned(router) == set()
     assert "holds.db" in " ".join(warnings(router))
     assert router.post("/admin/nodes/one/uncordon", {}).status_code == 200
-    for name in ("holds.db", "history.db"):
-        (state / name).chmod(0o600)
+    for file in both:
+        belongs_to(file, 0)
     saves_again(router)
     assert cordoned(router) == set()
 
@@ -176,13 +186,12 @@ def test_file_that_may_not_be_read(tmp_path, start):
     """The history has the cordon; the file is taken up again when it may be read."""
     state = tmp_path / "state"
     left_behind(start, state)
-    (state / "holds.db").chmod(0)
-    limited = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    router = start(state, inside=limited)
+    belongs_to(state / "holds.db", STRANGER)
+    router = start(state, inside=POWERLESS)
     assert cordoned(router) == {"one"}
     assert router.metric(SAVED) == 0
     serves(router)
-    (state / "holds.db").chmod(0o600)
+    belongs_to(state / "holds.db", 0)
     saves_again(router)
     assert cordoned(router) == {"one"}
 
