@@ -7,7 +7,6 @@ takes a connection is what a poll asks. Redirects are not followed.
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
 import socket
@@ -70,12 +69,10 @@ def exchange(
     timeout_seconds: float,
     *,
     body: object = None,
-    login: tuple[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, Any]:
     """Ask, and give the status and what came; None where nothing did.
 
-    login: user and password, sent as Basic authentication
     Raises PollError: no answer in time, or one that is no JSON though it was well.
     """
     deadline = clock() + timeout_seconds
@@ -87,7 +84,7 @@ def exchange(
         return remaining
 
     try:
-        status, content = _exchange(method, url, body, login, left)
+        status, content = _exchange(method, url, body, left)
         return status, _parsed(status, content)
     except ConnectionRefusedError as error:
         raise PollRefusedError("the connection was refused") from error
@@ -112,7 +109,6 @@ def _exchange(
     method: str,
     url: str,
     body: object,
-    login: tuple[str, str] | None,
     left: Callable[[], float],
 ) -> tuple[int, bytes]:
     parts = urlsplit(url)
@@ -122,9 +118,6 @@ def _exchange(
         f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
         f"Accept: application/json\r\nConnection: close\r\n"
     )
-    if login is not None:
-        given = base64.b64encode(":".join(login).encode()).decode()
-        head += f"Authorization: Basic {given}\r\n"
     if body is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
     with socket.create_connection(address, timeout=left()) as peer:
