@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from router.clients.access import Access
 from router.clients.session import Service
 from router.config.settings import AlertmanagerSettings, PrometheusSettings
+from router.model import Access
 
 __all__ = ["service"]
 

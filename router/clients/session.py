@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -17,7 +17,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from router.clients.access import Access
+from router.clients.access import authorization
+from router.model import NO_ACCESS, Access
 
 __all__ = ["Service", "ServiceError", "exchange", "open_session"]
 
@@ -39,7 +40,7 @@ class Service:
 
     url: str
     timeout_seconds: float
-    access: Access = field(default_factory=Access)
+    access: Access = NO_ACCESS
 
 
 def open_session(service: Service) -> requests.Session:
@@ -92,9 +93,9 @@ class _FromFiles(AuthBase):
         self._access = access
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        authorization = self._access.authorization()
-        if authorization is not None:
-            request.headers["Authorization"] = authorization
+        shown = authorization(self._access)
+        if shown is not None:
+            request.headers["Authorization"] = shown
         return request
 
 

@@ -11,11 +11,11 @@ import requests
 import trustme
 import yaml
 
-from router.clients.access import Access
 from router.clients.alertmanager import SilenceError, Silences
 from router.clients.prometheus import PrometheusClient
 from router.clients.session import Service, open_session
 from router.errors import PrometheusError
+from router.model import Access
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import Process
