@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON_RUN := .venv/bin/python
 # Behind PATH: what the machine has comes first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
-RULES := $(wildcard prometheus/rules/*.yml alerting/rules/*.yml)
+RULES := $(wildcard prometheus/records/*.yml alerting/rules/*.yml)
 PROFILES := demo gpu chat tailscale
 # One more than the cores of a small machine: a third of the tests' time is waiting.
 WORKERS := 3

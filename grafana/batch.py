@@ -148,6 +148,7 @@ def _times() -> Json:
         [
             Query("max(inferops_job_eta_seconds)", "time left"),
             Query("max(inferops_job_oldest_seconds)", "oldest open job"),
+            Query("max(inferops_job_stalled_seconds)", "standing still"),
         ],
         Field("s", 0, low=0),
     )

@@ -15,6 +15,11 @@ from router.logs.events import configure, get_logger, write_behind
 from router.server.arbiter import refuse_second_worker
 from router.server.file_limit import connections_within
 from router.server.preflight import ask
+from router.server.worker import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_REQUEST_LINE_BYTES,
+)
 
 # The router's own deadline comes first, so that streams end with a frame.
 _MARGIN_SECONDS = 3
@@ -44,6 +49,9 @@ preload_app = False
 # Its heartbeat's file needs no disk, which may be full or read-only.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 control_socket_disable = True
+limit_request_line = MAX_REQUEST_LINE_BYTES
+limit_request_field_size = MAX_HEADER_BYTES
+limit_request_fields = MAX_HEADERS
 # Nobody's headers say who asks or by which scheme; a request's SCRIPT_NAME would be
 # believed from loopback, and answered 500 where the path does not begin with it.
 forwarded_allow_ips = ""

@@ -26,16 +26,20 @@ from router.assembly.node_health import Health, Setting
 from router.assembly.services import service
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
+from router.clients.http_json import ask
 from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
 from router.config.files import make_private, read_text
 from router.config.reload import open_files
 from router.config.settings import Config
 from router.control.decide import Ages, Knowledge, aged, decide
+from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.errors import UnavailableError
 from router.failover.attempts import Failover, Limits
+from router.failover.light import LightCalls
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger, writer
 from router.metrics import FleetCollector, Metrics
@@ -51,7 +55,7 @@ from router.server.resolver import Resolver
 from router.snapshot import Published, Snapshot
 from router.threads import CONTROL, DISK, FILES
 from router.web.admin.routes import AdminParts
-from router.web.app import flask_app
+from router.web.app import flask_app, own_paths
 from router.web.caller import local
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
@@ -247,7 +251,7 @@ class Router:
             PICKERS[dispatch.picker](),
             clock=time.monotonic,
         )
-        self.backends = Backends(dispatch.connect_timeout_seconds)
+        self.backends = Backends(dispatch.connect_timeout_seconds, self.bodies)
         self.failover = Failover(
             self.dispatcher,
             self.backends,
@@ -255,6 +259,7 @@ class Router:
             self.metrics,
             Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
             budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
+            releases=Releases(self.published),
         )
         self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
 
@@ -288,6 +293,7 @@ class Router:
             changed=self.loop.wake,
             clock=self.health.clock,
         )
+        self.discovery = Discovery(self.probe, self.published)
         self.doorbell = Doorbell(
             self.holds,
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
@@ -328,6 +334,7 @@ class Router:
         parts = WebParts(
             admin=admin,
             published=self.published,
+            find=self.discovery.find,
             bell=self.doorbell,
             webhook_token=_secret(config.webhook.token_file),
             notified=lambda outcome: self.metrics.notifications.labels(outcome).inc(),
@@ -336,16 +343,22 @@ class Router:
             jobs=JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch),
             pages=self._page_parts(),
         )
+        flask = flask_app(
+            blueprints(parts), self.metrics.registry, self.not_ready, self._warnings
+        )
         self.inference = Inference(
             self.failover,
             self.metrics,
             self.trails,
             _door_limits(config),
             speed=self.ledger.speed,
-            log=RequestLog(lambda: self.config.log),
-            fallback=flask_app(
-                blueprints(parts), self.metrics.registry, self.not_ready, self._warnings
+            light=LightCalls(
+                self.published, self.holds, ask, unloaded=self.probe.look_at
             ),
+            find=self.discovery.find,
+            log=RequestLog(lambda: self.config.log),
+            own=own_paths(flask),
+            fallback=flask,
         )
         self.cors = Cors(self.inference, Origins(config.web.origins))
         self.host_check = HostCheck(

@@ -107,9 +107,11 @@ class Health:
 
     def _show(self, view: NodeView, model: str) -> Mapping[str, Any] | None:
         seconds = self.setting.config().control.probe_timeout_seconds
-        url, body = f"{view.node.url}/api/show", {"model": model}
+        body = {"model": model}
         try:
-            status, answer = exchange("POST", url, seconds, body=body)
+            status, answer = exchange(
+                "POST", view.node, "/api/show", seconds, body=body
+            )
         except PollError:
             return None
         return answer if status == 200 and isinstance(answer, dict) else None

@@ -17,7 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from router.clients.access import authorization
+from router.config.access import authorization
 from router.model import NO_ACCESS, Access
 
 __all__ = ["Service", "ServiceError", "exchange", "open_session"]

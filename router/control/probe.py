@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -23,11 +23,11 @@ from router.config.settings import ControlSettings
 from router.control.decide import Models
 from router.holds.store import HoldStore, Standing
 from router.logs.events import get_logger
-from router.model import Hold, HoldKind, Inventory, Node
+from router.model import Access, Hold, HoldKind, Inventory, Node
 
 __all__ = ["Fetch", "Probe"]
 
-Fetch = Callable[[str, float], Any]
+Fetch = Callable[[Node, str, float], Any]
 
 _TOLERATED = 1  # failures in a row that hold nothing yet
 _SOURCE = "probe"
@@ -99,6 +99,7 @@ class Probe:
         # Apart, so that nodes which do not answer keep nobody waiting who does.
         self._silent = ThreadPoolExecutor(_SILENT_SHARE * concurrency, "probe-silent")
         self._followed: Inventory | None = None
+        self._failing = 0  # nodes, at the last tick
         self._stop = threading.Event()
         self._timer = threading.Thread(target=self._run, name="probe", daemon=True)
 
@@ -118,22 +119,44 @@ class Probe:
         """Give what each node held when it last answered."""
         return {name: each.models for name, each in tuple(self._watched.items())}
 
+    def look_for_models(self) -> None:
+        """Ask every node that is up what it has on disk; return when all have said."""
+        self._look(Poll.PRESENT, [n for n in self._watched if not self._down(n)])
+
+    def look_at(self, nodes: Iterable[str]) -> None:
+        """Ask these soon which models they have loaded."""
+        now = self._monotonic()
+        for watch in filter(None, map(self._watched.get, nodes)):
+            watch.due[Poll.RESIDENT] = now
+
+    def _look(self, poll: Poll, nodes: Iterable[str]) -> None:
+        now = self._monotonic()
+        watches = filter(None, map(self._watched.get, nodes))
+        asked = [self._ask_now(each, poll, now) for each in watches]
+        wait(filter(None, asked), self._settings().probe_timeout_seconds)
+
     def tick(self) -> None:
         """Hand out the polls that are due."""
         now = self._monotonic()
         self._follow(now)
-        down = sum(watch.failures > _TOLERATED for watch in self._watched.values())
+        self._failing = sum(w.failures > _TOLERATED for w in self._watched.values())
         for watch in self._watched.values():
             for poll in Poll:
-                if watch.due[poll] <= now and poll not in watch.under_way:
-                    watch.schedule(poll, now, self._interval(watch, poll, down))
-                    if poll is Poll.RESIDENT or watch.failures <= _TOLERATED:
-                        self._submit(watch, poll)
+                if watch.due[poll] <= now:
+                    self._ask_now(watch, poll, now)
 
-    def _submit(self, watch: _Watch, poll: Poll) -> None:
+    def _ask_now(self, watch: _Watch, poll: Poll, now: float) -> Future[None] | None:
+        """Begin a poll; None where it is under way, or its answer would say nothing."""
+        if poll in watch.under_way:
+            return None
+        watch.schedule(poll, now, self._interval(watch, poll))
+        if poll is not Poll.RESIDENT and watch.failures > _TOLERATED:
+            return None
         watch.under_way.add(poll)
         pool = self._pool if watch.answers else self._silent
-        pool.submit(self._poll, watch, poll).add_done_callback(self._report)
+        asked = pool.submit(self._poll, watch, poll)
+        asked.add_done_callback(self._report)
+        return asked
 
     def _poll(self, watch: _Watch, poll: Poll) -> None:
         # Only what stood before the question is lifted by its answer.
@@ -156,14 +179,14 @@ class Probe:
         while not self._stop.wait(_TICK_SECONDS):
             self.tick()
 
-    def _interval(self, watch: _Watch, poll: Poll, down: int) -> float:
+    def _interval(self, watch: _Watch, poll: Poll) -> float:
         """Say how long to wait; thousands that are down are asked more rarely."""
         settings = self._settings()
         if poll is not Poll.RESIDENT:
             return settings.present_interval_seconds
         interval = settings.resident_interval_seconds
         if watch.failures > _TOLERATED:
-            return max(interval, down / _DOWN_POLLS_PER_SECOND)
+            return max(interval, self._failing / _DOWN_POLLS_PER_SECOND)
         return interval
 
     def _follow(self, now: float) -> None:
@@ -177,7 +200,7 @@ class Probe:
             del self._watched[name]
         for name, node in nodes.items():
             watch = self._watched.get(name)
-            if watch is None or watch.node.url != node.url:
+            if watch is None or _reached(watch.node) != _reached(node):
                 phase = zlib.crc32(name.encode()) / 2**32
                 self._watched[name] = _Watch(node, dict.fromkeys(Poll, now), phase)
 
@@ -186,12 +209,10 @@ class Probe:
         timeout = self._settings().probe_timeout_seconds
         if poll is Poll.RESIDENT:
             return {
-                "resident": listings.resident(
-                    self._fetch(f"{node.url}/api/ps", timeout)
-                )
+                "resident": listings.resident(self._fetch(node, "/api/ps", timeout))
             }
-        version = listings.version(self._fetch(f"{node.url}/api/version", timeout))
-        present = listings.present(self._fetch(f"{node.url}/api/tags", timeout))
+        version = listings.version(self._fetch(node, "/api/version", timeout))
+        present = listings.present(self._fetch(node, "/api/tags", timeout))
         return {"version": version, "present": present}
 
     def _down(self, node: str) -> list[Standing]:
@@ -240,6 +261,10 @@ class Probe:
             why="it answers",
             revision=standing.revision,
         )
+
+
+def _reached(node: Node) -> tuple[str, Access]:
+    return node.url, node.access
 
 
 def _contents(models: Models) -> tuple[Any, ...]:

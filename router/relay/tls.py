@@ -14,7 +14,7 @@ import gevent
 from gevent import socket as cooperative
 from gevent import ssl as cooperative_ssl
 
-from router.clients.access import check_pin, tls_context
+from router.config.access import check_pin, tls_context
 from router.model import Access
 
 __all__ = ["wrap"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from router.relay.protocols import ROUTES
+from router.web.inference.paths import passed_on, tidy
 
 __all__ = [
     "LOCAL_PAGES",
@@ -49,13 +50,13 @@ def area_of(path: str) -> Area:
     """Return a path's area; what is none of the known ones is shut to most."""
     if path in ROUTES:
         return Area.INFERENCE
-    path = "/" + path.lstrip("/")
+    path = tidy("/" + path.lstrip("/"))
     if path == "/" or path in ROUTES:
         return Area.INFERENCE
     for prefix, area in _PREFIXES:
         if path == prefix or path.startswith(f"{prefix}/"):
             return area
-    return Area.TELEMETRY
+    return Area.INFERENCE if passed_on(path) else Area.TELEMETRY
 
 
 READS = frozenset({"GET", "HEAD"})

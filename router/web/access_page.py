@@ -70,8 +70,8 @@ def _served() -> Iterator[tuple[str, str]]:
     for path in ROUTES:
         yield path, "POST"
     for rule in _rules().iter_rules():
-        if rule.rule in ROUTES or rule.rule in SHUT:
-            continue  # asked in a wrong way, or shut to all
+        if rule.rule in SHUT:
+            continue
         for method in (rule.methods or set()) - _UNSHOWN:
             yield rule.rule, method
     yield "/metrics", "GET"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -17,12 +16,9 @@ from router.errors import (
     UnavailableError,
 )
 from router.logs.events import get_logger
-from router.relay.protocols import dialect_of, error_body
+from router.relay.protocols import ROUTES, dialect_of, error_body
 from router.web.caller import ANONYMOUS, sender
 from router.web.inference.request import request_id
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 log = get_logger("web")
 
@@ -35,7 +31,7 @@ def flask_app(
     registry: CollectorRegistry,
     not_ready: Callable[[], str | None],
     warnings: Callable[[], Sequence[str]] = tuple,
-) -> WSGIApplication:
+) -> Flask:
     """Build the application.
 
     not_ready: says why `/readyz` must not say yes
@@ -43,7 +39,10 @@ def flask_app(
     """
     app = routed(blueprints, not_ready, warnings)
     metrics = make_wsgi_app(registry)
-    return DispatcherMiddleware(app, {"/metrics": metrics})
+    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"/metrics": metrics}
+    )
+    return app
 
 
 def routed(
@@ -73,6 +72,15 @@ def routed(
 
     app.after_request(_log_change)
     return app
+
+
+def own_paths(app: Flask) -> frozenset[str]:
+    """Return the starts, two words long, of what the router itself answers.
+
+    They are never passed on to a node as routes that are not known here.
+    """
+    rules = (rule.rule for rule in app.url_map.iter_rules())
+    return frozenset("/".join(rule.split("/", 3)[:3]) for rule in rules)
 
 
 def _log_change(response: Response) -> Response:
@@ -142,6 +150,8 @@ def _state_error(error: StateError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
+    if request.path in ROUTES:  # a POST is answered before it gets here
+        error = MethodNotAllowed(["POST"])
     status = error.code or 500
     what = f"{request.method} {request.path}"
     text, code, headers = f"{what}: {error.name.lower()}", "http_error", {}

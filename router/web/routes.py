@@ -14,7 +14,7 @@ from router.web.admin.routes import AdminParts, admin_blueprint
 from router.web.jobs.openai_batches import batches_blueprint
 from router.web.jobs.openai_files import files_blueprint
 from router.web.jobs.routes import JobParts, jobs_blueprint
-from router.web.models import fleet_blueprint
+from router.web.models import Find, fleet_blueprint
 from router.web.pages import PageParts, pages_blueprint
 from router.web.webhook import Bell, webhook_blueprint
 
@@ -25,12 +25,14 @@ __all__ = ["WebParts", "blueprints"]
 class WebParts:
     """What the routes work with.
 
+    find:          has the nodes asked for a model that none is known to have
     webhook_token: gives Alertmanager's; None where none is configured
     notified:      told what each notified alert came to
     """
 
     admin: AdminParts
     published: Published
+    find: Find
     bell: Bell
     webhook_token: Callable[[], str | None]
     notified: Callable[[str], None]
@@ -44,7 +46,7 @@ def blueprints(parts: WebParts) -> list[Blueprint]:
     """Build all of them."""
     return [
         admin_blueprint(parts.admin),
-        fleet_blueprint(parts.published),
+        fleet_blueprint(parts.published, parts.find),
         webhook_blueprint(parts.bell, parts.webhook_token, parts.notified),
         files_blueprint(parts.batches, parts.jobs.limits),
         batches_blueprint(parts.batches, parts.settings),

@@ -162,7 +162,7 @@ def test_cordon_that_was_lifted_meanwhile_stays_so(disk, start):
     for name in ("holds.db", "history.db"):
         (state / name).chmod(0)
     limited = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    router = start(state, prefix=limited)
+    router = start(state, inside=limited)
     assert cordoned(router) == set()
     assert "holds.db" in " ".join(warnings(router))
     assert router.post("/admin/nodes/one/uncordon", {}).status_code == 200
@@ -178,7 +178,7 @@ def test_file_that_may_not_be_read(tmp_path, start):
     left_behind(start, state)
     (state / "holds.db").chmod(0)
     limited = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    router = start(state, prefix=limited)
+    router = start(state, inside=limited)
     assert cordoned(router) == {"one"}
     assert router.metric(SAVED) == 0
     serves(router)
@@ -225,7 +225,7 @@ done
 exec "$@"
 """
     router = start(
-        tmp_path / "state", prefix=["unshare", "-m", "sh", "-c", script, "sh"]
+        tmp_path / "state", inside=["unshare", "-m", "sh", "-c", script, "sh"]
     )
     assert "Read-only file system" in " ".join(warnings(router))
     assert router.post("/api/chat", CHAT).status_code == 200

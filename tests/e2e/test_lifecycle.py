@@ -431,7 +431,7 @@ def test_few_open_files(tmp_path, fleet):
         tmp_path,
         fleet.inventory,
         prometheus_port=free_port(),
-        prefix=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"],
+        inside=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"],
     )
     with router, contextlib.ExitStack() as stack:
         told = re.search(r"at most (\d+) connections", router.process.log.read_text())

@@ -93,7 +93,7 @@ def test_nobody_reads_and_it_is_to_end(tmp_path, fleet):
         tmp_path,
         fleet.inventory,
         prometheus_port=free_port(),
-        prefix=["bash", "-c", script, "bash"],
+        inside=["bash", "-c", script, "bash"],
         pass_fds=(writing,),
     )
     try:
@@ -116,7 +116,7 @@ def test_disk_of_the_log_is_full(tmp_path, fleet):
             tmp_path,
             fleet.inventory,
             prometheus_port=free_port(),
-            prefix=["sh", "-c", script, "sh"],
+            inside=["sh", "-c", script, "sh"],
         )
         with router:
             refused(requests.Session(), router.url)

@@ -27,7 +27,8 @@ WEBHOOK_TOKEN = "webhook-token-for-tests"
 class Router:
     """One router process; `settings` are `SECTION__FIELD` overrides.
 
-    prefix: what runs the process, such as `setpriv` with its arguments
+    inside: what its argument list begins with, such as `setpriv` with its arguments
+        (`tests.harness.memory_cgroup`)
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Router:
         prometheus_port: int,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
-        prefix: Sequence[str] = (),
+        inside: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.port = port or free_port()
@@ -57,7 +58,7 @@ class Router:
         config = str(ROOT / "router" / "gunicorn.conf.py")
         self.process = Process(
             [
-                *prefix,
+                *inside,
                 sys.executable,
                 "-m",
                 "gunicorn",

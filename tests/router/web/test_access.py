@@ -15,7 +15,11 @@ from router.web.access import Area, area_of
         ("/v1/messages", Area.INFERENCE),
         ("/v1/models/hf.co/a/b", Area.INFERENCE),
         ("//v1/chat/completions", Area.INFERENCE),
+        ("/v1//chat/completions/", Area.INFERENCE),
+        ("/v1/rerank", Area.INFERENCE),  # known to newer nodes, perhaps
         ("/v1/files", Area.JOBS),
+        ("/v1//files", Area.JOBS),
+        ("/v1/fine_tuning/jobs", Area.TELEMETRY),  # would change a node
         ("/v1/batches/b1", Area.JOBS),
         ("/batches", Area.JOBS),
         ("/jobs/new", Area.JOBS),
