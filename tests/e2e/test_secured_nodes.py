@@ -56,7 +56,8 @@ def ask(router, node):
         body = {"model": MODEL, "prompt": "count: 101", "options": {"num_predict": 30}}
         return router.post("/api/generate", body)
     finally:
-        router.post(f"/admin/nodes/{other}/uncordon")
+        lifted = router.post(f"/admin/nodes/{other}/uncordon", {})
+        assert lifted.status_code < 300, lifted.text
 
 
 def test_a_stream_comes_through_tls(router, front):
