@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -22,6 +23,7 @@ from router.alerts.firing import Firing
 from router.alerts.notify import Doorbell
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
+from router.assembly.services import service
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
 from router.clients.http_json import ask
@@ -262,13 +264,14 @@ class Router:
         self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
 
     def _build_control(self, config: Config) -> None:
-        prometheus = config.prometheus
+        prometheus = service(config.prometheus)
+        asked = replace(prometheus, timeout_seconds=_ASKED_SECONDS)
         sources = Sources(
             settings=lambda: self.config.control,
             inventory=lambda: self.inventory,
             signals=lambda: self.files.signals.value,
             models=lambda: self.probe.view(),  # noqa: PLW0108 - made below
-            prometheus=PrometheusClient(prometheus.url, prometheus.timeout_seconds),
+            prometheus=PrometheusClient(prometheus),
         )
         health = self.health
         health.watch(wake=lambda: self.loop.wake())  # noqa: PLW0108 - made below
@@ -296,7 +299,7 @@ class Router:
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
             wake=self.loop.wake,
             seconds=lambda: self.config.control.doorbell_seconds,
-            firing=Firing(PrometheusClient(prometheus.url, _ASKED_SECONDS).firing),
+            firing=Firing(PrometheusClient(asked).firing),
             clock=self.health.clock,
         )
 

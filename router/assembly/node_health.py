@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry
 
 from router.alerts.flapping import Flapping, Patience
 from router.alerts.verify import Checks, Verifier
+from router.assembly.services import service
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.clients.http_json import PollError, exchange
-from router.config.files import read_text
-from router.config.settings import AlertmanagerSettings, Config
+from router.config.settings import Config
 from router.control.loop import Pass
 from router.errors import StateError
 from router.failover.destinations import Destinations
@@ -38,13 +38,6 @@ __all__ = ["Health", "Setting"]
 _MOST_RETURNS = 1000
 _HOLDS = "holds.db"
 _HISTORY = "history.db"
-
-
-def _login(settings: AlertmanagerSettings) -> tuple[str, str] | None:
-    """Read the password at each use, so that a changed one needs no restart."""
-    if settings.password_file is None:
-        return None
-    return settings.username, read_text(settings.password_file).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +79,7 @@ class Health:
             archive=self.archive,
         )
         self.holds.fleet(setting.inventory().names())
-        alertmanager = config.alertmanager
-        self.silences = Silences(
-            alertmanager.url,
-            alertmanager.timeout_seconds,
-            self.counters,
-            login=lambda: _login(alertmanager),
-        )
+        self.silences = Silences(service(config.alertmanager), self.counters)
         self._ledger: Ledger | None = None
         registry.register(HealthCollector(self.holds, self))
 
@@ -120,9 +107,11 @@ class Health:
 
     def _show(self, view: NodeView, model: str) -> Mapping[str, Any] | None:
         seconds = self.setting.config().control.probe_timeout_seconds
-        url, body = f"{view.node.url}/api/show", {"model": model}
+        body = {"model": model}
         try:
-            status, answer = exchange("POST", url, seconds, body=body)
+            status, answer = exchange(
+                "POST", view.node, "/api/show", seconds, body=body
+            )
         except PollError:
             return None
         return answer if status == 200 and isinstance(answer, dict) else None

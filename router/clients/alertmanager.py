@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from router.clients.http_json import PollError, exchange
+from router.clients.session import Service, ServiceError, exchange
 from router.model import Hold
 
 __all__ = ["SILENCE", "Silence", "SilenceError", "Silences"]
@@ -39,24 +39,17 @@ class Silence:
 
 
 class Silences:
-    """Posts and lifts silences at one Alertmanager.
-
-    login: gives user and password; None where it has no login
-    """
+    """Posts and lifts silences at one Alertmanager."""
 
     def __init__(
         self,
-        url: str,
-        timeout_seconds: float,
+        service: Service,
         tally: Tally,
         *,
-        login: Callable[[], tuple[str, str] | None] = lambda: None,
         ask: Callable[..., tuple[int, Any]] = exchange,
     ) -> None:
-        self._url = url
-        self._timeout_seconds = timeout_seconds
+        self._service = service
         self._tally = tally
-        self._login = login
         self._ask = ask
 
     def post(self, cordon: Hold) -> Silence:
@@ -92,11 +85,8 @@ class Silences:
         self, operation: str, method: str, path: str, body: object
     ) -> tuple[int, Any]:
         try:
-            login = self._login()
-            more = {"login": login} if login else {}
-            url = f"{self._url}{path}"
-            return self._ask(method, url, self._timeout_seconds, body=body, **more)
-        except (PollError, OSError) as error:
+            return self._ask(self._service, method, path, body=body)
+        except ServiceError as error:
             self._tally.silenced(operation, done=False)
             raise SilenceError(f"alertmanager: {error}") from error
 

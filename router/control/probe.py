@@ -23,11 +23,11 @@ from router.config.settings import ControlSettings
 from router.control.decide import Models
 from router.holds.store import HoldStore, Standing
 from router.logs.events import get_logger
-from router.model import Hold, HoldKind, Inventory, Node
+from router.model import Access, Hold, HoldKind, Inventory, Node
 
 __all__ = ["Fetch", "Probe"]
 
-Fetch = Callable[[str, float], Any]
+Fetch = Callable[[Node, str, float], Any]
 
 _TOLERATED = 1  # failures in a row that hold nothing yet
 _SOURCE = "probe"
@@ -200,7 +200,7 @@ class Probe:
             del self._watched[name]
         for name, node in nodes.items():
             watch = self._watched.get(name)
-            if watch is None or watch.node.url != node.url:
+            if watch is None or _reached(watch.node) != _reached(node):
                 phase = zlib.crc32(name.encode()) / 2**32
                 self._watched[name] = _Watch(node, dict.fromkeys(Poll, now), phase)
 
@@ -209,12 +209,10 @@ class Probe:
         timeout = self._settings().probe_timeout_seconds
         if poll is Poll.RESIDENT:
             return {
-                "resident": listings.resident(
-                    self._fetch(f"{node.url}/api/ps", timeout)
-                )
+                "resident": listings.resident(self._fetch(node, "/api/ps", timeout))
             }
-        version = listings.version(self._fetch(f"{node.url}/api/version", timeout))
-        present = listings.present(self._fetch(f"{node.url}/api/tags", timeout))
+        version = listings.version(self._fetch(node, "/api/version", timeout))
+        present = listings.present(self._fetch(node, "/api/tags", timeout))
         return {"version": version, "present": present}
 
     def _down(self, node: str) -> list[Standing]:
@@ -263,6 +261,10 @@ class Probe:
             why="it answers",
             revision=standing.revision,
         )
+
+
+def _reached(node: Node) -> tuple[str, Access]:
+    return node.url, node.access
 
 
 def _contents(models: Models) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from alerting.payload import Alert
 from router.alerts.notify import Doorbell, Ring
 from router.alerts.reconcile import fingerprint
 from router.clients.prometheus import PrometheusClient
+from router.clients.session import Service
 from router.config.settings import ControlSettings
 from router.control.loop import Pass, Sources
 from router.holds.journal import SqliteJournal
@@ -152,7 +153,7 @@ class Scene:
             ],
             log=folder / "prometheus.log",
         )
-        self.client = PrometheusClient(self.url, 2)
+        self.client = PrometheusClient(Service(self.url, 2))
         self.published = Published(Snapshot({}, 0.0))
         self.restart_router()
 
