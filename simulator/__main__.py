@@ -51,7 +51,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--scaling",
         type=Scaling,
         choices=list(Scaling),
-        default=Scaling.MEASURED,
+        default=Scaling.H200,
         help="total speed of streams that decode together on one node",
     )
     return parser.parse_args(arguments)

@@ -22,7 +22,7 @@ class Engine:
     """The models in a node's memory and the jobs on them."""
 
     def __init__(
-        self, node: NodeSpec, now: float, scaling: Scaling = Scaling.MEASURED
+        self, node: NodeSpec, now: float, scaling: Scaling = Scaling.H200
     ) -> None:
         self._node = node
         self._scaling = scaling

@@ -15,26 +15,21 @@ from enum import StrEnum
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
+from simulator.speed import Scaling, total_speed
+
 if TYPE_CHECKING:
     from bench.virtual.clock import Clock
+
+__all__ = ["TOTALS", "Caching", "Scaling", "Spec", "Stream", "VirtualNode"]
 
 _CHUNK = 512
 
 
-class Scaling(StrEnum):
-    """Which S(k) the nodes follow."""
-
-    KERNEL = "kernel"  # llama.cpp's kernels on an RTX 3090
-    OLLAMA = "ollama"  # published for Ollama end to end: S(4) = 1.42
-    MEASURED = "measured"  # a real Ollama 0.17.4 on an H200
-    FLAT = "flat"
-
+_MOST_STREAMS = 16
 
 TOTALS = {
-    Scaling.KERNEL: (1, 1.79, 2.5, 3.0),
-    Scaling.OLLAMA: (1, 1.14, 1.28, 1.42),
-    Scaling.MEASURED: (1, 1.21, 1.54, 1.24),
-    Scaling.FLAT: (1, 1, 1, 1),
+    scaling: tuple(total_speed(k, scaling) for k in range(1, _MOST_STREAMS + 1))
+    for scaling in Scaling
 }
 
 
@@ -61,6 +56,7 @@ class Stream:
     """One request on a node; `ended` is called when it is whole.
 
     key:    whose text it is: what another stream of the same read, it finds read
+    first:  called when its first token comes
     unread: of its prompt, when it began
     """
 
@@ -68,6 +64,7 @@ class Stream:
     tokens: float
     ended: Callable[[Stream], None]
     key: object = None
+    first: Callable[[], None] | None = None
     unread: float = 0.0
     began: float = 0.0
     first_token_at: float = inf
@@ -235,6 +232,8 @@ class VirtualNode:
     def _read(self) -> None:
         stream = self._reading.popleft()
         stream.first_token_at = self._now
+        if stream.first:
+            stream.first()
         stream.end = self._count + stream.tokens
         self._number += 1
         heapq.heappush(self._decoding, (stream.end, self._number, stream))

@@ -80,7 +80,11 @@ class Fleet:
             lease.done(Outcome.END, timings)
             ended(stream)
 
-        stream = Stream(ask.prompt + had, ask.tokens - had, whole, key)
+        def first() -> None:
+            lease.decoding_since = self.clock.now
+
+        lease.streams = True
+        stream = Stream(ask.prompt + had, ask.tokens - had, whole, key, first)
         self.nodes[lease.node].begin(stream)
         return stream
 

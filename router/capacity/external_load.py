@@ -73,13 +73,23 @@ class ForeignLoad:
 
 
 class Expiries:
-    """Watches `expires_at` of resident models from poll to poll."""
+    """Watches `expires_at` of resident models from poll to poll.
+
+    seen_at: when each node's newest poll was taken in; others are late by much
+    """
 
     def __init__(self) -> None:
         self.seen: dict[str, dict[str, str]] = {}
+        self.seen_at: dict[str, float] = {}
+        self._polls: dict[str, Mapping[str, ResidentModel]] = {}
 
-    def moved(self, node: str, resident: Mapping[str, ResidentModel]) -> list[str]:
+    def moved(
+        self, node: str, resident: Mapping[str, ResidentModel], at: float
+    ) -> list[str]:
         """Take what a poll saw; name the models that fell idle since the last."""
+        if resident is self._polls.get(node):
+            return []
+        self._polls[node], self.seen_at[node] = resident, at
         now = {
             name: str(model.listing.get("expires_at", ""))
             for name, model in resident.items()

@@ -6,28 +6,27 @@ Nothing in here waits, so under gevent each method is one atomic step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from typing import Protocol
 
-from router.capacity.ceiling import Growth, Run
+from router.capacity.ceiling import Growth, Run, runs_alone
 from router.capacity.concurrency import Occupancy
 from router.capacity.external_load import Expiries, ForeignLoad, Sign, Suspicion
+from router.capacity.learned import Learned, Shown
+from router.capacity.load_time import COLD_LOAD_SECONDS, LoadTimes, MissedGains
 from router.capacity.ramp import Easing
 from router.capacity.recovered import Leftovers
-from router.capacity.slot_policy import LearnedSlots, Limits, SlotPolicy
-from router.capacity.throughput import Curve
+from router.capacity.scaling import Looks
+from router.capacity.slot_policy import SlotPolicy
 from router.model import Node, Outcome, Timings
-from router.snapshot import Snapshot
+from router.snapshot import PresentModel, Snapshot
 
 _SHARE = 0.1  # of a new reading of how long a slot is held
-_TELLING = 32  # tokens: a shorter reply shows the moment, such as another's prompt
 _ENOUGH_ENDS = 5
 # Polls, passes and our own ends are seen at different times.
 _OWN_END_SECONDS = 15.0
-# Of a node and model nobody asks for any more, the oldest are forgotten.
-_MOST_CURVES = 4096
 
 Key = tuple[str, str]
 
@@ -51,6 +50,9 @@ class Lease:
                     own times (`/v1`)
     reply:          what runs on the slot, once it was sent
     tried:          nodes that this request is not to go to any more
+    continued:      whether it goes on with an answer begun elsewhere: what is proven
+                    and loaded before its first token is no wait
+    alone:          whether it was the only one of its model there when it was taken
     streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
     """
 
@@ -58,6 +60,8 @@ class Lease:
         "_end",
         "_revoked",
         "_yielding",
+        "alone",
+        "continued",
         "decoding_since",
         "first_token_seconds",
         "model",
@@ -87,6 +91,8 @@ class Lease:
         self.streams = False
         self.first_token_seconds: float | None = None
         self.resident: bool | None = None
+        self.continued = False
+        self.alone = False
         self._end: Callable[[Lease, Outcome, Timings | None], None] | None = end
         self._revoked: Callable[[], None] | None = None
         self._yielding = yielding
@@ -126,6 +132,7 @@ class Ledger:
     """Counts what is in flight; a `router.snapshot.LoadView`.
 
     pressed: whether requests wait for a slot; the dispatcher says so
+    learns_ceilings: whether there is a node whose ceiling is not configured
     """
 
     def __init__(
@@ -136,31 +143,40 @@ class Ledger:
     ) -> None:
         self.default_slots = default_slots
         self.pressed = False
+        self.learns_ceilings = False
+        self._by_model = False  # whether any model has a ceiling of its own
         self.growth = Growth()
-        self.curves: dict[Key, Curve] = {}
+        self.learned = Learned(policy, self.ceiling, self._forget)
+        self.curves = self.learned.curves
         self.expiries = Expiries()
         self.easing = Easing()
-        self._policy = policy or LearnedSlots()
+        self.load_times = LoadTimes()
+        self.missed = MissedGains()
         self._clock = clock
         self._configured: dict[str, int | None] = {}
         self._nodes: dict[str, Occupancy] = {}
         self._leases: dict[str, dict[Lease, None]] = {}
-        self._limits: dict[Key, Limits] = {}
+        self._limits = self.learned.limits
+        self._alone: dict[Key, int] = {}  # models that Ollama runs one at a time
+        self._present: dict[str, Mapping[str, PresentModel]] = {}  # as last looked at
         self._yielding: dict[str, int] = {}  # leases that a person may have, by node
         self._people_left: dict[str, float] = {}
         self._ends: dict[str, tuple[int, float]] = {}
         self._last_end: dict[Key, float] = {}
         self._latest: dict[str, str] = {}
+        self._runs_since: dict[Key, float] = {}  # from when on a model has run
         self._foreign = ForeignLoad()
         self._leftovers = Leftovers()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
 
     def configure(self, nodes: Iterable[Node]) -> None:
         """Take over the ceilings of the inventory; leases under way go on."""
+        nodes = tuple(nodes)
         self._configured = {n.name: n.slots for n in nodes}
-        now = self._clock()
-        for key in self.curves:
-            self._set_limits(key, now)
+        self.learns_ceilings = None in self._configured.values()
+        self._by_model = self.learns_ceilings or bool(self._alone)
+        self.learned.policy.configure(nodes)
+        self.learned.set_all(self._clock())
 
     def listen(
         self, callback: Callable[[Lease, Outcome, Timings | None], None]
@@ -174,12 +190,25 @@ class Ledger:
         """Return the ceiling: configured, else learned, else the default."""
         slots = self._configured.get(node, 0)
         if slots is None:
-            return self.growth.learned.get(node, self.default_slots)
+            return self.growth.most.get(node, self.default_slots)
         return slots
+
+    def ceiling(self, node: str, model: str) -> int:
+        """Return how many requests of one model the node runs at once."""
+        slots = self._configured.get(node, 0)
+        if slots is None:
+            slots = self.growth.ceiling(node, model, self.default_slots)
+        return min(slots, self._alone.get((node, model), slots))
 
     def limit(self, node: str, model: str) -> int:
         """Return the slots that may be used for this model now."""
-        slots = self.slots(node)
+        return min(self._usable(node, model), self.ceiling(node, model))
+
+    def _usable(self, node: str, model: str) -> int:
+        """Return the slots that may be used now, whichever models run on the others."""
+        slots = self._configured.get(node, 0)  # as `slots`, for each node of a decision
+        if slots is None:
+            slots = self.growth.most.get(node, self.default_slots)
         limits = self._limits.get((node, model)) if self._limits else None
         if limits is not None:
             slots = min(slots, limits.pressed if self.pressed else limits.idle)
@@ -188,6 +217,17 @@ class Ledger:
         if self._foreign.suspicions and slots:
             return max(1, slots - self._foreign.streams(node, self._clock()))
         return slots
+
+    def _crowded(self, node: str, model: str, *, item: bool) -> bool:
+        """Say whether the node runs as many of this one model as it can at once."""
+        running = self._running(node, model)
+        if self._yielding and not item:
+            running -= self._yielding.get(node, 0)
+        return running >= self.ceiling(node, model)
+
+    def _running(self, node: str, model: str) -> int:
+        occupancy = self._nodes.get(node)
+        return occupancy.models.get(model, 0) if occupancy else 0
 
     def in_flight(self, node: str) -> int:
         occupancy = self._nodes.get(node)
@@ -213,11 +253,20 @@ class Ledger:
             taken -= self._yielding.get(node, 0)
         if self._leftovers.counts:
             taken += self._leftovers.count(node, self._clock())
-        if taken >= self.limit(node, model):
+        if taken >= self._usable(node, model):
+            return None
+        if self._by_model and taken and self._crowded(node, model, item=item):
             return None
         if self._foreign.suspicions:
             taken += self._foreign.streams(node, self._clock())
         return taken
+
+    def rescue_room(self, node: str, model: str) -> int | None:
+        """The same for an answer that broke off: it may use every slot there is."""
+        taken = self.in_flight(node) - self._yielding.get(node, 0) + self.leftover(node)
+        if taken >= self.slots(node) or self._crowded(node, model, item=False):
+            return None
+        return taken + self.foreign_streams(node)
 
     def running(self, node: str) -> int:
         """Return what the router itself has running there, or may have left there."""
@@ -251,6 +300,26 @@ class Ledger:
         """Return the learned totals in tokens/s, by key and number of streams."""
         return {key: curve.totals() for key, curve in self.curves.items()}
 
+    def load_price(
+        self, node: str, model: str, size_bytes: int, evicts: bool = True
+    ) -> float:
+        """Return what a cold model's load counts for, in seconds.
+
+        While a request of ours makes the node load, what is left of that. Before, what
+        requests missed for want of it is taken off, unless something must go for it.
+        """
+        key = (node, model)
+        seconds = self.load_times.memo.get(key)
+        if seconds is None:
+            seconds = self.load_times.seconds(node, model, size_bytes)
+        since = self._runs_since.get(key)
+        if since is not None:
+            left = seconds + since - self._clock()
+            return left if left > 0 else 0.0
+        if evicts or key not in self.missed.gains:
+            return seconds
+        return max(0.0, seconds - self.missed.gain(key, self._clock()))
+
     def slot_seconds(self, node: str) -> float | None:
         """Return how long a slot of the node is held; None while too few ended."""
         ends, seconds = self._ends.get(node, (0, 0.0))
@@ -271,12 +340,23 @@ class Ledger:
 
     # Changes
 
+    def missed_gain(self, node: str, model: str, seconds: float) -> None:
+        """Take note of what a request would have gained, had the node the model."""
+        self.missed.add((node, model), seconds, self._clock())
+
     def take(self, node: str, model: str) -> Lease:
         """Reserve a slot; the caller has seen that one is free."""
         now = self._clock()
-        self._nodes.setdefault(node, Occupancy()).change(1, now)
+        occupancy = self._nodes.get(node)
+        if occupancy is None:
+            occupancy = self._nodes[node] = Occupancy()
+        occupancy.change(1, now, model)
         self._latest[node] = model
         lease = Lease(node, model, now, self._ended, self._yields)
+        if occupancy.models[model] == 1:
+            lease.alone = True
+            self._runs_since[node, model] = now
+            self.learned.taken((node, model), now)
         self._leases.setdefault(node, {})[lease] = None
         return lease
 
@@ -294,21 +374,34 @@ class Ledger:
     def may_try_one_more(self, node: str, model: str) -> bool:
         """Say whether the unknown ceiling of a full node may be tried now.
 
-        Only where the model ran before, so that a wait can be told from a load.
+        Also while others wait: this one would wait inside Ollama instead. Only where
+        the model is loaded, so that a wait can be told from a load.
         """
+        if self._configured.get(node, 1) is not None or (node, model) in self._alone:
+            return False
+        now = self._clock()
+        self.growth.look(node, now)
+        running, all_of_them = self._running(node, model), self.in_flight(node)
         return (
-            self._configured.get(node, 1) is None
-            and not self.pressed
-            and (node, model) in self.curves
-            and self.streams(node) == self.slots(node) == self.limit(node, model)
-            and self.growth.may_try(node, self.slots(node), self._clock())
+            running == self.ceiling(node, model)
+            and all_of_them == self.streams(node)
+            and (running == all_of_them or all_of_them < self.slots(node))
+            and self._usable(node, model) == self.slots(node)
+            and self._answered(node, model)
+            and self.growth.may_try(node, model, running, now)
+        )
+
+    def _answered(self, node: str, model: str) -> bool:
+        leases = self._leases.get(node, ())
+        return (node, model) in self.curves or any(
+            each.model == model and each.decoding_since is not None for each in leases
         )
 
     def take_one_more(self, node: str, model: str) -> Lease:
         """Reserve beyond the known ceiling, as a trial."""
-        others = self.leases(node)
+        others = [each for each in self.leases(node) if each.model == model]
         lease = self.take(node, model)
-        self.growth.begin(node, lease, others)
+        self.growth.begin(lease, others)
         return lease
 
     def recall(
@@ -322,18 +415,30 @@ class Ledger:
         """Take what the polls saw: who fell idle, and whether by our doing."""
         now = self._clock()
         for node, view in snapshot.nodes.items():
+            if view.present is not None and view.present is not self._present.get(node):
+                self._look_at_models(node, view.present)
             if view.resident is None:
                 continue
-            idle = self.expiries.moved(node, view.resident)
+            before = self.expiries.seen_at.get(node, now)
+            idle = self.expiries.moved(node, view.resident, now)
             explained = self._leftovers.count(node, now) > 0
             self._leftovers.looked(node, view.resident, idle)
             for model in idle:
-                if not (explained or self._ours((node, model), now)):
+                if not (explained or self._ours((node, model), before)):
                     self._foreign.suspect(node, Sign.EXPIRY, now)
 
-    def _ours(self, key: Key, now: float) -> bool:
+    def _look_at_models(self, node: str, present: Mapping[str, PresentModel]) -> None:
+        self._present[node] = present
+        for key in [each for each in self._alone if each[0] == node]:
+            del self._alone[key]
+        for name, model in present.items():
+            if runs_alone(model.listing):
+                self._alone[node, name] = 1
+        self._by_model = self.learns_ceilings or bool(self._alone)
+
+    def _ours(self, key: Key, since: float) -> bool:
         ended = self._last_end.get(key)
-        if ended is not None and now - ended <= _OWN_END_SECONDS:
+        if ended is not None and since - ended <= _OWN_END_SECONDS:
             return True
         return any(lease.model == key[1] for lease in self._leases.get(key[0], ()))
 
@@ -342,25 +447,29 @@ class Ledger:
         node = lease.node
         occupancy = self._nodes[node]
         told = _completed(timings, lease, now)
-        streams = None
-        if told and told.generate_seconds:
-            # The node's clock may run a little faster than ours.
-            spent = min(told.generate_seconds, now - lease.taken_at)
-            streams = occupancy.steady(spent, now)
-        occupancy.change(-1, now)
+        shown = self._shown(lease, told, now) if told else None
+        occupancy.change(-1, now, lease.model)
+        if lease.model not in occupancy.models:
+            del self._runs_since[node, lease.model]
         if lease.yields:
             self._yields(node, -1)
         else:
             self._people_left[node] = now
         del self._leases[node][lease]
+        began, read = _reading(lease, told, now)
+        occupancy.read(lease, began, read, now)
         self._last_end[node, lease.model] = now
         self._try_ended(lease, told, now)
         if outcome in {Outcome.END, Outcome.CLIENT_GONE}:
             self._count_end(node, now - lease.taken_at)
-        if told and streams:
-            self._learn(lease, told, streams, now)
+        if told and shown:
+            self._learn(lease, told, shown, now)
         for callback in self._listeners:
             callback(lease, outcome, timings)
+
+    def _forget(self, key: Key) -> None:
+        self._last_end.pop(key, None)
+        self.growth.forget(key)
 
     def _yields(self, node: str, by: int = 1) -> None:
         count = self._yielding.pop(node, 0) + by
@@ -369,55 +478,66 @@ class Ledger:
 
     def _try_ended(self, lease: Lease, timings: Timings | None, now: float) -> None:
         node = lease.node
-        run = _run(lease, timings, now)
-        trial = self.growth.on_trial(node)
-        self.growth.ended(node, lease, run, now)
+        run = None if lease.continued else _run(lease, timings, now)
         # While a trial runs, its neighbours may wait because of it.
-        if trial or run is None or not run.delayed:
-            return
-        self._foreign.suspect(node, Sign.WAITED, now)
+        if (
+            run
+            and run.waited is not None
+            and not self.growth.on_trial(node, lease.taken_at)
+        ):
+            known = self._configured.get(node, 1) is not None
+            handed = not known and self.growth.contradict(
+                lease, run, self.default_slots, now
+            )
+            if run.delayed and not handed:
+                self._foreign.suspect(node, Sign.WAITED, now)
         if self._configured.get(node, 1) is None:
-            self.growth.contradict(node, now)
+            at = None
+            if timings and timings.total_seconds > 0 and not lease.continued:
+                at = min(now, lease.taken_at + timings.total_seconds)
+            self.growth.ended(lease, run, now, at)
 
     def _count_end(self, node: str, seconds: float) -> None:
         ends, known = self._ends.get(node, (0, seconds))
         share = max(_SHARE, 1 / (ends + 1))
         self._ends[node] = (ends + 1, known + share * (seconds - known))
 
-    def _learn(self, lease: Lease, timings: Timings, streams: int, now: float) -> None:
-        seen = timings.tokens_per_second
-        if seen is None:
-            return
-        key = (lease.node, lease.model)
-        curve = self.curves.pop(key, None) or Curve()
-        self.curves[key] = curve  # the newest stands last
-        if len(self.curves) > _MOST_CURVES:
-            self._forget(next(iter(self.curves)))
-        telling = min(1.0, timings.generated_tokens / _TELLING)
-        if self._foreign.suspicions and self._foreign.streams(lease.node, now):
-            # Who knows how many there were: others', or a moment that was no k's.
-            ratio = curve.keep_pace(streams, seen, telling)
-        else:
-            ratio = curve.learn(streams, seen, now, telling)
+    def _shown(self, lease: Lease, timings: Timings, now: float) -> Shown | None:
+        """Work out what a reply shows of its node, before its slot is free."""
+        if timings.tokens_per_second is None:
+            return None
+        # The node's clock may run a little faster than ours.
+        spent = min(timings.generate_seconds, now - lease.taken_at)
+        occupancy = self._nodes[lease.node]
+        steady = occupancy.steady(spent, now)
+        if steady is None:
+            return None
+        others = (each for each in self._leases[lease.node] if each is not lease)
+        return Shown(
+            *steady,
+            timings.generated_tokens,
+            timings.generate_seconds,
+            occupancy.reading(others, now - spent, now),
+            in_doubt=self._foreign.streams(lease.node, now) > 0,
+        )
+
+    def _learn(self, lease: Lease, timings: Timings, shown: Shown, now: float) -> None:
+        node, key = lease.node, (lease.node, lease.model)
+        looks = Looks.NONE
+        if self._configured.get(node, 0) is not None or self.growth.settled(*key):
+            looks = Looks.DOWN if self.pressed else Looks.BOTH
+        ratio = self.learned.learn(key, shown, now, looks)
+        if timings.load_seconds >= COLD_LOAD_SECONDS:
+            if lease.alone and not lease.continued:
+                listed = self._present.get(node, {}).get(lease.model)
+                size = listed.size_bytes if listed else 0
+                self.load_times.learn(*key, size, timings.load_seconds)
+            return  # what loads slows what runs
         # A `/v1` reply's time is its client's as well: a slow reader proves nothing.
-        if ratio is not None and timings.prompt_seconds and telling == 1.0:
-            self._foreign.replied(lease.node, ratio, now)
-        ceiling = self.slots(lease.node)
-        self._policy.replied(key, curve, ceiling, streams, pressed=self.pressed)
-        self._set_limits(key, now)
-
-    def _set_limits(self, key: Key, now: float) -> None:
-        ceiling = self.slots(key[0])
-        limits = self._policy.limits(key, self.curves[key], ceiling, now)
-        if min(limits.pressed, limits.idle) < ceiling:
-            self._limits[key] = limits
-        else:
-            self._limits.pop(key, None)
-
-    def _forget(self, key: Key) -> None:
-        del self.curves[key]
-        self._limits.pop(key, None)
-        self._last_end.pop(key, None)
+        # Nor do streams of another model, whatever that one takes.
+        mixed = self._nodes[node].mixed(now - shown.seconds)
+        if ratio is not None and timings.prompt_seconds and shown.long and not mixed:
+            self._foreign.replied(node, ratio, now)
 
 
 class ItemsCounted:
@@ -427,10 +547,21 @@ class ItemsCounted:
         self.in_flight = ledger.in_flight
         self.slots = ledger.slots
         self.speed = ledger.speed
+        self.load_price = ledger.load_price
         self._ledger = ledger
 
     def room(self, node: str, model: str) -> int | None:
         return self._ledger.room(node, model, item=True)
+
+
+class Rescue(ItemsCounted):
+    """The same for an answer that broke off: it may use every slot there is.
+
+    Neither what pays nor what is suspected counts: its client waits in mid-sentence.
+    """
+
+    def room(self, node: str, model: str) -> int | None:
+        return self._ledger.rescue_room(node, model)
 
 
 def _completed(timings: Timings | None, lease: Lease, now: float) -> Timings | None:
@@ -440,13 +571,39 @@ def _completed(timings: Timings | None, lease: Lease, now: float) -> Timings | N
     return replace(timings, generate_seconds=now - lease.decoding_since)
 
 
+def _streamed(lease: Lease) -> float | None:
+    """Return when the first line came; None where it is not known to be the first."""
+    since = lease.decoding_since
+    return since if since is not None and since > lease.taken_at else None
+
+
+def _reading(
+    lease: Lease, timings: Timings | None, now: float
+) -> tuple[float | None, float]:
+    """Return when a reply began to come, and for how long its prompt was read."""
+    began = _streamed(lease)
+    if timings is None or timings.prompt_seconds <= 0:
+        return began, 0.0
+    if began is None:
+        began = max(lease.taken_at, now - timings.generate_seconds)
+    return began, timings.prompt_seconds
+
+
 def _run(lease: Lease, timings: Timings | None, now: float) -> Run | None:
     """Place a reply's phases in time; None where its end does not tell."""
+    began = _streamed(lease)
     if timings is None or timings.generate_seconds <= 0:
         return None
     life = now - lease.taken_at
-    waited = None
-    if timings.prompt_seconds > 0:
-        busy = timings.prompt_seconds + timings.load_seconds + timings.generate_seconds
-        waited = max(0.0, life - busy)
-    return Run(now - timings.generate_seconds, waited, life)
+    if timings.prompt_seconds <= 0:
+        return Run(began, None, life) if began is not None else None
+    ready = timings.prompt_seconds + timings.load_seconds
+    busy = ready + timings.generate_seconds
+    # A client that reads slowly makes a life long, and an upload both times.
+    waits = [life - busy]
+    if began is not None:
+        waits.append(began - lease.taken_at - ready)
+    if timings.total_seconds > 0:
+        waits.append(timings.total_seconds - busy)
+    first = now - timings.generate_seconds if began is None else began
+    return Run(first - timings.prompt_seconds, max(0.0, min(waits)), life)

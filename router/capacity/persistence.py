@@ -62,9 +62,9 @@ class Recollection:
             for entry in found["curves"]
             if entry["node"] in names
         }
-        ceilings = {n: int(c) for n, c in found["ceilings"].items() if n in names}
-        self._ledger.curves.update(curves)
-        self._ledger.growth.learned.update(ceilings)
+        ceilings = {key: c for key, c in _ceilings(found).items() if key[0] in names}
+        self._ledger.learned.recall(curves, found.get("scaling", []), now - age)
+        self._ledger.growth.recall(ceilings)
 
     def _load_in_use(self, found: dict[str, Any], inventory: Inventory) -> None:
         if self._clock() - float(found["at"]) > _STALE_SECONDS:
@@ -92,9 +92,14 @@ class Recollection:
             {"node": node, "model": model, **_entry(curve, now)}
             for (node, model), curve in newest
         ]
-        state = {"curves": entries, "ceilings": dict(self._ledger.growth.learned)}
+        growth, policy = self._ledger.growth, self._ledger.learned.policy
+        state = {
+            "curves": entries,
+            "ceilings": dict(growth.most),  # what an older router reads
+            "model_ceilings": [[*key, each] for key, each in growth.learned.items()],
+            "scaling": policy.kept(now),
+        }
         self._write(self._speeds, {"at": self._clock(), **state})
-
     def _write(self, path: Path, state: dict[str, Any]) -> None:
         """Replace the file whole; memory goes on where the disk does not."""
         data = orjson.dumps({"schema": _SCHEMA, **state})
@@ -108,20 +113,23 @@ class Recollection:
             self._unkept.discard(path)
 
 
+def _ceilings(found: dict[str, Any]) -> dict[tuple[str, str], int]:
+    """Read what ran at once, by node and model; of a node as a whole under ""."""
+    if "model_ceilings" in found:
+        return {(str(n), str(m)): int(c) for n, m, c in found["model_ceilings"]}
+    return {(str(node), ""): int(c) for node, c in found["ceilings"].items()}
+
+
 def _entry(curve: Curve, now: float) -> dict[str, Any]:
-    points = [
-        [k, p.weight, p.mean, p.variance, now - p.at, p.visits]
-        for k, p in curve.points.items()
-    ]
+    # The fourth is the variance that an older router reads.
+    points = [[k, p.weight, p.mean, 0.0, now - p.at] for k, p in curve.points.items()]
     return {"pace": curve.pace, "points": points}
 
 
 def _curve(entry: dict[str, Any], now: float) -> Curve:
     points = {
-        int(k): Point(
-            float(weight), float(mean), float(variance), now - float(age), sum(visits)
-        )
-        for k, weight, mean, variance, age, *visits in entry["points"]  # 0: none told
+        int(k): Point(float(weight), float(mean), now - float(age))
+        for k, weight, mean, _variance, age, *_ in entry["points"]
         if mean > 0
     }
     return Curve(float(entry["pace"]), points)

@@ -6,161 +6,118 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
-from router.capacity.throughput import ENOUGH, Curve
+from router.capacity.scaling import NO_KIND, Kind, Limits, Looks, Place, Reply, Shape
+from router.capacity.throughput import expected_ratio
+from router.model import Node
 
-# A look at fewer slots takes at most a tenth of a node's replies: it costs what
-# one slot brings, for as long as it lasts.
-_REST = 10
-_LONGEST_LOOK = int(4 * ENOUGH)
-# Replies at a cap until one stream more is looked at again, twice as many each time
-# that the cap was right.
-_UP_REST = 100
-_LONGEST_UP_REST = 10_000
+_MOST_MODELS = 1024  # of a model nobody asks for any more, the oldest is forgotten
+_MOST_KEPT = 256  # models in the file, the newest
+_KIND = ("vram_bytes", "tflops")  # nodes that are alike in these are of a kind
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Slots of a node for a model: while requests wait, and while none does."""
-
-    pressed: int
-    idle: int
+Key = tuple[str, str]
 
 
 class SlotPolicy(Protocol):
     """Decides after each reply that taught something."""
 
-    def limits(
-        self, key: tuple[str, str], curve: Curve, ceiling: int, now: float
-    ) -> Limits: ...
+    def configure(self, nodes: Iterable[Node]) -> None: ...
 
-    def replied(
-        self,
-        key: tuple[str, str],
-        curve: Curve,
-        ceiling: int,
-        streams: int,
-        *,
-        pressed: bool,
-    ) -> None:
-        """Take note of a reply that ran beside `streams` - 1 others."""
+    def limits(self, key: Key, ceiling: int, now: float) -> Limits: ...
+
+    def replied(self, key: Key, reply: Reply, ceiling: int, looks: Looks) -> bool:
+        """Take note of a reply; say whether limits of other nodes may have changed."""
+
+    def ratio(self, key: Key) -> Callable[[int, int], float]:
+        """Return the function that gives S(k) over S(known)."""
+
+    def kept(self, now: float) -> list[Any]:
+        """Return what is to outlive the process, as JSON; ages for times."""
+
+    def recall(self, kept: Sequence[Any], now: float) -> None:
+        """Take that over, `now` being when it was kept."""
 
 
 class AllSlots:
     """Uses every slot."""
 
-    def limits(
-        self, _key: tuple[str, str], _curve: Curve, ceiling: int, _now: float
-    ) -> Limits:
+    def configure(self, nodes: Iterable[Node]) -> None:
+        """Take no note of them."""
+
+    def limits(self, _key: Key, ceiling: int, _now: float) -> Limits:
         return Limits(ceiling, ceiling)
 
-    def replied(
-        self,
-        key: tuple[str, str],
-        curve: Curve,
-        ceiling: int,
-        streams: int,
-        *,
-        pressed: bool,
-    ) -> None:
+    def replied(self, _key: Key, _reply: Reply, _ceiling: int, _looks: Looks) -> bool:
         """Learn nothing."""
+        return False
+
+    def ratio(self, _key: Key) -> Callable[[int, int], float]:
+        return expected_ratio
+
+    def kept(self, _now: float) -> list[Any]:
+        return []
+
+    def recall(self, kept: Sequence[Any], now: float) -> None:
+        """Know nothing."""
 
 
-@dataclass(slots=True)
-class _Look:
-    """A while at a k that load alone would never show."""
-
-    target: int | None = None
-    replies: int = 0
-    rest: int = 0
-
-
-@dataclass(slots=True)
-class _LookUp:
-    """A while at one stream more than the cap; `cap` is 0 while there is none."""
-
-    cap: int = 0
-    open: bool = False
-    replies: int = 0
-    rest: int = _UP_REST
-
-
-@dataclass(slots=True)
 class LearnedSlots:
     """Caps at the k from which one more stream lowers the total.
 
-    More streams than are known to be good are tried only while nobody waits.
-    Fewer can only be seen while somebody does; see `_REST` for what that costs.
+    What is learned of a model is shared over the fleet, nodes of a kind first.
     """
 
-    _looks: dict[tuple[str, str], _Look] = field(default_factory=dict)
-    _ups: dict[tuple[str, str], _LookUp] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.shapes: OrderedDict[str, Shape] = OrderedDict()
+        self._kinds: dict[str, Kind] = {}
 
-    def limits(
-        self, key: tuple[str, str], curve: Curve, ceiling: int, now: float
-    ) -> Limits:
-        look, up = self._looks.get(key), self._ups.get(key)
-        best = curve.best(ceiling)
-        pressed = best
-        if look and look.target is not None:
-            pressed = min(best, look.target)
-        idle = max(best, curve.best(ceiling, now))
-        if up and up.open:
-            idle = max(idle, min(ceiling, up.cap + 1))
-        return Limits(pressed, idle)
+    def configure(self, nodes: Iterable[Node]) -> None:
+        """Take over the nodes there are, and which are of a kind."""
+        self._kinds = {n.name: tuple(map(n.attributes.get, _KIND)) for n in nodes}
+        for shape in self.shapes.values():
+            shape.keep(self._kinds)
 
-    def replied(
-        self,
-        key: tuple[str, str],
-        curve: Curve,
-        ceiling: int,
-        streams: int,
-        *,
-        pressed: bool,
-    ) -> None:
-        cap = curve.best(ceiling)
-        self._look_up(key, cap, ceiling, streams, pressed=pressed)
-        look = self._looks.setdefault(key, _Look())
-        if look.target is None:
-            look.rest = max(0, look.rest - 1)
-            if pressed and look.rest == 0 and streams == cap and curve.known(cap):
-                look.target = curve.untried_below(cap)
-                look.replies = 0
-            return
-        look.replies += 1
-        if curve.known(look.target) or look.replies >= _LONGEST_LOOK or not pressed:
-            # What seems better is looked at again soon: once proves nothing.
-            again = curve.promising(look.target, cap)
-            look.rest = int(ENOUGH) if again else _REST * look.replies
-            look.target = None
+    def limits(self, key: Key, ceiling: int, now: float) -> Limits:
+        node, model = key
+        shape = self.shapes.get(model)
+        if shape is None:
+            return Limits(ceiling, ceiling)
+        return shape.limits(Place(node, self._kind(node), ceiling), now)
 
-    def _look_up(
-        self,
-        key: tuple[str, str],
-        cap: int,
-        ceiling: int,
-        streams: int,
-        *,
-        pressed: bool,
-    ) -> None:
-        """See from time to time whether the stream that was dropped pays by now.
+    def replied(self, key: Key, reply: Reply, ceiling: int, looks: Looks) -> bool:
+        node, model = key
+        shape = self.shapes.get(model) or Shape()
+        self.shapes[model] = shape
+        self.shapes.move_to_end(model)
+        if len(self.shapes) > _MOST_MODELS:
+            self.shapes.popitem(last=False)
+        before = shape.verdicts
+        shape.learn(Place(node, self._kind(node), ceiling, looks), reply)
+        return shape.verdicts != before
 
-        A cap hides what would refute it.
-        """
-        if cap >= ceiling:
-            self._ups.pop(key, None)
-            return
-        up = self._ups.setdefault(key, _LookUp(cap))
-        if up.cap != cap:
-            up.cap, up.open, up.replies, up.rest = cap, False, 0, _UP_REST
-        if up.open:
-            up.replies += streams > cap
-            if up.replies >= ENOUGH or pressed:
-                up.open, up.replies = False, 0
-                up.rest = min(_LONGEST_UP_REST, 2 * up.rest)
-        elif streams == cap:
-            up.replies += 1
-            if up.replies >= up.rest and not pressed:
-                up.open, up.replies = True, 0
+    def ratio(self, key: Key) -> Callable[[int, int], float]:
+        node, model = key
+
+        def ratio(streams: int, known: int) -> float:
+            shape = self.shapes.get(model)
+            if shape is None:
+                return expected_ratio(streams, known)
+            return shape.steps(node, self._kind(node)).ratio(streams, known)
+
+        return ratio
+
+    def _kind(self, node: str) -> Kind:
+        return self._kinds.get(node, NO_KIND)
+
+    def kept(self, now: float) -> list[Any]:
+        return [
+            [model, shape.kept(now)]
+            for model, shape in list(self.shapes.items())[-_MOST_KEPT:]
+        ]
+
+    def recall(self, kept: Sequence[Any], now: float) -> None:
+        for model, shape in kept:
+            self.shapes[str(model)] = Shape.recalled(shape, now)

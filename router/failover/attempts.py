@@ -173,6 +173,7 @@ class Failover:
         grant = self._dispatcher.acquire(wish, call.priority, attention, call.deadline)
         self._tally.queued(call.priority, self._clock() - began)
         grant.lease.streams = call.streams
+        grant.lease.continued = call.priority is Priority.CONTINUED
         grant.lease.tried = wish.tried
         picked = grant.decision.picked
         if picked and picked.view.resident is not None:

@@ -14,6 +14,7 @@ from typing import Protocol
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.capacity.load_time import COLD_LOAD_SECONDS
 from router.metrics.buckets import Buckets
 from router.metrics.families import gauges, totals
 from router.model import Outcome
@@ -26,9 +27,6 @@ FIRST_TOKEN_EDGES = (
 PER_TOKEN_EDGES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
 LOAD_EDGES = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)  # Ollama gives up at 300
 
-# Ollama's load_duration of a resident model is what looking it up takes: 20 to
-# 120 ms on the machines that were measured; the smallest load took 300 ms.
-COLD_LOAD_SECONDS = 0.25
 # Of a node and model nobody asks for any more, the oldest are forgotten.
 MOST_PAIRS = 4096
 

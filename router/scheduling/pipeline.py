@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from router.capacity.throughput import SHARE_COST
+from router.capacity.throughput import expected_share
 from router.model import Hold
 from router.snapshot import LoadView, NodeView, Snapshot
 
@@ -117,9 +117,6 @@ def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
 _EXPECTED_TOKENS = 211  # mean answer of the Azure conversation trace
 _REFERENCE_SPEED = 100.0  # tokens/s of a node that scores 1, until one is measured
 _LEAST_SCORE = 0.01
-# Loading a model: its size at disk speed, and the engine's start.
-_LOAD_BYTES_PER_SECOND = 1e9
-_LOAD_START_SECONDS = 1.5
 # A node that was never polled may not be there: any that has the model comes first.
 _UNKNOWN_SECONDS = 60.0
 _SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
@@ -133,21 +130,30 @@ def weigh(
     Measured speed overrules the score; the score stands in for what was not
     measured yet, in the proportion that the measured nodes show.
     """
-    model = wish.model
-    speeds = [load.speed(v.node.name, model, n + 1) for v, n in open_nodes]
+    model, speed_of, price_of = wish.model, load.speed, load.load_price
+    made = Candidate._make
     per_score = None
     result = []
-    for (view, streams), known in zip(open_nodes, speeds, strict=True):
-        speed = known
+    for view, streams in open_nodes:
+        node = view.node
+        speed = speed_of(node.name, model, streams + 1)
         if speed is None:
             if per_score is None:
                 per_score = _per_score(open_nodes, model, load)
             score = max(view.score.value, _LEAST_SCORE)
-            speed = per_score * score / (1 + SHARE_COST * streams)
+            speed = per_score * score * expected_share(streams + 1)
         seconds = _EXPECTED_TOKENS / speed
-        if view.resident is None or model not in view.resident:
-            seconds += _load_seconds(view, wish, seconds)
-        result.append(Candidate(view, streams, seconds))
+        resident = view.resident
+        if resident is None or model not in resident:
+            listed = view.present.get(model) if view.present else None
+            size = listed.size_bytes if listed else 0
+            vram = node.attributes.get("vram_bytes")
+            if vram and size > vram:
+                seconds *= 1 + _SPILL_COST
+            seconds += price_of(node.name, model, size, resident != {})
+            if listed is None:
+                seconds += _UNKNOWN_SECONDS
+        result.append(made((view, streams, seconds)))
     return result
 
 
@@ -163,11 +169,7 @@ def _per_score(
     return sum(ratios) / len(ratios) if ratios else _REFERENCE_SPEED
 
 
-def _load_seconds(view: NodeView, wish: Wish, reply_seconds: float) -> float:
-    """Return what loading the model costs on this node beside the reply itself."""
-    if view.present is None or wish.model not in view.present:
-        return _UNKNOWN_SECONDS
-    size = view.present[wish.model].size_bytes
-    vram = view.node.attributes.get("vram_bytes")
-    spill = _SPILL_COST * reply_seconds if vram and size > vram else 0.0
-    return _LOAD_START_SECONDS + size / _LOAD_BYTES_PER_SECOND + spill
+def size_of(view: NodeView, model: str) -> int:
+    """Return the bytes of a model on the node's disk; 0 where it is not known."""
+    listed = view.present.get(model) if view.present is not None else None
+    return listed.size_bytes if listed else 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from router.cancellation import Attention
-from router.capacity.ledger import ItemsCounted, Ledger
+from router.capacity.ledger import ItemsCounted, Ledger, Rescue
 from router.errors import (
     DeadlineError,
     NotFoundError,
@@ -15,8 +15,10 @@ from router.errors import (
 )
 from router.holds.store import HoldStore
 from router.model import Outcome, Priority
+from router.scheduling import cold
 from router.scheduling.pipeline import (
     BUSY,
+    Candidate,
     Decision,
     Picker,
     Scene,
@@ -26,7 +28,7 @@ from router.scheduling.pipeline import (
 )
 from router.scheduling.queue import Grant, Queue, Waiter
 from router.scheduling.wait_estimate import expected_wait, hopeless
-from router.snapshot import Published
+from router.snapshot import LoadView, Published
 
 
 class Dispatcher:
@@ -56,12 +58,12 @@ class Dispatcher:
         self, wish: Wish, priority: Priority = Priority.INTERACTIVE
     ) -> Decision:
         """Decide without taking: the dry run."""
-        load = self._ledger
-        if priority is not Priority.BATCH:
-            scene = Scene(self._published.current, self._holds.blocking, load)
-        else:
-            counted = ItemsCounted(load)
-            scene = Scene(self._published.current, self._holds.blocking, counted)
+        load: LoadView = self._ledger
+        if priority is Priority.BATCH:
+            load = ItemsCounted(self._ledger)
+        elif priority is Priority.CONTINUED:
+            load = Rescue(self._ledger)
+        scene = Scene(self._published.current, self._holds.blocking, load)
         return decide(wish, scene, self.picker)
 
     def _look(self) -> None:
@@ -80,9 +82,8 @@ class Dispatcher:
         if not len(self.queue):
             picked = decision.picked
             if picked and self._cleared(picked.name, wish.model, priority):
-                lease = self._ledger.take(picked.name, wish.model)
-                return Grant(lease, picked.view.node, decision)
-            if trial := self._one_more(wish, decision):
+                return self._take(picked, wish, decision)
+            if trial := self._one_more(wish, priority, decision):
                 return trial
         if not (decision.picked or decision.busy):
             raise no_node(wish, decision)
@@ -96,8 +97,17 @@ class Dispatcher:
             return True
         return self._ledger.room(node, model, item=True) is not None
 
-    def _one_more(self, wish: Wish, decision: Decision) -> Grant | None:
+    def _take(self, picked: Candidate, wish: Wish, decision: Decision) -> Grant:
+        cold.note(self._ledger, wish.model, decision)
+        lease = self._ledger.take(picked.name, wish.model)
+        return Grant(lease, picked.view.node, decision)
+
+    def _one_more(
+        self, wish: Wish, priority: Priority, decision: Decision
+    ) -> Grant | None:
         """Try the unknown ceiling of a node, where the request would have to wait."""
+        if priority is Priority.CONTINUED:
+            return None  # its first token comes late for reasons of its own
         for name, reason in decision.rejected.items():
             if reason == BUSY and self._ledger.may_try_one_more(name, wish.model):
                 view = self._published.current.nodes[name]
@@ -150,7 +160,7 @@ class Dispatcher:
     def serve(self) -> None:
         """Give what is free to those who wait, in their order; never waits itself."""
         self._ledger.pressed = len(self.queue) > 0
-        stuck: set[Wish] = set()
+        stuck: dict[Wish, Decision] = {}
         for waiter in self.queue:
             if waiter.wish in stuck:
                 continue
@@ -159,14 +169,35 @@ class Dispatcher:
             if picked is None or not self._cleared(
                 picked.name, waiter.wish.model, waiter.priority
             ):
-                stuck.add(waiter.wish)
+                stuck[waiter.wish] = decision
                 continue
             if waiter.grant:
                 continue  # what was taken back ended at once, and gave it a slot
-            self._leave(waiter)
-            lease = self._ledger.take(picked.name, waiter.wish.model)
-            waiter.grant = Grant(lease, picked.view.node, decision)
-            waiter.assigned()
+            self._assign(waiter, self._take(picked, waiter.wish, decision))
+        if stuck and self._ledger.learns_ceilings:
+            self._try_ceilings(stuck)
+
+    def _try_ceilings(self, stuck: dict[Wish, Decision]) -> None:
+        """Let the newest of those who wait try for a slot that nobody knows of.
+
+        Had it to wait in vain, it would have waited longest here as well.
+        """
+        for waiter in reversed(tuple(self.queue)):
+            decision = stuck.get(waiter.wish)
+            if decision is None or waiter.grant:
+                continue
+            grant = self._one_more(waiter.wish, waiter.priority, decision)
+            if grant:
+                self._assign(waiter, grant)
+            elif waiter.priority is not Priority.CONTINUED:
+                del stuck[waiter.wish]
+            if not stuck:
+                return
+
+    def _assign(self, waiter: Waiter, grant: Grant) -> None:
+        self._leave(waiter)
+        waiter.grant = grant
+        waiter.assigned()
 
 
 def no_node(wish: Wish, decision: Decision) -> NotFoundError | UnavailableError:

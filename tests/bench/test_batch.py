@@ -126,7 +126,7 @@ def test_rate_at_the_best_number_of_streams():
     """Where three streams bring more than four, three are the node's best."""
     asks = (Ask(1, 400),)
 
-    assert rate(NODE, Scaling.MEASURED, asks) == pytest.approx(1.54 / 4, rel=0.02)
+    assert rate(NODE, Scaling.CPU_STARVED, asks) == pytest.approx(1.54 / 4, rel=0.02)
     assert rate(NODE, Scaling.FLAT, asks) == pytest.approx(1 / 4, rel=0.02)
 
 
@@ -157,7 +157,7 @@ def test_job_ends_near_the_bound(specs, scaling):
 def test_people_are_all_answered(way):
     """Beside a job, in each way, no request and no item is lost."""
     asks = People(None).draw(120.0, 2.0, 1)
-    run = Beside(MIXED_8, Scaling.MEASURED, way, Items(None).draw(500, 1))
+    run = Beside(MIXED_8, Scaling.CPU_STARVED, way, Items(None).draw(500, 1))
     run.run(asks, 100_000.0)
 
     assert len(run.outcome.replies) == sum(ask.at >= 120 for ask in asks)
@@ -170,7 +170,7 @@ def test_node_by_node_keeps_people_as_they_were():
     asks = People(None).draw(900.0, 2.2, 1)
     p99 = []
     for way in (Way.OFF, Way.CACHED):
-        run = Beside(MIXED_8, Scaling.MEASURED, way, Items(None).draw(5000, 1))
+        run = Beside(MIXED_8, Scaling.CPU_STARVED, way, Items(None).draw(5000, 1))
         replies = sorted(run.run(asks, 900.0).replies)
         p99.append(replies[int(0.99 * len(replies))])
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from exporters.collectors.ollama import OllamaCollector
-from router.metrics.replies import COLD_LOAD_SECONDS
+from router.capacity.load_time import COLD_LOAD_SECONDS
 from tests.exporters.exposition import collected, series, text, values
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.poll import until

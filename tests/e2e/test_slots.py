@@ -200,6 +200,31 @@ def test_ceiling_of_a_real_node_is_learned(real, ceiling):
     assert ceiling == node["ceiling"]
 
 
+@pytest.mark.parametrize(
+    ("real", "ceiling"), [(1, 1), (3, 3)], indirect=["real"], ids=["one", "three"]
+)
+def test_ceiling_is_learned_while_people_wait(real, ceiling):
+    """From nothing, more people than slots: it is found, and not exceeded."""
+    began = time.monotonic()
+    found = []
+
+    def person() -> None:
+        while time.monotonic() < began + 20 or not found:
+            chat(real, 30)
+            if real.nodes()["real"]["ceiling"] == ceiling:
+                found.append(time.monotonic() - began)
+            if time.monotonic() > began + 120:
+                return
+
+    people = [threading.Thread(target=person) for _ in range(5)]
+    for each in people:
+        each.start()
+    for each in people:
+        each.join()
+    print(f"\n{ceiling} found after {min(found, default=0):.0f} s")
+    assert real.nodes()["real"]["ceiling"] == ceiling
+
+
 @pytest.mark.parametrize("real", [1], indirect=True)
 def test_leaving_frees_a_real_slot(real):
     """Whoever leaves the queue, prefill or mid-stream frees the real slot at once."""

@@ -35,7 +35,7 @@ class SimulatedFleet:
     """`python -m simulator` with an inventory of its own on free ports."""
 
     def __init__(
-        self, tmp: Path, nodes: Sequence[Simulated], *, scaling: str = "measured"
+        self, tmp: Path, nodes: Sequence[Simulated], *, scaling: str = "h200-2026-11"
     ) -> None:
         tmp.mkdir(parents=True, exist_ok=True)
         control, *ports = free_ports(len(nodes) + 1)

@@ -99,7 +99,8 @@ def test_more_requests_than_slots_wait_in_order():
 @pytest.mark.parametrize(
     ("scaling", "rate"),
     [
-        (Scaling.MEASURED, 10 * 1.21 / 2),
+        (Scaling.CPU_STARVED, 10 * 1.21 / 2),
+        (Scaling.H200, 10 * 1.14 / 2),
         (Scaling.FLAT, 5.0),
         (Scaling.LINEAR, 10.0),
     ],

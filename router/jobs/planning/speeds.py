@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from router.capacity.ledger import Lease, Ledger
-from router.jobs.planning.scaling import Shape
 from router.model import Outcome, Timings
 from router.snapshot import Snapshot
 
@@ -21,9 +20,6 @@ V = TypeVar("V")
 _SHARE = 0.1  # of a new reading
 _LEAST_PROMPT = 32  # tokens: shorter ones measure the clock
 _MOST = 4096
-# As `pipeline` has it: a file at disk speed, and the engine's start.
-_LOAD_BYTES_PER_SECOND = 1e9
-_LOAD_START_SECONDS = 1.5
 # A try in vain speaks against a node so many times its own length: one that died in
 # its first second is soon like any other, one that hung for minutes is not.
 _VAIN_TIMES = 10.0
@@ -44,15 +40,10 @@ class LearnedSpeeds:
         self._fleet = fleet
         self._clock = clock
         self._prompts: OrderedDict[_Key, float] = OrderedDict()
-        self._shapes: OrderedDict[str, Shape] = OrderedDict()
-        self._learned: OrderedDict[_Key, float] = OrderedDict()
         self._in_vain: OrderedDict[_Key, tuple[float, float]] = OrderedDict()
         ledger.listen(self._ended)
 
     def tokens_per_second(self, node: str, model: str, streams: int) -> float | None:
-        shape = self._shapes.get(model)
-        if shape and shape.knows(node):
-            return shape.speed(node, streams)
         return self._ledger.speed(node, model, streams)
 
     def in_vain(self, node: str, model: str) -> float:
@@ -60,9 +51,7 @@ class LearnedSpeeds:
         return seconds if self._clock() < until else 0.0
 
     def worthwhile(self, node: str, model: str) -> int:
-        ceiling = self._ledger.limit(node, model)
-        shape = self._shapes.get(model)
-        return shape.best(node, ceiling) if shape else ceiling
+        return self._ledger.limit(node, model)
 
     def prompt_tokens_per_second(self, node: str, model: str) -> float | None:
         return self._prompts.get((node, model))
@@ -74,7 +63,7 @@ class LearnedSpeeds:
         size = 0
         if view.present is not None and model in view.present:
             size = view.present[model].size_bytes
-        return _LOAD_START_SECONDS + size / _LOAD_BYTES_PER_SECOND
+        return self._ledger.load_times.seconds(node, model, size)
 
     def streams(self, node: str) -> int:
         return self._ledger.in_flight(node)
@@ -90,28 +79,8 @@ class LearnedSpeeds:
             now = self._clock()
             seconds = max(self.in_vain(*key), now - lease.taken_at)
             _keep(self._in_vain, key, (seconds, now + _VAIN_TIMES * seconds))
-        if timings is None:
-            return
-        self._learn_prompt(lease, timings)
-        streams = self._streams(lease)
-        if streams and timings.tokens_per_second:
-            shape = self._shapes.get(lease.model) or Shape()
-            _keep(self._shapes, lease.model, shape)
-            ceiling = self._ledger.limit(lease.node, lease.model)
-            tokens, seconds = timings.generated_tokens, timings.generate_seconds
-            shape.learn(lease.node, streams, tokens, seconds, ceiling)
-
-    def _streams(self, lease: Lease) -> int | None:
-        """Return the k at which the ledger just learned from this reply, if it did."""
-        curve = self._ledger.curves.get((lease.node, lease.model))
-        if curve is None or not curve.points:
-            return None
-        streams = max(curve.points, key=lambda k: curve.points[k].at)
-        at = curve.points[streams].at
-        if at <= self._learned.get((lease.node, lease.model), -1.0):
-            return None
-        _keep(self._learned, (lease.node, lease.model), at)
-        return streams
+        if timings is not None:
+            self._learn_prompt(lease, timings)
 
     def _learn_prompt(self, lease: Lease, timings: Timings) -> None:
         if timings.prompt_tokens < _LEAST_PROMPT or timings.prompt_seconds <= 0:

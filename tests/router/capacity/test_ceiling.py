@@ -1,108 +1,184 @@
-"""A ceiling that nobody configured is learned by careful trials."""
+"""A ceiling that nobody configured is learned by careful probes."""
 
 from __future__ import annotations
 
 import pytest
 
+from router.capacity.ceiling import runs_alone
+from router.capacity.external_load import Sign
 from router.capacity.ledger import Ledger
-from router.model import Node, Outcome, Timings
+from router.model import Node, Outcome, Score, Timings
+from router.snapshot import NodeView, PresentModel, Snapshot
+from tests.harness.virtual_ollama import VirtualOllama
 
-M = "m:latest"
-
-
-class Rig:
-    """One node without `__slots`; `serve` ends a lease as Ollama would tell it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.ledger = Ledger(1, lambda: self.now)
-        self.ledger.configure([Node("n", "http://n:1")])
-        self.serve(self.ledger.take("n", M), 2.0)
-
-    def serve(self, lease, generate: float, prompt: float = 0.1) -> None:
-        """The lease ends `now` unless it still has to decode alone."""
-        self.now = max(self.now, lease.taken_at + generate + prompt)
-        timings = Timings(
-            prompt_tokens=9,
-            generated_tokens=100,
-            prompt_seconds=prompt,
-            generate_seconds=generate,
-        )
-        lease.done(Outcome.END, timings)
-
-    def trial(self, *, together: bool) -> int:
-        """Send one more than is known; return the ceiling after it."""
-        held = self.ledger.slots("n")
-        running = [self.ledger.take("n", M) for _ in range(held)]
-        assert self.ledger.may_try_one_more("n", M)
-        self.now += 1.0
-        tried = self.ledger.take_one_more("n", M)
-        if together:
-            self.now += 4.0
-            self.serve(tried, 3.9)
-        for lease in running:
-            self.now += 4.0
-            self.serve(lease, self.now - lease.taken_at - 0.1)
-        if not together:
-            self.now += 3.0
-            self.serve(tried, 2.5)
-        return self.ledger.slots("n")
+M, OTHER = "m:latest", "other:latest"
 
 
-def test_grows_where_streams_ran_together():
-    """Each proved trial adds a slot, a minute apart."""
-    rig = Rig()
-    assert rig.trial(together=True) == 2
-    rig.now += 61.0
-    assert rig.trial(together=True) == 3
+@pytest.fixture
+def node():
+    """Three slots, of which the router knows nothing; it served a request before."""
+    made = VirtualOllama(parallel=3)
+    made.serve(made.send(M, tokens=50))
+    return made
 
 
-def test_stays_where_the_trial_waited():
-    """Ollama served one after the other: the ceiling stays, trials become rare."""
-    rig = Rig()
-    assert rig.trial(together=False) == 1
-    for pause, may in ((800.0, False), (200.0, True)):
-        rig.now += pause
-        lease = rig.ledger.take("n", M)
-        assert may is rig.ledger.may_try_one_more("n", M)
-        lease.done(Outcome.CLIENT_GONE)
-    rig.trial(together=False)
-    rig.now += 1000.0
-    rig.ledger.take("n", M)
-    assert not rig.ledger.may_try_one_more("n", M), "twice as long a pause"
+@pytest.mark.parametrize("kind", ["stream", "whole", "v1"])
+@pytest.mark.parametrize("parallel", [1, 2, 4, 8])
+def test_under_pressure_the_right_ceiling_within_a_minute(kind, parallel):
+    """From nothing, while others wait, whatever kind of reply is asked for."""
+    node = VirtualOllama(parallel=parallel, kind=kind)
+    node.ledger.pressed = True
+    node.run(60.0, tokens=150)
+    assert node.ledger.ceiling("n", M) == parallel
+    assert node.most_running == parallel
 
 
-@pytest.mark.parametrize("case", ["waiters", "configured", "free", "unknown model"])
-def test_when_no_trial_is_made(case):
-    """Never under load, never beyond what is configured, never without need."""
-    rig = Rig()
+@pytest.mark.parametrize("kind", ["stream", "whole", "v1"])
+@pytest.mark.parametrize("tokens", [10, 1000], ids=["short", "long"])
+def test_never_above_what_the_node_runs(kind, tokens):
+    """For an hour under pressure; replies may be shorter than a probe can tell."""
+    node = VirtualOllama(parallel=2, kind=kind)
+    node.ledger.pressed = True
+    node.run(3600.0 if tokens == 1000 else 300.0, tokens=tokens)
+    assert node.ledger.ceiling("n", M) <= 2
+    assert node.most_waiting <= 1, "a probe is one request"
+
+
+def test_wrong_probes_become_rare(node):
+    """One a minute after the first refuted one, twice as seldom each time."""
+    node.parallel = 1
+    node.ledger.pressed = True
+    node.run(3600.0, tokens=300)
+    assert node.ledger.ceiling("n", M) == 1
+    assert node.waited <= 8
+
+
+def test_a_probe_beside_long_answers_is_judged_by_its_first_token(node):
+    """Nobody waits for an answer's end to know that there is another slot."""
+    node.send(M, tokens=100_000)
+    probe = node.send(M, tokens=100_000)
+    assert probe is not None
+    node.pass_time(3.0)
+    assert not node.ledger.may_try_one_more("n", OTHER)
+    assert node.ledger.may_try_one_more("n", M)
+    assert node.ledger.ceiling("n", M) == 2
+
+
+def test_a_late_router_proves_nothing():
+    """An end that it sees late, because it was busy, is dated by the node's times."""
+    node = VirtualOllama(parallel=1, kind="stream", lag=0.9)
+    node.ledger.pressed = True
+    node.run(600.0, tokens=60)
+    assert node.ledger.ceiling("n", M) == 1
+
+
+@pytest.mark.parametrize("case", ["configured", "free", "unknown model", "suspected"])
+def test_when_no_probe_is_made(node, case):
+    """Never beyond what is configured, never without need, never in doubt."""
+    ledger = node.ledger
     if case == "configured":
-        rig.ledger.configure([Node("n", "http://n:1", slots=1)])
-    rig.ledger.pressed = case == "waiters"
+        ledger.configure([Node("n", "http://n:1", slots=1)])
     if case != "free":
-        rig.ledger.take("n", M)
-    model = "other:latest" if case == "unknown model" else M
-    assert not rig.ledger.may_try_one_more("n", model)
+        ledger.take("n", M)
+    if case == "suspected":
+        ledger._foreign.suspect("n", Sign.EXPIRY, node.now)
+    model = OTHER if case == "unknown model" else M
+    assert not ledger.may_try_one_more("n", model)
 
 
-def test_a_lost_trial_says_nothing():
-    """A client that leaves during the trial neither proves nor refutes."""
-    rig = Rig()
-    first = rig.ledger.take("n", M)
-    rig.ledger.take_one_more("n", M).done(Outcome.CLIENT_GONE)
-    assert rig.ledger.slots("n") == 1
-    rig.now += 61.0
-    assert rig.ledger.may_try_one_more("n", M)
+def test_a_lost_probe_says_nothing(node):
+    """A client that leaves during it neither proves nor refutes."""
+    first = node.ledger.take("n", M)
+    node.ledger.take_one_more("n", M).done(Outcome.CLIENT_GONE)
+    assert node.ledger.slots("n") == 1
+    node.pass_time(1.0)
+    assert node.ledger.may_try_one_more("n", M)
     first.done(Outcome.END)
 
 
-def test_a_later_wait_takes_the_slot_back():
-    """A node whose NUM_PARALLEL shrank is found out by a request that waited."""
-    rig = Rig()
-    rig.trial(together=True)
-    first, second = (rig.ledger.take("n", M) for _ in range(2))
-    rig.now += 4.0
-    rig.serve(first, 3.9)
-    rig.now += 3.0
-    rig.serve(second, 2.9)
-    assert rig.ledger.slots("n") == 1
+def test_a_node_that_shrank_is_found_out(node):
+    """Requests that wait for each other take the slots back, and accuse nobody."""
+    node.ledger.pressed = True
+    node.run(30.0, tokens=150)
+    assert node.ledger.ceiling("n", M) == 3
+    node.parallel = 1
+    node.run(60.0, tokens=150)
+    assert node.ledger.ceiling("n", M) == 1
+    assert node.ledger.foreign("n") is None
+
+
+def test_short_waits_add_up(node):
+    """A ceiling that is one too high makes each reply wait a little."""
+    node.ledger.growth.recall({("n", M): 4})
+    node.ledger.pressed = True
+    node.run(30.0, tokens=60)
+    assert node.ledger.ceiling("n", M) == 3
+
+
+def test_each_model_has_its_own(node):
+    """What one model showed is not taken to hold for another."""
+    node.ledger.pressed = True
+    node.run(30.0, tokens=150)
+    node.serial = {OTHER}
+    node.run(60.0, tokens=150, model=OTHER)
+    node.pass_time(60.0)
+    assert (3, 1) == tuple(node.ledger.ceiling("n", m) for m in (M, OTHER))
+    node.send(M, tokens=300)
+    assert node.ledger.room("n", OTHER) == 1, "one of each may run"
+    node.send(OTHER, tokens=300)
+    assert node.ledger.room("n", OTHER) is None
+    assert node.ledger.room("n", M) == 2
+
+
+def listing(family: str = "llama", capabilities: list[str] | None = None):
+    told = {"details": {"family": family, "families": [family]}}
+    return told if capabilities is None else {**told, "capabilities": capabilities}
+
+
+@pytest.mark.parametrize(
+    ("entry", "alone"),
+    [
+        (listing(), False),
+        (listing("qwen2", ["completion", "tools"]), False),
+        (listing("mllama"), True),
+        (listing("qwen3vlmoe", ["completion", "vision"]), True),
+        (listing("nemotron_h_moe"), True),
+        (listing("qwen3", ["embedding"]), True),
+        (listing("nomic-bert"), True),
+        (listing("gemma3", []), False),
+        ({}, False),
+        ({"details": None, "capabilities": "all"}, False),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_families_that_run_alone(entry, alone):
+    """Read from `/api/tags` as older and newer nodes answer it."""
+    assert alone is runs_alone(entry)
+
+
+@pytest.mark.parametrize("slots", [None, 4], ids=["learned", "configured"])
+def test_a_model_that_runs_alone_is_never_probed(slots):
+    """Whatever `__slots` says, and beside another model it has its place."""
+    ledger = Ledger(1, lambda: 0.0)
+    node = Node("n", "http://n:1", slots=slots)
+    ledger.configure([node])
+    present = {OTHER: PresentModel(OTHER, "d", 1, listing("qwen3vl"))}
+    view = NodeView(node, Score(1.0), present=present)
+    ledger.look(Snapshot({"n": view}, 0.0))
+    ledger.growth.recall({("n", M): 4})
+    ledger.take("n", M)
+    assert ledger.room("n", OTHER) == 1
+    ledger.take("n", OTHER).decoding_since = -10.0
+    assert ledger.room("n", OTHER) is None
+    assert not ledger.may_try_one_more("n", OTHER)
+    assert ledger.limit("n", OTHER) == 1
+
+
+def test_a_continued_answer_neither_probes_nor_accuses(node):
+    """It was proven and loaded before its first token: that is no wait."""
+    lease = node.ledger.take("n", M)
+    lease.continued = True
+    node.pass_time(20.0)
+    lease.done(Outcome.END, Timings(100, 100, 0.1, 2.0))
+    assert node.ledger.foreign("n") is None
+    assert node.ledger.speed("n", M) is not None

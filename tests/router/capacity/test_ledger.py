@@ -106,3 +106,13 @@ def test_leases_by_age():
     assert (first, second) == books.leases("a")
     first.done(Outcome.END)
     assert (second,) == books.leases("a")
+
+
+def test_what_is_learned_is_bounded():
+    """Of nodes and models that nobody asks for any more, the oldest are forgotten."""
+    books = ledger()
+    timings = Timings(generated_tokens=100, generate_seconds=1.0)
+    for number in range(5000):
+        books.take("b", f"m{number}").done(Outcome.END, timings)
+    assert len(books.curves) == len(books._last_end) == 4096
+    assert books.speed("b", "m0") is None

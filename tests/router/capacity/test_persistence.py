@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
+from router.capacity.scaling import NO_KIND, Place, Reply, Shape
 from router.model import Inventory, Node, Outcome, Score, Timings
 from router.snapshot import NodeView, ResidentModel, Snapshot
 
@@ -50,30 +51,47 @@ def test_speeds_and_ceilings_are_kept(tmp_path):
     first = Life(tmp_path, unix=1e9)
     for _ in range(10):
         first.reply(100.0)
-    first.ledger.growth.learned["free"] = 3
+    first.ledger.growth.recall({("free", M): 3})
     first.notes.note_speeds()
     second = Life(tmp_path, unix=1e9 + 600)
     assert second.ledger.speed("n", M) == pytest.approx(100.0)
     assert second.ledger.slots("free") == 3
     (point,) = second.ledger.curves["n", M].points.values()
     assert point.at == pytest.approx(50.0 - 600.0)
-    assert point.visits == 1
 
 
-def test_a_file_without_visits_is_taken_over(tmp_path):
-    """What an older router wrote keeps its speeds; its caps must be shown again."""
+def test_a_file_of_an_older_router_is_taken_over(tmp_path):
+    """It keeps speeds and ceilings of nodes; its caps must be shown again."""
     first = Life(tmp_path, unix=1e9)
     first.reply(100.0)
     first.notes.note_speeds()
     file = tmp_path / "speeds.json"
     state = json.loads(file.read_text())
     for curve in state["curves"]:
-        curve["points"] = [point[:5] for point in curve["points"]]
+        curve["points"] = [[*point, 2] for point in curve["points"]]
+    state["ceilings"] = {"free": 3}
+    del state["model_ceilings"], state["scaling"]
     file.write_text(json.dumps(state))
     second = Life(tmp_path, unix=1e9)
     assert second.ledger.speed("n", M) == pytest.approx(100.0)
-    (point,) = second.ledger.curves["n", M].points.values()
-    assert point.visits == 0
+    assert second.ledger.ceiling("free", M) == 3
+
+
+def test_what_the_fleet_showed_is_kept(tmp_path):
+    """A cap that was proved holds in the next life, on nodes it never ran on too."""
+    first = Life(tmp_path, unix=1e9)
+    shape = first.ledger.learned.policy.shapes.setdefault(M, Shape())
+    for _ in range(8):
+        for streams, speed in ((2, 30.0), (1, 100.0)):
+            reply = Reply(streams, 400, 400 / speed, first.now)
+            shape.learn(Place("n", NO_KIND, 2), reply)
+            shape.learn(Place("n", NO_KIND, 2), reply)
+    first.notes.note_speeds()
+    second = Life(tmp_path, unix=1e9 + 60)
+    second.ledger.growth.recall({("free", M): 2})
+    second.ledger.take("free", M).done(Outcome.END)
+    second.ledger.pressed = True
+    assert second.ledger.limit("free", M) == 1
 
 
 def test_nodes_that_left_are_forgotten(tmp_path):

@@ -44,10 +44,12 @@ def test_learning_pays(noise, gain):
 
 
 def test_few_replies_cap_nothing():
-    """Five replies at each k, however bad the last k looks, leave every slot in use."""
+    """However bad the last k looks, five replies are a reason to look, no more."""
     node = VirtualNode({1: 1.0, 2: 1.5, 3: 2.0, 4: 0.5}, slots=4)
     node.ledger.pressed = False
-    assert {4} == set(node.run(5))
+    assert {3, 4} == set(node.run(5))
+    shape = node.ledger.learned.policy.shapes[MODEL]
+    assert (4, {"n"}) == (shape.fleet.best(4), set(shape.looking))
 
 
 def test_a_slower_node_keeps_its_shape():

@@ -6,12 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from router.capacity.ledger import Lease, Ledger
-from router.metrics.replies import (
-    COLD_LOAD_SECONDS,
-    FIRST_TOKEN_EDGES,
-    MOST_PAIRS,
-    Replies,
-)
+from router.capacity.load_time import COLD_LOAD_SECONDS
+from router.metrics.replies import FIRST_TOKEN_EDGES, MOST_PAIRS, Replies
 from router.model import Node, Outcome, Timings
 
 KEY = {"node": "n", "model": "m:latest"}

@@ -1,0 +1,109 @@
+"""Who pays for a load, and where an answer that broke off may go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.cancellation import Attention
+from router.capacity.external_load import Sign
+from router.capacity.ledger import Ledger, Rescue
+from router.holds.store import HoldStore
+from router.model import Node, Outcome, Priority, Score, Timings
+from router.scheduling.pickers import soonest
+from router.scheduling.pipeline import Wish
+from router.scheduling.queue import Queue
+from router.scheduling.scheduler import Dispatcher
+from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
+
+MODEL, OTHER = "m:latest", "other:latest"
+
+
+class Forgetful:
+    """A journal that restarts nothing."""
+
+    def load(self):
+        return ()
+
+    def save(self, changes):
+        return changes()
+
+
+class Fleet:
+    """Nodes of four slots and one speed; `resident` names what each has loaded."""
+
+    def __init__(self, **resident: str | None) -> None:
+        self.now = 0.0
+        self.ledger = Ledger(4, lambda: self.now)
+        present = {MODEL: PresentModel(MODEL, "d", 4 * 10**9)}
+        views = {}
+        for name, model in resident.items():
+            loaded = {} if model is None else {model: ResidentModel(model, "d", 1, 1)}
+            node = Node(name, f"http://{name}:1", slots=4)
+            views[name] = NodeView(node, Score(0.5), present=present, resident=loaded)
+        holds = HoldStore(Forgetful())
+        holds.fleet(views)
+        self.ledger.configure(view.node for view in views.values())
+        published = Published(Snapshot(views, made_at=0.0))
+        self.dispatcher = Dispatcher(
+            published, holds, self.ledger, Queue(9), soonest, clock=lambda: self.now
+        )
+
+    def ask(self):
+        return self.dispatcher.acquire(
+            Wish(MODEL), Priority.INTERACTIVE, Attention(), self.now + 60.0
+        )
+
+    def serve(self, beside: int, requests: int) -> list[str]:
+        """One request after another, `beside` others running at any time."""
+        running = [self.ask() for _ in range(beside)]
+        names = [each.node.name for each in running]
+        for _ in range(requests):
+            running.append(self.ask())
+            names.append(running[-1].node.name)
+            self.now += 2.0
+            lease = running.pop(0).lease
+            spent = self.now - lease.taken_at - 0.1
+            lease.done(Outcome.END, Timings(20, int(50 * spent), 0.1, spent))
+        return names
+
+
+@pytest.mark.parametrize("beside", [1, 2, 3])
+def test_a_node_that_came_back_cold_gets_work(beside):
+    """All who would gain pay for the load: it is made after some requests, not all."""
+    names = Fleet(warm=MODEL, back=None).serve(beside, 30)
+    assert 1 <= names.index("back") <= 15
+
+
+def test_nobody_gains_nobody_loads():
+    """One person at a time has a quick node already."""
+    assert {"warm"} == set(Fleet(warm=MODEL, back=None).serve(0, 200))
+
+
+def test_a_load_that_evicts_is_not_paid_by_what_was_missed():
+    """Those who use the other model would pay."""
+    assert {"warm"} == set(Fleet(warm=MODEL, taken=OTHER).serve(2, 50))
+
+
+def test_a_rescue_may_use_the_ceiling():
+    """Neither a suspicion nor what pays takes a slot from a broken answer."""
+    ledger = Fleet(n=MODEL).ledger
+    for _ in range(2):
+        ledger.take("n", MODEL)
+    for _ in range(3):
+        ledger._foreign.suspect("n", Sign.WAITED, 0.0)
+    assert ledger.room("n", MODEL) is None
+    assert Rescue(ledger).room("n", MODEL) is not None
+    for _ in range(2):
+        ledger.take("n", MODEL)
+    assert Rescue(ledger).room("n", MODEL) is None, "never above it"
+
+
+def test_a_continued_answer_may_use_what_people_may_not():
+    """The dispatcher counts for it as for a rescue."""
+    fleet = Fleet(n=MODEL)
+    fleet.ask()
+    for _ in range(3):
+        fleet.ledger._foreign.suspect("n", Sign.WAITED, 0.0)
+    explain = fleet.dispatcher.explain
+    assert explain(Wish(MODEL)).picked is None
+    assert explain(Wish(MODEL), Priority.CONTINUED).picked is not None
