@@ -255,7 +255,14 @@ class Router:
         )
 
     def _build_batch(self, config: Config) -> None:
-        fleet = Fleet(self.published, self.holds, self.ledger, self.dispatcher.queue)
+        dispatcher = self.dispatcher
+        fleet = Fleet(
+            self.published,
+            self.holds,
+            self.ledger,
+            dispatcher.queue,
+            dispatcher.estimates,
+        )
         self.batches, self.files_of_jobs = build_batches(
             Surroundings(
                 folder=config.state.directory,
@@ -340,7 +347,7 @@ class Router:
         self.bodies.most_bytes = dispatch.max_bodies_bytes
         self.ledger.default_slots = dispatch.default_slots
         self.dispatcher.queue.limit = dispatch.max_waiting
-        self.dispatcher.picker = PICKERS[dispatch.picker]()
+        self.dispatcher.policy = PICKERS[dispatch.picker]()
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
         self.failover.limits = Limits(
             dispatch.attempts, dispatch.first_byte_timeout_seconds

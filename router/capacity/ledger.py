@@ -12,6 +12,7 @@ from math import inf
 from typing import Protocol
 
 from router.capacity.ceiling import Growth, Run
+from router.capacity.changes import Changes
 from router.capacity.concurrency import Occupancy
 from router.capacity.external_load import Expiries, ForeignLoad, Sign, Suspicion
 from router.capacity.ramp import Easing
@@ -126,6 +127,7 @@ class Ledger:
     """Counts what is in flight; a `router.snapshot.LoadView`.
 
     pressed: whether requests wait for a slot; the dispatcher says so
+    changes: the nodes whose counts or learned speeds changed
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Ledger:
     ) -> None:
         self.default_slots = default_slots
         self.pressed = False
+        self.changes = Changes()
         self.growth = Growth()
         self.curves: dict[Key, Curve] = {}
         self.expiries = Expiries()
@@ -158,6 +161,7 @@ class Ledger:
     def configure(self, nodes: Iterable[Node]) -> None:
         """Take over the ceilings of the inventory; leases under way go on."""
         self._configured = {n.name: n.slots for n in nodes}
+        self.changes.add_all()
         now = self._clock()
         for key in self.curves:
             self._set_limits(key, now)
@@ -269,7 +273,25 @@ class Ledger:
     def leftover(self, node: str) -> int:
         return self._leftovers.count(node, self._clock())
 
+    @property
+    def unsteady(self) -> set[str]:
+        """Name the nodes whose usable slots change by time alone; mostly none."""
+        if not (self.easing.active or self._foreign.suspicions):
+            return set(self._leftovers.counts)
+        return {
+            *self.easing.nodes,
+            *self._foreign.suspicions,
+            *self._leftovers.counts,
+        }
+
     # Changes
+
+    def press(self, *, pressed: bool) -> None:
+        """Take note whether requests wait for a slot."""
+        if pressed is not self.pressed:
+            self.pressed = pressed
+            for node, _ in self._limits:
+                self.changes.add(node)
 
     def take(self, node: str, model: str) -> Lease:
         """Reserve a slot; the caller has seen that one is free."""
@@ -278,6 +300,7 @@ class Ledger:
         self._latest[node] = model
         lease = Lease(node, model, now, self._ended, self._yields)
         self._leases.setdefault(node, {})[lease] = None
+        self.changes.add(node)
         return lease
 
     def take_back(self, node: str) -> bool:
@@ -359,6 +382,7 @@ class Ledger:
             self._count_end(node, now - lease.taken_at)
         if told and streams:
             self._learn(lease, told, streams, now)
+        self.changes.add(node)
         for callback in self._listeners:
             callback(lease, outcome, timings)
 
@@ -366,6 +390,7 @@ class Ledger:
         count = self._yielding.pop(node, 0) + by
         if count:
             self._yielding[node] = count
+        self.changes.add(node)
 
     def _try_ended(self, lease: Lease, timings: Timings | None, now: float) -> None:
         node = lease.node

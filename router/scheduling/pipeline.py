@@ -1,4 +1,4 @@
-"""Filter → score → pick, over one snapshot; pure but for the counts it reads.
+"""Filter → cost → pick, over one snapshot; pure but for the counts it reads.
 
 A filter answers with nothing, or with the reason why a node is not taken: the
 body of a 503 and `/admin/explain` repeat these reasons.
@@ -6,166 +6,201 @@ body of a 503 and `/admin/explain` repeat these reasons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from router.capacity.throughput import SHARE_COST
 from router.model import Hold
+from router.scheduling.board import Nodes
+from router.scheduling.completion import Offer
+from router.scheduling.matching import HeldBack, Moment, held_back
+from router.scheduling.request import Asking, Wish, Work
 from router.snapshot import LoadView, NodeView, Snapshot
 
+__all__ = ["BUSY", "Candidate", "Decision", "Filter", "Picker", "Scene", "Wish"]
+
 BUSY = "busy"
+_TRIED = "tried already"
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a request wants of a node: its model, and not those tried already."""
+class Offering(Protocol):
+    """Says what nodes offer (`router.scheduling.offers.Offers`)."""
 
-    model: str  # canonical
-    tried: frozenset[str] = frozenset()
+    def nodes(self, runner: str, scene: Scene) -> Nodes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a decision looks at, taken once."""
+    """What a decision looks at, taken once.
+
+    version: of what `blocking` answers: another number where it may have changed
+    """
 
     snapshot: Snapshot
     blocking: Callable[[str], tuple[Hold, ...]]
     load: LoadView
+    offers: Offering
+    version: int = 0
 
 
 class Candidate(NamedTuple):  # made for each node of each decision: a tuple is quick
-    """A node that may take the request now.
+    """A node that may take the request now; `cost` as `completion` has it, at `at`."""
 
-    in_flight: streams that run there, as far as is known or suspected
-    expected_seconds: until the reply is whole, were it sent there now
-    """
+    offer: Offer
+    work: Work
+    cost: float
+    at: float
 
-    view: NodeView
-    in_flight: int
-    expected_seconds: float
+    @property
+    def view(self) -> NodeView:
+        return self.offer.view
 
     @property
     def name(self) -> str:
-        return self.view.node.name
+        return self.offer.view.node.name
+
+    @property
+    def in_flight(self) -> int:
+        """Return the streams that run there, as far as is known or suspected."""
+        return self.offer.streams
+
+    @property
+    def expected_seconds(self) -> float:
+        """Return when the reply would be complete, were it sent there now."""
+        return self.offer.completion(self.work, self.at)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who was taken and why; `rejected` holds a reason for every other node."""
+    """Who was taken and why.
+
+    candidates: the nodes that could have been taken; of a large fleet the quickest
+    refused:    why nodes are not to be taken, whatever their slots
+    full:       the names of those without a free slot
+    held_back:  why it waits although there are candidates; None where it does not
+    tried:      nodes that it is not to go to any more
+    slower:     how many more nodes have a free slot, which were not looked at
+    """
 
     picked: Candidate | None
     candidates: tuple[Candidate, ...]
-    rejected: Mapping[str, str]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    full: tuple[str, ...] = ()
+    held_back: HeldBack | None = None
+    tried: frozenset[str] = frozenset()
+    slower: int = 0
+
+    @property
+    def rejected(self) -> Mapping[str, str]:
+        """Return a reason for every node that was not a candidate."""
+        found = {**self.refused, **dict.fromkeys(self.full, BUSY)}
+        for name in self.tried:
+            if name not in self.refused:
+                found[name] = _TRIED
+        return found
+
+    def lost(self, asking: Asking, since: float | None) -> float:
+        """Return what the request loses since a node has not its model.
+
+        In squared seconds: beside the best node that would have to load it, had that
+        node had it, or from `since` on where that is when it had a slot.
+        """
+        cold = next((each.offer for each in self.candidates if each.offer.cold), None)
+        if cold is None or self.picked is None:
+            return 0.0
+        warm = cold._replace(load=0.0, ready_at=0.0)
+        picked = self.picked
+        waited = (picked.at if since is None else since) - asking.since
+        return max(0.0, picked.cost - warm.cost(asking.work, waited, 0.0, picked.at))
 
     @property
     def busy(self) -> bool:
         """Whether some node could take the request but for its slots."""
-        return BUSY in self.rejected.values()
+        return self.held_back is not None or any(
+            name not in self.tried for name in self.full
+        )
 
 
-Filter = Callable[[NodeView, Wish, Scene], str | None]
+Filter = Callable[[NodeView, str, Scene], str | None]
 Picker = Callable[[Sequence[Candidate]], Candidate]
 
 
-def already_tried(view: NodeView, wish: Wish, _: Scene) -> str | None:
-    return "tried already" if view.node.name in wish.tried else None
-
-
-def held(view: NodeView, _: Wish, scene: Scene) -> str | None:
+def held(view: NodeView, _: str, scene: Scene) -> str | None:
     holds = scene.blocking(view.node.name)
     return "; ".join(f"{h.kind}: {h.reason}" for h in holds) if holds else None
 
 
-def model_absent(view: NodeView, wish: Wish, _: Scene) -> str | None:
+def model_absent(view: NodeView, model: str, _: Scene) -> str | None:
     """A node that was never polled may have it: it will say so itself."""
-    if view.present is None or wish.model in view.present:
+    if view.present is None or model in view.present:
         return None
-    return f"model {wish.model!r} not found"
+    return f"model {model!r} not found"
 
 
-FILTERS: tuple[Filter, ...] = (held, model_absent, already_tried)
-_FIRST_TRY = tuple(f for f in FILTERS if f is not already_tried)
+FILTERS: tuple[Filter, ...] = (held, model_absent)
 
 
-def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
-    """Choose a node for the wish, with reasons.
+def filtered(model: str, scene: Scene) -> tuple[list[NodeView], dict[str, str]]:
+    """Return the nodes that may take a model, and why each other may not.
 
     A free slot is asked for last, so that `busy` means: but for this it would do.
     """
-    rejected: dict[str, str] = {}
-    open_nodes: list[tuple[NodeView, int]] = []
-    room = scene.load.room
-    filters = FILTERS if wish.tried else _FIRST_TRY
+    refused: dict[str, str] = {}
+    views: list[NodeView] = []
     for name, view in scene.snapshot.nodes.items():
-        for reject in filters:
-            reason = reject(view, wish, scene)
+        for reject in FILTERS:
+            reason = reject(view, model, scene)
             if reason:
-                rejected[name] = reason
+                refused[name] = reason
                 break
         else:
-            streams = room(name, wish.model)
-            if streams is None:
-                rejected[name] = BUSY
-            else:
-                open_nodes.append((view, streams))
-    candidates = weigh(open_nodes, wish, scene.load)
+            views.append(view)
+    return views, refused
+
+
+def decide(
+    asking: Asking, scene: Scene, picker: Picker, now: float, ahead: int = 0
+) -> Decision:
+    """Choose a node for a request, with reasons; `ahead` others wait before it."""
+    nodes = scene.offers.nodes(asking.wish.runner, scene)
+    candidates = weighed(asking, nodes, now)
     picked = picker(candidates) if candidates else None
-    return Decision(picked, tuple(candidates), rejected)
+    if picked is None:
+        return decision(asking, None, candidates, nodes)
+    moment = Moment(nodes, ahead + 1, now)
+    back = held_back(asking, picked.offer, picked.cost, moment)
+    return decision(asking, None if back else picked, candidates, nodes, back)
 
 
-_EXPECTED_TOKENS = 211  # mean answer of the Azure conversation trace
-_REFERENCE_SPEED = 100.0  # tokens/s of a node that scores 1, until one is measured
-_LEAST_SCORE = 0.01
-# Loading a model: its size at disk speed, and the engine's start.
-_LOAD_BYTES_PER_SECOND = 1e9
-_LOAD_START_SECONDS = 1.5
-_SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
+def weighed(asking: Asking, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
+    """Return the nodes with a free slot as candidates."""
+    work, waited, others = asking.work, now - asking.since, nodes.others
+    offers: Iterable[Offer] = nodes.free
+    if tried := asking.wish.tried:
+        offers = (offer for offer in offers if offer.view.node.name not in tried)
+    return tuple(
+        [
+            Candidate(
+                offer,
+                work,
+                offer.cost_with_load(work, waited, now, others)
+                if offer.load
+                else offer.cost(work, waited, others.typical, now),
+                now,
+            )
+            for offer in offers
+        ]
+    )
 
 
-def weigh(
-    open_nodes: Sequence[tuple[NodeView, int]], wish: Wish, load: LoadView
-) -> list[Candidate]:
-    """Estimate for each node when the reply would be whole.
-
-    Measured speed overrules the score; the score stands in for what was not
-    measured yet, in the proportion that the measured nodes show.
-    """
-    model = wish.model
-    speeds = [load.speed(v.node.name, model, n + 1) for v, n in open_nodes]
-    per_score = None
-    result = []
-    for (view, streams), known in zip(open_nodes, speeds, strict=True):
-        speed = known
-        if speed is None:
-            if per_score is None:
-                per_score = _per_score(open_nodes, model, load)
-            score = max(view.score.value, _LEAST_SCORE)
-            speed = per_score * score / (1 + SHARE_COST * streams)
-        seconds = _EXPECTED_TOKENS / speed
-        if view.resident is None or model not in view.resident:
-            seconds += _load_seconds(view, wish, seconds)
-        result.append(Candidate(view, streams, seconds))
-    return result
-
-
-def _per_score(
-    open_nodes: Sequence[tuple[NodeView, int]], model: str, load: LoadView
-) -> float:
-    """Return tokens/s of one stream for a score of 1, as the measured nodes have it."""
-    ratios = [
-        alone / max(view.score.value, _LEAST_SCORE)
-        for view, _ in open_nodes
-        if (alone := load.speed(view.node.name, model))
-    ]
-    return sum(ratios) / len(ratios) if ratios else _REFERENCE_SPEED
-
-
-def _load_seconds(view: NodeView, wish: Wish, reply_seconds: float) -> float:
-    """Return what loading the model costs on this node beside the reply itself."""
-    if view.present is None or wish.model not in view.present:
-        return _LOAD_START_SECONDS
-    size = view.present[wish.model].size_bytes
-    vram = view.node.attributes.get("vram_bytes")
-    spill = _SPILL_COST * reply_seconds if vram and size > vram else 0.0
-    return _LOAD_START_SECONDS + size / _LOAD_BYTES_PER_SECOND + spill
+def decision(
+    asking: Asking,
+    picked: Candidate | None,
+    candidates: tuple[Candidate, ...],
+    nodes: Nodes,
+    back: HeldBack | None = None,
+) -> Decision:
+    """Put on record what was decided."""
+    tried = asking.wish.tried
+    full = (*nodes.full, *nodes.barred)
+    return Decision(picked, candidates, nodes.refused, full, back, tried, nodes.slower)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from itertools import islice
+from operator import attrgetter
 
 from router.scheduling.pipeline import Decision
 
@@ -29,16 +30,22 @@ class Step:
     @classmethod
     def of(cls, decision: Decision) -> Step:
         """Keep a decision: of a large fleet, the best candidates and some reasons."""
-        candidates, rejected = decision.candidates, decision.rejected
-        left_out = max(0, len(candidates) - _MOST_CANDIDATES)
-        left_out += max(0, len(rejected) - _MOST_REJECTED)
+        candidates, refused, full = decision.candidates, decision.refused, decision.full
+        rejected = len(refused) + len(full)
+        left_out = decision.slower + max(0, len(candidates) - _MOST_CANDIDATES)
+        left_out += max(0, rejected - _MOST_REJECTED)
         if not left_out:
             return cls(decision)
-        best = nsmallest(
-            _MOST_CANDIDATES, candidates, key=lambda each: each.expected_seconds
-        )
-        reasons = dict(islice(rejected.items(), _MOST_REJECTED))
-        return cls(Decision(decision.picked, tuple(best), reasons), None, left_out)
+        best = candidates
+        if len(candidates) > _MOST_CANDIDATES:
+            best = tuple(
+                nsmallest(_MOST_CANDIDATES, candidates, key=attrgetter("cost"))
+            )
+        if rejected > _MOST_REJECTED:
+            refused = dict(islice(refused.items(), _MOST_REJECTED))
+            full = full[: _MOST_REJECTED - len(refused)]
+        kept = replace(decision, candidates=best, refused=refused, full=full)
+        return cls(kept, None, left_out)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from router.relay.protocols import ROUTES, Ask, read_ask
 from router.relay.upstream import Pump
 from router.scheduling.pipeline import Wish
 from router.scheduling.trace import Trail, Trails
+from router.scheduling.traits import traits_of
 from router.web.inference.headers import read_terms
 from router.web.inference.request import (
     DoorLimits,
@@ -98,7 +99,7 @@ class Inference:
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
     ) -> Call:
         return Call(
-            Wish(canonical(ask.model)),
+            Wish(canonical(ask.model), traits=traits_of(body)),
             Message("POST", visit.route.path, headers, body),
             visit.terms.priority,
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),

@@ -16,8 +16,8 @@ from router.errors import (
     UnavailableError,
 )
 from router.holds.store import HoldStore
-from router.model import Hold, HoldKind, Node, Outcome, Priority, Score
-from router.scheduling.pickers import soonest
+from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
+from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
@@ -39,7 +39,8 @@ class Forgetful:
 class Fleet:
     """Two nodes with one slot each."""
 
-    def __init__(self, limit: int = 10) -> None:
+    def __init__(self, limit: int = 10, clock=time.monotonic) -> None:
+        self.clock = clock
         views = {}
         for name, score in (("fast", 0.9), ("slow", 0.2)):
             node = Node(name, f"http://{name}:1", slots=1)
@@ -48,15 +49,15 @@ class Fleet:
         self.published = Published(Snapshot(views, made_at=0.0))
         self.holds = HoldStore(Forgetful())
         self.holds.fleet(views)
-        self.ledger = Ledger(1, time.monotonic)
+        self.ledger = Ledger(1, clock)
         self.ledger.configure(v.node for v in views.values())
         self.dispatcher = Dispatcher(
             self.published,
             self.holds,
             self.ledger,
             Queue(limit),
-            soonest,
-            clock=time.monotonic,
+            PICKERS["soonest"](),
+            clock=clock,
         )
 
     def acquire(
@@ -68,7 +69,7 @@ class Fleet:
         seconds: float = 5,
     ):
         return self.dispatcher.acquire(
-            wish, priority, attention or Attention(), time.monotonic() + seconds
+            wish, priority, attention or Attention(), self.clock() + seconds
         )
 
     def hold(self, node: str) -> None:
@@ -230,3 +231,52 @@ def test_no_wait_is_hopeless_where_a_job_gives_way(priority):
     assert held[0].node.name == grant.node.name
     with pytest.raises(OverloadedError):  # another job is no reason to give way
         fleet.acquire(priority=Priority.BATCH, seconds=3)
+
+
+def taught() -> Fleet:
+    """Return a fleet whose nodes have answered a few times, at their speeds."""
+    now = 0.0
+    fleet = Fleet(50, lambda: now)
+    for node, speed in (("fast", 200), ("slow", 4)):
+        for _ in range(6):
+            lease = fleet.ledger.take(node, WISH.model)
+            now += 1.1
+            lease.done(Outcome.END, Timings(100, speed, 0.1, 1.0))
+    return fleet
+
+
+def test_held_back_from_a_slow_node():
+    """A request waits for the quick node although the slow one is idle."""
+    fleet = taught()
+    first = fleet.acquire()
+    assert first.node.name == "fast"
+
+    decision = fleet.dispatcher.explain(WISH)
+    assert (decision.picked, decision.busy) == (None, True)
+    assert decision.held_back.free == "slow"
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    assert len(fleet.dispatcher.queue) == 1
+    first.lease.done(Outcome.END)
+    assert waiting.get(timeout=5).node.name == "fast"
+
+
+def test_a_broken_stream_is_not_held_back():
+    """It goes on at once, wherever that is."""
+    fleet = taught()
+    fleet.acquire()
+    assert fleet.acquire(priority=Priority.CONTINUED).node.name == "slow"
+
+
+def test_others_than_the_first_few_are_looked_at_too():
+    """Those who tried the only free node do not keep it from who comes after them."""
+    fleet = Fleet(limit=50)
+    taken = [fleet.acquire(), fleet.acquire()]
+    not_slow = Wish("m:latest", frozenset({"slow"}))
+    stuck = [gevent.spawn(fleet.acquire, not_slow) for _ in range(20)]
+    gevent.sleep(0)
+    able = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    taken[1].lease.done(Outcome.END)
+    assert able.get(timeout=5).node.name == "slow"
+    gevent.killall(stuck)

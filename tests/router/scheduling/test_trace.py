@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from router.model import Node, Score
-from router.scheduling.pipeline import Candidate, Decision
+from router.scheduling.pipeline import Decision
 from router.scheduling.trace import Step
-from router.snapshot import NodeView
-
-
-def candidate(number):
-    node = Node(f"n{number}", f"http://n{number}:1")
-    return Candidate(NodeView(node, Score(0.5)), 0, float(number))
+from tests.router.scheduling.offering import candidate
 
 
 def decision(candidates, rejected):
-    found = tuple(candidate(n) for n in reversed(range(candidates)))
+    found = tuple(candidate(f"n{n}", 1.0 + n) for n in reversed(range(candidates)))
     reasons = {f"r{n}": "busy" for n in range(rejected)}
     return Decision(found[-1] if found else None, found, reasons)
 

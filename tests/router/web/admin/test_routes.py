@@ -13,7 +13,7 @@ from router.errors import RequestError
 from router.holds.history import Query
 from router.holds.store import Change, Event, HoldStore
 from router.model import Clear, Hold, HoldKind, Node, Outcome, Part, Score
-from router.scheduling.pickers import soonest
+from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
@@ -45,7 +45,12 @@ def rig():
     ledger = Ledger(1, time.monotonic)
     ledger.configure(v.node for v in views.values())
     dispatcher = Dispatcher(
-        published, holds, ledger, Queue(5), soonest, clock=time.monotonic
+        published,
+        holds,
+        ledger,
+        Queue(5),
+        PICKERS["soonest"](),
+        clock=time.monotonic,
     )
     rig = SimpleNamespace(holds=holds, ledger=ledger, token=None, reloaded=[])
     rig.trails, rig.dispatcher = Trails(), dispatcher
