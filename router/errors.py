@@ -18,6 +18,7 @@ The class says who may retry and what the client hears; nothing else does.
     │   ├── BodyTimeoutError         408  the body did not arrive in time
     │   ├── ConflictError            409  not in this state of the thing
     │   ├── BodyTooLargeError        413
+    │   ├── UnsupportedEncodingError 415  a Content-Encoding that is not read
     │   ├── OverloadedError          429  queue full or hopeless wait
     │   │   └── BodiesFullError           bodies of other requests fill the memory
     │   ├── UnavailableError         503  no node may take this request
@@ -29,6 +30,7 @@ The class says who may retry and what the client hears; nothing else does.
         ├── MaybeSentError           sent, but no reply head: retry, no effect kept
         ├── EvictedError             the node is being emptied: always retry
         └── RefusedError             the node answered that it cannot: retry elsewhere
+            └── RouteMissingError        its release has no such route, others may
 """
 
 from __future__ import annotations
@@ -133,6 +135,11 @@ class BodyTooLargeError(RequestError):
     code = "body_too_large"
 
 
+class UnsupportedEncodingError(RequestError):
+    status = 415
+    code = "unsupported_encoding"
+
+
 class OverloadedError(RequestError):
     status = 429
     code = "overloaded"
@@ -190,3 +197,9 @@ class RefusedError(AttemptError):
         super().__init__(message)
         self.status = status
         self.body = body
+
+
+class RouteMissingError(RefusedError):
+    """The node's release does not have the route: no fault of node or request."""
+
+    reason = "route_missing"

@@ -23,15 +23,19 @@ from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
+from router.clients.http_json import ask
 from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
 from router.config.reload import open_files
 from router.config.settings import Config
 from router.control.decide import Ages, Knowledge, decide
+from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.errors import UnavailableError
 from router.failover.attempts import Failover, Limits
+from router.failover.light import LightCalls
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
@@ -45,7 +49,7 @@ from router.scheduling.trace import Trails
 from router.server.body_budget import Bodies
 from router.snapshot import Published, Snapshot
 from router.web.admin.routes import AdminParts, admin_blueprint
-from router.web.app import flask_app
+from router.web.app import flask_app, own_paths
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
 from router.web.inference.handler import Inference
@@ -206,7 +210,7 @@ class Router:
             PICKERS[dispatch.picker](),
             clock=time.monotonic,
         )
-        self.backends = Backends(dispatch.connect_timeout_seconds)
+        self.backends = Backends(dispatch.connect_timeout_seconds, self.bodies)
         self.failover = Failover(
             self.dispatcher,
             self.backends,
@@ -214,6 +218,7 @@ class Router:
             self.metrics,
             Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
             budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
+            releases=Releases(self.published),
         )
         self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
 
@@ -246,6 +251,7 @@ class Router:
             changed=self.loop.wake,
             clock=self.health.clock,
         )
+        self.discovery = Discovery(self.probe, self.published)
         self.doorbell = Doorbell(
             self.holds,
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
@@ -296,21 +302,27 @@ class Router:
         jobs = JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch)
         blueprints = [
             admin_blueprint(admin),
-            fleet_blueprint(self.published),
+            fleet_blueprint(self.published, self.discovery.find),
             webhook,
             files_blueprint(self.batches, jobs.limits),
             batches_blueprint(self.batches, lambda: self.config.batch),
             jobs_blueprint(jobs),
             pages_blueprint(self._page_parts()),
         ]
+        flask = flask_app(blueprints, self.metrics.registry, self.not_ready)
         self.inference = Inference(
             self.failover,
             self.metrics,
             self.trails,
             _door_limits(config),
             speed=self.ledger.speed,
+            light=LightCalls(
+                self.published, self.holds, ask, unloaded=self.probe.look_at
+            ),
+            find=self.discovery.find,
             log=RequestLog(lambda: self.config.log),
-            fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
+            own=own_paths(flask),
+            fallback=flask,
         )
         self.cors = Cors(self.inference, Origins(config.web.origins))
         self.host_check = HostCheck(

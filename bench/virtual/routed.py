@@ -22,6 +22,7 @@ from router.cancellation import StoppedError
 from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
 from router.failover.attempts import Call, Failover, Limits
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
@@ -153,6 +154,7 @@ class Routed:
             _Uncounted(),
             Limits(3, 600.0),
             budget=RetryBudget(0.2, 10),
+            releases=Releases(self.published, self._now),
             clock=self._now,
         )
 

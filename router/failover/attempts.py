@@ -20,14 +20,17 @@ from router.errors import (
     NotFoundError,
     NotSentError,
     RefusedError,
+    RouteMissingError,
     UnavailableError,
 )
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget, runner_died, speaks_of_node
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Hold, HoldKind, Node, Outcome, Priority
 from router.relay.framing import message_in
 from router.relay.pool import Backends, Message
+from router.relay.protocols import NO_ROUTE, ROUTES, lacks_route
 from router.relay.upstream import Reply
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Grant
@@ -89,6 +92,7 @@ class Failover:
         limits: Limits,
         *,
         budget: RetryBudget,
+        releases: Releases,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
@@ -97,6 +101,7 @@ class Failover:
         self._tally = tally
         self.limits = limits
         self.budget = budget
+        self._releases = releases
         self._clock = clock
 
     def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
@@ -126,10 +131,13 @@ class Failover:
         """
         before = call.wish.tried
         tried: set[str] = set()
+        path = call.message.path
+        lacking = self._releases.lacking(path)
         node, asked_again = "", False
         last: AttemptError | None = None
         while True:
-            wish = replace(call.wish, tried=before | tried) if tried else call.wish
+            past = before | tried | lacking
+            wish = replace(call.wish, tried=past) if past != before else call.wish
             try:
                 grant = self._acquire(call, wish, attention)
             except (NotFoundError, UnavailableError):
@@ -139,6 +147,8 @@ class Failover:
                     continue
                 if last and not isinstance(last, EvictedError):
                     raise last from None
+                if self._releases.all_lack(path, call.wish.model):
+                    raise route_missing("every node", path) from None
                 raise
             step = Step.of(grant.decision)
             trail.steps.append(step)
@@ -148,6 +158,11 @@ class Failover:
                 step.failure = str(error)
                 last = error
                 node = grant.node.name
+                if isinstance(error, RouteMissingError):
+                    self._releases.note(path, node)
+                    lacking = self._releases.lacking(path)
+                    self._tally.attempted(node, error.reason)
+                    continue
                 tried.add(node)
                 self.note(grant.node, error, trail.request_id)
                 if not self._may_retry(error, len(tried) + asked_again):
@@ -170,7 +185,8 @@ class Failover:
         presented = None
         try:
             reply = self._exchange(grant.node, message, attention, grant.lease)
-            presented = Presented(reply, grant.lease, self._judge(reply, grant.node))
+            body = self._judge(reply, grant.node, message.path)
+            presented = Presented(reply, grant.lease, body)
         except StoppedError as error:
             outcome = error.outcome
             raise
@@ -191,7 +207,7 @@ class Failover:
         Raises AttemptError, StoppedError.
         """
         reply = self._exchange(node, message, attention)
-        body = self._judge(reply, node)
+        body = self._judge(reply, node, message.path)
         status = reply.head.status if reply.head else 0
         self.release(reply)
         return status, body
@@ -222,6 +238,7 @@ class Failover:
         fresh: bool,
     ) -> Reply:
         reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
+        reply.open_ended = message.path not in ROUTES
         if lease is not None:
             lease.reply = reply  # what an eviction cuts
         deadline = self._clock() + self.limits.first_byte_seconds
@@ -237,12 +254,15 @@ class Failover:
             raise MaybeSentError(f"{node.name}: no reply within {seconds:g} s")
         return reply
 
-    def _judge(self, reply: Reply, node: Node) -> bytes:
+    def _judge(self, reply: Reply, node: Node, path: str) -> bytes:
         """Return what came; raise where the node, not the request, is at fault."""
         body = reply.take()
         if reply.evicted:
             self.release(reply)
             raise EvictedError(f"{node.name}: the node is being emptied")
+        if reply.no_room:
+            self.release(reply)
+            raise reply.no_room
         if reply.gate and reply.gate.failure is not None:
             self.release(reply)
             text = reply.gate.failure
@@ -252,6 +272,9 @@ class Failover:
             why = reply.broken or "the stream ended before its last line"
             raise MaybeSentError(f"{node.name}: {why}")
         status = reply.head.status
+        if lacks_route(path, status, body):
+            self.release(reply)
+            raise route_missing(node.name, path)
         if status >= 400 and speaks_of_node(status, body):
             self.release(reply)
             text = message_in(body) or reply.head.reason
@@ -289,6 +312,11 @@ class Failover:
             return False
         self._tally.retried(error.reason)
         return True
+
+
+def route_missing(node: str, path: str) -> RouteMissingError:
+    why = f"{node}: its release has no {path}"
+    return RouteMissingError(why, status=404, body=NO_ROUTE)
 
 
 def _runner_died(error: AttemptError | None) -> bool:

@@ -9,18 +9,23 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from router.cancellation import ClientWatch, CooperativeSocket, StoppedError
+from router.clients.http_json import Answer
 from router.errors import (
     AttemptError,
     CannotContinueError,
     RefusedError,
     RequestError,
+    RouteMissingError,
 )
 from router.failover.attempts import Call, Presented
 from router.failover.continuation.continuity import Continuity
+from router.failover.light import LightAnswer
 from router.model import Outcome, Timings
+from router.relay.fields import Ask
 from router.relay.framing import read_timings
-from router.relay.protocols import Ask, error_body, error_frame
+from router.relay.protocols import error_body, error_frame
 from router.server.response import Held
+from router.web.inference.encoding import ACCEPTED
 from router.web.inference.request import Visit
 
 if TYPE_CHECKING:
@@ -33,10 +38,12 @@ _FORWARDED = {
     "CONTENT_TYPE": "Content-Type",
     "HTTP_USER_AGENT": "User-Agent",
 }
-# Framing and dates are the router's own; the rest of the node's head goes on.
-_NOT_PASSED = frozenset(
-    {"connection", "content-length", "date", "keep-alive", "server"}
-    | {"te", "trailer", "transfer-encoding", "upgrade", "proxy-authenticate"}
+# All that goes on of a node's head: what says how its body is to be read. The router
+# is the server that a client speaks to, so that cookies, origins that may read an
+# answer, other addresses and challenges are its own to give, or nobody's.
+_PASSED_ON = frozenset(
+    {"cache-control", "content-disposition", "content-encoding", "content-language"}
+    | {"content-type", "retry-after"}
 )
 
 
@@ -48,6 +55,8 @@ class Desk(Protocol):
     def call(
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
     ) -> Call: ...
+
+    def light(self, ask: Ask, body: bytes, visit: Visit) -> LightAnswer | None: ...
 
     def present(self, visit: Visit, call: Call) -> Presented: ...
 
@@ -109,6 +118,8 @@ class Answering:
     def _begin(self) -> Iterable[bytes]:
         try:
             presented = self._present()
+            if isinstance(presented, LightAnswer):
+                return self._light(presented.answer)
         except StoppedError as error:
             return self._stopped(error.outcome)
         except RefusedError as error:
@@ -121,14 +132,15 @@ class Answering:
                 error.status, error.code, error.message, error.retry_after_seconds
             )
         self._presented = presented
-        if presented.reply.gate:
-            return self._stream(presented)
-        return self._whole(presented)
+        answer = self._stream if presented.reply.gate else self._whole
+        return answer(presented)
 
-    def _present(self) -> Presented:
+    def _present(self) -> Presented | LightAnswer:
         desk, visit = self._desk, self._visit
         ask, body = desk.read(visit, self._environ)
         self._watch = ClientWatch(self._client, visit.attention)
+        if light := desk.light(ask, body, visit):
+            return light
         headers = {
             name: self._environ[key]
             for key, name in _FORWARDED.items()
@@ -145,6 +157,8 @@ class Answering:
         length = ("Content-Length", str(len(presented.body)))
         self._head(head.status, [*_passed_on(head.headers), length])
         self._desk.end(presented, Outcome.END, read_timings(presented.body))
+        # The node is done with it, but the client may take it slowly.
+        self._environ["wsgi.input"].keep(len(presented.body))
         self._finish()
         return [presented.body]
 
@@ -281,13 +295,24 @@ class Answering:
     ) -> Iterable[bytes]:
         body = error_body(self._visit.route.dialect, status, message, code)
         extra = [("Retry-After", f"{retry_after:.0f}")] if retry_after else []
+        if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+            extra.append(("Accept-Encoding", ACCEPTED))
         return self._answer(status, body, extra)
+
+    def _light(self, answer: Answer) -> Iterable[bytes]:
+        if not answer.content_type:
+            text = answer.body.decode(errors="replace")
+            return self._refuse(answer.status, "node_failed", text)
+        kind = [("Content-Type", answer.content_type)]
+        return self._answer(answer.status, answer.body, kind)
 
     def _refuse_as_node(self, error: RefusedError) -> Iterable[bytes]:
         """Give the node's own words, where it had any: no other node is left."""
         if not error.body:
             return self._refuse(error.status, "node_failed", str(error))
-        return self._answer(error.status, error.body, [])
+        missing = isinstance(error, RouteMissingError)
+        kind = [("Content-Type", "text/plain")] if missing else []
+        return self._answer(error.status, error.body, kind)
 
     def _stopped(self, outcome: Outcome) -> Iterable[bytes]:
         self._visit.outcome = outcome.value
@@ -301,7 +326,8 @@ class Answering:
     def _answer(
         self, status: int, body: bytes, headers: list[tuple[str, str]]
     ) -> Iterable[bytes]:
-        headers.append(("Content-Type", self._visit.route.dialect.json_type))
+        if not any(name == "Content-Type" for name, _ in headers):
+            headers.append(("Content-Type", self._visit.route.dialect.json_type))
         headers.append(("Content-Length", str(len(body))))
         self._head(status, headers)
         self._finish()
@@ -340,7 +366,7 @@ _BROKEN = {
 @lru_cache(maxsize=256)
 def _passed_on(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """Return what goes on of a node's head, which is the same for many replies."""
-    return tuple((k.title(), value) for k, value in headers if k not in _NOT_PASSED)
+    return tuple((k.title(), value) for k, value in headers if k in _PASSED_ON)
 
 
 @lru_cache(maxsize=256)
