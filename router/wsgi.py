@@ -39,6 +39,7 @@ from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
+from router.metrics.predictions import Predictions
 from router.model import Inventory, Outcome
 from router.relay.pool import Backends
 from router.scheduling.idle import Fleet
@@ -281,6 +282,7 @@ class Router:
 
     def _build_web(self, config: Config) -> WSGIApplication:
         self.metrics.registry.register(self._fleet_collector())
+        self.metrics.registry.register(self._predictions())
         admin = AdminParts(
             published=self.published,
             holds=self.holds,
@@ -337,6 +339,16 @@ class Router:
             self.batches,
             models=lambda: present_models(self.published.current),
             max_file_bytes=lambda: self.config.batch.max_file_bytes,
+        )
+
+    def _predictions(self) -> Predictions:
+        estimates = self.dispatcher.estimates
+        return Predictions(
+            estimates.prediction.accuracy,
+            {
+                "first_token": estimates.first_tokens,
+                "completion": estimates.completions,
+            },
         )
 
     def _fleet_collector(self) -> FleetCollector:

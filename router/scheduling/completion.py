@@ -40,6 +40,26 @@ class Others(NamedTuple):
     lost: float = 0.0
 
 
+class Expected(NamedTuple):
+    """What a request's time on a node consists of, as expected; seconds.
+
+    behind: until prompts that are there already, or a load, are done
+    """
+
+    behind: float
+    load: float
+    prefill: float
+    decode: float
+
+    @property
+    def first_token(self) -> float:
+        return self.behind + self.load + self.prefill
+
+    @property
+    def completion(self) -> float:
+        return self.first_token + self.decode
+
+
 class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
     """One node for one model, until something changes there; seconds.
 
@@ -80,11 +100,19 @@ class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
 
     def first_token(self, work: Work, now: float) -> float:
         """Return seconds until the first token, were the slot taken now."""
-        busy = max(self.read_until, self.ready_at, now) - now
-        return self.load + busy + work.prompt * self.per_prompt_token
+        return self.expected(work, now).first_token
 
     def completion(self, work: Work, now: float) -> float:
-        return self.first_token(work, now) + work.tokens * self.per_token
+        return self.expected(work, now).completion
+
+    def expected(self, work: Work, now: float) -> Expected:
+        """Return what the time on this node consists of, were the slot taken now."""
+        return Expected(
+            max(self.read_until, self.ready_at, now) - now,
+            self.load,
+            work.prompt * self.per_prompt_token,
+            work.tokens * self.per_token,
+        )
 
     def cost(self, work: Work, waited: float, typical: float, now: float) -> float:
         """Return the cost in squared seconds.

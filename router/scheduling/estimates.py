@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from router.capacity.ledger import Lease, Ledger
 from router.model import Outcome, Priority, Timings
+from router.scheduling.accuracy import Deviations
+from router.scheduling.completion import Expected
 from router.scheduling.demand import Demand
 from router.scheduling.in_flight import InFlight, Running
 from router.scheduling.offers import Offers
@@ -37,6 +39,8 @@ class Estimates:
         self.in_flight = InFlight()
         self.residency = Residency()
         self.demand = Demand()
+        self.first_tokens = Deviations()
+        self.completions = Deviations()
         self.offers = Offers(ledger, self, clock)
         self._ledger = ledger
         self._clock = clock
@@ -85,7 +89,8 @@ class Estimates:
         self.residency.began(lease, runner, load, now)
         speed = self.prompts.speed(lease.node, lease.model)
         seconds = asking.work.prompt / speed if speed else 0.0
-        self.in_flight.begin(lease, asking, seconds)
+        expected = picked.expected if picked is not None else None
+        self.in_flight.begin(lease, asking, seconds, expected)
 
     def ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
         """Learn from a lease that ended."""
@@ -100,6 +105,17 @@ class Estimates:
         if running is not None and outcome is Outcome.END:
             asking = running.asking
             self.prediction.learn(lease.model, asking.wish.traits, asking.work, timings)
+            self._compare(lease, running.expected, now)
+
+    def _compare(self, lease: Lease, expected: Expected | None, now: float) -> None:
+        """Count by how much the time on the node was missed."""
+        if expected is None:
+            return
+        model, began = lease.model, lease.taken_at
+        self.completions.add(model, expected.completion, now - began)
+        if lease.streams and lease.decoding_since:
+            seconds = lease.decoding_since - began
+            self.first_tokens.add(model, expected.first_token, seconds)
 
 
 def _reading(lease: Lease, timings: Timings, running: Running | None) -> float:

@@ -9,15 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router.capacity.ledger import Lease
+from router.scheduling.completion import Expected
 from router.scheduling.request import Asking
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A request that was sent; `reading`: seconds of prompts that were before it."""
+    """A request that was sent.
+
+    reading:  seconds of prompts that were before it
+    expected: of its time on the node, by who decided
+    """
 
     asking: Asking
     reading: float
+    expected: Expected | None = None
 
 
 @dataclass(slots=True)
@@ -37,7 +43,13 @@ class InFlight:
         self._nodes: dict[str, _Node] = {}
         self._running: dict[Lease, Running] = {}
 
-    def begin(self, lease: Lease, asking: Asking, seconds: float) -> None:
+    def begin(
+        self,
+        lease: Lease,
+        asking: Asking,
+        seconds: float,
+        expected: Expected | None = None,
+    ) -> None:
         """Take note of a request that is sent; its prompt takes so many seconds."""
         node = self._nodes.get(lease.node)
         if node is None:
@@ -47,7 +59,7 @@ class InFlight:
         node.count += 1
         node.arrivals += asking.since
         node.read_until = now + reading + seconds
-        self._running[lease] = Running(asking, reading)
+        self._running[lease] = Running(asking, reading, expected)
 
     def end(self, lease: Lease) -> Running | None:
         """Forget a request; None where no decision sent it."""

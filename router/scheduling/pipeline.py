@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from router.model import Hold
 from router.scheduling.board import Nodes
-from router.scheduling.completion import Offer
+from router.scheduling.completion import Expected, Offer
 from router.scheduling.matching import HeldBack, Moment, held_back
 from router.scheduling.request import Asking, Wish, Work
 from router.snapshot import LoadView, NodeView, Snapshot
@@ -20,6 +20,7 @@ from router.snapshot import LoadView, NodeView, Snapshot
 __all__ = ["BUSY", "Candidate", "Decision", "Filter", "Picker", "Scene", "Wish"]
 
 BUSY = "busy"
+_BARRED = "loading the model would evict one that is in use"
 _TRIED = "tried already"
 
 
@@ -67,7 +68,11 @@ class Candidate(NamedTuple):  # made for each node of each decision: a tuple is 
     @property
     def expected_seconds(self) -> float:
         """Return when the reply would be complete, were it sent there now."""
-        return self.offer.completion(self.work, self.at)
+        return self.expected.completion
+
+    @property
+    def expected(self) -> Expected:
+        return self.offer.expected(self.work, self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +82,28 @@ class Decision:
     candidates: the nodes that could have been taken; of a large fleet the quickest
     refused:    why nodes are not to be taken, whatever their slots
     full:       the names of those without a free slot
-    held_back:  why it waits although there are candidates; None where it does not
+    barred:     the names of those that may not evict what they hold for it now
+    held_back:  why it waits or waited although there were candidates, or None
     tried:      nodes that it is not to go to any more
     slower:     how many more nodes have a free slot, which were not looked at
+    waited:     seconds in the queue
     """
 
     picked: Candidate | None
     candidates: tuple[Candidate, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     full: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
     held_back: HeldBack | None = None
     tried: frozenset[str] = frozenset()
     slower: int = 0
+    waited: float = 0.0
 
     @property
     def rejected(self) -> Mapping[str, str]:
         """Return a reason for every node that was not a candidate."""
         found = {**self.refused, **dict.fromkeys(self.full, BUSY)}
+        found |= dict.fromkeys(self.barred, _BARRED)
         for name in self.tried:
             if name not in self.refused:
                 found[name] = _TRIED
@@ -117,7 +127,7 @@ class Decision:
     def busy(self) -> bool:
         """Whether some node could take the request but for its slots."""
         return self.held_back is not None or any(
-            name not in self.tried for name in self.full
+            name not in self.tried for name in (*self.full, *self.barred)
         )
 
 
@@ -201,6 +211,13 @@ def decision(
     back: HeldBack | None = None,
 ) -> Decision:
     """Put on record what was decided."""
-    tried = asking.wish.tried
-    full = (*nodes.full, *nodes.barred)
-    return Decision(picked, candidates, nodes.refused, full, back, tried, nodes.slower)
+    return Decision(
+        picked,
+        candidates,
+        nodes.refused,
+        tuple(nodes.full),
+        tuple(nodes.barred),
+        back,
+        asking.wish.tried,
+        nodes.slower,
+    )

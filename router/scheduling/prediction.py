@@ -15,6 +15,7 @@ from math import log2
 from typing import TypeVar
 
 from router.model import Timings
+from router.scheduling.accuracy import Deviations
 from router.scheduling.request import FIRST_GUESS, Traits, Work
 
 K = TypeVar("K")
@@ -57,25 +58,11 @@ class _Ratio:
         self.size = self.size * _RATIO_KEPT + size
 
 
-@dataclass(slots=True)
-class Accuracy:
-    """How far predictions were off: answers, and tokens by which they were missed.
-
-    missed, meant: sums of |answer - expected| and of |answer - mean of all|
-    """
-
-    answers: int = 0
-    tokens: float = 0.0
-    expected: float = 0.0
-    missed: float = 0.0
-    meant: float = 0.0
-
-
 class Prediction:
     """Learns and predicts; one for the router."""
 
     def __init__(self) -> None:
-        self.accuracy: OrderedDict[str, Accuracy] = OrderedDict()
+        self.accuracy = Deviations()
         self._cells: OrderedDict[_Cell, _Moments] = OrderedDict()
         self._ratios: OrderedDict[str, _Ratio] = OrderedDict()
 
@@ -120,17 +107,9 @@ class Prediction:
         if timings.prompt_tokens and size >= _LEAST_BYTES:
             ratio = _touch(self._ratios, model, _Ratio, _MOST_MODELS)
             ratio.add(timings.prompt_tokens, size)
-        self._judge(model, work, tokens)
+        self.accuracy.add(model, work.tokens, tokens)
         for key in _cells(model, traits.shape, work.prompt):
             _touch(self._cells, key, _Moments, _MOST_CELLS).add(tokens)
-
-    def _judge(self, model: str, work: Work, tokens: int) -> None:
-        kept = _touch(self.accuracy, model, Accuracy, _MOST_MODELS)
-        kept.answers += 1
-        kept.tokens += tokens
-        kept.expected += work.tokens
-        kept.missed += abs(tokens - work.tokens)
-        kept.meant += abs(tokens - self.mean(model))
 
 
 _ALL = -1  # a size that no prompt has

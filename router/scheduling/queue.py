@@ -11,6 +11,7 @@ from operator import attrgetter
 from router.capacity.ledger import Lease
 from router.errors import OverloadedError
 from router.model import Node, Priority
+from router.scheduling.matching import HeldBack
 from router.scheduling.pipeline import Decision
 from router.scheduling.request import Asking
 
@@ -28,6 +29,7 @@ class Grant:
 class Waiter:
     """A request that waits for a slot; `assigned` is called when it has one.
 
+    held_back:  why it waits, where a node was free when it came
     number:     its place in the order of arrival, given by the queue
     idle_since: when it was first seen that a node had a slot for it but not its model
     """
@@ -35,6 +37,7 @@ class Waiter:
     asking: Asking
     priority: Priority
     assigned: Callable[[], None]
+    held_back: HeldBack | None = None
     grant: Grant | None = None
     number: int = 0
     idle_since: float | None = None

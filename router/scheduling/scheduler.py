@@ -116,9 +116,8 @@ class Dispatcher:
             raise no_node(wish, decided)
         if decided.picked is None:
             self._refuse_hopeless(wish, priority, decided, deadline)
-        return self._wait(
-            Waiter(asking, priority, attention.nudge), attention, deadline
-        )
+        waiter = Waiter(asking, priority, attention.nudge, decided.held_back)
+        return self._wait(waiter, attention, deadline)
 
     def _take(
         self,
@@ -156,7 +155,8 @@ class Dispatcher:
         self, wish: Wish, priority: Priority, decided: Decision, deadline: float
     ) -> None:
         ahead = self.queue.ahead(wish.runner, priority)
-        wait = expected_wait(self._ledger, decided.full, wish.model, ahead)
+        nodes = (*decided.full, *decided.barred)
+        wait = expected_wait(self._ledger, nodes, wish.model, ahead)
         left = deadline - self._clock()
         if wait is not None and hopeless(wait, left):
             raise OverloadedError(
@@ -234,8 +234,11 @@ class Dispatcher:
         if not self._cleared(picked.name, waiter.model, priority):
             return False
         if waiter.grant is None:  # else what was taken back ended at once
-            candidates = weighed(waiter.asking, nodes, self._clock())
-            decided = decision(waiter.asking, picked, candidates, nodes)
+            candidates = weighed(waiter.asking, nodes, picked.at)
+            decided = decision(
+                waiter.asking, picked, candidates, nodes, waiter.held_back
+            )
+            decided = replace(decided, waited=picked.at - waiter.asking.since)
             self._leave(waiter)
             since = waiter.idle_since
             waiter.grant = self._take(waiter.asking, picked, decided, since)

@@ -241,6 +241,7 @@ class Inference:
         trail = self._trails.get(visit.request_id)
         if trail:
             trail.ended = visit.outcome
+            trail.over_at = time.monotonic()
             visit.attempts = trail.attempts
         path = visit.route.label
         self._metrics.requests.labels(

@@ -88,14 +88,14 @@ def test_a_change_is_found_out():
 
 
 def test_accuracy_is_kept():
-    """How far off predictions were, beside the mean of all answers."""
+    """How far off predictions were; the mean of all would miss each by 335 tokens."""
     prediction = Prediction()
     for _ in range(100):
         told(prediction, 400, 30)
         told(prediction, 8000, 700)
-    kept = prediction.accuracy[MODEL]
-    assert 200 == kept.answers
-    assert kept.missed < kept.meant / 2
+    kept = prediction.accuracy.by_model[MODEL]
+    assert (200, 100 * 730) == (kept.replies, kept.actual)
+    assert kept.missed < 200 * 335 / 2
 
 
 def test_what_is_kept_is_bounded():
@@ -105,7 +105,7 @@ def test_what_is_kept_is_bounded():
         told(prediction, 4000, 10, model=f"m{number}:latest")
     assert len(prediction._cells) <= 16_384
     assert len(prediction._ratios) <= 4096
-    assert len(prediction.accuracy) <= 4096
+    assert len(prediction.accuracy.by_model) <= 4096
 
 
 def test_nothing_is_learned_of_an_empty_answer():

@@ -280,3 +280,32 @@ def test_others_than_the_first_few_are_looked_at_too():
     taken[1].lease.done(Outcome.END)
     assert able.get(timeout=5).node.name == "slow"
     gevent.killall(stuck)
+
+
+def test_a_grant_tells_how_long_it_waited():
+    """Beside why it waited, where a node was free when it came."""
+    fleet = Fleet()
+    taken = [fleet.acquire(), fleet.acquire()]
+    assert [0.0, 0.0] == [each.decision.waited for each in taken]
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0.01)
+    taken[0].lease.done(Outcome.END)
+    decided = waiting.get(timeout=5).decision
+    assert decided.waited > 0
+    assert decided.held_back is None
+
+
+def test_predictions_are_compared_with_what_happened():
+    """First token and completion, from the slot on; a failure is no measure."""
+    now = [0.0]
+    fleet = Fleet(clock=lambda: now[0])
+    kept = fleet.dispatcher.estimates
+    for outcome in (Outcome.REFUSED, Outcome.END):
+        lease = fleet.acquire().lease
+        lease.streams, lease.decoding_since = True, now[0] + 0.5
+        now[0] += 2.0
+        lease.done(outcome, Timings(10, 100, 0.5, 1.5))
+    first, whole = kept.first_tokens.by_model, kept.completions.by_model
+    assert (1, 0.5) == (first["m:latest"].replies, first["m:latest"].actual)
+    assert (1, 2.0) == (whole["m:latest"].replies, whole["m:latest"].actual)
+    assert whole["m:latest"].missed > 0

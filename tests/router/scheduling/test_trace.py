@@ -29,3 +29,19 @@ def test_of_a_large_fleet_the_best_are_kept():
     assert [c.name for c in step.decision.candidates] == [f"n{n}" for n in range(24)]
     assert len(step.decision.rejected) == 40
     assert step.left_out == 600 - 24 + 400 - 40
+
+
+def test_barred_nodes_are_named_with_their_reason():
+    """They have a free slot: `busy` would be wrong."""
+    made = Decision(None, (), {}, ("f",), ("b",))
+    assert made.busy
+    assert "busy" == made.rejected["f"]
+    assert "evict" in made.rejected["b"]
+
+
+def test_of_many_barred_nodes_some_are_kept():
+    """All reasons together are bounded."""
+    names = tuple(f"b{n}" for n in range(100))
+    step = Step.of(Decision(None, (), {"r": "cordon: fan"}, ("f",), names))
+    assert 40 == len(step.decision.rejected)
+    assert 62 == step.left_out
