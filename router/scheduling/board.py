@@ -96,6 +96,10 @@ class Board:
             group.ends += offer.ends
             group.offers[name] = offer
 
+    @property
+    def barred(self) -> Iterable[str]:
+        return tuple(self._barred)
+
     def bar(self, name: str) -> None:
         """Keep a node that may not load the model now."""
         self._drop(name)

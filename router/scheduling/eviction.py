@@ -8,9 +8,8 @@ for those.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from math import exp
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from router.scheduling.demand import Demand
 from router.scheduling.residency import Residency, Standing
@@ -58,14 +57,29 @@ _SHARE = 1 / 8
 _IN_USE = 1 / 120  # requests a second
 
 
+class Waiting(Protocol):
+    """What is read of the queue (`router.scheduling.queue.Queue`)."""
+
+    version: int
+
+    def wanted(self, runner: str) -> bool: ...
+
+
+class _Nobody:
+    version = 0
+
+    def wanted(self, _: str) -> bool:
+        return False
+
+
 class Evictions:
     """Says which may be begun: so many a minute over the fleet, and in turns.
 
-    wanted: whether anybody waits for a model; the dispatcher says so
+    waiting: for which models anybody waits
     """
 
     def __init__(self, residency: Residency, demand: Demand) -> None:
-        self.wanted: Callable[[str], bool] = lambda _: False
+        self.waiting: Waiting = _Nobody()
         self._residency = residency
         self._demand = demand
         self._begun: deque[float] = deque(maxlen=1000)
@@ -87,4 +101,4 @@ class Evictions:
             return len(self._begun) < max(1, nodes * _SHARE)
         if now - self._residency.loaded_at(node) >= _TURN_SECONDS:
             return True
-        return not any(copies[v] == 1 and self.wanted(v) for v in victims)
+        return not any(copies[v] == 1 and self.waiting.wanted(v) for v in victims)

@@ -88,6 +88,8 @@ class Offers:
             self._boards.move_to_end(key)
             if len(self._boards) > _MOST_BOARDS:
                 self._boards.popitem(last=False)
+        for name in self._learned.residency.settle(now):
+            self.changes.add(name)
         kept.bring_up_to_date(scene.load, now)
         model, learned = kept.model, self._learned
         typical = learned.prediction.mean(model)
@@ -115,8 +117,7 @@ class Offers:
     @property
     def unsteady(self) -> set[str]:
         """Name the nodes whose offers change by time alone."""
-        steady, loading = self._ledger.unsteady, self._learned.residency.unsteady
-        return steady | loading if loading else steady
+        return self._ledger.unsteady
 
 
 class _Kept:
@@ -131,6 +132,7 @@ class _Kept:
         self._offers = offers
         self._maker = offers.maker(runner, self.board.views)
         self._position = -1
+        self._queue_version = -1
         self._unsteady: set[str] = set()
 
     def bring_up_to_date(self, load: LoadView, now: float) -> None:
@@ -145,6 +147,10 @@ class _Kept:
         else:
             changed = dict.fromkeys(changed)
         self._unsteady = set(unsteady)
+        version = self._offers.evictions.waiting.version
+        if version != self._queue_version:  # who is waited for may not be evicted
+            self._queue_version = version
+            changed = {*changed, *self.board.barred}
         for name in changed:
             if name in self.board.views:
                 self._put(name, load, now)

@@ -58,12 +58,15 @@ class Queue:
     """Waiters by priority, runner and age; at most `limit` of them.
 
     A runner is a model as it is to be loaded (`router.scheduling.residency`).
+
+    version: another number where what is waited for is not the same any more
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._lanes: dict[Priority, _Lane] = {p: {} for p in Priority}
         self._lengths = dict.fromkeys(Priority, 0)
+        self.version = 0
         self._numbers = count(1)
         self._length = 0
 
@@ -113,6 +116,8 @@ class Queue:
             )
         waiter.number = next(self._numbers)
         lane = self._lanes[waiter.priority]
+        if waiter.runner not in lane:
+            self.version += 1
         lane.setdefault(waiter.runner, {})[waiter.number] = waiter
         self._lengths[waiter.priority] += 1
         self._length += 1
@@ -125,5 +130,6 @@ class Queue:
             return
         if not waiters:
             del lane[runner]
+            self.version += 1
         self._lengths[waiter.priority] -= 1
         self._length -= 1

@@ -200,10 +200,15 @@ class Residency:
 
     # What is asked
 
-    @property
-    def unsteady(self) -> set[str]:
-        """Name the nodes that load something now."""
-        return self._loading
+    def settle(self, now: float) -> list[str]:
+        """Let loads be over whose request has begun to answer; name their nodes."""
+        changed = []
+        for name in list(self._loading):
+            node = self._nodes[name]
+            if any(each.lease.decoding_since for each in node.loading):
+                self._settle(name, node, now)
+                changed.append(name)
+        return changed
 
     def standing(self, name: str, runner: str, now: float) -> Standing:
         """Say how a model stands on a node."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from router.cancellation import Attention
@@ -56,7 +56,7 @@ class Dispatcher:
         self.policy = policy
         self._clock = clock
         self.estimates = estimates or Estimates(ledger, clock)
-        self.estimates.offers.evictions.wanted = queue.wanted
+        self.estimates.offers.evictions.waiting = queue
         self.estimates.look(published.current)
         ledger.listen(self._ended)
         published.listen(self._look)
@@ -193,28 +193,35 @@ class Dispatcher:
     def serve(self) -> None:
         """Give what is free to those who wait, in their order; never waits itself."""
         self._ledger.press(pressed=len(self.queue) > 0)
-        caps: dict[str, int] = {}
-        for priority in Priority:
-            if self.queue.length(priority):
-                self._serve(priority, caps)
+        while not self._serve_all():
+            pass
 
-    def _serve(self, priority: Priority, caps: dict[str, int]) -> None:
-        """Serve what is waited for in the order in which the first of each came.
+    def _serve_all(self) -> bool:
+        """Serve all priorities; False where that has to begin again.
 
-        caps: streams that a node may have for others, so that those who wait for a
-              model that uses fewer of its slots have their turn there
+        A model that is waited for may not be evicted: once nobody waits for it any
+        more, those of higher priority that wanted its place come first.
         """
+        turn = _Turn(self.queue.version)
+        return all(self._serve(p, turn) for p in Priority if self.queue.length(p))
+
+    def _serve(self, priority: Priority, turn: _Turn) -> bool:
+        """Serve what is waited for in the order in which the first of each came."""
         stuck: set[str] = set()
         while True:
             runners = self.queue.runners(priority)
             runner = next((r for r in runners if r not in stuck), None)
             if runner is None:
-                return
+                return True
             nodes = self.estimates.offers.nodes(runner, self._scene(priority))
-            if not self._serve_one(runner, priority, _under(caps, nodes)):
-                stuck.add(runner)
-                if len(self.queue) > len(stuck):
-                    self._cap(caps, runner, nodes)
+            if self._serve_one(runner, priority, _under(turn.caps, nodes)):
+                if turn.barred and turn.version != self.queue.version:
+                    return False
+                continue
+            stuck.add(runner)
+            turn.barred = turn.barred or any(nodes.barred)
+            if len(self.queue) > len(stuck):
+                self._cap(turn.caps, runner, nodes)
 
     def _cap(self, caps: dict[str, int], runner: str, nodes: Nodes) -> None:
         """Keep others from slots that those who wait longer may not use themselves."""
@@ -274,6 +281,21 @@ class Dispatcher:
             tried = waiter.asking.wish.tried
             if not tried or any(o.view.node.name not in tried for o in nodes.free):
                 yield waiter
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What is known while those that wait are served.
+
+    version: of the queue at first
+    caps:    streams that a node may have for others, so that those who wait for a model
+             that uses fewer of its slots have their turn there
+    barred:  whether a model that is waited for kept a node from anybody
+    """
+
+    version: int
+    caps: dict[str, int] = field(default_factory=dict)
+    barred: bool = False
 
 
 def _under(caps: dict[str, int], nodes: Nodes) -> Nodes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from router.scheduling.demand import Demand
@@ -69,7 +71,7 @@ class Rig:
         for second in range(30):
             self.demand.came("a", second)
         self.evictions = Evictions(self.residency, self.demand)
-        self.evictions.wanted = wanted.__contains__
+        self.evictions.waiting = SimpleNamespace(version=0, wanted=wanted.__contains__)
 
     def allowed(self, model="b", *, nodes=8, now=30.0):
         standing = Standing(cold=True, victims=("a",))

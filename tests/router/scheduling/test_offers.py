@@ -11,7 +11,7 @@ from router.model import Node, Outcome, Score, Timings
 from router.scheduling.board import LOOKED_AT
 from router.scheduling.estimates import Estimates
 from router.scheduling.offers import Offers
-from router.scheduling.pipeline import Decision, Scene
+from router.scheduling.pipeline import Candidate, Decision, Scene
 from router.scheduling.request import Asking, Wish, Work
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
@@ -151,3 +151,29 @@ def test_nobody_waits_for_a_guess():
     nodes = rig.nodes()
     assert ["n0"] == list(nodes.full)
     assert [False] == [group.measured for group in nodes.groups]
+
+
+def test_a_load_that_is_over_is_seen_by_every_model():
+    """What is loaded is known from the first token on, whoever asks next."""
+    rig = Rig(1, slots=4)
+    other = "other:latest"
+    view = rig.snapshot.nodes["n0"]
+    present = {**PRESENT, other: PRESENT[MODEL]}
+    views = {"n0": NodeView(view.node, view.score, None, present, {})}
+    rig.now = 100.0
+    rig.snapshot = Snapshot(views, 100.0)
+    rig.estimates.look(rig.snapshot)
+
+    def cold(model):
+        return rig.estimates.offers.nodes(model, rig.scene).free[0].load > 0
+
+    assert (True, True) == (cold(MODEL), cold(other))
+    decided = Decision(Candidate(rig.nodes().free[0], Work(), 0.0, rig.now), ())
+    lease = rig.ledger.take("n0", MODEL)
+    rig.estimates.began(lease, Asking(Wish(MODEL), Work(), rig.now), decided)
+    assert rig.nodes().free[0].ready_at > rig.now
+    assert rig.estimates.offers.nodes(other, rig.scene).free[0].ready_at > rig.now
+    rig.now += 1
+    lease.decoding_since = rig.now
+    assert not rig.nodes().free[0].ready_at
+    assert not rig.estimates.offers.nodes(other, rig.scene).free[0].ready_at

@@ -68,7 +68,7 @@ def test_a_load_of_our_own_is_known_at_once(rig):
     rig.began("a")
     assert rig.standing("a") == Standing(ready_at=105.0)
     assert rig.standing("b").ready_at == 105.0
-    assert {"n"} == rig.residency.unsteady
+    assert [] == rig.residency.settle(rig.now)
 
 
 def test_what_goes_for_a_load_is_gone_at_once(rig):
@@ -99,12 +99,14 @@ def test_a_load_is_over_with_its_first_token(rig):
     rig.polled()
     lease = rig.began("a")
     lease.decoding_since = rig.now = 103.0
+    assert ["n"] == rig.residency.settle(rig.now)
+    assert [] == rig.residency.settle(rig.now)
     assert rig.standing("a") == Standing()
     whole = rig.began("b")
     rig.now = 110.0
     rig.ended(whole)
     assert rig.standing("b") == Standing()
-    assert not rig.residency.unsteady
+    assert [] == rig.residency.settle(rig.now)
 
 
 def test_a_load_that_failed_left_nothing(rig):

@@ -19,7 +19,8 @@ from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
-from router.scheduling.queue import Queue
+from router.scheduling.queue import Queue, Waiter
+from router.scheduling.request import Asking
 from router.scheduling.scheduler import Dispatcher
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
@@ -309,3 +310,30 @@ def test_predictions_are_compared_with_what_happened():
     assert (1, 0.5) == (first["m:latest"].replies, first["m:latest"].actual)
     assert (1, 2.0) == (whole["m:latest"].replies, whole["m:latest"].actual)
     assert whole["m:latest"].missed > 0
+
+
+def test_who_is_waited_for_no_more_may_be_evicted_at_once():
+    """Those of higher priority that wanted its place come before others."""
+    now = [100.0]
+    fleet = Fleet(clock=lambda: now[0])
+    model = {m: PresentModel(m, "d", 1) for m in ("x:1", "y:1")}
+    node = Node("only", "http://only:1", slots=2)
+    views = {"only": NodeView(node, Score(0.5), present=model, resident={})}
+    fleet.holds.fleet(views)
+    fleet.ledger.configure([node])
+    fleet.published.publish(Snapshot(views, made_at=1.0))
+    first = fleet.acquire(Wish("y:1"))
+    first.lease.done(Outcome.END)
+    fleet.hold("only")
+    order = []
+
+    def waiter(name, priority):
+        made = Waiter(Asking(Wish(name)), priority, lambda: order.append(made.priority))
+        fleet.dispatcher.queue.join(made)
+
+    waiter("x:1", Priority.CONTINUED)
+    waiter("y:1", Priority.CONTINUED)
+    waiter("x:1", Priority.INTERACTIVE)
+    fleet.holds.lift("only", HoldKind.CORDON, "operator:x", by="t", why="t")
+    assert [Priority.CONTINUED] * 2 == order
+    assert 1 == len(fleet.dispatcher.queue)
