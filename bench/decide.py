@@ -25,7 +25,7 @@ from router.cancellation import Attention
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
-from router.scheduling.pickers import soonest
+from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
@@ -64,7 +64,7 @@ def fleet(nodes: int) -> Dispatcher:
         holds,
         ledger,
         Queue(10),
-        soonest,
+        PICKERS["soonest"](),
         clock=time.monotonic,
     )
     for _ in range(nodes * _SLOTS // 3):

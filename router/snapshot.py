@@ -97,8 +97,3 @@ class LoadView(Protocol):
 
     def speed(self, node: str, model: str, streams: int = 1) -> float | None:
         """Tokens per second of one of so many streams; None until one was seen."""
-
-    def load_price(
-        self, node: str, model: str, size_bytes: int, evicts: bool = True
-    ) -> float:
-        """Seconds that a cold model's load counts for; `evicts` where one must go."""

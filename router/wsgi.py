@@ -43,6 +43,7 @@ from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger, writer
 from router.metrics import FleetCollector, Metrics
+from router.metrics.predictions import Predictions
 from router.model import Degrade, Inventory, Outcome
 from router.relay.pool import Backends
 from router.scheduling.idle import Fleet
@@ -304,7 +305,14 @@ class Router:
         )
 
     def _build_batch(self, config: Config) -> None:
-        fleet = Fleet(self.published, self.holds, self.ledger, self.dispatcher.queue)
+        dispatcher = self.dispatcher
+        fleet = Fleet(
+            self.published,
+            self.holds,
+            self.ledger,
+            dispatcher.queue,
+            dispatcher.estimates,
+        )
         self.batches, self.files_of_jobs = build_batches(
             Surroundings(
                 folder=config.state.directory,
@@ -317,6 +325,7 @@ class Router:
 
     def _build_web(self, config: Config) -> WSGIApplication:
         self.metrics.registry.register(self._fleet_collector())
+        self.metrics.registry.register(self._predictions())
         admin = AdminParts(
             published=self.published,
             holds=self.holds,
@@ -382,6 +391,16 @@ class Router:
             max_file_bytes=lambda: self.config.batch.max_file_bytes,
         )
 
+    def _predictions(self) -> Predictions:
+        estimates = self.dispatcher.estimates
+        return Predictions(
+            estimates.prediction.accuracy,
+            {
+                "first_token": estimates.first_tokens,
+                "completion": estimates.completions,
+            },
+        )
+
     def _fleet_collector(self) -> FleetCollector:
         return FleetCollector(
             lambda: self.inventory,
@@ -403,7 +422,7 @@ class Router:
         self.bodies.most_bytes = dispatch.max_bodies_bytes
         self.ledger.default_slots = dispatch.default_slots
         self.dispatcher.queue.limit = dispatch.max_waiting
-        self.dispatcher.picker = PICKERS[dispatch.picker]()
+        self.dispatcher.policy = PICKERS[dispatch.picker]()
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
         self.failover.limits = Limits(
             dispatch.attempts, dispatch.first_byte_timeout_seconds

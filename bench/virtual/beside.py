@@ -17,9 +17,9 @@ from bench.virtual.workload import Ask
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Priority
-from router.scheduling.pickers import soonest
-from router.scheduling.pipeline import Wish
+from router.scheduling.pickers import PICKERS
 from router.scheduling.queue import Queue, Waiter
+from router.scheduling.request import Traits, Wish
 from router.scheduling.scheduler import Dispatcher
 from router.snapshot import Published
 
@@ -105,7 +105,7 @@ class Beside:
             holds,
             self.fleet.ledger,
             Queue(100_000),
-            soonest,
+            PICKERS["soonest"](),
             clock=lambda: clock.now,
         )
         self.runner = VirtualRunner(
@@ -139,9 +139,9 @@ class Beside:
         return self._way not in _APART or not self.people[node]
 
     def _ask(self, ask: Ask) -> None:
-        waiter = Waiter(
-            Wish(MODEL), Priority.INTERACTIVE, lambda: self._begin(ask, waiter)
-        )
+        wish = Wish(MODEL, traits=Traits(prompt_bytes=4 * ask.prompt))
+        asking = self._dispatcher.estimates.asking(wish, Priority.INTERACTIVE)
+        waiter = Waiter(asking, Priority.INTERACTIVE, lambda: self._begin(ask, waiter))
         self._dispatcher.queue.join(waiter)
         self._dispatcher.serve()
         if waiter.grant is None and self._way is Way.WAIT:

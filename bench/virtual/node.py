@@ -43,12 +43,17 @@ class Caching(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A node: tokens/s of one stream, of prompts, and its slots."""
+    """A node: tokens/s of one stream, of prompts, and its slots.
+
+    models, load_seconds: how many models it holds, and what loading one takes
+    """
 
     name: str
     speed: float
     prompt_speed: float
     slots: int = 4
+    models: int = 2
+    load_seconds: float = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -56,8 +61,9 @@ class Stream:
     """One request on a node; `ended` is called when it is whole.
 
     key:    whose text it is: what another stream of the same read, it finds read
-    first:  called when its first token comes
     unread: of its prompt, when it began
+    first:  called when the first token is there
+    model:  streams of two models do not share a step: the GPU serves them in turn
     """
 
     prompt: float
@@ -65,6 +71,7 @@ class Stream:
     ended: Callable[[Stream], None]
     key: object = None
     first: Callable[[], None] | None = None
+    model: str = ""
     unread: float = 0.0
     began: float = 0.0
     first_token_at: float = inf
@@ -101,8 +108,10 @@ class VirtualNode:
         clock: Clock,
         *,
         caching: Caching = Caching.NONE,
+        most: int | None = None,
     ) -> None:
         self.spec = spec
+        self._most = most or spec.slots
         cached = 0 if caching is Caching.NONE else spec.slots
         self._slots = [_Slot() for _ in range(cached)]
         self._caching = caching
@@ -112,6 +121,7 @@ class VirtualNode:
         self._now = 0.0
         self._count = 0.0  # tokens that each decoding stream has had
         self._streams: dict[Stream, None] = {}
+        self._counts: dict[str, int] = {}  # decoding streams of each model
         self._reading: deque[Stream] = deque()
         self._decoding: list[tuple[float, int, Stream]] = []
         self._number = 0
@@ -122,7 +132,7 @@ class VirtualNode:
 
     def begin(self, stream: Stream) -> None:
         self._advance()
-        if len(self._streams) >= self.spec.slots:
+        if len(self._streams) >= self._most:
             raise ValueError(f"{self.spec.name}: no slot is free")
         self._streams[stream] = None
         stream.began = self._now
@@ -140,6 +150,7 @@ class VirtualNode:
         had = 0.0
         if stream.first_token_at < inf:
             had = stream.tokens - (stream.end - self._count)
+            self._counts[stream.model] -= 1
         else:
             self._reading.remove(stream)
         self._leave(stream)
@@ -172,12 +183,12 @@ class VirtualNode:
 
     def _rates(self) -> tuple[float, float]:
         """Tokens/s of each decoding stream, and of the prompt being read."""
-        streams = len(self._streams) - len(self._reading)
         spec = self.spec
         step = 0.0
-        if streams:
-            total = self._totals[min(streams, len(self._totals)) - 1]
-            step = streams / (total * spec.speed)
+        for streams in self._counts.values():
+            if streams:
+                total = self._totals[min(streams, len(self._totals)) - 1]
+                step += streams / (total * spec.speed)
         chunk = 0.0
         if self._reading:
             prompt = self._reading[0].unread
@@ -222,6 +233,7 @@ class VirtualNode:
             stream = heapq.heappop(self._decoding)[2]
             if not stream.cancelled:
                 del self._streams[stream]
+                self._counts[stream.model] -= 1
                 self._leave(stream)
                 ended.append(stream)
         self._plan()
@@ -237,3 +249,6 @@ class VirtualNode:
         stream.end = self._count + stream.tokens
         self._number += 1
         heapq.heappush(self._decoding, (stream.end, self._number, stream))
+        self._counts[stream.model] = self._counts.get(stream.model, 0) + 1
+        if stream.first:
+            stream.first()

@@ -36,6 +36,9 @@ class Ask:
     prompt: int
     tokens: int
     at: float = 0.0
+    model: str = "m:latest"
+    session: int = 0
+    options: str = ""
 
 
 class Items:
@@ -73,7 +76,7 @@ class People:
 
     def __init__(self, path: Path | None) -> None:
         self.name = f"Azure conversations ({path.name})" if path else _MADE_UP_PEOPLE
-        self._asks = _azure(path) if path else []
+        self._asks = read_azure(path) if path else []
 
     def draw(self, seconds: float, rate: float, seed: int) -> list[Ask]:
         """Return requests at `rate` a second on the mean, for so long.
@@ -94,7 +97,7 @@ class People:
         return sorted(drawn, key=lambda each: each.at)
 
 
-def _azure(path: Path) -> list[Ask]:
+def read_azure(path: Path) -> list[Ask]:
     asks, start = [], None
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

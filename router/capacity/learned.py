@@ -71,6 +71,8 @@ class Learned:
         policy: SlotPolicy | None,
         slots: Callable[[str, str], int],
         forget: Callable[[Key], None],
+        *,
+        changed: Callable[[str], None],
     ) -> None:
         self.policy = policy or LearnedSlots()
         self.curves: dict[Key, Curve] = {}
@@ -78,6 +80,7 @@ class Learned:
         self._new: dict[Key, None] = {}  # asked for the first time, no reply yet
         self._slots = slots
         self._forget = forget  # called with what nobody asks for any more
+        self._changed = changed  # called with the node whose limits are others now
 
     def taken(self, key: Key, now: float) -> None:
         """Let what the fleet showed count for a node that is asked the first time."""
@@ -134,10 +137,12 @@ class Learned:
         """Work out the limits of a node and model anew."""
         ceiling = self._slots(*key)
         limits = self.policy.limits(key, ceiling, now)
-        if min(limits.pressed, limits.idle) < ceiling:
-            self.limits[key] = limits
-        else:
-            self.limits.pop(key, None)
+        before = self.limits.pop(key, None)
+        kept = limits if min(limits.pressed, limits.idle) < ceiling else None
+        if kept is not None:
+            self.limits[key] = kept
+        if kept != before:
+            self._changed(key[0])
 
     def set_all(self, now: float, model: str | None = None) -> None:
         """The same for all nodes, or all that ran the model."""

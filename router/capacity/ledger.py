@@ -12,10 +12,11 @@ from math import inf
 from typing import Protocol
 
 from router.capacity.ceiling import Growth, Run, runs_alone
+from router.capacity.changes import Changes
 from router.capacity.concurrency import Occupancy
 from router.capacity.external_load import Expiries, ForeignLoad, Sign, Suspicion
 from router.capacity.learned import Learned, Shown
-from router.capacity.load_time import COLD_LOAD_SECONDS, LoadTimes, MissedGains
+from router.capacity.load_time import COLD_LOAD_SECONDS, LoadTimes
 from router.capacity.ramp import Easing
 from router.capacity.recovered import Leftovers
 from router.capacity.scaling import Looks
@@ -133,6 +134,7 @@ class Ledger:
 
     pressed: whether requests wait for a slot; the dispatcher says so
     learns_ceilings: whether there is a node whose ceiling is not configured
+    changes: the nodes whose counts or learned speeds changed
     """
 
     def __init__(
@@ -145,13 +147,15 @@ class Ledger:
         self.pressed = False
         self.learns_ceilings = False
         self._by_model = False  # whether any model has a ceiling of its own
+        self.changes = Changes()
         self.growth = Growth()
-        self.learned = Learned(policy, self.ceiling, self._forget)
+        self.learned = Learned(
+            policy, self.ceiling, self._forget, changed=self.changes.add
+        )
         self.curves = self.learned.curves
         self.expiries = Expiries()
         self.easing = Easing()
         self.load_times = LoadTimes()
-        self.missed = MissedGains()
         self._clock = clock
         self._configured: dict[str, int | None] = {}
         self._nodes: dict[str, Occupancy] = {}
@@ -164,7 +168,6 @@ class Ledger:
         self._ends: dict[str, tuple[int, float]] = {}
         self._last_end: dict[Key, float] = {}
         self._latest: dict[str, str] = {}
-        self._runs_since: dict[Key, float] = {}  # from when on a model has run
         self._foreign = ForeignLoad()
         self._leftovers = Leftovers()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
@@ -175,6 +178,7 @@ class Ledger:
         self._configured = {n.name: n.slots for n in nodes}
         self.learns_ceilings = None in self._configured.values()
         self._by_model = self.learns_ceilings or bool(self._alone)
+        self.changes.add_all()
         self.learned.policy.configure(nodes)
         self.learned.set_all(self._clock())
 
@@ -300,25 +304,9 @@ class Ledger:
         """Return the learned totals in tokens/s, by key and number of streams."""
         return {key: curve.totals() for key, curve in self.curves.items()}
 
-    def load_price(
-        self, node: str, model: str, size_bytes: int, evicts: bool = True
-    ) -> float:
-        """Return what a cold model's load counts for, in seconds.
-
-        While a request of ours makes the node load, what is left of that. Before, what
-        requests missed for want of it is taken off, unless something must go for it.
-        """
-        key = (node, model)
-        seconds = self.load_times.memo.get(key)
-        if seconds is None:
-            seconds = self.load_times.seconds(node, model, size_bytes)
-        since = self._runs_since.get(key)
-        if since is not None:
-            left = seconds + since - self._clock()
-            return left if left > 0 else 0.0
-        if evicts or key not in self.missed.gains:
-            return seconds
-        return max(0.0, seconds - self.missed.gain(key, self._clock()))
+    def load_seconds(self, node: str, model: str, size_bytes: int) -> float:
+        """Return how long the node takes to load a model, as far as it has shown."""
+        return self.load_times.seconds(node, model, size_bytes)
 
     def slot_seconds(self, node: str) -> float | None:
         """Return how long a slot of the node is held; None while too few ended."""
@@ -338,11 +326,25 @@ class Ledger:
     def leftover(self, node: str) -> int:
         return self._leftovers.count(node, self._clock())
 
+    @property
+    def unsteady(self) -> set[str]:
+        """Name the nodes whose usable slots change by time alone; mostly none."""
+        if not (self.easing.active or self._foreign.suspicions):
+            return set(self._leftovers.counts)
+        return {
+            *self.easing.nodes,
+            *self._foreign.suspicions,
+            *self._leftovers.counts,
+        }
+
     # Changes
 
-    def missed_gain(self, node: str, model: str, seconds: float) -> None:
-        """Take note of what a request would have gained, had the node the model."""
-        self.missed.add((node, model), seconds, self._clock())
+    def press(self, *, pressed: bool) -> None:
+        """Take note whether requests wait for a slot."""
+        if pressed is not self.pressed:
+            self.pressed = pressed
+            for node, _ in self._limits:
+                self.changes.add(node)
 
     def take(self, node: str, model: str) -> Lease:
         """Reserve a slot; the caller has seen that one is free."""
@@ -355,9 +357,9 @@ class Ledger:
         lease = Lease(node, model, now, self._ended, self._yields)
         if occupancy.models[model] == 1:
             lease.alone = True
-            self._runs_since[node, model] = now
             self.learned.taken((node, model), now)
         self._leases.setdefault(node, {})[lease] = None
+        self.changes.add(node)
         return lease
 
     def take_back(self, node: str) -> bool:
@@ -435,6 +437,7 @@ class Ledger:
             if runs_alone(model.listing):
                 self._alone[node, name] = 1
         self._by_model = self.learns_ceilings or bool(self._alone)
+        self.changes.add(node)
 
     def _ours(self, key: Key, since: float) -> bool:
         ended = self._last_end.get(key)
@@ -449,8 +452,6 @@ class Ledger:
         told = _completed(timings, lease, now)
         shown = self._shown(lease, told, now) if told else None
         occupancy.change(-1, now, lease.model)
-        if lease.model not in occupancy.models:
-            del self._runs_since[node, lease.model]
         if lease.yields:
             self._yields(node, -1)
         else:
@@ -464,6 +465,7 @@ class Ledger:
             self._count_end(node, now - lease.taken_at)
         if told and shown:
             self._learn(lease, told, shown, now)
+        self.changes.add(node)
         for callback in self._listeners:
             callback(lease, outcome, timings)
 
@@ -475,6 +477,7 @@ class Ledger:
         count = self._yielding.pop(node, 0) + by
         if count:
             self._yielding[node] = count
+        self.changes.add(node)
 
     def _try_ended(self, lease: Lease, timings: Timings | None, now: float) -> None:
         node = lease.node
@@ -547,7 +550,6 @@ class ItemsCounted:
         self.in_flight = ledger.in_flight
         self.slots = ledger.slots
         self.speed = ledger.speed
-        self.load_price = ledger.load_price
         self._ledger = ledger
 
     def room(self, node: str, model: str) -> int | None:

@@ -100,6 +100,7 @@ class Recollection:
             "scaling": policy.kept(now),
         }
         self._write(self._speeds, {"at": self._clock(), **state})
+
     def _write(self, path: Path, state: dict[str, Any]) -> None:
         """Replace the file whole; memory goes on where the disk does not."""
         data = orjson.dumps({"schema": _SCHEMA, **state})

@@ -71,6 +71,11 @@ class Easing:
                 self._ramps.pop(node, None)
         self.active = bool(self.factors or self._ramps)
 
+    @property
+    def nodes(self) -> set[str]:
+        """Name the nodes that are used in part."""
+        return {*self.factors, *self._ramps}
+
     def factor(self, node: str) -> float:
         return self.factors.get(node, 1.0)
 

@@ -136,16 +136,49 @@ def _say_request(session: Session, request: dict[str, Any]) -> None:
 
 
 def _say_decision(session: Session, decision: dict[str, Any]) -> None:
-    session.console.say(f"  picked {decision['picked'] or 'none'}")
+    say = session.console.say
+    say(f"  picked {decision['picked'] or 'none'}{_waited(decision)}")
     if decision.get("failure"):
-        session.console.say(f"    failed: {decision['failure']}")
-    for each in decision["candidates"]:
-        session.console.say(
-            f"    {each['node']}: expected {each['expected_seconds']} s,"
-            f" {each['in_flight']} in flight, score {each['score']}"
+        say(f"    failed: {decision['failure']}")
+    if held := decision.get("held_back"):
+        say(
+            f"    held back from {held['from']}: a slot on {' or '.join(held['for'])}"
+            f" is expected in {held['expected_seconds']} s and costs less"
+            f" ({held['cost_of_waiting']} < {held['cost_there']})"
         )
+    if tokens := decision.get("expected_tokens"):
+        say(f"    expected {tokens['prompt']} prompt + {tokens['answer']} tokens")
+    if actual := decision.get("actual"):
+        say(f"    actual: {_seconds(actual)}")
+    for each in decision["candidates"]:
+        say(f"    {each['node']}: {_candidate(each)}")
     for node, reason in decision["rejected"].items():
-        session.console.say(f"    {node}: {reason}")
+        say(f"    {node}: {reason}")
+
+
+def _waited(decision: dict[str, Any]) -> str:
+    seconds = decision.get("waited_seconds")
+    return f" after {seconds} s in the queue" if seconds else ""
+
+
+def _seconds(actual: dict[str, float | None]) -> str:
+    first, whole = actual["first_token_seconds"], actual["seconds"]
+    said = [] if first is None else [f"first token {first} s"]
+    said.append("still running" if whole is None else f"completion {whole} s")
+    return ", ".join(said)
+
+
+def _candidate(each: dict[str, Any]) -> str:
+    said = f"expected {each['expected_seconds']} s"
+    if parts := each.get("expected"):
+        listed = " + ".join(f"{name} {parts[name]}" for name in parts if parts[name])
+        said += f" = {listed}" if listed else ""
+    said += f", {each['in_flight']} in flight, score {each['score']}"
+    if each.get("measured") is False:
+        said += ", speed not measured yet"
+    if each.get("evicts"):
+        said += f", evicts {' and '.join(each['evicts'])}"
+    return said
 
 
 COMMANDS = (nodes, cordon, drain, uncordon, explain)

@@ -150,7 +150,7 @@ class Failover:
                 if self._releases.all_lack(path, call.wish.model):
                     raise route_missing("every node", path) from None
                 raise
-            step = Step.of(grant.decision)
+            step = Step.of(grant.decision, grant.lease)
             trail.steps.append(step)
             try:
                 return take(grant)

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Priority
+from router.scheduling.estimates import Estimates
 from router.scheduling.pipeline import (
+    Candidate,
     Decision,
     Scene,
-    Wish,
     decide,
     held,
     model_absent,
-    weigh,
 )
 from router.scheduling.queue import Grant, Queue
+from router.scheduling.request import Asking, Wish
 from router.snapshot import NodeView, Published, Snapshot
 
 
@@ -32,6 +33,7 @@ class Fleet:
     holds: HoldStore
     ledger: Ledger
     queue: Queue
+    estimates: Estimates
 
 
 class Idle:
@@ -50,10 +52,10 @@ class Idle:
         A waiter that could use a node waits for one of its slots: what is free
         there by another model's count is not ours.
         """
-        wishes = {waiter.wish for waiter in self._fleet.queue}
+        wishes = {waiter.asking.wish for waiter in self._fleet.queue}
         for view in self._snapshot.nodes.values():
             scene = self._scene
-            if held(view, Wish(""), scene):
+            if held(view, "", scene):
                 continue
             if not any(_may(view, wish, scene) for wish in wishes):
                 yield view
@@ -72,14 +74,17 @@ class Idle:
         if streams is None and not ledger.may_try_one_more(name, model):
             return None
         seen = ledger.streams(name) if streams is None else streams
-        (picked,) = weigh([(view, seen)], Wish(model), ledger)
+        asking = Asking(Wish(model))
+        offer = self._fleet.estimates.offers.offer(model, view, seen)
+        picked = Candidate(offer, asking.work, 0.0, 0.0)
         take = ledger.take_one_more if streams is None else ledger.take
         lease = take(name, model)
-        return Grant(lease, view.node, Decision(picked, (picked,), {}))
+        return Grant(lease, view.node, Decision(picked, (picked,)))
 
     def decision(self, model: str) -> Decision:
         """Say of every node why it does not run the model now."""
-        return decide(Wish(model), self._scene, lambda candidates: candidates[0])
+        asking = Asking(Wish(model), held=False)
+        return decide(asking, self._scene, lambda candidates: candidates[0], 0.0)
 
     @property
     def wanted(self) -> bool:
@@ -94,8 +99,16 @@ class Idle:
     @property
     def _scene(self) -> Scene:
         fleet = self._fleet
-        return Scene(fleet.published.current, fleet.holds.blocking, fleet.ledger)
+        return Scene(
+            fleet.published.current,
+            fleet.holds.blocking,
+            fleet.ledger,
+            fleet.estimates.offers,
+            fleet.holds.version,
+        )
 
 
 def _may(view: NodeView, wish: Wish, scene: Scene) -> bool:
-    return view.node.name not in wish.tried and not model_absent(view, wish, scene)
+    return view.node.name not in wish.tried and not model_absent(
+        view, wish.model, scene
+    )

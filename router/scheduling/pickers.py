@@ -1,21 +1,35 @@
-"""Ways to choose among candidates; one function each, named in the table."""
+"""Policies: ways to choose among candidates; one function each, named in the table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from router.scheduling.pipeline import Candidate, Picker
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a node is chosen.
+
+    pick:       takes one of the nodes that have a free slot
+    holds_back: whether a request may wait for a better node than those, and those that
+                wait be matched with nodes (`router.scheduling.matching`)
+    """
+
+    pick: Picker
+    holds_back: bool = False
+
+
 def soonest(candidates: Sequence[Candidate]) -> Candidate:
-    """Take the node where the reply is expected to be whole first."""
-    return min(candidates, key=lambda c: c.expected_seconds)
+    """Take the node with the least cost of completion."""
+    return min(candidates, key=lambda c: c.cost)
 
 
 def least_in_flight(candidates: Sequence[Candidate]) -> Candidate:
-    """Take the node with the fewest requests; ties by expectation."""
-    return min(candidates, key=lambda c: (c.in_flight, c.expected_seconds))
+    """Take the node with the fewest requests; ties by cost."""
+    return min(candidates, key=lambda c: (c.in_flight, c.cost))
 
 
 def round_robin() -> Picker:
@@ -24,8 +38,8 @@ def round_robin() -> Picker:
     return lambda candidates: candidates[next(turns) % len(candidates)]
 
 
-PICKERS: dict[str, Callable[[], Picker]] = {
-    "least_in_flight": lambda: least_in_flight,
-    "round_robin": round_robin,
-    "soonest": lambda: soonest,
+PICKERS: dict[str, Callable[[], Policy]] = {
+    "least_in_flight": lambda: Policy(least_in_flight),
+    "round_robin": lambda: Policy(round_robin()),
+    "soonest": lambda: Policy(soonest, holds_back=True),
 }

@@ -1,4 +1,4 @@
-"""Filter → score → pick, over one snapshot; pure but for the counts it reads.
+"""Filter → cost → pick, over one snapshot; pure but for the counts it reads.
 
 A filter answers with nothing, or with the reason why a node is not taken: the
 body of a 503 and `/admin/explain` repeat these reasons.
@@ -6,170 +6,218 @@ body of a 503 and `/admin/explain` repeat these reasons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from router.capacity.throughput import expected_share
 from router.model import Hold
+from router.scheduling.board import Nodes
+from router.scheduling.completion import Expected, Offer
+from router.scheduling.matching import HeldBack, Moment, held_back
+from router.scheduling.request import Asking, Wish, Work
 from router.snapshot import LoadView, NodeView, Snapshot
 
+__all__ = ["BUSY", "Candidate", "Decision", "Filter", "Picker", "Scene", "Wish"]
+
 BUSY = "busy"
+_BARRED = "loading the model would evict one that is in use"
+_TRIED = "tried already"
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a request wants of a node: its model, and not those tried already."""
+class Offering(Protocol):
+    """Says what nodes offer (`router.scheduling.offers.Offers`)."""
 
-    model: str  # canonical
-    tried: frozenset[str] = frozenset()
+    def nodes(self, runner: str, scene: Scene) -> Nodes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a decision looks at, taken once."""
+    """What a decision looks at, taken once.
+
+    version: of what `blocking` answers: another number where it may have changed
+    """
 
     snapshot: Snapshot
     blocking: Callable[[str], tuple[Hold, ...]]
     load: LoadView
+    offers: Offering
+    version: int = 0
 
 
 class Candidate(NamedTuple):  # made for each node of each decision: a tuple is quick
-    """A node that may take the request now.
+    """A node that may take the request now; `cost` as `completion` has it, at `at`."""
 
-    in_flight: streams that run there, as far as is known or suspected
-    expected_seconds: until the reply is whole, were it sent there now
-    """
+    offer: Offer
+    work: Work
+    cost: float
+    at: float
 
-    view: NodeView
-    in_flight: int
-    expected_seconds: float
+    @property
+    def view(self) -> NodeView:
+        return self.offer.view
 
     @property
     def name(self) -> str:
-        return self.view.node.name
+        return self.offer.view.node.name
+
+    @property
+    def in_flight(self) -> int:
+        """Return the streams that run there, as far as is known or suspected."""
+        return self.offer.streams
+
+    @property
+    def expected_seconds(self) -> float:
+        """Return when the reply would be complete, were it sent there now."""
+        return self.expected.completion
+
+    @property
+    def expected(self) -> Expected:
+        return self.offer.expected(self.work, self.at)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who was taken and why; `rejected` holds a reason for every other node."""
+    """Who was taken and why.
+
+    candidates: the nodes that could have been taken; of a large fleet the quickest
+    refused:    why nodes are not to be taken, whatever their slots
+    full:       the names of those without a free slot
+    barred:     the names of those that may not evict what they hold for it now
+    held_back:  why it waits or waited although there were candidates, or None
+    tried:      nodes that it is not to go to any more
+    slower:     how many more nodes have a free slot, which were not looked at
+    waited:     seconds in the queue
+    """
 
     picked: Candidate | None
     candidates: tuple[Candidate, ...]
-    rejected: Mapping[str, str]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    full: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
+    held_back: HeldBack | None = None
+    tried: frozenset[str] = frozenset()
+    slower: int = 0
+    waited: float = 0.0
+
+    @property
+    def rejected(self) -> Mapping[str, str]:
+        """Return a reason for every node that was not a candidate."""
+        found = {**self.refused, **dict.fromkeys(self.full, BUSY)}
+        found |= dict.fromkeys(self.barred, _BARRED)
+        for name in self.tried:
+            if name not in self.refused:
+                found[name] = _TRIED
+        return found
+
+    def lost(self, asking: Asking, since: float | None) -> float:
+        """Return what the request loses since a node has not its model.
+
+        In squared seconds: beside the best node that would have to load it, had that
+        node had it, or from `since` on where that is when it had a slot.
+        """
+        cold = next((each.offer for each in self.candidates if each.offer.cold), None)
+        if cold is None or self.picked is None:
+            return 0.0
+        warm = cold._replace(load=0.0, ready_at=0.0)
+        picked = self.picked
+        waited = (picked.at if since is None else since) - asking.since
+        return max(0.0, picked.cost - warm.cost(asking.work, waited, 0.0, picked.at))
 
     @property
     def busy(self) -> bool:
         """Whether some node could take the request but for its slots."""
-        return BUSY in self.rejected.values()
+        return self.held_back is not None or any(
+            name not in self.tried for name in (*self.full, *self.barred)
+        )
 
 
-Filter = Callable[[NodeView, Wish, Scene], str | None]
+Filter = Callable[[NodeView, str, Scene], str | None]
 Picker = Callable[[Sequence[Candidate]], Candidate]
 
 
-def already_tried(view: NodeView, wish: Wish, _: Scene) -> str | None:
-    return "tried already" if view.node.name in wish.tried else None
-
-
-def held(view: NodeView, _: Wish, scene: Scene) -> str | None:
+def held(view: NodeView, _: str, scene: Scene) -> str | None:
     holds = scene.blocking(view.node.name)
     return "; ".join(f"{h.kind}: {h.reason}" for h in holds) if holds else None
 
 
-def model_absent(view: NodeView, wish: Wish, _: Scene) -> str | None:
+def model_absent(view: NodeView, model: str, _: Scene) -> str | None:
     """A node that was never polled may have it: it will say so itself."""
-    if view.present is None or wish.model in view.present:
+    if view.present is None or model in view.present:
         return None
-    return f"model {wish.model!r} not found"
+    return f"model {model!r} not found"
 
 
-FILTERS: tuple[Filter, ...] = (held, model_absent, already_tried)
-_FIRST_TRY = tuple(f for f in FILTERS if f is not already_tried)
+FILTERS: tuple[Filter, ...] = (held, model_absent)
 
 
-def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
-    """Choose a node for the wish, with reasons.
+def filtered(model: str, scene: Scene) -> tuple[list[NodeView], dict[str, str]]:
+    """Return the nodes that may take a model, and why each other may not.
 
     A free slot is asked for last, so that `busy` means: but for this it would do.
     """
-    rejected: dict[str, str] = {}
-    open_nodes: list[tuple[NodeView, int]] = []
-    room = scene.load.room
-    filters = FILTERS if wish.tried else _FIRST_TRY
+    refused: dict[str, str] = {}
+    views: list[NodeView] = []
     for name, view in scene.snapshot.nodes.items():
-        for reject in filters:
-            reason = reject(view, wish, scene)
+        for reject in FILTERS:
+            reason = reject(view, model, scene)
             if reason:
-                rejected[name] = reason
+                refused[name] = reason
                 break
         else:
-            streams = room(name, wish.model)
-            if streams is None:
-                rejected[name] = BUSY
-            else:
-                open_nodes.append((view, streams))
-    candidates = weigh(open_nodes, wish, scene.load)
+            views.append(view)
+    return views, refused
+
+
+def decide(
+    asking: Asking, scene: Scene, picker: Picker, now: float, ahead: int = 0
+) -> Decision:
+    """Choose a node for a request, with reasons; `ahead` others wait before it."""
+    nodes = scene.offers.nodes(asking.wish.runner, scene)
+    candidates = weighed(asking, nodes, now)
     picked = picker(candidates) if candidates else None
-    return Decision(picked, tuple(candidates), rejected)
+    if picked is None:
+        return decision(asking, None, candidates, nodes)
+    moment = Moment(nodes, ahead + 1, now)
+    back = held_back(asking, picked.offer, picked.cost, moment)
+    return decision(asking, None if back else picked, candidates, nodes, back)
 
 
-_EXPECTED_TOKENS = 211  # mean answer of the Azure conversation trace
-_REFERENCE_SPEED = 100.0  # tokens/s of a node that scores 1, until one is measured
-_LEAST_SCORE = 0.01
-# A node that was never polled may not be there: any that has the model comes first.
-_UNKNOWN_SECONDS = 60.0
-_SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
+def weighed(asking: Asking, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
+    """Return the nodes with a free slot as candidates."""
+    work, waited, others = asking.work, now - asking.since, nodes.others
+    offers: Iterable[Offer] = nodes.free
+    if tried := asking.wish.tried:
+        offers = (offer for offer in offers if offer.view.node.name not in tried)
+    return tuple(
+        [
+            Candidate(
+                offer,
+                work,
+                offer.cost_with_load(work, waited, now, others)
+                if offer.load
+                else offer.cost(work, waited, others.typical, now),
+                now,
+            )
+            for offer in offers
+        ]
+    )
 
 
-def weigh(
-    open_nodes: Sequence[tuple[NodeView, int]], wish: Wish, load: LoadView
-) -> list[Candidate]:
-    """Estimate for each node when the reply would be whole.
-
-    Measured speed overrules the score; the score stands in for what was not
-    measured yet, in the proportion that the measured nodes show.
-    """
-    model, speed_of, price_of = wish.model, load.speed, load.load_price
-    made = Candidate._make
-    per_score = None
-    result = []
-    for view, streams in open_nodes:
-        node = view.node
-        speed = speed_of(node.name, model, streams + 1)
-        if speed is None:
-            if per_score is None:
-                per_score = _per_score(open_nodes, model, load)
-            score = max(view.score.value, _LEAST_SCORE)
-            speed = per_score * score * expected_share(streams + 1)
-        seconds = _EXPECTED_TOKENS / speed
-        resident = view.resident
-        if resident is None or model not in resident:
-            listed = view.present.get(model) if view.present else None
-            size = listed.size_bytes if listed else 0
-            vram = node.attributes.get("vram_bytes")
-            if vram and size > vram:
-                seconds *= 1 + _SPILL_COST
-            seconds += price_of(node.name, model, size, resident != {})
-            if listed is None:
-                seconds += _UNKNOWN_SECONDS
-        result.append(made((view, streams, seconds)))
-    return result
-
-
-def _per_score(
-    open_nodes: Sequence[tuple[NodeView, int]], model: str, load: LoadView
-) -> float:
-    """Return tokens/s of one stream for a score of 1, as the measured nodes have it."""
-    ratios = [
-        alone / max(view.score.value, _LEAST_SCORE)
-        for view, _ in open_nodes
-        if (alone := load.speed(view.node.name, model))
-    ]
-    return sum(ratios) / len(ratios) if ratios else _REFERENCE_SPEED
-
-
-def size_of(view: NodeView, model: str) -> int:
-    """Return the bytes of a model on the node's disk; 0 where it is not known."""
-    listed = view.present.get(model) if view.present is not None else None
-    return listed.size_bytes if listed else 0
+def decision(
+    asking: Asking,
+    picked: Candidate | None,
+    candidates: tuple[Candidate, ...],
+    nodes: Nodes,
+    back: HeldBack | None = None,
+) -> Decision:
+    """Put on record what was decided."""
+    return Decision(
+        picked,
+        candidates,
+        nodes.refused,
+        tuple(nodes.full),
+        tuple(nodes.barred),
+        back,
+        asking.wish.tried,
+        nodes.slower,
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from router.cancellation import Attention
-from router.capacity.ledger import ItemsCounted, Ledger, Rescue
+from router.capacity.ledger import ItemsCounted, Lease, Ledger, Rescue
 from router.errors import (
     DeadlineError,
     NotFoundError,
@@ -14,19 +15,22 @@ from router.errors import (
     UnavailableError,
 )
 from router.holds.store import HoldStore
-from router.model import Outcome, Priority
-from router.scheduling import cold
+from router.model import Outcome, Priority, Timings
+from router.scheduling.board import Nodes
+from router.scheduling.estimates import Estimates
+from router.scheduling.matching import WINDOW, Moment, match
+from router.scheduling.pickers import Policy
 from router.scheduling.pipeline import (
-    BUSY,
     Candidate,
     Decision,
-    Picker,
     Scene,
-    Wish,
     decide,
-    weigh,
+    decision,
+    weighed,
 )
 from router.scheduling.queue import Grant, Queue, Waiter
+from router.scheduling.request import Asking, Wish
+from router.scheduling.residency import split
 from router.scheduling.wait_estimate import expected_wait, hopeless
 from router.snapshot import LoadView, Published
 
@@ -40,17 +44,21 @@ class Dispatcher:
         holds: HoldStore,
         ledger: Ledger,
         queue: Queue,
-        picker: Picker,
+        policy: Policy,
         *,
         clock: Callable[[], float],
+        estimates: Estimates | None = None,
     ) -> None:
         self._published = published
         self._holds = holds
         self._ledger = ledger
         self.queue = queue
-        self.picker = picker
+        self.policy = policy
         self._clock = clock
-        ledger.listen(lambda *_: self.serve())
+        self.estimates = estimates or Estimates(ledger, clock)
+        self.estimates.offers.evictions.waiting = queue
+        self.estimates.look(published.current)
+        ledger.listen(self._ended)
         published.listen(self._look)
         holds.listen(self.serve)
 
@@ -58,16 +66,35 @@ class Dispatcher:
         self, wish: Wish, priority: Priority = Priority.INTERACTIVE
     ) -> Decision:
         """Decide without taking: the dry run."""
+        return self._decide(self.estimates.asking(wish, priority), priority)
+
+    def _decide(self, asking: Asking, priority: Priority) -> Decision:
+        asking = asking if self.policy.holds_back else asking._replace(held=False)
+        ahead = self.queue.ahead(asking.wish.runner, priority)
+        pick, now = self.policy.pick, self._clock()
+        return decide(asking, self._scene(priority), pick, now, ahead)
+
+    def _scene(self, priority: Priority) -> Scene:
         load: LoadView = self._ledger
         if priority is Priority.BATCH:
             load = ItemsCounted(self._ledger)
         elif priority is Priority.CONTINUED:
             load = Rescue(self._ledger)
-        scene = Scene(self._published.current, self._holds.blocking, load)
-        return decide(wish, scene, self.picker)
+        return Scene(
+            self._published.current,
+            self._holds.blocking,
+            load,
+            self.estimates.offers,
+            self._holds.version,
+        )
 
     def _look(self) -> None:
         self._ledger.look(self._published.current)
+        self.estimates.look(self._published.current)
+        self.serve()
+
+    def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
+        self.estimates.ended(lease, outcome, timings)
         self.serve()
 
     def acquire(
@@ -78,18 +105,32 @@ class Dispatcher:
         Raises NotFoundError, UnavailableError (no node may take it),
         OverloadedError (queue full), DeadlineError, StoppedError.
         """
-        decision = self.explain(wish, priority)
+        asking = self.estimates.asking(wish, priority)
+        self.estimates.demand.came(wish.runner, asking.since)
+        decided = self._decide(asking, priority)
         if not len(self.queue):
-            picked = decision.picked
+            picked = decided.picked
             if picked and self._cleared(picked.name, wish.model, priority):
-                return self._take(picked, wish, decision)
-            if trial := self._one_more(wish, priority, decision):
+                return self._take(asking, picked, decided)
+            if trial := self._one_more(asking, priority, decided):
                 return trial
-        if not (decision.picked or decision.busy):
-            raise no_node(wish, decision)
-        if decision.picked is None:
-            self._refuse_hopeless(wish, priority, decision, deadline)
-        return self._wait(wish, priority, attention, deadline)
+        if not (decided.picked or decided.busy):
+            raise no_node(wish, decided)
+        if decided.picked is None:
+            self._refuse_hopeless(wish, priority, decided, deadline)
+        waiter = Waiter(asking, priority, attention.nudge, decided.held_back)
+        return self._wait(waiter, attention, deadline)
+
+    def _take(
+        self,
+        asking: Asking,
+        picked: Candidate,
+        decided: Decision,
+        idle_since: float | None = None,
+    ) -> Grant:
+        lease = self._ledger.take(picked.name, asking.wish.model)
+        self.estimates.began(lease, asking, decided, idle_since)
+        return Grant(lease, picked.view.node, decided)
 
     def _cleared(self, node: str, model: str, priority: Priority) -> bool:
         """Have jobs leave the node for people; False until a slot of it is free."""
@@ -97,33 +138,31 @@ class Dispatcher:
             return True
         return self._ledger.room(node, model, item=True) is not None
 
-    def _take(self, picked: Candidate, wish: Wish, decision: Decision) -> Grant:
-        cold.note(self._ledger, wish.model, decision)
-        lease = self._ledger.take(picked.name, wish.model)
-        return Grant(lease, picked.view.node, decision)
-
     def _one_more(
-        self, wish: Wish, priority: Priority, decision: Decision
+        self, asking: Asking, priority: Priority, decided: Decision
     ) -> Grant | None:
         """Try the unknown ceiling of a node, where the request would have to wait."""
         if priority is Priority.CONTINUED:
             return None  # its first token comes late for reasons of its own
-        for name, reason in decision.rejected.items():
-            if reason == BUSY and self._ledger.may_try_one_more(name, wish.model):
+        model = asking.wish.model
+        for name in decided.full:
+            if name not in decided.tried and self._ledger.may_try_one_more(name, model):
                 view = self._published.current.nodes[name]
                 streams = self._ledger.streams(name)
-                (picked,) = weigh([(view, streams)], wish, self._ledger)
-                decided = replace(decision, picked=picked)
-                lease = self._ledger.take_one_more(name, wish.model)
+                offer = self.estimates.offers.offer(model, view, streams)
+                picked = Candidate(offer, asking.work, 0.0, self._clock())
+                lease = self._ledger.take_one_more(name, model)
+                decided = replace(decided, picked=picked)
+                self.estimates.began(lease, asking, decided)
                 return Grant(lease, view.node, decided)
         return None
 
     def _refuse_hopeless(
-        self, wish: Wish, priority: Priority, decision: Decision, deadline: float
+        self, wish: Wish, priority: Priority, decided: Decision, deadline: float
     ) -> None:
-        busy = [node for node, reason in decision.rejected.items() if reason == BUSY]
-        ahead = self.queue.ahead(wish.model, priority)
-        wait = expected_wait(self._ledger, busy, wish.model, ahead)
+        ahead = self.queue.ahead(wish.runner, priority)
+        nodes = (*decided.full, *decided.barred)
+        wait = expected_wait(self._ledger, nodes, wish.model, ahead)
         left = deadline - self._clock()
         if wait is not None and hopeless(wait, left):
             raise OverloadedError(
@@ -132,10 +171,7 @@ class Dispatcher:
                 retry_after_seconds=max(1.0, wait - left),
             )
 
-    def _wait(
-        self, wish: Wish, priority: Priority, attention: Attention, deadline: float
-    ) -> Grant:
-        waiter = Waiter(wish, priority, attention.nudge)
+    def _wait(self, waiter: Waiter, attention: Attention, deadline: float) -> Grant:
         self.queue.join(waiter)
         in_time = False
         try:
@@ -148,61 +184,157 @@ class Dispatcher:
             if waiter.grant and not in_time:
                 waiter.grant.lease.done(Outcome.REFUSED)
         if not in_time or waiter.grant is None:
+            model = waiter.asking.wish.model
             raise DeadlineError(
-                f"no free slot for model {wish.model!r} within the time limit"
+                f"no free slot for model {model!r} within the time limit"
             )
         return waiter.grant
 
     def _leave(self, waiter: Waiter) -> None:
         self.queue.leave(waiter)
-        self._ledger.pressed = len(self.queue) > 0
+        self._ledger.press(pressed=len(self.queue) > 0)
+
+    # The queue
 
     def serve(self) -> None:
         """Give what is free to those who wait, in their order; never waits itself."""
-        self._ledger.pressed = len(self.queue) > 0
-        stuck: dict[Wish, Decision] = {}
-        for waiter in self.queue:
-            if waiter.wish in stuck:
-                continue
-            decision = self.explain(waiter.wish, waiter.priority)
-            picked = decision.picked
-            if picked is None or not self._cleared(
-                picked.name, waiter.wish.model, waiter.priority
-            ):
-                stuck[waiter.wish] = decision
-                continue
-            if waiter.grant:
-                continue  # what was taken back ended at once, and gave it a slot
-            self._assign(waiter, self._take(picked, waiter.wish, decision))
-        if stuck and self._ledger.learns_ceilings:
-            self._try_ceilings(stuck)
+        self._ledger.press(pressed=len(self.queue) > 0)
+        while not self._serve_all():
+            pass
+        if self._ledger.learns_ceilings and len(self.queue):
+            self._try_ceilings()
 
-    def _try_ceilings(self, stuck: dict[Wish, Decision]) -> None:
+    def _try_ceilings(self) -> None:
         """Let the newest of those who wait try for a slot that nobody knows of.
 
         Had it to wait in vain, it would have waited longest here as well.
         """
+        in_vain: set[str] = set()
         for waiter in reversed(tuple(self.queue)):
-            decision = stuck.get(waiter.wish)
-            if decision is None or waiter.grant:
+            if waiter.runner in in_vain or waiter.grant is not None:
                 continue
-            grant = self._one_more(waiter.wish, waiter.priority, decision)
-            if grant:
-                self._assign(waiter, grant)
-            elif waiter.priority is not Priority.CONTINUED:
-                del stuck[waiter.wish]
-            if not stuck:
-                return
+            decided = self._decide(waiter.asking, waiter.priority)
+            grant = self._one_more(waiter.asking, waiter.priority, decided)
+            if grant is None:
+                in_vain.add(waiter.runner)
+                continue
+            self._leave(waiter)
+            waiter.grant = grant
+            waiter.assigned()
 
-    def _assign(self, waiter: Waiter, grant: Grant) -> None:
-        self._leave(waiter)
-        waiter.grant = grant
-        waiter.assigned()
+    def _serve_all(self) -> bool:
+        """Serve all priorities; False where that has to begin again.
+
+        A model that is waited for may not be evicted: once nobody waits for it any
+        more, those of higher priority that wanted its place come first.
+        """
+        turn = _Turn(self.queue.version)
+        return all(self._serve(p, turn) for p in Priority if self.queue.length(p))
+
+    def _serve(self, priority: Priority, turn: _Turn) -> bool:
+        """Serve what is waited for in the order in which the first of each came."""
+        stuck: set[str] = set()
+        while True:
+            runners = self.queue.runners(priority)
+            runner = next((r for r in runners if r not in stuck), None)
+            if runner is None:
+                return True
+            nodes = self.estimates.offers.nodes(runner, self._scene(priority))
+            if self._serve_one(runner, priority, _under(turn.caps, nodes)):
+                if turn.barred and turn.version != self.queue.version:
+                    return False
+                continue
+            stuck.add(runner)
+            turn.barred = turn.barred or any(nodes.barred)
+            if len(self.queue) > len(stuck):
+                self._cap(turn.caps, runner, nodes)
+
+    def _cap(self, caps: dict[str, int], runner: str, nodes: Nodes) -> None:
+        """Keep others from slots that those who wait longer may not use themselves."""
+        model = split(runner)[0]
+        for name in nodes.full:
+            limit = self._ledger.limit(name, model)
+            caps[name] = min(limit, caps.get(name, limit))
+
+    def _serve_one(self, runner: str, priority: Priority, nodes: Nodes) -> bool:
+        """Give a slot to one of those that wait; False where nobody has one."""
+        if not nodes.free:
+            return False
+        found = self._match(runner, priority, nodes)
+        if found is None:
+            return False
+        waiter, picked = found
+        if not self._cleared(picked.name, waiter.model, priority):
+            return False
+        if waiter.grant is None:  # else what was taken back ended at once
+            candidates = weighed(waiter.asking, nodes, picked.at)
+            decided = decision(
+                waiter.asking, picked, candidates, nodes, waiter.held_back
+            )
+            decided = replace(decided, waited=picked.at - waiter.asking.since)
+            self._leave(waiter)
+            since = waiter.idle_since
+            waiter.grant = self._take(waiter.asking, picked, decided, since)
+            waiter.assigned()
+        return True
+
+    def _match(
+        self, runner: str, priority: Priority, nodes: Nodes
+    ) -> tuple[Waiter, Candidate] | None:
+        """Choose among the first that wait, and the free nodes."""
+        now = self._clock()
+        able = self._able(runner, priority, nodes)
+        if not self.policy.holds_back:
+            waiter = next(able, None)
+            if waiter is None:
+                return None
+            return waiter, self.policy.pick(weighed(waiter.asking, nodes, now))
+        some = list(islice(able, WINDOW))
+        if any(offer.cold for offer in nodes.free):
+            for waiter in some:
+                waiter.idle_since = waiter.idle_since or now
+        waiting = self.queue.ahead(runner, priority)
+        moment = Moment(nodes, waiting, now)
+        found = match([each.asking for each in some], moment)
+        if found is None:
+            return None
+        waiter = some[found.place]
+        return waiter, Candidate(found.offer, waiter.asking.work, found.cost, now)
+
+    def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
+        """Yield those that wait and did not try all the free nodes already."""
+        for waiter in self.queue.waiting(priority, runner):
+            tried = waiter.asking.wish.tried
+            if not tried or any(o.view.node.name not in tried for o in nodes.free):
+                yield waiter
 
 
-def no_node(wish: Wish, decision: Decision) -> NotFoundError | UnavailableError:
+@dataclass(slots=True)
+class _Turn:
+    """What is known while those that wait are served.
+
+    version: of the queue at first
+    caps:    streams that a node may have for others, so that those who wait for a model
+             that uses fewer of its slots have their turn there
+    barred:  whether a model that is waited for kept a node from anybody
+    """
+
+    version: int
+    caps: dict[str, int] = field(default_factory=dict)
+    barred: bool = False
+
+
+def _under(caps: dict[str, int], nodes: Nodes) -> Nodes:
+    """Leave out the free nodes that run as many streams as others may have there."""
+    if not caps:
+        return nodes
+    free = [o for o in nodes.free if o.streams < caps.get(o.view.node.name, 1 << 30)]
+    return nodes._replace(free=free)
+
+
+def no_node(wish: Wish, decided: Decision) -> NotFoundError | UnavailableError:
     """Say why nobody takes the request; the client hears every node's reason."""
-    reasons = decision.rejected
+    reasons = decided.rejected
     absent = [r for r in reasons.values() if r.startswith("model ")]
     if reasons and len(absent) == len(reasons):
         return NotFoundError(f"model {wish.model.removesuffix(':latest')!r} not found")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from itertools import islice
+from operator import attrgetter
 
+from router.capacity.ledger import Lease
 from router.scheduling.pipeline import Decision
 
 # A decision over a thousand nodes names each of them, and holds what was known of
@@ -20,30 +22,45 @@ class Step:
     """One decision, and what came of the attempt (None: it was presented).
 
     left_out: nodes of a large fleet of which nothing is kept
+    lease:    the slot that it took, which tells when tokens came
     """
 
     decision: Decision
     failure: str | None = None
     left_out: int = 0
+    lease: Lease | None = None
 
     @classmethod
-    def of(cls, decision: Decision) -> Step:
+    def of(cls, decision: Decision, lease: Lease | None = None) -> Step:
         """Keep a decision: of a large fleet, the best candidates and some reasons."""
-        candidates, rejected = decision.candidates, decision.rejected
-        left_out = max(0, len(candidates) - _MOST_CANDIDATES)
-        left_out += max(0, len(rejected) - _MOST_REJECTED)
+        candidates, refused = decision.candidates, decision.refused
+        full, barred = decision.full, decision.barred
+        rejected = len(refused) + len(full) + len(barred)
+        left_out = decision.slower + max(0, len(candidates) - _MOST_CANDIDATES)
+        left_out += max(0, rejected - _MOST_REJECTED)
         if not left_out:
-            return cls(decision)
-        best = nsmallest(
-            _MOST_CANDIDATES, candidates, key=lambda each: each.expected_seconds
+            return cls(decision, lease=lease)
+        best = candidates
+        if len(candidates) > _MOST_CANDIDATES:
+            best = tuple(
+                nsmallest(_MOST_CANDIDATES, candidates, key=attrgetter("cost"))
+            )
+        if rejected > _MOST_REJECTED:
+            refused = dict(islice(refused.items(), _MOST_REJECTED))
+            full = full[: _MOST_REJECTED - len(refused)]
+            barred = barred[: _MOST_REJECTED - len(refused) - len(full)]
+        kept = replace(
+            decision, candidates=best, refused=refused, full=full, barred=barred
         )
-        reasons = dict(islice(rejected.items(), _MOST_REJECTED))
-        return cls(Decision(decision.picked, tuple(best), reasons), None, left_out)
+        return cls(kept, None, left_out, lease)
 
 
 @dataclass(slots=True)
 class Trail:
-    """What happened to one request; times in unix seconds."""
+    """What happened to one request; times in unix seconds.
+
+    over_at: when it was over, on the clock of leases; None until then
+    """
 
     request_id: str
     path: str
@@ -51,6 +68,7 @@ class Trail:
     at: float
     steps: list[Step] = field(default_factory=list)
     ended: str = ""
+    over_at: float | None = None
 
     @property
     def attempts(self) -> int:

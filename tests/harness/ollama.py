@@ -31,6 +31,7 @@ class RealOllama:
 
     models: name to shape; made on first use and kept in `tmp / "gguf"`, so one
             `cache` folder may be shared by several
+    settings: more of Ollama's own variables
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class RealOllama:
         models: Mapping[str, Shape] | None = None,
         slots: int = 1,
         cache: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         binary = ollama_binary()
         assert binary is not None, "no ollama on PATH"
@@ -49,7 +51,7 @@ class RealOllama:
         self._models = {MODEL: Shape()} if models is None else dict(models)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._env = self._environment(slots)
+        self._env = self._environment(slots) | dict(settings or {})
         tmp.mkdir(parents=True, exist_ok=True)
         self.process = self._serve()
         try:

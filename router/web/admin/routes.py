@@ -20,7 +20,8 @@ from router.web.admin import history as health
 from router.web.admin import holds as holding
 from router.web.admin.auth import allow_change, check_spelling, fields
 from router.web.admin.context import AdminParts
-from router.web.admin.views import show_decision, show_hold, show_slots, show_trail
+from router.web.admin.decisions import show_decision, show_trail
+from router.web.admin.views import show_hold, show_slots
 
 __all__ = ["AdminParts", "admin_blueprint"]
 

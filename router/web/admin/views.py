@@ -10,8 +10,6 @@ from router.capacity.external_load import Suspicion
 from router.capacity.ledger import Ledger
 from router.holds.store import Change, Event
 from router.model import Hold, HoldKind, Override
-from router.scheduling.pipeline import Decision
-from router.scheduling.trace import Trail
 from router.snapshot import NodeView
 
 _LAST_MOMENT = "9999-12-31T23:59:59.999+00:00"
@@ -125,37 +123,3 @@ def iso(at: float) -> str:
         return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     except (OverflowError, ValueError, OSError):
         return _LAST_MOMENT
-
-
-def show_decision(decision: Decision) -> dict[str, Any]:
-    return {
-        "picked": decision.picked.name if decision.picked else None,
-        "candidates": [
-            {
-                "node": candidate.name,
-                "score": round(candidate.view.score.value, 4),
-                "in_flight": candidate.in_flight,
-                "expected_seconds": round(candidate.expected_seconds, 3),
-            }
-            for candidate in decision.candidates
-        ],
-        "rejected": dict(decision.rejected),
-    }
-
-
-def show_trail(trail: Trail) -> dict[str, Any]:
-    return {
-        "request_id": trail.request_id,
-        "path": trail.path,
-        "model": trail.model,
-        "at": iso(trail.at),
-        "ended": trail.ended,
-        "attempts": [
-            {
-                **show_decision(step.decision),
-                "left_out": step.left_out,
-                "failure": step.failure,
-            }
-            for step in trail.steps
-        ],
-    }

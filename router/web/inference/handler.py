@@ -31,6 +31,7 @@ from router.relay.protocols import ROUTES, Route
 from router.relay.upstream import Pump
 from router.scheduling.pipeline import Wish
 from router.scheduling.trace import Trail, Trails
+from router.scheduling.traits import traits_of
 from router.web.caller import ANONYMOUS, sender
 from router.web.inference.body import BodyReader
 from router.web.inference.headers import read_terms
@@ -169,7 +170,7 @@ class Inference:
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
     ) -> Call:
         return Call(
-            Wish(canonical(ask.model)),
+            Wish(canonical(ask.model), traits=traits_of(body)),
             Message("POST", visit.route.path, headers, body),
             visit.terms.priority,
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
@@ -243,6 +244,7 @@ class Inference:
         trail = self._trails.get(visit.request_id)
         if trail:
             trail.ended = visit.outcome
+            trail.over_at = time.monotonic()
             visit.attempts = trail.attempts
         path = visit.route.label
         self._metrics.requests.labels(

@@ -9,8 +9,10 @@ import pytest
 from router.capacity.ledger import Ledger
 from router.capacity.ramp import Easing
 from router.model import Node, Outcome, Score, Timings
+from router.scheduling.estimates import Estimates
 from router.scheduling.pickers import soonest
-from router.scheduling.pipeline import Scene, Wish, decide
+from router.scheduling.pipeline import Scene, decide
+from router.scheduling.request import Asking, Wish
 from router.snapshot import NodeView, PresentModel, Snapshot
 
 MODEL = "m:latest"
@@ -135,7 +137,8 @@ def scene(made):
         )
         for name in "ab"
     }
-    return Scene(Snapshot(views, 0.0), lambda _: (), made)
+    offers = Estimates(made, lambda: 10.0).offers
+    return Scene(Snapshot(views, 0.0), lambda _: (), made, offers)
 
 
 def test_a_derated_node_is_chosen_less():
@@ -147,7 +150,7 @@ def test_a_derated_node_is_chosen_less():
             lease = made.take(name, MODEL)
             lease.decoding_since = 9.0
             lease.done(Outcome.END, done)
-    picked = decide(Wish(MODEL), scene(made), soonest).picked
+    picked = decide(Asking(Wish(MODEL)), scene(made), soonest, 10.0).picked
     assert picked is not None
     assert picked.name == "b"
 

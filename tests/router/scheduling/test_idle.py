@@ -21,7 +21,7 @@ def fleet():
 @pytest.fixture
 def idle(fleet):
     parts = (fleet.published, fleet.holds, fleet.ledger, fleet.dispatcher.queue)
-    return Idle(Parts(*parts))
+    return Idle(Parts(*parts, fleet.dispatcher.estimates))
 
 
 def names(idle):

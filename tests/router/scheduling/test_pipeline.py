@@ -8,8 +8,11 @@ import pytest
 
 from router.capacity.ledger import Ledger
 from router.model import Hold, HoldKind, Node, Outcome, Score, Timings
+from router.scheduling import pipeline
+from router.scheduling.estimates import Estimates
 from router.scheduling.pickers import PICKERS, least_in_flight, soonest
-from router.scheduling.pipeline import Scene, Wish, decide
+from router.scheduling.pipeline import Scene
+from router.scheduling.request import Asking, Wish
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
 MODEL = "llama3.2:3b"
@@ -30,11 +33,19 @@ def scene(*views: NodeView, holds: dict[str, Hold] | None = None) -> Scene:
     ledger = Ledger(1, lambda: 0.0)
     ledger.configure(v.node for v in views)
     held = holds or {}
+    snapshot = Snapshot({v.node.name: v for v in views}, made_at=0.0)
+    estimates = Estimates(ledger, lambda: 0.0)
+    estimates.look(snapshot)
     return Scene(
-        Snapshot({v.node.name: v for v in views}, made_at=0.0),
+        snapshot,
         lambda node: (held[node],) if node in held else (),
         ledger,
+        estimates.offers,
     )
+
+
+def decide(wish, seen, picker):
+    return pipeline.decide(Asking(wish), seen, picker, 0.0)
 
 
 HOLD = Hold("a", HoldKind.DRAIN, "alert:GpuTooHot:f1", "GPU too hot", since=0.0)
@@ -120,6 +131,6 @@ def test_least_in_flight():
 
 def test_round_robin_takes_turns():
     """The baseline goes around."""
-    seen, picker = scene(view("a"), view("b")), PICKERS["round_robin"]()
+    seen, picker = scene(view("a"), view("b")), PICKERS["round_robin"]().pick
     names = [decide(Wish(MODEL), seen, picker).picked.name for _ in range(4)]
     assert ["a", "b", "a", "b"] == names

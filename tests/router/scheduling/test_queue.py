@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
-from router.scheduling.pickers import soonest
-from router.scheduling.pipeline import Wish
+from router.scheduling.pickers import PICKERS
 from router.scheduling.queue import Queue, Waiter
+from router.scheduling.request import Asking, Wish
 from router.scheduling.scheduler import Dispatcher
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
@@ -53,7 +53,7 @@ class Fleet(RuleBasedStateMachine):
             self.holds,
             self.ledger,
             self.queue,
-            soonest,
+            PICKERS["least_in_flight"](),
             clock=lambda: self.now,
         )
         self.waiting: list[Waiter] = []
@@ -62,7 +62,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(model=st.sampled_from(("x:1", "y:1")), priority=st.sampled_from(Priority))
     def arrive(self, model, priority):
         self.now += 0.01
-        waiter = Waiter(Wish(model), priority, lambda: None)
+        waiter = Waiter(Asking(Wish(model)), priority, lambda: None)
         self.waiting.append(waiter)
         self.queue.join(waiter)
         self.dispatcher.serve()
@@ -102,7 +102,7 @@ class Fleet(RuleBasedStateMachine):
         ranks = {p: n for n, p in enumerate(Priority)}
         for late in granted:
             for left in still:
-                if left.wish == late.wish and self.waiting.index(
+                if left.model == late.model and self.waiting.index(
                     left
                 ) < self.waiting.index(late):
                     assert ranks[left.priority] > ranks[late.priority]
@@ -123,9 +123,9 @@ class Fleet(RuleBasedStateMachine):
         wanted = [w for p in Priority for w in self.waiting if w.priority is p]
         assert wanted == list(self.queue)
         for waiter in self.waiting:
-            assert self.dispatcher.explain(waiter.wish).picked is None
+            assert self.dispatcher.explain(waiter.asking.wish).picked is None
         for model in ("x:1", "y:1"):
-            wanted = sum(w.wish.model == model for w in self.waiting)
+            wanted = sum(w.model == model for w in self.waiting)
             assert wanted == self.queue.ahead(model, Priority.BATCH)
 
 

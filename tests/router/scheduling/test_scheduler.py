@@ -16,10 +16,11 @@ from router.errors import (
     UnavailableError,
 )
 from router.holds.store import HoldStore
-from router.model import Hold, HoldKind, Node, Outcome, Priority, Score
-from router.scheduling.pickers import soonest
+from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
+from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
-from router.scheduling.queue import Queue
+from router.scheduling.queue import Queue, Waiter
+from router.scheduling.request import Asking
 from router.scheduling.scheduler import Dispatcher
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
@@ -39,7 +40,8 @@ class Forgetful:
 class Fleet:
     """Two nodes with one slot each."""
 
-    def __init__(self, limit: int = 10) -> None:
+    def __init__(self, limit: int = 10, clock=time.monotonic) -> None:
+        self.clock = clock
         views = {}
         for name, score in (("fast", 0.9), ("slow", 0.2)):
             node = Node(name, f"http://{name}:1", slots=1)
@@ -48,15 +50,15 @@ class Fleet:
         self.published = Published(Snapshot(views, made_at=0.0))
         self.holds = HoldStore(Forgetful())
         self.holds.fleet(views)
-        self.ledger = Ledger(1, time.monotonic)
+        self.ledger = Ledger(1, clock)
         self.ledger.configure(v.node for v in views.values())
         self.dispatcher = Dispatcher(
             self.published,
             self.holds,
             self.ledger,
             Queue(limit),
-            soonest,
-            clock=time.monotonic,
+            PICKERS["soonest"](),
+            clock=clock,
         )
 
     def acquire(
@@ -68,7 +70,7 @@ class Fleet:
         seconds: float = 5,
     ):
         return self.dispatcher.acquire(
-            wish, priority, attention or Attention(), time.monotonic() + seconds
+            wish, priority, attention or Attention(), self.clock() + seconds
         )
 
     def hold(self, node: str) -> None:
@@ -230,3 +232,108 @@ def test_no_wait_is_hopeless_where_a_job_gives_way(priority):
     assert held[0].node.name == grant.node.name
     with pytest.raises(OverloadedError):  # another job is no reason to give way
         fleet.acquire(priority=Priority.BATCH, seconds=3)
+
+
+def taught() -> Fleet:
+    """Return a fleet whose nodes have answered a few times, at their speeds."""
+    now = 0.0
+    fleet = Fleet(50, lambda: now)
+    for node, speed in (("fast", 200), ("slow", 4)):
+        for _ in range(6):
+            lease = fleet.ledger.take(node, WISH.model)
+            now += 1.1
+            lease.done(Outcome.END, Timings(100, speed, 0.1, 1.0))
+    return fleet
+
+
+def test_held_back_from_a_slow_node():
+    """A request waits for the quick node although the slow one is idle."""
+    fleet = taught()
+    first = fleet.acquire()
+    assert first.node.name == "fast"
+
+    decision = fleet.dispatcher.explain(WISH)
+    assert (decision.picked, decision.busy) == (None, True)
+    assert decision.held_back.free == "slow"
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    assert len(fleet.dispatcher.queue) == 1
+    first.lease.done(Outcome.END)
+    assert waiting.get(timeout=5).node.name == "fast"
+
+
+def test_a_broken_stream_is_not_held_back():
+    """It goes on at once, wherever that is."""
+    fleet = taught()
+    fleet.acquire()
+    assert fleet.acquire(priority=Priority.CONTINUED).node.name == "slow"
+
+
+def test_others_than_the_first_few_are_looked_at_too():
+    """Those who tried the only free node do not keep it from who comes after them."""
+    fleet = Fleet(limit=50)
+    taken = [fleet.acquire(), fleet.acquire()]
+    not_slow = Wish("m:latest", frozenset({"slow"}))
+    stuck = [gevent.spawn(fleet.acquire, not_slow) for _ in range(20)]
+    gevent.sleep(0)
+    able = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    taken[1].lease.done(Outcome.END)
+    assert able.get(timeout=5).node.name == "slow"
+    gevent.killall(stuck)
+
+
+def test_a_grant_tells_how_long_it_waited():
+    """Beside why it waited, where a node was free when it came."""
+    fleet = Fleet()
+    taken = [fleet.acquire(), fleet.acquire()]
+    assert [0.0, 0.0] == [each.decision.waited for each in taken]
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0.01)
+    taken[0].lease.done(Outcome.END)
+    decided = waiting.get(timeout=5).decision
+    assert decided.waited > 0
+    assert decided.held_back is None
+
+
+def test_predictions_are_compared_with_what_happened():
+    """First token and completion, from the slot on; a failure is no measure."""
+    now = [0.0]
+    fleet = Fleet(clock=lambda: now[0])
+    kept = fleet.dispatcher.estimates
+    for outcome in (Outcome.REFUSED, Outcome.END):
+        lease = fleet.acquire().lease
+        lease.streams, lease.decoding_since = True, now[0] + 0.5
+        now[0] += 2.0
+        lease.done(outcome, Timings(10, 100, 0.5, 1.5))
+    first, whole = kept.first_tokens.by_model, kept.completions.by_model
+    assert (1, 0.5) == (first["m:latest"].replies, first["m:latest"].actual)
+    assert (1, 2.0) == (whole["m:latest"].replies, whole["m:latest"].actual)
+    assert whole["m:latest"].missed > 0
+
+
+def test_who_is_waited_for_no_more_may_be_evicted_at_once():
+    """Those of higher priority that wanted its place come before others."""
+    now = [100.0]
+    fleet = Fleet(clock=lambda: now[0])
+    model = {m: PresentModel(m, "d", 1) for m in ("x:1", "y:1")}
+    node = Node("only", "http://only:1", slots=2)
+    views = {"only": NodeView(node, Score(0.5), present=model, resident={})}
+    fleet.holds.fleet(views)
+    fleet.ledger.configure([node])
+    fleet.published.publish(Snapshot(views, made_at=1.0))
+    first = fleet.acquire(Wish("y:1"))
+    first.lease.done(Outcome.END)
+    fleet.hold("only")
+    order = []
+
+    def waiter(name, priority):
+        made = Waiter(Asking(Wish(name)), priority, lambda: order.append(made.priority))
+        fleet.dispatcher.queue.join(made)
+
+    waiter("x:1", Priority.CONTINUED)
+    waiter("y:1", Priority.CONTINUED)
+    waiter("x:1", Priority.INTERACTIVE)
+    fleet.holds.lift("only", HoldKind.CORDON, "operator:x", by="t", why="t")
+    assert [Priority.CONTINUED] * 2 == order
+    assert 1 == len(fleet.dispatcher.queue)

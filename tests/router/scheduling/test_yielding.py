@@ -25,7 +25,11 @@ class Item:
 
 def idle(fleet: Fleet) -> Idle:
     parts = IdleFleet(
-        fleet.published, fleet.holds, fleet.ledger, fleet.dispatcher.queue
+        fleet.published,
+        fleet.holds,
+        fleet.ledger,
+        fleet.dispatcher.queue,
+        fleet.dispatcher.estimates,
     )
     return Idle(parts)
 

@@ -18,11 +18,12 @@ from router.model import Node, Outcome, Score
 from router.relay.framing import Gate
 from router.relay.http1 import Head
 from router.relay.pool import Message
-from router.scheduling.pipeline import Candidate, Decision
+from router.scheduling.pipeline import Decision
 from router.scheduling.queue import Grant
 from router.snapshot import NodeView, PresentModel
 from tests.router.failover.continuation.stage import TableNode
 from tests.router.jobs.stage import MODEL
+from tests.router.scheduling.offering import candidate
 
 HELLO = [{"role": "user", "content": "count on: 101 102 103"}]
 
@@ -115,7 +116,7 @@ class Scene:
         node = Node("one", "http://one:1")
         present = {MODEL: PresentModel(MODEL, digest, 1)}
         view = NodeView(node, Score(0.5), present=present)
-        picked = Candidate(view, 0, 1.0)
+        picked = candidate(view)
         attention = Attention()
         lease = self.ledger.take("one", MODEL)
         grant = Grant(lease, node, Decision(picked, (picked,), {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -14,7 +15,8 @@ from router.errors import RequestError
 from router.holds.history import Query
 from router.holds.store import Change, Event, HoldStore
 from router.model import Clear, Hold, HoldKind, Node, Outcome, Part, Score
-from router.scheduling.pickers import soonest
+from router.scheduling.matching import HeldBack
+from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
@@ -46,7 +48,12 @@ def rig():
     ledger = Ledger(1, time.monotonic)
     ledger.configure(v.node for v in views.values())
     dispatcher = Dispatcher(
-        published, holds, ledger, Queue(5), soonest, clock=time.monotonic
+        published,
+        holds,
+        ledger,
+        Queue(5),
+        PICKERS["soonest"](),
+        clock=time.monotonic,
     )
     rig = SimpleNamespace(holds=holds, ledger=ledger, token=None, reloaded=[])
     rig.trails, rig.dispatcher = Trails(), dispatcher
@@ -317,6 +324,47 @@ def test_explain_dry_run(rig):
         told["rejected"],
     )
     assert rig.ledger.in_flight("b") == 0
+
+
+def test_explain_says_what_is_expected(rig):
+    """What a candidate's time consists of adds up to the whole."""
+    told = rig.client.get("/admin/explain?model=m").json
+    assert {"prompt": 0, "answer": 256} == told["expected_tokens"]
+    for each in told["candidates"]:
+        whole = pytest.approx(each["expected_seconds"], abs=0.01)
+        assert whole == sum(each["expected"].values())
+        assert {"behind", "load", "prefill", "decode"} == set(each["expected"])
+    assert told["held_back"] is None
+
+
+def test_explain_shows_the_prediction_beside_what_happened(rig):
+    """From the slot to the first token and to the end; nothing of a failure."""
+    decided = rig.dispatcher.explain(Wish("m:latest"))
+    lease = rig.ledger.take("b", "m:latest")
+    lease.streams, lease.decoding_since = True, lease.taken_at + 0.5
+    trail = Trail("r1", "/api/chat", "m:latest", 0.0, over_at=lease.taken_at + 2)
+    trail.steps = [Step(decided, "a: broke", lease=lease), Step(decided, lease=lease)]
+    rig.trails.add(trail)
+    failed, came = rig.client.get("/admin/explain/r1").json["attempts"]
+    assert failed["actual"] is None
+    assert {"first_token_seconds": 0.5, "seconds": 2.0} == came["actual"]
+
+
+def test_explain_says_why_a_request_waited(rig):
+    """Who was free, which nodes it was kept for, and what both would have cost."""
+    decided = rig.dispatcher.explain(Wish("m:latest"))
+    held = HeldBack("a", 90.0, 40.0, ("b",), 1.25)
+    step = Step(replace(decided, held_back=held, waited=1.5))
+    rig.trails.add(Trail("r1", "/api/chat", "m:latest", 0.0, [step]))
+    told = rig.client.get("/admin/explain/r1").json["attempts"][0]
+    assert 1.5 == told["waited_seconds"]
+    shown = told["held_back"]
+    assert ("a", ["b"], 1.25) == (
+        shown["from"],
+        shown["for"],
+        shown["expected_seconds"],
+    )
+    assert shown["cost_of_waiting"] < shown["cost_there"]
 
 
 def test_explain_a_request(rig):

@@ -1,0 +1,270 @@
+"""The router's own code in front of simulated nodes, in virtual time.
+
+Each request is a greenlet that goes through `Failover.attempt`, `Dispatcher`, the
+queue, the policy and the ledger with its learned slots and speeds; polls of what the
+nodes hold are published every few seconds. Sockets and bodies are left out: `take`
+runs the request on a node of `bench/virtual/ollama.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, TypeVar, cast
+
+from bench.virtual.clock import Clock
+from bench.virtual.greenlets import VirtualAttention, spawn
+from bench.virtual.node import TOTALS, Scaling, Spec
+from bench.virtual.ollama import Request, VirtualOllama
+from bench.virtual.workload import Ask
+from router.cancellation import StoppedError
+from router.capacity.ledger import Ledger
+from router.errors import InferOpsError
+from router.failover.attempts import Call, Failover, Limits
+from router.failover.releases import Releases
+from router.failover.retry import RetryBudget
+from router.holds.store import HoldStore
+from router.model import Node, Outcome, Priority, Score, Timings
+from router.relay.pool import Message
+from router.scheduling.estimates import Estimates
+from router.scheduling.pickers import PICKERS
+from router.scheduling.queue import Grant, Queue
+from router.scheduling.request import Traits, Wish
+from router.scheduling.scheduler import Dispatcher
+from router.scheduling.trace import Trail
+from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
+
+MODEL = "m:latest"
+MODEL_BYTES = 4_700_000_000
+QUEUE_SECONDS = 120.0  # the router's default
+_POLL_SECONDS = 3.0
+_BYTES_PER_TOKEN = 4.2  # which the router has to find out
+_FASTEST = 140.0  # tokens/s that score 1
+_MESSAGE = Message("POST", "/api/chat", {}, b"")
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Reply:
+    """What one request saw; seconds of the virtual clock.
+
+    failure: what the router answered instead; empty where the reply came
+    """
+
+    ask: Ask
+    first_at: float = inf
+    ended_at: float = inf
+    node: str = ""
+    failure: str = ""
+    load_seconds: float = 0.0
+
+
+class _Forgetful:
+    """A hold store's journal that restarts nothing."""
+
+    def load(self) -> tuple[()]:
+        return ()
+
+    def save(self, changes: Callable[[], T]) -> T:
+        return changes()
+
+
+class _Uncounted:
+    """Attempts that nobody counts."""
+
+    def queued(self, priority: Priority, seconds: float) -> None: ...
+
+    def attempted(self, node: str, outcome: str) -> None: ...
+
+    def retried(self, reason: str) -> None: ...
+
+
+def _one_model(_: int) -> Sequence[str]:
+    return (MODEL,)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a run is made of.
+
+    slots_given: whether the inventory says `__slots`
+    models:      what the nodes have on disk
+    resident:    what is in memory at first, by the node's number
+    """
+
+    specs: Sequence[Spec]
+    scaling: Scaling
+    policy: str = "soonest"
+    slots_given: bool = True
+    models: Sequence[str] = (MODEL,)
+    resident: Callable[[int], Sequence[str]] = _one_model
+    queue_seconds: float = QUEUE_SECONDS
+
+
+class Routed:
+    """One router before one fleet."""
+
+    def __init__(self, setup: Setup, clock: Clock) -> None:
+        self.setup, self.clock = setup, clock
+        self.nodes = self._nodes()
+        self.replies: list[Reply] = []
+        self._static = {spec.name: self._view(spec) for spec in setup.specs}
+        self.published = Published(self._snapshot())
+        self.holds = HoldStore(_Forgetful(), self._now, monotonic=self._now)
+        self.holds.fleet(self._static)
+        self.ledger = self._ledger()
+        self.ledger.configure(view.node for view in self._static.values())
+        self.dispatcher = self._dispatcher()
+        self.failover = self._failover()
+
+    def _nodes(self) -> dict[str, VirtualOllama]:
+        setup, totals = self.setup, TOTALS[self.setup.scaling]
+        return {
+            spec.name: VirtualOllama(spec, totals, self.clock, setup.resident(number))
+            for number, spec in enumerate(setup.specs)
+        }
+
+    def _now(self) -> float:
+        return self.clock.now
+
+    def _ledger(self) -> Ledger:
+        return Ledger(1, self._now)
+
+    def _dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            self.published,
+            self.holds,
+            self.ledger,
+            Queue(1_000_000),
+            PICKERS[self.setup.policy](),
+            clock=self._now,
+            estimates=self._estimates(),
+        )
+
+    def _estimates(self) -> Estimates:
+        return Estimates(self.ledger, self._now)
+
+    def _failover(self) -> Failover:
+        return Failover(
+            self.dispatcher,
+            cast(Any, None),  # no backends: `take` is ours
+            self.holds,
+            _Uncounted(),
+            Limits(3, 600.0),
+            budget=RetryBudget(0.2, 10),
+            releases=Releases(self.published, self._now),
+            clock=self._now,
+        )
+
+    def _view(self, spec: Spec) -> NodeView:
+        slots = spec.slots if self.setup.slots_given else None
+        present = {m: PresentModel(m, "0" * 64, MODEL_BYTES) for m in self.setup.models}
+        return NodeView(
+            Node(spec.name, f"http://{spec.name}:11434", slots=slots),
+            Score(min(1.0, spec.speed / _FASTEST)),
+            present=present,
+        )
+
+    def _snapshot(self) -> Snapshot:
+        views = {}
+        for name, view in self._static.items():
+            resident = {
+                model: ResidentModel(
+                    model, "0" * 64, MODEL_BYTES, MODEL_BYTES, {"expires_at": at}
+                )
+                for model, at in self.nodes[name].resident.items()
+            }
+            views[name] = NodeView(
+                view.node, view.score, present=view.present, resident=resident
+            )
+        return Snapshot(views, made_at=self.clock.now)
+
+    def poll(self, until: float) -> None:
+        """Publish what the nodes hold, every few seconds."""
+        self.published.publish(self._snapshot())
+        if self.clock.now < until:
+            due = self.clock.now + _POLL_SECONDS
+            self.clock.at(due, lambda: self.poll(until))
+
+    def run(self, asks: Sequence[Ask]) -> list[Reply]:
+        """Have each request come at its time, and run them all to their ends."""
+        for ask in asks:
+            reply = Reply(ask)
+            self.replies.append(reply)
+            spawn(self.clock, ask.at, lambda reply=reply: self._request(reply))  # type: ignore[misc]
+        self.poll(max(ask.at for ask in asks))
+        self.clock.run()
+        return self.replies
+
+    def people(
+        self, model: str, count: int, until: float, ask: Ask, options: str = ""
+    ) -> None:
+        """Have so many ask for a model again and again, each once it has heard."""
+
+        def person() -> None:
+            while self.clock.now < until:
+                again = replace(ask, at=self.clock.now, model=model, options=options)
+                reply = Reply(again)
+                self.replies.append(reply)
+                self._request(reply)
+
+        for number in range(count):
+            spawn(self.clock, 0.01 * number, person)
+
+    def _request(self, reply: Reply) -> None:
+        attention = VirtualAttention(self.clock)
+        ask, now = reply.ask, self.clock.now
+        call = Call(
+            self.wish(ask),
+            _MESSAGE,
+            Priority.INTERACTIVE,
+            now + self.setup.queue_seconds,
+            streams=True,
+        )
+        trail = Trail("", "/api/chat", ask.model, now)
+
+        def take(grant: Grant) -> None:
+            self._take(grant, reply, attention)
+
+        try:
+            self.failover.attempt(call, attention, trail, take)
+        except (InferOpsError, StoppedError) as error:
+            reply.failure = f"{type(error).__name__}: {error}"
+            reply.ended_at = self.clock.now
+
+    def wish(self, ask: Ask) -> Wish:
+        size = round(_BYTES_PER_TOKEN * ask.prompt)
+        return Wish(ask.model, traits=Traits(prompt_bytes=size, options=ask.options))
+
+    def _take(self, grant: Grant, reply: Reply, attention: VirtualAttention) -> None:
+        lease, ask = grant.lease, reply.ask
+
+        def first(_: Request) -> None:
+            reply.first_at = lease.decoding_since = self.clock.now
+            lease.first_token_seconds = self.clock.now - ask.at
+
+        def ended(_: Request) -> None:
+            attention.nudge()
+
+        request = Request(ask.model, ask.prompt, ask.tokens, ended, first, ask.options)
+        reply.node = lease.node
+        self.nodes[lease.node].submit(request)
+        attention.until(lambda: request.over, inf, lambda: 0.0)
+        now = self.clock.now
+        reply.ended_at, reply.load_seconds = now, request.load_seconds
+        lease.done(Outcome.END, _timings(request, now))
+
+
+def _timings(request: Request, now: float) -> Timings:
+    assert request.stream is not None
+    read, generated = request.stream.timings(now)
+    return Timings(
+        int(request.prompt),
+        int(request.tokens),
+        read,
+        generated,
+        request.load_seconds,
+        now - request.came,
+    )

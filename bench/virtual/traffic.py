@@ -1,0 +1,89 @@
+"""Requests over time for the scheduling benchmark: a trace, or made up in a shape.
+
+Made-up shapes are there so that nothing is fitted to one trace. A load is a share of
+what the fleet does at most with all its slots kept busy by such requests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import log
+from pathlib import Path
+
+from bench.virtual.node import Scaling, Spec
+from bench.virtual.saturation import anonymous, rates
+from bench.virtual.workload import Ask, read_azure
+
+_MADE_UP = 20_000
+_SAMPLE = 3000
+_LONGEST_PROMPT, _LONGEST_ANSWER = 8000, 4000
+
+# Mean and spread (sigma of the logarithm) of prompts and answers, in tokens, and how
+# many times as many requests come in a burst of some seconds as in a lull.
+SHAPES = {
+    "chat": ((1100, 0.9), (210, 0.95), (1.0,)),
+    "code": ((2050, 0.9), (28, 0.9), (0.3, 0.6, 1, 2, 4)),
+    "long": ((600, 1.0), (400, 1.1), (1.0,)),
+    "bursts": ((1100, 0.9), (210, 0.95), (0.2, 0.5, 1, 1, 2.5)),
+}
+_BURST_SECONDS = 15.0  # at a rate of one request a second
+
+
+class Traffic:
+    """Requests in the order in which they come, at some rate."""
+
+    def __init__(self, name: str, asks: Sequence[Ask]) -> None:
+        self.name = name
+        self._asks = asks
+        self._span = asks[-1].at + 1e-9
+
+    @classmethod
+    def of(cls, source: str) -> Traffic:
+        """Read a trace in Azure's format, or make one of `SHAPES`."""
+        if source in SHAPES:
+            return cls(source, list(_made_up(source, random.Random(source))))
+        return cls(Path(source).stem, read_azure(Path(source)))
+
+    def saturation(self, specs: Sequence[Spec], scaling: Scaling) -> float:
+        """Return requests/s at which every slot of the fleet is busy."""
+        rng = random.Random(1)
+        some = tuple(rng.sample(self._asks, min(_SAMPLE, len(self._asks))))
+        return sum(rates(anonymous(each), scaling, some)[-1] for each in specs)
+
+    def draw(self, rate: float, count: int, seed: int) -> list[Ask]:
+        """Return so many requests at a rate of so many a second.
+
+        Each seed begins elsewhere. An odd one deals the lengths out anew, so that
+        arrivals and lengths do not go together as they did.
+        """
+        rng = random.Random(seed)
+        asks, start = self._asks, rng.randrange(len(self._asks))
+        some = [asks[(start + number) % len(asks)] for number in range(count)]
+        times = sorted((each.at - asks[start].at) % self._span for each in some)
+        if seed % 2:
+            rng.shuffle(some)
+        stretch = len(asks) / self._span / rate
+        return [
+            replace(each, at=at * stretch) for each, at in zip(some, times, strict=True)
+        ]
+
+
+def _made_up(shape: str, rng: random.Random) -> Iterator[Ask]:
+    (prompt, prompt_spread), (answer, answer_spread), bursts = SHAPES[shape]
+    at = until = 0.0
+    rate = 1.0
+    for _ in range(_MADE_UP):
+        if at >= until:
+            rate = rng.choice(bursts)
+            until = at + rng.expovariate(1 / _BURST_SECONDS)
+        at += rng.expovariate(rate)
+        read = _tokens(rng, prompt, prompt_spread, _LONGEST_PROMPT)
+        written = _tokens(rng, answer, answer_spread, _LONGEST_ANSWER)
+        yield Ask(max(4, read), written, at)
+
+
+def _tokens(rng: random.Random, mean: float, spread: float, most: int) -> int:
+    drawn = rng.lognormvariate(log(mean) - spread * spread / 2, spread)
+    return max(1, min(most, int(drawn)))

@@ -1,0 +1,73 @@
+"""What was predicted of replies beside what then happened, summed by model.
+
+`absolute_error` over `actual` is the relative error; `expected` over `actual` says
+whether predictions are too long (over 1) or too short: their calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from router.metrics.families import Row, totals
+
+_KINDS = (("expected", "expected"), ("actual", "actual"), ("absolute_error", "missed"))
+
+
+class Deviation(Protocol):
+    """What is read of sums (`router.scheduling.accuracy.Deviation`)."""
+
+    replies: int
+    expected: float
+    actual: float
+    missed: float
+
+
+class Deviations(Protocol):
+    @property
+    def by_model(self) -> Mapping[str, Deviation]: ...
+
+
+class Predictions(Collector):
+    """Families made at a scrape; stages in the order of a request."""
+
+    def __init__(self, answers: Deviations, stages: Mapping[str, Deviations]) -> None:
+        self._answers = answers
+        self._stages = stages
+
+    def collect(self) -> Iterator[Metric]:
+        models = self._answers.by_model
+        yield totals(
+            "inferops_prediction_replies",
+            "Replies whose predicted length is counted.",
+            ("model",),
+            [((model,), each.replies) for model, each in models.items()],
+        )
+        yield totals(
+            "inferops_prediction_tokens",
+            "Tokens of answers: expected, actual, and by which they were missed.",
+            ("model", "kind"),
+            _rows(self._answers, ()),
+        )
+        yield totals(
+            "inferops_prediction_seconds",
+            "Seconds on the node until the first token and until completion:"
+            " expected, actual, and by which they were missed.",
+            ("stage", "model", "kind"),
+            [
+                row
+                for stage, each in self._stages.items()
+                for row in _rows(each, (stage,))
+            ],
+        )
+
+
+def _rows(deviations: Deviations, first: tuple[str, ...]) -> list[Row]:
+    return [
+        ((*first, model, kind), float(getattr(each, name)))
+        for model, each in deviations.by_model.items()
+        for kind, name in _KINDS
+    ]

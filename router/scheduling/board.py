@@ -1,0 +1,141 @@
+"""What the nodes of a fleet offer for one model, kept node by node as they change.
+
+A decision over a thousand nodes must not look at each. Nodes with a free slot are kept
+in the order in which they would complete a usual request; full ones in groups of about
+the same speed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from math import log2
+from typing import NamedTuple
+
+from router.scheduling.completion import Offer, Others
+from router.snapshot import NodeView
+
+LOOKED_AT = 32  # free nodes: the others would complete it later
+_GROUPS = 8  # of full nodes, in each doubling of their speed
+
+
+@dataclass(slots=True)
+class Group:
+    """Full nodes of about the same speed.
+
+    measured: whether that is known from replies
+    ends:     slots that free up in a second
+    """
+
+    measured: bool = True
+    ends: float = 0.0
+    offers: dict[str, Offer] = field(default_factory=dict)
+
+    @property
+    def offer(self) -> Offer:
+        """Return what one of them offers: it stands for all."""
+        return next(iter(self.offers.values()))
+
+
+class Nodes(NamedTuple):
+    """What is decided on: free nodes and groups of full ones, the quickest first.
+
+    others:  what is known of the model's other requests
+    refused: why nodes are not taken, whatever their slots
+    full:    the names of those that have no free slot
+    barred:  of those that may not push out what they hold
+    slower:  how many more have one, which are not looked at
+    """
+
+    free: list[Offer]
+    groups: list[Group]
+    others: Others
+    refused: Mapping[str, str]
+    full: Iterable[str]
+    barred: Iterable[str] = ()
+    slower: int = 0
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a node's offer is kept: among the free ones, or in a group."""
+
+    key: float
+    offer: Offer
+    free: bool
+
+
+class Board:
+    """The offers for one model."""
+
+    def __init__(self, views: Iterable[NodeView], refused: Mapping[str, str]) -> None:
+        self.views = {view.node.name: view for view in views}
+        self.refused = refused
+        self._numbers = {name: number for number, name in enumerate(self.views)}
+        self._free: list[tuple[float, int, Offer]] = []
+        self._groups: dict[_GroupKey, Group] = {}
+        self._full: dict[str, None] = {}
+        self._barred: dict[str, None] = {}
+        self._places: dict[str, _Place] = {}
+
+    def put(self, name: str, offer: Offer, key: float, *, free: bool) -> None:
+        """Keep what a node offers now; `key`: seconds of a usual request there."""
+        self._drop(name)
+        self._places[name] = _Place(key, offer, free)
+        if free:
+            insort(self._free, (key, self._numbers[name], offer))
+            return
+        self._full[name] = None
+        if offer.ends:
+            place = _group(key, offer)
+            group = self._groups.get(place)
+            if group is None:
+                group = self._groups[place] = Group(offer.measured)
+            group.ends += offer.ends
+            group.offers[name] = offer
+
+    @property
+    def barred(self) -> Iterable[str]:
+        return tuple(self._barred)
+
+    def bar(self, name: str) -> None:
+        """Keep a node that may not load the model now."""
+        self._drop(name)
+        self._barred[name] = None
+
+    def _drop(self, name: str) -> None:
+        self._barred.pop(name, None)
+        place = self._places.pop(name, None)
+        if place is None:
+            return
+        if place.free:
+            del self._free[bisect_left(self._free, (place.key, self._numbers[name]))]
+            return
+        del self._full[name]
+        if place.offer.ends:
+            key = _group(place.key, place.offer)
+            group = self._groups[key]
+            group.ends -= place.offer.ends
+            del group.offers[name]
+            if not group.offers:
+                del self._groups[key]
+
+    def nodes(self, others: Others) -> Nodes:
+        return Nodes(
+            [offer for _, _, offer in islice(self._free, LOOKED_AT)],
+            [self._groups[key] for key in sorted(self._groups)],
+            others,
+            self.refused,
+            self._full,
+            self._barred,
+            max(0, len(self._free) - LOOKED_AT),
+        )
+
+
+_GroupKey = tuple[int, bool]
+
+
+def _group(key: float, offer: Offer) -> _GroupKey:
+    return int(_GROUPS * log2(key)), offer.measured

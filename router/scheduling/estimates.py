@@ -1,0 +1,128 @@
+"""What is learned of requests and nodes at each end, and what that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from router.capacity.ledger import Lease, Ledger
+from router.model import Outcome, Priority, Timings
+from router.scheduling.accuracy import Deviations
+from router.scheduling.completion import Expected
+from router.scheduling.demand import Demand
+from router.scheduling.in_flight import InFlight, Running
+from router.scheduling.offers import Offers
+from router.scheduling.pipeline import Decision
+from router.scheduling.prediction import Prediction
+from router.scheduling.prompt_speed import PromptSpeeds
+from router.scheduling.request import Asking, Wish
+from router.scheduling.residency import Residency, split
+from router.snapshot import Snapshot
+
+# Of what reading a prompt took, the part that is its own at least: what the node had to
+# read before it is an estimate as well.
+_OWN_READING = 0.25
+
+
+class Estimates:
+    """Predictions of work, and offers of nodes; learns from every lease's end."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Callable[[], float],
+        prediction: Prediction | None = None,
+        prompts: PromptSpeeds | None = None,
+    ) -> None:
+        self.prediction = prediction or Prediction()
+        self.prompts = prompts or PromptSpeeds()
+        self.in_flight = InFlight()
+        self.residency = Residency()
+        self.demand = Demand()
+        self.first_tokens = Deviations()
+        self.completions = Deviations()
+        self.offers = Offers(ledger, self, clock)
+        self._ledger = ledger
+        self._clock = clock
+
+    def asking(self, wish: Wish, priority: Priority) -> Asking:
+        """Say what a request that comes now wants, with what is expected of it."""
+        if wish.traits.options:
+            wish = self._as_loaded(wish)
+        work = self.prediction.work(wish.model, wish.traits)
+        held = priority is not Priority.CONTINUED
+        return Asking(wish, work, self._clock(), held=held)
+
+    def _as_loaded(self, wish: Wish) -> Wish:
+        """Name the options by what is known to be loaded alike."""
+        same = self.residency.same_as(wish.runner)
+        if same == wish.runner:
+            return wish
+        return replace(wish, traits=replace(wish.traits, options=split(same)[1]))
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take what polls saw of the nodes' memory."""
+        for name in self.residency.look(snapshot, self._clock()):
+            self._ledger.changes.add(name)
+
+    def began(
+        self,
+        lease: Lease,
+        asking: Asking,
+        decided: Decision,
+        idle_since: float | None = None,
+    ) -> None:
+        """Take note of a request that goes to a node.
+
+        idle_since: when a node had a slot for it first, but not its model
+        """
+        now, picked, runner = self._clock(), decided.picked, asking.wish.runner
+        load = 0.0
+        if picked is not None:
+            load = picked.offer.load
+            if load:
+                self.demand.paid(runner)
+                if picked.offer.victims:
+                    self.offers.evictions.begun(now)
+            elif lost := decided.lost(asking, idle_since):
+                self.demand.lost(runner, lost, now)
+        self.residency.began(lease, runner, load, now)
+        speed = self.prompts.speed(lease.node, lease.model)
+        seconds = asking.work.prompt / speed if speed else 0.0
+        expected = picked.expected if picked is not None else None
+        self.in_flight.begin(lease, asking, seconds, expected)
+
+    def ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
+        """Learn from a lease that ended."""
+        now = self._clock()
+        self.residency.ended(lease, outcome, now)
+        self.residency.told(lease, timings.load_seconds if timings else 0.0)
+        running = self.in_flight.end(lease)
+        if timings is None:
+            return
+        seconds = _reading(lease, timings, running)
+        self.prompts.learn(lease.node, lease.model, timings.prompt_tokens, seconds)
+        if running is not None and outcome is Outcome.END:
+            asking = running.asking
+            self.prediction.learn(lease.model, asking.wish.traits, asking.work, timings)
+            self._compare(lease, running.expected, now)
+
+    def _compare(self, lease: Lease, expected: Expected | None, now: float) -> None:
+        """Count by how much the time on the node was missed."""
+        if expected is None:
+            return
+        model, began = lease.model, lease.taken_at
+        self.completions.add(model, expected.completion, now - began)
+        if lease.streams and lease.decoding_since:
+            seconds = lease.decoding_since - began
+            self.first_tokens.add(model, expected.first_token, seconds)
+
+
+def _reading(lease: Lease, timings: Timings, running: Running | None) -> float:
+    """Return how long the prompt took to read; 0 where that cannot be told."""
+    seconds = timings.prompt_seconds
+    if not seconds and lease.streams and lease.resident and lease.decoding_since:
+        # `/v1` tells no times: what passed until the first line came.
+        seconds = lease.decoding_since - lease.taken_at
+    before = running.reading if running is not None else 0.0
+    return max(seconds - before, _OWN_READING * seconds)

@@ -1,0 +1,80 @@
+"""What runs on each node, as a decision needs it: how old it is, what is being read.
+
+The ledger counts slots. This adds, for requests that a decision sent, when they came
+and until when their prompts keep the node reading: one is read after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from router.capacity.ledger import Lease
+from router.scheduling.completion import Expected
+from router.scheduling.request import Asking
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A request that was sent.
+
+    reading:  seconds of prompts that were before it
+    expected: of its time on the node, by who decided
+    """
+
+    asking: Asking
+    reading: float
+    expected: Expected | None = None
+
+
+@dataclass(slots=True)
+class _Node:
+    count: int = 0
+    arrivals: float = 0.0  # sum of the times at which they came
+    read_until: float = 0.0
+
+
+_NOTHING = (0, 0.0, 0.0)
+
+
+class InFlight:
+    """Requests that run, by node."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, _Node] = {}
+        self._running: dict[Lease, Running] = {}
+
+    def begin(
+        self,
+        lease: Lease,
+        asking: Asking,
+        seconds: float,
+        expected: Expected | None = None,
+    ) -> None:
+        """Take note of a request that is sent; its prompt takes so many seconds."""
+        node = self._nodes.get(lease.node)
+        if node is None:
+            node = self._nodes[lease.node] = _Node()
+        now = lease.taken_at
+        reading = max(0.0, node.read_until - now)
+        node.count += 1
+        node.arrivals += asking.since
+        node.read_until = now + reading + seconds
+        self._running[lease] = Running(asking, reading, expected)
+
+    def end(self, lease: Lease) -> Running | None:
+        """Forget a request; None where no decision sent it."""
+        running = self._running.pop(lease, None)
+        if running is not None:
+            node = self._nodes[lease.node]
+            node.count -= 1
+            node.arrivals -= running.asking.since
+            if not node.count:
+                del self._nodes[lease.node]
+        return running
+
+    def on(self, node: str) -> tuple[int, float, float]:
+        """Return how many run there, the sum of the times at which they came, and
+        when the prompts there will have been read.
+        """
+        known = self._nodes.get(node)
+        return (known.count, known.arrivals, known.read_until) if known else _NOTHING

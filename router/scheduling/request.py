@@ -1,0 +1,77 @@
+"""What a request wants of a node, and what is known and expected of its work; pure.
+
+A request's prompt is known in bytes, never in tokens: no tokenizer runs on the hot
+path. How many tokens a byte is, and how long answers are, is learned from replies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+FIRST_GUESS = 256.0  # tokens of an answer of which nothing is known
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a request's body says of its work.
+
+    prompt_bytes: of the text that is read; 0 where it is not known
+    most_tokens:  the request's own limit of its answer
+    shape:        what binds the answer's form: `tools`, `format`, or nothing
+    options:      those with which Ollama loads a model, where the request names some
+    """
+
+    prompt_bytes: int = 0
+    most_tokens: int | None = None
+    shape: str = ""
+    options: str = ""
+
+
+UNKNOWN = Traits()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request wants of a node: its model, and not those tried already."""
+
+    model: str  # canonical
+    tried: frozenset[str] = frozenset()
+    traits: Traits = field(default=UNKNOWN, compare=False)
+
+    @property
+    def runner(self) -> str:
+        """Name what has to be in memory: the model, as it is to be loaded."""
+        options = self.traits.options
+        return f"{self.model}\n{options}" if options else self.model
+
+
+class Work(NamedTuple):
+    """What a request is expected to cost a node.
+
+    prompt:  tokens to read
+    tokens:  mean of the answers of such requests
+    squares: mean of their squares: what their tail weighs
+    """
+
+    prompt: float = 0.0
+    tokens: float = FIRST_GUESS
+    squares: float = 2.0 * FIRST_GUESS * FIRST_GUESS
+
+
+FIRST_TOKEN_SECONDS = 2.0  # in which people expect an answer to begin
+
+
+class Asking(NamedTuple):
+    """A request that wants a slot now, or that waits for one.
+
+    since:   when it came
+    in_time: seconds from then in which its first token should be there
+    held:    whether it may be held back from a node that is free
+    """
+
+    wish: Wish
+    work: Work = Work()
+    since: float = 0.0
+    in_time: float = FIRST_TOKEN_SECONDS
+    held: bool = True

@@ -1,0 +1,104 @@
+"""Who goes to which free node, and who waits for a better one."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.scheduling import matching
+from router.scheduling.board import Group, Nodes
+from router.scheduling.completion import Others
+from router.scheduling.matching import WINDOW, Moment, held_back
+from router.scheduling.request import Asking, Wish, Work
+from tests.router.scheduling.offering import offer
+
+SHORT, LONG = Work(100.0, 100.0, 20_000.0), Work(4000.0, 400.0, 200_000.0)
+SLOW = {"per_token": 0.05, "per_prompt_token": 0.001}
+
+
+def asking(work=SHORT, *, tried=(), since=0.0, **given):
+    return Asking(Wish("m:1", frozenset(tried)), work, since, **given)
+
+
+def nodes(*free, full=(), ends=1.0, lost=0.0):
+    groups = []
+    for each in full:
+        made = each._replace(ends=ends)
+        groups.append(Group(made.measured, ends, {made.view.node.name: made}))
+    names = [each.view.node.name for each in full]
+    return Nodes(list(free), groups, Others(200.0, lost), {}, names)
+
+
+def match(asked, seen, waiting, now):
+    return matching.match(asked, Moment(seen, waiting, now))
+
+
+def test_the_cheapest_free_node_is_taken():
+    """Nobody waits where the best node is free."""
+    found = match([asking()], nodes(offer("quick"), offer("slow", **SLOW)), 1, 0.0)
+    assert "quick" == found.offer.view.node.name
+
+
+def test_held_back_from_a_slow_node():
+    """A quick node that frees up soon is worth waiting for."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=5.0)
+    assert match([asking()], seen, 1, 0.0) is None
+
+    back = held_back(asking(), offer("slow", **SLOW), 99.0, Moment(seen, 1, 0.0))
+    assert ("slow", ("quick",)) == (back.free, back.better)
+    assert back.seconds == pytest.approx(1 / 5.0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "waiting"),
+    [(0.05, 1), (5.0, 200)],
+    ids=["nothing frees up there", "too many wait"],
+)
+def test_not_held_back(ends, waiting):
+    """A slow node is better than a long wait."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=ends)
+    assert "slow" == match([asking()], seen, waiting, 0.0).offer.view.node.name
+
+
+def test_a_guessed_node_is_tried():
+    """A node that never answered is not avoided for what its score says."""
+    slow = offer("slow", **SLOW, measured=False)
+    assert match([asking()], nodes(slow, full=[offer("quick")], ends=5.0), 1, 0.0)
+
+
+def test_a_stream_that_broke_waits_for_nothing():
+    """Its client is in mid-sentence."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=5.0)
+    assert match([asking(held=False)], seen, 1, 0.0)
+
+
+def test_equal_nodes_hold_nobody_back():
+    """A full node like the free one is no reason to wait."""
+    assert match([asking()], nodes(offer("a"), full=[offer("b")], ends=50.0), 1, 0.0)
+
+
+def test_the_slow_node_gets_what_loses_least():
+    """Of those that wait a short prompt goes there, and the long one stays first."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=1.0)
+    found = match([asking(LONG), asking(SHORT), asking(LONG)], seen, 3, 0.0)
+    assert 1 == found.place
+
+
+def test_nobody_is_held_back_past_the_first_token():
+    """Where a free node would keep to the time, a wait that would not is not begun."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=5.0)
+    late = {"since": -1.5, "in_time": 1.7}
+    assert match([asking(**late)], seen, 1, 0.0) is None
+    assert match([asking(**late)], seen, 2, 0.0)
+
+
+def test_what_was_tried_is_not_taken_nor_waited_for():
+    """A node that failed the request is no better one."""
+    quick, slow = offer("quick"), offer("slow", **SLOW)
+    assert match([asking(tried={"slow"})], nodes(slow), 1, 0.0) is None
+    seen = nodes(slow, full=[quick], ends=5.0)
+    assert match([asking(tried={"quick"})], seen, 1, 0.0)
+
+
+def test_nothing_free_matches_nobody():
+    """There is no offer to give."""
+    assert match([asking()] * WINDOW, nodes(full=[offer("a")]), WINDOW, 0.0) is None
