@@ -53,7 +53,8 @@ class Lease:
     tried:          nodes that this request is not to go to any more
     continued:      whether it goes on with an answer begun elsewhere: what is proven
                     and loaded before its first token is no wait
-    alone:          whether it was the only one of its model there when it was taken
+    alone:          whether nothing else of ours ran there when it was taken: a load
+                    then waits for nobody
     streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
     """
 
@@ -355,8 +356,8 @@ class Ledger:
         occupancy.change(1, now, model)
         self._latest[node] = model
         lease = Lease(node, model, now, self._ended, self._yields)
+        lease.alone = occupancy.count == 1
         if occupancy.models[model] == 1:
-            lease.alone = True
             self.learned.taken((node, model), now)
         self._leases.setdefault(node, {})[lease] = None
         self.changes.add(node)

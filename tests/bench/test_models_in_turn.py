@@ -61,7 +61,7 @@ def test_two_models_keep_a_node_each():
 def test_one_who_asks_seldom_keeps_a_copy():
     """A model in use is not pushed out each time that others have more to do."""
     run = Run(fleet(2), (A, 7), (B, 1))
-    assert run.loads <= 6
+    assert run.loads <= 12
     assert run.answers[B] > 250
 
 

@@ -1,11 +1,11 @@
-"""What a load costs, and when it is made."""
+"""How long a load takes, as it is learned."""
 
 from __future__ import annotations
 
 import pytest
 
 from router.capacity.ledger import Ledger
-from router.capacity.load_time import LoadTimes, MissedGains, guess
+from router.capacity.load_time import LoadTimes
 from router.model import Node, Outcome, Timings
 
 M, OTHER = "m:latest", "other:latest"
@@ -30,44 +30,12 @@ def test_one_slow_load_is_soon_outweighed():
     assert times.seconds("n", M, GIGABYTE) == pytest.approx(5.0, rel=0.2)
 
 
-def test_missed_gains_add_up_and_fade():
-    """What was lost minutes ago says little of what is still to come."""
-    missed = MissedGains()
-    missed.add(("n", M), 2.0, now=0.0)
-    missed.add(("n", M), 1.0, now=120.0)
-    assert missed.gain(("n", M), now=120.0) == pytest.approx(2.0)
-    missed.pay(("n", M))
-    assert missed.gain(("n", M), now=120.0) == 0.0
-
-
 @pytest.fixture
 def ledger():
     made = Ledger(4, lambda: made.now)
     made.now = 0.0
     made.configure([Node("n", "http://n:1", slots=4)])
     return made
-
-
-def test_a_load_under_way_costs_what_is_left_of_it(ledger):
-    """Who comes while a node loads waits for the rest only."""
-    price = guess(4 * GIGABYTE)
-    lease = ledger.take("n", M)
-    ledger.now = 2.0
-    assert ledger.load_price("n", M, 4 * GIGABYTE) == pytest.approx(price - 2.0)
-    assert ledger.load_price("n", OTHER, 4 * GIGABYTE) == pytest.approx(price)
-    ledger.now = 60.0
-    assert ledger.load_price("n", M, 4 * GIGABYTE) == 0.0
-    lease.done(Outcome.CLIENT_GONE)
-    assert ledger.load_price("n", M, 4 * GIGABYTE) == pytest.approx(price)
-
-
-def test_what_was_missed_pays_only_for_an_empty_node(ledger):
-    """Where another model must go, others would pay."""
-    ledger.missed_gain("n", M, 3.0)
-    price = guess(4 * GIGABYTE)
-    assert ledger.load_price("n", M, 4 * GIGABYTE) == pytest.approx(price)
-    paid = ledger.load_price("n", M, 4 * GIGABYTE, evicts=False)
-    assert paid == pytest.approx(price - 3.0)
 
 
 def load(ledger: Ledger, seconds: float, *, continued: bool = False) -> None:

@@ -9,13 +9,13 @@ from router.capacity.external_load import Sign
 from router.capacity.ledger import Ledger, Rescue
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
-from router.scheduling.pickers import soonest
+from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 
-MODEL, OTHER = "m:latest", "other:latest"
+MODEL = "m:latest"
 
 
 class Forgetful:
@@ -45,7 +45,12 @@ class Fleet:
         self.ledger.configure(view.node for view in views.values())
         published = Published(Snapshot(views, made_at=0.0))
         self.dispatcher = Dispatcher(
-            published, holds, self.ledger, Queue(9), soonest, clock=lambda: self.now
+            published,
+            holds,
+            self.ledger,
+            Queue(9),
+            PICKERS["soonest"](),
+            clock=lambda: self.now,
         )
 
     def ask(self):
@@ -77,11 +82,6 @@ def test_a_node_that_came_back_cold_gets_work(beside):
 def test_nobody_gains_nobody_loads():
     """One person at a time has a quick node already."""
     assert {"warm"} == set(Fleet(warm=MODEL, back=None).serve(0, 200))
-
-
-def test_a_load_that_evicts_is_not_paid_by_what_was_missed():
-    """Those who use the other model would pay."""
-    assert {"warm"} == set(Fleet(warm=MODEL, taken=OTHER).serve(2, 50))
 
 
 def test_a_rescue_may_use_the_ceiling():
