@@ -43,13 +43,19 @@ class Retention:
 
     seconds: how long a job is kept after its end, and a file that nothing uses;
              0: for ever
+    measured: is told what all of it takes
     """
 
     def __init__(
-        self, database: Database, uploads: Uploads, seconds: Callable[[], float]
+        self,
+        database: Database,
+        uploads: Uploads,
+        seconds: Callable[[], float],
+        measured: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._uploads = uploads
+        self._measured = measured
         self._seconds = seconds
         self._deleted = Counter({ASKED: 0, RETENTION: 0})
         self.kept = Kept()
@@ -123,3 +129,4 @@ class Retention:
             self._database.read(space.file_bytes),
             tuple(sorted(self._deleted.items())),
         )
+        self._measured(self.kept.store_bytes + self.kept.file_bytes)

@@ -8,7 +8,15 @@ from typing import Any
 
 import orjson
 
-from router.jobs.model import CHAT, COMPLETIONS, EMBEDDINGS, Fault, Item, ItemResult
+from router.jobs.model import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    RESPONSES,
+    Fault,
+    Item,
+    ItemResult,
+)
 from router.model import Timings
 from router.relay.framing import message_in, read_timings_of
 
@@ -67,9 +75,22 @@ def _text(endpoint: str, fields: Mapping[str, Any]) -> str:
             return str(fields["choices"][0]["message"].get("content") or "")
         if endpoint == COMPLETIONS:
             return str(fields["choices"][0]["text"])
+        if endpoint == RESPONSES:
+            return _output_text(fields["output"])
         return str(fields["message"]["content"])
     except (LookupError, TypeError, AttributeError) as error:
         raise UnreadableError(f"not a reply of {endpoint}: no {error}") from error
+
+
+def _output_text(output: list[dict[str, Any]]) -> str:
+    """Join the texts of a response's messages; it may hold other things as well."""
+    return "".join(
+        part["text"]
+        for each in output
+        if each["type"] == "message"
+        for part in each["content"]
+        if part["type"] == "output_text"
+    )
 
 
 def _result(

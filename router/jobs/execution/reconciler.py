@@ -26,6 +26,7 @@ from router.jobs.execution.sync import Question, Seen, look
 from router.jobs.input.reading import Reading
 from router.jobs.input.uploads import Uploads
 from router.jobs.model import (
+    EXPIRED,
     Backlog,
     Fault,
     Item,
@@ -37,7 +38,7 @@ from router.jobs.model import (
     Tallies,
 )
 from router.jobs.reducers import Reducer, opens, samples
-from router.jobs.store import items
+from router.jobs.store import items, jobs
 from router.jobs.store.database import Database, StoreError
 from router.logs.events import get_logger
 
@@ -50,6 +51,8 @@ _MOST_IN_HAND = 512
 _PER_SLOT = 8
 # Lines may name a model each: so many are in hand at one time.
 _MOST_PLACES = 64
+# After a death of the router, by how many there were in a row; then it is parked.
+_PAUSES_SECONDS = {1: 2.0, 2: 15.0}
 # A model that no node has: somebody may be about to pull it.
 _ABSENT_SECONDS = 30.0
 # Results that come at one time are fed at one time.
@@ -135,22 +138,23 @@ class Keeper:
         seconds = keeping.lease_seconds()
         at = time.time()
         renew = now - self._renewed_at >= seconds / 4
-        jobs = self._runner.jobs.values()
-        leased = [h.item.id for job in jobs for h in job.hand]
-        leased += [f.held.item.id for job in jobs for f in job.in_flight()]
+        active = self._runner.jobs.values()
+        leased = [h.item.id for job in active for h in job.hand]
+        leased += [f.held.item.id for job in active for f in job.in_flight()]
         return Question(
             owner=keeping.owner,
             now=at,
             until=at + seconds,
-            known=[job.job.id for job in jobs if not _due(job, now)],
+            known=[job.job.id for job in active if not _due(job, now)],
+            specs={job.job.id: job.job.spec for job in active},
             renewed=leased if renew else [],
             costs=costs,
         )
 
     def _take_over(self, seen: Seen, now: float) -> None:
-        jobs = self._runner.jobs
+        known = self._runner.jobs
         for job in seen.open:
-            active = jobs.setdefault(job.id, Active(job))
+            active = known.get(job.id) or known.setdefault(job.id, _new(job))
             if active.job != job:
                 active.job = job
                 active.tell()
@@ -163,8 +167,8 @@ class Keeper:
                 active.backlog = dict(standing.backlog)
                 active.tokens = standing.tokens
                 active.counted_at = now
-        for name in set(jobs) - {job.id for job in seen.open}:
-            self._let_go(jobs.pop(name))
+        for name in set(known) - {job.id for job in seen.open}:
+            self._let_go(known.pop(name))
 
     def _let_go(self, active: Active) -> None:
         """It is over, or was deleted, here or by another router."""
@@ -186,7 +190,7 @@ class Keeper:
             self._refill(active)
         if active.owned:
             self._start(f"reduce {job.id}", lambda: self._reduce(active))
-            if active.reduction or not _reduces(job):
+            if active.reduction or not _reduces(job) or job.parked:
                 self._start(f"close {job.id}", lambda: self._close(active))
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
@@ -209,11 +213,17 @@ class Keeper:
         if self._reading is not None and not self._reading.dead:
             return
         keeping, job = self._keeping, active.job
-        if not active.owned:
+        late = time.time() >= job.expires
+        if not active.owned or (job.paused and not late):
+            return
+        if time.time() < active.not_before:
             return
         # Where several routers share the jobs, another one may have the file.
         waits = not keeping.database.sqlite and time.time() < job.expires
-        if keeping.uploads.here(job.spec.file):
+        if late and job.paused:
+            fault = Fault(EXPIRED, "its completion window is over")
+            work = partial(self._fail_now, job, fault)
+        elif keeping.uploads.here(job.spec.file):
             work = partial(self._read_now, active)
         elif waits:
             return
@@ -227,6 +237,8 @@ class Keeper:
         self._event.set()
 
     def _read_now(self, active: Active) -> None:
+        if not self._begin(active):
+            return
         job = active.job
         path = self._keeping.uploads.path(job.spec.file)
 
@@ -235,7 +247,23 @@ class Keeper:
             active.tell()
 
         self._keeping.reading.read(job, path, told)
+        active.begun = False  # it got further: running its items is counted anew
         self._event.set()
+
+    def _begin(self, active: Active) -> bool:
+        """Note that work on it begins here; say whether it may. Raises StoreError."""
+        if active.begun or active.job.parked:
+            return active.job.parked is None
+        if time.time() < active.not_before:
+            return False
+        why = self._keeping.database.write(lambda c: jobs.begin(c, active.job.id))
+        if why:
+            active.job = replace(active.job, paused=True, parked=why)
+            active.tell()
+            log.error("job_parked", job=active.job.id, why=why)
+            return False
+        active.begun = active.at_risk = True
+        return True
 
     def _empty_hand(self, active: Active) -> None:
         ids = active.hand.clear()
@@ -286,6 +314,8 @@ class Keeper:
             self._start(f"refill {active.job.id}", lambda: self._lease(active, short))
 
     def _lease(self, active: Active, short: dict[tuple[ItemKind, str], int]) -> None:
+        if not self._begin(active):
+            return
         keeping = self._keeping
         job, given = active.job.id, active.job.spec.reducer
         until = time.time() + keeping.lease_seconds()
@@ -315,6 +345,8 @@ class Keeper:
         if not _reduces(job) or job.rows is None:
             return
         gevent.sleep(_GATHER_SECONDS)
+        if not self._begin(active):
+            return
         if active.reduction is None:
             active.reduction = self._new_reduction(job)
             if active.reduction is None:
@@ -341,6 +373,12 @@ class Keeper:
 
 def _reduces(job: Job) -> bool:
     return job.spec.reducer.get("kind", "map") != "map"
+
+
+def _new(job: Job) -> Active:
+    """Make what is kept of a job that is seen for the first time."""
+    pause = _PAUSES_SECONDS.get(job.starts, 0.0)
+    return Active(job, not_before=time.time() + pause if pause else 0.0)
 
 
 def _due(active: Active, now: float) -> bool:

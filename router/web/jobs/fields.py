@@ -78,12 +78,26 @@ class Asked:
             raise _wrong(name, f"must be {least} to {most}", value)
         return value
 
+    def flag(self, name: str) -> bool | None:
+        value = self._parsed(name)
+        if value is not None and not isinstance(value, bool):
+            raise _wrong(name, "must be true or false", value)
+        return value
+
     def object(self, name: str) -> dict[str, Any]:
         value = self._parsed(name)
         if value is None:
             return {}
         if not isinstance(value, dict):
             raise _wrong(name, "must be an object", value)
+        return value
+
+    def texts(self, name: str, most: int) -> list[str]:
+        value = self._parsed(name)
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise _wrong(name, "must be a list of texts", value)
+        if not 0 < len(value) <= most:
+            raise FieldError(name, f"must have 1 to {most:,} entries")
         return value
 
     def reducer(self) -> dict[str, Any]:

@@ -250,6 +250,6 @@ def test_errors_are_the_clients_own(place):
     file = place.client.files.create(file=("a", b"{}\n"), purpose="batch")
     with pytest.raises(openai.BadRequestError) as endpoint:
         place.client.batches.create(
-            input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"
+            input_file_id=file.id, endpoint="/v1/moderations", completion_window="24h"
         )
     assert "endpoint" == endpoint.value.param
