@@ -97,6 +97,12 @@ class PgBouncer:
         ) as console:
             console.execute(command.encode())
 
+    def set(self, **settings: object) -> None:
+        """Change its configuration, and start it anew with it."""
+        self._settings = {**self._settings, **settings}
+        self._configure()
+        self.restart()
+
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 

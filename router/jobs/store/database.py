@@ -117,12 +117,19 @@ class _Asked:
 class Database:
     """See the module. Every call runs in a transaction, and is kept or undone whole.
 
+    silent_seconds: without an answer, until a connection is cut
     fault:     why the last batch of calls failed; None where it did not
     committed: told of each batch: seconds and calls
     """
 
-    def __init__(self, url: URL, migrate: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        url: URL,
+        migrate: Callable[[Connection], None],
+        silent_seconds: float = _SILENT_SECONDS,
+    ) -> None:
         self.url = url
+        self._silent_seconds = silent_seconds
         self.sqlite = url.get_backend_name() == "sqlite"
         self._migrate = migrate
         self._engine = _engine(url)
@@ -200,7 +207,7 @@ class Database:
         while not self.sqlite and not running.ready():
             with contextlib.suppress(gevent.Timeout):
                 running.wait(_WATCH_SECONDS)
-            if not running.ready() and self._link.silent_for(_SILENT_SECONDS):
+            if not running.ready() and self._link.silent_for(self._silent_seconds):
                 self._link.cut()
         return cast("T", running.get())
 
@@ -337,7 +344,7 @@ def _store_error(error: Exception, *, cut: bool = False) -> StoreError:
     if any(sign in str(cause) for sign in _FULL):
         return StoreFullError(f"the job database's disk is full: {text}")
     if cut:
-        text = f"nothing came for {_SILENT_SECONDS:g} s, the connection was cut"
+        text = "nothing came any more, the connection was cut"
     kind = "refuses" if isinstance(error, IntegrityError) else "fails"
     why = next((ours for theirs, ours in _WHY if theirs in str(cause)), "")
     told = f"{text} ({why})" if why else text
