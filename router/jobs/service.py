@@ -107,6 +107,7 @@ class Batches:
             owner=self._owner,
             database=parts.database,
             uploads=parts.uploads,
+            bodies=parts.bodies,
             reading=reading,
             make_reducer=parts.make_reducer,
             slots=self._slots,

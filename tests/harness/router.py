@@ -28,6 +28,7 @@ class Router:
     """One router process; `settings` are `SECTION__FIELD` overrides.
 
     inside: what its argument list begins with (`tests.harness.memory_cgroup`)
+    app:    what gunicorn serves; env: more of its environment
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Router:
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         inside: Sequence[str] = (),
+        app: str = "router.wsgi:app",
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -55,18 +58,11 @@ class Router:
         }
         config = str(ROOT / "router" / "gunicorn.conf.py")
         self.process = Process(
-            [
-                *inside,
-                sys.executable,
-                "-m",
-                "gunicorn",
-                "-c",
-                config,
-                "router.wsgi:app",
-            ],
+            [*inside, sys.executable, "-m", "gunicorn", "-c", config, app],
             log=folder / "router.log",
             env={
                 "INFEROPS_BIND": f"127.0.0.1:{self.port}",
+                **(env or {}),
                 **{f"INFEROPS_{name}": value for name, value in overrides.items()},
             },
         )

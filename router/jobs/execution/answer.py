@@ -22,6 +22,8 @@ from router.relay.framing import message_in, read_timings_of
 
 # Another try, on another node or later, may bring an answer.
 _PASSING = frozenset({408, 425, 429})
+# Reading more at one time would hold the event loop.
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 class UnreadableError(Exception):
@@ -50,6 +52,10 @@ def read(item: Item, reply: Reply) -> tuple[ItemResult, Timings]:
         message = message_in(reply.body) or f"the node answered {reply.status}"
         fault = Fault("request_failed", message)
         return _result(item, reply, "", fault, Timings()), Timings()
+    if len(reply.body) > _MOST_BYTES:
+        raise UnreadableError(
+            f"the reply has {len(reply.body):,} bytes, at most {_MOST_BYTES:,} are kept"
+        )
     try:
         fields = orjson.loads(reply.body)
     except orjson.JSONDecodeError as error:

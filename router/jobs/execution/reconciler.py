@@ -23,6 +23,7 @@ from router.jobs.execution.leased import Held, held
 from router.jobs.execution.reduction import Reduction
 from router.jobs.execution.runner import Runner
 from router.jobs.execution.sync import Question, Seen, look
+from router.jobs.input.bodies import Bodies
 from router.jobs.input.reading import Reading
 from router.jobs.input.uploads import Uploads
 from router.jobs.model import (
@@ -71,6 +72,7 @@ class Keeping:
     owner: str
     database: Database
     uploads: Uploads
+    bodies: Bodies
     reading: Reading
     make_reducer: MakeReducer
     slots: Callable[[], int]
@@ -334,6 +336,7 @@ class Keeper:
             _lower(active, (kind, model), some, count)
             active.move(kind, ItemState.WAITING, ItemState.LEASED, len(some))
             found += [held(item, opening=opens(given, item)) for item in some]
+        keeping.bodies.prepare(active.job, (each.item for each in found))
         active.hand.add(h for h in found if h.item.id not in active.flights)
         self._runner.nudge()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -73,17 +73,22 @@ class Bodies:
             raise RowError("the job's file has changed since it was read")
         return body
 
+    def prepare(self, job: Job, items: Iterable[Item]) -> None:
+        """Have the job's file opened, so that no slot waits for that."""
+        if any(item.place != STORED_REQUEST for item in items):
+            with contextlib.suppress(RowError):  # whoever runs them is told
+                self._ask(job, {"command": "open"}, b"")
+
     def close(self) -> None:
         if self._maker is not None:
             self._maker.end()
 
     def _made(self, job: Job, item: Item, stored: bytes) -> bytes:
-        question = {
-            "command": "render",
-            "job": job.id,
-            "place": item.place,
-            "index": item.index,
-        }
+        question = {"command": "render", "place": item.place, "index": item.index}
+        return self._ask(job, question, stored)
+
+    def _ask(self, job: Job, asked: Mapping[str, Any], stored: bytes) -> bytes:
+        question = {**asked, "job": job.id}
         for _ in range(_TRIES):
             if self._maker is None or self._maker.over:
                 self._maker = _Maker(SandboxLimits(self._settings().memory_bytes))

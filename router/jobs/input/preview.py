@@ -29,9 +29,10 @@ from router.jobs.model import Format
 
 ROWS = 20
 ROW_SECONDS = 2.0
-_MOST_TOGETHER = 1024 * 1024
+_MOST_TOGETHER = 256 * 1024
 _MOST_CELL, _LEAST_CELL = 1_000, 20
-_MOST_PROMPT = 64 * 1024
+_MOST_PROMPT = 16 * 1024
+_MOST_NAMES = 256 * 1024  # characters of the names in all rows that are shown
 _MOST_MESSAGE = 500
 
 
@@ -68,7 +69,7 @@ def _shown(kind: Format, sample: Sample) -> dict[str, Any]:
         "reading": dict(sample.reading),
         "notes": list(sample.notes),
         "columns": list(sample.columns),
-        "rows": [dict(row.fields) for row in sample.rows],
+        "rows": [dict(row.fields) for row in sample.rows[: _shown_rows(sample)]],
         "faults": [
             {
                 "line": bad.line,
@@ -78,6 +79,12 @@ def _shown(kind: Format, sample: Sample) -> dict[str, Any]:
             for bad in sample.faults
         ],
     }
+
+
+def _shown_rows(sample: Sample) -> int:
+    """Return how many rows are shown: each repeats the names of its columns."""
+    characters = sum(map(len, sample.columns))
+    return max(1, min(ROWS, _MOST_NAMES // max(1, characters)))
 
 
 def _prompts(template: Template, dataset: Dataset) -> Iterator[str]:

@@ -21,7 +21,7 @@ from router.jobs.input.room import Room
 
 T = TypeVar("T")
 
-_PIECE_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024
 _DRAFT = ".part"
 # A draft that nothing was added to for so long belongs to nobody.
 _ABANDONED_SECONDS = 86_400.0

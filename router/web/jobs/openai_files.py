@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from flask import Blueprint, Response, request
 
-from router.jobs.model import Page
 from router.jobs.output import ANSWERED, NOT_ANSWERED, openai_line, rendered
 from router.jobs.service import Batches
 from router.web.jobs.errors import add_refusals, answer
@@ -21,20 +21,29 @@ from router.web.jobs.kept_files import (
     show_list,
 )
 from router.web.jobs.openai_uploads import add_uploads
+from router.web.jobs.turns import Turns
 from router.web.jobs.upload import UploadLimits, read_form
 
 _MOST_FILES = 10_000
+_FILES_AT_ONCE = 1_000  # whoever asks for more gets these, and that there are more
+_MOST_ANSWERS, _MOST_UPLOADS = 32, 64
 
 
 def files_blueprint(batches: Batches, limits: Callable[[], UploadLimits]) -> Blueprint:
     """Build the routes from the table at the end."""
     routes = Blueprint("files", __name__, url_prefix="/v1")
-    create = partial(_create, batches, limits)
+    answers, uploads = (
+        Turns(_MOST_ANSWERS, "downloads"),
+        Turns(_MOST_UPLOADS, "uploads"),
+    )
+    create = partial(uploads.for_request(_create), batches, limits)
     routes.add_url_rule("/files", "create", create, methods=["POST"])
     for method, rule, view in _ROUTES:
-        name, call = view.__name__.strip("_"), partial(view, batches)
+        name = view.__name__.strip("_")
+        counted = answers.for_answer(view) if view in {_list, _content} else view
+        call = partial(counted, batches)
         routes.add_url_rule(f"/files{rule}", name, call, methods=[method])
-    add_uploads(routes, batches, limits)
+    add_uploads(routes, batches, limits, uploads)
     add_refusals(routes)
     return routes
 
@@ -59,7 +68,8 @@ def _expires(fields: dict[str, str]) -> float | None:
 
 
 def _list(batches: Batches) -> Response:
-    page: Page = read_page(request.args, _MOST_FILES, _MOST_FILES)
+    page = read_page(request.args, _MOST_FILES, _MOST_FILES)
+    page = replace(page, limit=min(page.limit, _FILES_AT_ONCE))
     found, more = batches.files(page, request.args.get("purpose", ""))
     return answer(show_list([show_file(each) for each in found], more=more))
 

@@ -23,6 +23,7 @@ from router.web.jobs.kept_files import (
     read_json_body,
     show_file,
 )
+from router.web.jobs.turns import Turns
 from router.web.jobs.upload import UploadLimits, read_form
 
 _MOST_PART_BYTES = 64 * 1024 * 1024
@@ -31,11 +32,14 @@ _MOST_NAME_CHARACTERS = 255
 Limits = Callable[[], UploadLimits]
 
 
-def add_uploads(routes: Blueprint, batches: Batches, limits: Limits) -> None:
+def add_uploads(
+    routes: Blueprint, batches: Batches, limits: Limits, turns: Turns
+) -> None:
     """Add the routes of the table at the end."""
     for rule, view in _ROUTES:
         name = f"upload_{view.__name__.strip('_')}"
-        call = partial(view, batches, limits)
+        counted = turns.for_request(view) if view is _add else view
+        call = partial(counted, batches, limits)
         routes.add_url_rule(f"/uploads{rule}", name, call, methods=["POST"])
 
 

@@ -53,10 +53,13 @@ from router.web.jobs.fields import (
 from router.web.jobs.kept_files import keep, read_json_body, show_list
 from router.web.jobs.openai_batches import read_terms
 from router.web.jobs.text_stream import Text, read_mark
+from router.web.jobs.turns import Turns
 from router.web.jobs.upload import UploadLimits, read_form
 
 _MOST_JOBS = 100
 _MOST_RESULTS = 10_000_000
+# Each may take a MiB, for as long as its reader or its sender likes.
+MOST_ANSWERS, MOST_UPLOADS = 32, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,15 @@ class JobParts:
 def jobs_blueprint(parts: JobParts) -> Blueprint:
     """Build the routes from the table at the end."""
     routes = Blueprint("jobs", __name__, url_prefix="/batches")
+    answers = Turns(MOST_ANSWERS, "lists and downloads")
+    uploads = Turns(MOST_UPLOADS, "uploads")
     for method, rule, view in _ROUTES:
-        name = view.__name__.strip("_")
-        routes.add_url_rule(rule, name, partial(view, parts), methods=[method])
+        name, counted = view.__name__.strip("_"), view
+        if view in _LARGE_ANSWERS:
+            counted = answers.for_answer(view)
+        if view is _create:
+            counted = uploads.for_request(view)
+        routes.add_url_rule(rule, name, partial(counted, parts), methods=[method])
     add_refusals(routes)
     return routes
 
@@ -345,6 +354,8 @@ def _show_partial(job: Job, partial: Partial) -> dict[str, Any]:
         shown["from"] = partial.offset
     return shown
 
+
+_LARGE_ANSWERS = frozenset({_list, _preview, _results, _partial, _output})
 
 _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("POST", "", _create),

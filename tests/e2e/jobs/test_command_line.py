@@ -218,7 +218,10 @@ def test_a_preview_starts_nothing(router, inferops, reviews):
     before = router.get("/v1/files").json()
     code, _, errors = inferops("run", reviews, *TERMS, "--preview")
     assert 0 == code
-    assert "csv, columns: id, text" in errors
+    assert (
+        "csv, utf-8, delimiter: comma, names in the first line; columns: id, text"
+        in errors
+    )
     assert "--- prompt 1\nSummarise: review 0\n" in errors
     assert before == router.get("/v1/files").json()
 

@@ -95,7 +95,9 @@ def test_a_file_becomes_a_result(router, desktop, reviews, tmp_path):
     """Upload, columns, prompt with its preview, start, live figures, download."""
     choose(desktop, reviews)
     assert ["id", "product", "text"] == [th.text for th in desktop.css("#rows th")]
-    assert "reviews.csv: CSV, 3 columns" == desktop.text("file-status")
+    assert "reviews.csv: CSV, UTF-8, delimiter: comma, 3 columns" == desktop.text(
+        "file-status"
+    )
     write(desktop, "Summarise {{ text }}")
     desktop.shown("preview")
     assert "Summarise Review 0: fine, but <b>short</b>" == desktop.text("prompt")

@@ -82,6 +82,8 @@ class CsvTable:
         return row or BadRow(0, 0, None, "the row is not there any more")
 
     def _read_names(self) -> list[str]:
+        for _ in range(self.dialect.titles):
+            next(self._records, None)
         first = next(self._records, None)
         if first is None:
             raise DatasetError("the file is empty")

@@ -35,12 +35,14 @@ class Dialect:
     header: whether the first record holds names
     blanks: whether blanks after a delimiter are left out
     skipped: lines before the first record
+    titles:  records above the names
     """
 
     delimiter: str
     header: bool = True
     blanks: bool = False
     skipped: int = 0
+    titles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,18 @@ def look(file: BinaryIO, asked: Asked, notes: Notes, text: str) -> Dialect:
         records = _records(sample, delimiter, blanks=True)
     if given is None and delimiter != "," and records and len(records[0]) > 1:
         notes.add(f"the delimiter is a guess: {delimiter_word(delimiter)}")
+    titles = _titles(records) if asked.header is None else 0
+    if titles:
+        notes.add("the lines above the names are left out")
     header = asked.header
     if header is None:
-        header = _has_names(records)
+        header = _has_names(records[titles:])
         if not header:
             notes.add(
                 "the first line looks like data: columns are called column_1 and so"
                 " on; if it holds names, give header=true"
             )
-    return Dialect(delimiter, header, blanks, skipped)
+    return Dialect(delimiter, header, blanks, skipped, titles)
 
 
 def beginning(file: BinaryIO) -> str:
@@ -134,6 +139,22 @@ def _records(
     except csv.Error:
         return found  # what follows does not change how the fields are parted
     return found
+
+
+def _titles(records: Sequence[Sequence[str]]) -> int:
+    """Count the records above the names: a title alone, while rows have several fields.
+
+    The names are the first record of which every field has a text, and none a number.
+    """
+    fields = max((len(record) for record in records), default=0)
+    if not records or sum(map(bool, records[0])) != 1 or not records[0][0]:
+        return 0
+    if fields < 2 or (len(records[0]) == fields and fields < _FEW_RECORDS):
+        return 0
+    for number, record in enumerate(records):
+        if len(record) == fields and all(record):
+            return 0 if any(map(_NUMBER.fullmatch, record)) else number
+    return 0
 
 
 def _has_names(records: Sequence[Sequence[str]]) -> bool:

@@ -117,8 +117,22 @@ class JsonDocument:
                 _expect(window, '"', "where a name begins")
         window.take()
         if not rows_in:
-            columns = columns or _transposed(objects)
-            yield from _from_columns(columns, self._limits, self._notes)
+            yield from self._of_members(columns, objects)
+
+    def _of_members(
+        self, columns: dict[str, list[Any]], beside: dict[str, Any]
+    ) -> Iterator[Row]:
+        """Read a list for each column; or the object itself, where it is one row."""
+        tables = columns or _transposed(beside)
+        if tables and len(tables) >= len(beside.keys() - tables.keys()):
+            if left := [repr(name) for name in beside if name not in tables]:
+                self._notes.add(f"members that are not lists are left out: {left[0]}")
+            yield from _from_columns(tables, self._limits, self._notes)
+        elif beside:
+            self._notes.add("the document is one object: read as one row")
+            yield Row(0, {**beside, **columns}, 1)
+        else:
+            raise DatasetError(f"the object holds no list: a dataset must be {_SHAPES}")
 
 
 def _name(window: Window, limits: Limits) -> str:
@@ -186,8 +200,6 @@ def _transposed(objects: dict[str, Any]) -> dict[str, list[Any]]:
 def _from_columns(
     columns: dict[str, list[Any]], limits: Limits, notes: Notes
 ) -> Iterator[Row]:
-    if not columns:
-        raise DatasetError(f"the object holds no list: a dataset must be {_SHAPES}")
     names = usable_names(list(columns), limits, notes)
     lengths = {name: len(values) for name, values in columns.items()}
     name, length = next(iter(lengths.items()))

@@ -51,6 +51,13 @@ AB = [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
         ("a,b\n1,x\n,\na,b\n2,y\n\x1a", AB),
         ("a,b\n1,x\n   \n2,y\n", AB),
         ("a,b\r1,x\r2,y\r", AB),
+        ("Report of 2026\n\na,b\n1,x\n2,y\n", AB),
+        ("Report,,\n,,\na,b,c\n1,x,y\n", [{"a": "1", "b": "x", "c": "y"}]),
+        (
+            ",text\n0,x\n1,y\n",
+            [{"column_1": "0", "text": "x"}, {"column_1": "1", "text": "y"}],
+        ),
+        ("text,\nhello,x\n", [{"text": "hello", "column_2": "x"}]),
     ],
     ids=[
         *("comma", "semicolon and mark", "tabulator", "bar", "one column"),
@@ -59,6 +66,7 @@ AB = [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
         *("delimiter at the end of rows", "at the end of all lines"),
         *("blanks before quotes", "two marks", "line end in a name"),
         *("empty row and names again", "line of blanks", "old Mac"),
+        *("title", "title in a table", "index", "second without a name"),
     ],
 )
 def test_tables_as_people_save_them(tmp_path, content, expected):
@@ -108,12 +116,13 @@ def test_what_is_said_of_a_file_counts(tmp_path):
         ("a,b\n1,x\na,b\n", {}, "line 3: the names stand here again; the line is lef"),
         ("a,b\n1,x\n,\n", {}, "line 3: rows without any value are left out"),
         ('a,b\n1, "x"\n', {}, "blanks between a delimiter and a quote are left out"),
+        ("Title\na,b\n1,x\n", {}, "the lines above the names are left out"),
         ("a,b\r1,x\r", {}, "lines end with a carriage return alone"),
         ("a,b\n1,x\n".encode("utf-16-le"), {"encoding": "utf-16-le"},
          "the encoding is a guess: UTF-16-LE, without a mark"),
     ],
     ids=["delimiter", "encoding", "no names", "names twice", "no name", "end", "short",
-         "names again", "empty", "blanks", "old Mac", "no mark"],
+         "names again", "empty", "blanks", "title", "old Mac", "no mark"],
 )  # fmt: skip
 def test_a_guess_is_told(tmp_path, content, reading, note):
     """The preview says what was guessed, or left out, and how the file was read."""
