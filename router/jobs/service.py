@@ -87,7 +87,7 @@ class Batches:
             parts.database,
             parts.uploads,
             lambda: parts.settings().retention_seconds,
-            parts.room.measured,
+            parts.room.measure,
         )
         self._flights = Flights(self._flight_parts())
         self._runner = Runner(

@@ -91,6 +91,7 @@ class Keeper:
         self._closing = closing
         self._event = Event()
         self._reading: gevent.Greenlet[..., None] | None = None
+        self._reading_job = ""
         self._busy: dict[str, gevent.Greenlet[..., None]] = {}
         self._renewed_at = float("-inf")
         self.stopping = False
@@ -212,9 +213,11 @@ class Keeper:
 
     def _read(self, active: Active) -> None:
         """Read files one after the other; a file that is elsewhere is left alone."""
-        if self._reading is not None and not self._reading.dead:
-            return
         keeping, job = self._keeping, active.job
+        if self._reading is not None and not self._reading.dead:
+            if self._reading_job != job.id:
+                active.why_idle = "another job's file is being read"
+            return
         late = time.time() >= job.expires
         if not active.owned or (job.paused and not late):
             return
@@ -228,10 +231,13 @@ class Keeper:
         elif keeping.uploads.here(job.spec.file):
             work = partial(self._read_now, active)
         elif waits:
+            active.why_idle = "the router that has its file has not read it yet"
             return
         else:
             fault = Fault("file_missing", f"file {job.spec.file!r} is not here")
             work = partial(self._fail_now, job, fault)
+        active.why_idle = None
+        self._reading_job = job.id
         self._reading = gevent.spawn(self._guarded, f"read {job.id}", work)
 
     def _fail_now(self, job: Job, fault: Fault) -> None:

@@ -32,22 +32,25 @@ class Room:
         self._measured = 0
         self._since = 0
 
-    def measured(self, stored_bytes: int) -> None:
-        """Take note of what is kept now."""
-        self._measured, self._since = stored_bytes, 0
+    def measure(self, measured: Callable[[], int]) -> None:
+        """Take note of what is kept; what is accepted meanwhile counts beside it."""
+        before = self._since
+        self._measured = measured()
+        self._since -= before
 
     def added(self, size: int) -> None:
         """Take note of what was accepted since."""
         self._since += size
 
-    def check(self, size: int = 0) -> None:
+    def check(self, size: int = 0, written: int = 0) -> None:
         """Raise DiskFullError where so many bytes more must not be accepted.
 
+        written: of what is being accepted, on the disk already
         Asks the disk: for a native thread.
         """
         limits = self._limits()
         kept = self._measured + self._since
-        if kept + size > limits.stored_bytes:
+        if kept + written + size > limits.stored_bytes:
             raise DiskFullError(
                 f"jobs and files take {kept:,} bytes, at most {limits.stored_bytes:,}"
                 " are kept (batch.max_stored_bytes); delete jobs or files"

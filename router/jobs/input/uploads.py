@@ -64,6 +64,7 @@ class Draft:
         self._out: IO[bytes] | None = out
         self._pieces: list[bytes] = []
         self._gathered = 0
+        self._written = 0
 
     def write(self, piece: bytes) -> None:
         """Raises DiskFullError, UnavailableError."""
@@ -80,10 +81,11 @@ class Draft:
 
         def write() -> None:
             if self._room is not None:
-                self._room.check(len(data))
+                self._room.check(len(data), self._written)
             out.write(data)
 
         on_disk(write)
+        self._written += len(data)
 
     def seal(self) -> None:
         """Put all of it on the disk, still under the draft's name."""

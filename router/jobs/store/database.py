@@ -70,6 +70,10 @@ _WHY = (
     ("too many connections", "has no connection free"),
     ("remaining connection slots", "has no connection free"),
     ("read-only transaction", "is read-only: a standby answers"),
+    (
+        "unsupported startup parameter",
+        "is behind a pooler that refuses a parameter of batch.database",
+    ),
     ("password authentication failed", "refuses the login"),
     ("no such user", "refuses the login"),
     ("pg_hba.conf", "refuses the login"),

@@ -334,6 +334,8 @@ def show_job(job: Job, active: Active | None) -> dict[str, Any]:
 def _why_idle(job: Job, active: Active | None) -> str | None:
     if job.parked and not job.state.over:
         return parked_words(job)
+    if job.state is JobState.VALIDATING:
+        return "paused" if job.paused else active.why_idle if active else None
     if job.state is not JobState.IN_PROGRESS:
         return None
     if job.paused:

@@ -20,13 +20,16 @@ def a_room(folder, *, stored=2**50, free=0):
 def test_what_is_kept_counts_until_it_is_measured_again(tmp_path):
     """A figure that is a minute old is never too small."""
     room = a_room(tmp_path, stored=100)
-    room.measured(40)
+    room.measure(lambda: 40)
     room.added(50)
     room.check(10)
     with pytest.raises(DiskFullError, match=r"take 90 bytes, at most 100 are kept \(b"):
         room.check(11)
-    room.measured(80)
+    room.measure(lambda: 80)
     room.check(20)
+    room.measure(lambda: room.added(15) or 80)
+    with pytest.raises(DiskFullError, match="take 95 bytes"):
+        room.check(6)
 
 
 def test_below_the_floor_nothing_new_is_accepted(tmp_path):
