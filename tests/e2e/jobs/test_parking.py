@@ -46,7 +46,7 @@ def test_a_job_whose_router_died_three_times_is_parked(router, node):
         found["paused"],
         found["state"],
     )
-    assert f"inferops batch resume {name}" in found["why_idle"]
+    assert f"inferops jobs resume {name}" in found["why_idle"]
     (error,) = batch(router, name)["errors"]["data"]
     assert ("job_parked", True) == (error["code"], why in error["message"])
     assert router.metric("inferops_jobs_parked") == 1.0

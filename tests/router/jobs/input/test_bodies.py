@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import gevent
 import orjson
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +24,7 @@ from router.jobs.model import (
     JobState,
 )
 from router.jobs.planning.length_predictor import Lengths
+from tests.router.jobs.input.sandbox.own import sandboxes
 
 SETTINGS = FileSettings(Limits(), 2**28)
 ROWS = [{"id": n, "text": f"text {n} ü"} for n in range(40)]
@@ -130,7 +130,7 @@ def test_many_ask_at_one_time(stage):
     ]
     gevent.joinall([each for _, each in asked], raise_error=True)
     assert all(f"say text {n} ü" == each.value for n, each in asked)
-    assert 1 == len(psutil.Process().children())
+    assert 1 == len(sandboxes())
 
 
 def test_a_file_that_has_changed_is_told(stage, tmp_path):
@@ -160,7 +160,7 @@ def test_a_process_that_dies_takes_one_item_along(stage):
     """The others ask again of a new one."""
     job = stage.job("f.jsonl", Format.JSONL, jsonl())
     assert "say text 0 ü" == stage.said(job, stage.items[0])
-    (child,) = psutil.Process().children()
+    (child,) = sandboxes()
     child.suspend()
     asked = [gevent.spawn(stage.bodies.of, job, item) for item in stage.items[:5]]
     gevent.sleep(0)  # all of them are on their way

@@ -20,6 +20,8 @@ from router.jobs.input.sandbox.process import Sandbox, SandboxError, SandboxLimi
 from router.jobs.input.sources import Files, FileSettings, Look, LookError
 from router.jobs.model import DATASET_ENDPOINT, Format, Job, JobSpec, JobState
 from router.jobs.planning.length_predictor import Lengths
+from tests.harness.poll import until
+from tests.router.jobs.input.sandbox.own import sandboxes
 
 MIB = 2**20
 LIMITS = Limits(rows=10_000)
@@ -82,12 +84,11 @@ def test_it_ends_where_nobody_asks_for_more(files, tmp_path):
     """The first rows are there at once, and nothing is left behind."""
     path = tmp_path / "f.csv"
     path.write_text("a\n" + "x\n" * 5000)
-    before = set(psutil.Process().children())
     spec = JobSpec(DATASET_ENDPOINT, "f", Format.CSV, model="m", template="{{ a }}")
     job = Job("batch_1", spec, JobState.VALIDATING, 0.0)
     asked = files.pages(job, path, lambda notes: None)
     assert 500 == len(next(asked))
-    (child,) = set(psutil.Process().children()) - before
+    (child,) = sandboxes()
     asked.close()
     assert not child.is_running()
 
@@ -120,7 +121,7 @@ def test_looks_wait_for_each_other(files, tmp_path):
     def count():
         nonlocal most
         while True:
-            most = max(most, len(psutil.Process().children()))
+            most = max(most, len(sandboxes()))
             gevent.sleep(0.01)
 
     counting = gevent.spawn(count)
@@ -135,8 +136,8 @@ def test_it_takes_no_secret_along(monkeypatch):
     """Of the router's environment it gets what programs need, no more."""
     monkeypatch.setenv("INFEROPS_SECRET", "hush")
     with Sandbox(SandboxLimits(64 * MIB)) as sandbox:
-        pid = sandbox.pid
-        environ = psutil.Process(pid).environ()
+        process = psutil.Process(sandbox.pid)
+        environ = until(process.environ, "its program is loaded")
     assert "INFEROPS_SECRET" not in environ
     assert "PATH" in environ
 
