@@ -23,7 +23,10 @@ def node():
 @pytest.fixture
 def router(tmp_path, node):
     inventory = write_inventory(tmp_path / "nodes.yml", [node])
-    with Router(tmp_path, inventory, prometheus_port=free_port()) as made:
+    quick = {"SHUTDOWN__GRACE_SECONDS": "1"}
+    with Router(
+        tmp_path, inventory, prometheus_port=free_port(), settings=quick
+    ) as made:
         yield made
 
 
@@ -32,14 +35,16 @@ def runs(router, name):
 
 
 def test_a_job_whose_router_died_three_times_is_parked(router, node):
-    """It says why, and how it goes on; the others run; resumed, it ends well."""
-    name = begin(router, requests_file(2, MODEL), give_way="item")
+    """It says why; others run; it can be cancelled, or resumed and ends well."""
+    name, given_up = (begin(router, requests_file(1, MODEL)) for _ in range(2))
+    both = (name, given_up)
     for _ in range(3):
-        until(lambda: runs(router, name), "its items are in flight", seconds=60)
+        until(lambda: all(runs(router, each) for each in both), "they run", seconds=60)
         router.process.kill()
         router.process.start()
         router.wait_ready()
-    found = until(lambda: job(router, name)["parked"] and job(router, name), "parked")
+    until(lambda: all(job(router, each)["parked"] for each in both), "parked")
+    found = job(router, name)
     why = "the router died 3 times in a row while it ran this job, which got no further"
     assert (why, True, "in_progress") == (
         found["parked"],
@@ -49,7 +54,9 @@ def test_a_job_whose_router_died_three_times_is_parked(router, node):
     assert f"inferops jobs resume {name}" in found["why_idle"]
     (error,) = batch(router, name)["errors"]["data"]
     assert ("job_parked", True) == (error["code"], why in error["message"])
-    assert router.metric("inferops_jobs_parked") == 1.0
+    assert router.metric("inferops_jobs_parked") == 2.0
+    assert router.post(f"/batches/{given_up}/cancel").ok
+    assert "cancelled" == ended(router, given_up)["state"]
 
     node.seconds = 0.05
     other = begin(router, requests_file(2, MODEL))
@@ -63,23 +70,10 @@ def test_a_job_whose_router_died_three_times_is_parked(router, node):
 def test_a_router_that_ends_in_order_parks_nothing(router):
     """However often it is started anew."""
     name = begin(router, requests_file(2, MODEL), give_way="item")
-    for _ in range(4):
+    for _ in range(3):
         until(lambda: runs(router, name), "its items are in flight", seconds=60)
         router.process.stop()
         router.process.start()
         router.wait_ready()
     until(lambda: runs(router, name), "its items are in flight", seconds=60)
     assert job(router, name)["parked"] is None
-
-
-def test_a_parked_job_can_be_cancelled(router):
-    """Without being run once more."""
-    name = begin(router, requests_file(2, MODEL), give_way="item")
-    for _ in range(3):
-        until(lambda: runs(router, name), "its items are in flight", seconds=60)
-        router.process.kill()
-        router.process.start()
-        router.wait_ready()
-    until(lambda: job(router, name)["parked"], "parked")
-    assert router.post(f"/batches/{name}/cancel").ok
-    assert "cancelled" == ended(router, name)["state"]
