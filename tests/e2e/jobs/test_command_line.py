@@ -226,6 +226,24 @@ def test_a_preview_starts_nothing(router, inferops, reviews):
     assert before == router.get("/v1/files").json()
 
 
+def test_a_file_is_read_as_it_is_told(router, inferops, tmp_path):
+    """What the preview guessed may be overruled, there and in the job."""
+    path = tmp_path / "odd.csv"
+    path.write_bytes("1|Köln\n2|Łódź\n".encode("cp1250"))
+    told = ("--encoding", "cp1250", "--delimiter", "|", "--no-header")
+    terms = ("--model", MODEL, "--template", "Where is {{ column_2 }}?", *told)
+    code, _, errors = inferops("run", str(path), *terms, "--preview")
+    assert 0 == code, errors
+    assert (
+        "csv, cp1250, delimiter: vertical bar, no names; columns: column_1, column_2"
+        in errors
+    )
+    assert "--- prompt 2\nWhere is Łódź?\n" in errors
+    code, _, errors = inferops("run", str(path), *terms)
+    assert 0 == code, errors
+    assert "completed: 2 of 2 items done" in errors
+
+
 def test_no_router_is_an_exit_code(inferops):
     """Scripts can tell it from a refusal."""
     url = f"http://127.0.0.1:{free_port()}"
