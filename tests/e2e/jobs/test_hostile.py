@@ -36,8 +36,7 @@ GIB, MIB = 2**30, 2**20
 LOOKS = 3  # at one time: two run, one waits
 PEOPLES_MODEL = "llama3.2:3b"
 STREAMS = 20
-# Processor seconds between two turns of the loop, all greenlets of a turn together.
-MOST_HELD = 0.15
+MOST_HELD = 0.15  # processor seconds between two switches of greenlets
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,13 @@ def stage(tmp_path_factory, group):
             until(measure.exists, "it is measured")
             worker = psutil.Process(router.process.pid).children()[0]
             yield Stage(router, group, crowd, measure, worker)
+
+
+@pytest.fixture(autouse=True)
+def measured_anew(stage):
+    """Each test answers for itself."""
+    stage.measure.unlink()
+    until(stage.measure.exists, "it is measured anew")
 
 
 def together(calls):
