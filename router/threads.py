@@ -16,7 +16,7 @@ from gevent.threadpool import ThreadPool
 
 from router.errors import BusyError
 
-__all__ = ["CONTROL", "DISK", "FILES", "JOBS", "PREVIEWS", "Pool"]
+__all__ = ["CONTROL", "DISK", "FILES", "JOBS", "Pool"]
 
 T = TypeVar("T")
 
@@ -96,6 +96,4 @@ def _caught(call: Callable[[], T]) -> T | _Raised:
 CONTROL = Pool("control", 2, waiting=8, seconds=30)
 DISK = Pool("the router's disk", 8, waiting=256, seconds=30)
 FILES = Pool("configuration files", 1, waiting=8, seconds=60)
-# Two at a time: each takes the interpreter's lock from the event loop now and then.
-PREVIEWS = Pool("looks into files", 2, waiting=16, seconds=15)
 JOBS = Pool("reading and reducing of jobs", 3, waiting=10_000, seconds=None)

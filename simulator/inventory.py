@@ -37,7 +37,9 @@ _OWN_PREFIX = "__sim_"
 def read(path: Path) -> tuple[NodeSpec, ...]:
     """Return the simulated nodes of a file; raises InventoryError."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # Labels are what is written, in quotes or not, as Prometheus takes them.
+        document = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - texts only
     except (OSError, UnicodeDecodeError) as error:
         raise InventoryError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -63,7 +65,7 @@ def _simulated(where: str, entry: Any) -> bool:
 def _node(where: str, labels: Mapping[str, Any]) -> NodeSpec:
     for label, value in labels.items():
         if not isinstance(value, str):
-            raise _wrong(where, label, "must be text in quotes", value)
+            raise _wrong(where, label, "must be text", value)
         if label.startswith(_OWN_PREFIX) and label not in _NUMBERS:
             raise _wrong(where, label, "is no label of the simulator", value)
     name = labels.get("node", "")

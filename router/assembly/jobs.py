@@ -11,8 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from router.config.settings import BatchSettings
 from router.failover.attempts import Failover
-from router.jobs.input import readers as datasets
-from router.jobs.input.sources import Files
+from router.jobs.input.bodies import Bodies
+from router.jobs.input.readers import Limits
+from router.jobs.input.room import Room, RoomLimits
+from router.jobs.input.sources import Files, FileSettings
+from router.jobs.input.upload_parts import PartedUploads
 from router.jobs.input.uploads import Uploads
 from router.jobs.metrics import BatchCollector, BatchMetrics
 from router.jobs.model import JobSpec
@@ -22,6 +25,7 @@ from router.jobs.planning.policy import Pull
 from router.jobs.planning.speeds import LearnedSpeeds
 from router.jobs.reducers import Reducer, reducer_for
 from router.jobs.service import Batches, Parts
+from router.jobs.store import items
 from router.jobs.store.database import Database, database_url
 from router.jobs.store.schema import migrate
 from router.scheduling.idle import Fleet, Idle
@@ -46,12 +50,24 @@ def build_batches(around: Surroundings) -> tuple[Batches, Files]:
     url = database_url(now.database, around.folder, now.database_password_file)
     database = Database(url, migrate)
     database.committed = tally.committed
-    files = Files(lengths, lambda: _dataset_limits(settings()))
+    files = Files(
+        lengths, lambda: _file_settings(settings()), copies=not database.sqlite
+    )
+    folder = around.folder / "files"
+    room = Room(folder, lambda: _room_limits(settings()))
+    uploads = Uploads(folder, room)
     ledger, published = fleet.ledger, fleet.published
     batches = Batches(
         Parts(
             database=database,
-            uploads=Uploads(around.folder / "files"),
+            uploads=uploads,
+            parted=PartedUploads(around.folder / "uploads", uploads),
+            room=room,
+            bodies=Bodies(
+                lambda item: database.read(lambda c: items.body(c, item)),
+                uploads.path,
+                lambda: _file_settings(settings()),
+            ),
             idle=Idle(fleet),
             ledger=ledger,
             attempts=around.failover,
@@ -71,8 +87,17 @@ def build_batches(around: Surroundings) -> tuple[Batches, Files]:
     return batches, files
 
 
-def _dataset_limits(settings: BatchSettings) -> datasets.Limits:
-    return datasets.Limits(rows=settings.max_items, row_bytes=settings.max_line_bytes)
+def _file_settings(settings: BatchSettings) -> FileSettings:
+    limits = Limits(
+        rows=settings.max_items,
+        row_bytes=settings.max_line_bytes,
+        file_bytes=settings.max_file_bytes,
+    )
+    return FileSettings(limits, settings.reader_memory_bytes)
+
+
+def _room_limits(settings: BatchSettings) -> RoomLimits:
+    return RoomLimits(settings.max_stored_bytes, settings.min_free_bytes)
 
 
 def _make_reducer(spec: JobSpec, total: int) -> Reducer | None:

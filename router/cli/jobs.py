@@ -18,6 +18,7 @@ from router.cli.watching import Detached, Time, follow
 _EXITS = """\
 Exit codes: 0 done, every item answered; 1 over, but items failed or the job did;
 2 wrong arguments; 3 the router refuses; 4 no router; 130 detached with Ctrl-C."""
+_READING = ("format", "encoding", "delimiter", "header")
 _RUN = """\
 \b
 Example:
@@ -58,11 +59,22 @@ def batch() -> None:
 @click.option("--separator", help="concat: text between two answers.")
 @click.option("--merge-prompt", help="tree: how to merge; @FILE reads a file.")
 @click.option("--format", help="Format of the file, where its name does not say.")
+@click.option("--encoding", help="Of a text file, such as cp1252 or shift_jis.")
+@click.option("--delimiter", help="Of a CSV file: one character, or tab.")
+@click.option(
+    "--header/--no-header",
+    default=None,
+    help="Whether a CSV file begins with a line of names.",
+)
 @click.option("--name", help="Name of the job in lists.")
 @click.option("--bad-lines", help="fail_line or fail_job.")
 @click.option("--preemption", "--give-way", "give_way", help="When people come first.")
 @click.option("--attempts", type=int, help="Attempts of an item.")
-@click.option("--window", metavar="HH:MM-HH:MM", help="Only at this time of day.")
+@click.option(
+    "--window",
+    metavar="TIMES",
+    help="Only then, such as 20:00-6:00, or 'Mon-Fri 20:00-6:00, Sat, Sun'.",
+)
 @click.option("--zone", help="Time zone of the window, such as Europe/Berlin.")
 @click.option("--nodes", type=int, help="Most nodes at one time.")
 @click.option("--completion-window", metavar="24h", help="Then the job expires.")
@@ -77,11 +89,12 @@ def batch() -> None:
 )
 @command
 def run(session: Session, file: Path, **given: Any) -> Exit:
-    """Start a job over FILE (CSV, JSON, JSONL or Parquet) and watch it."""
+    """Start a job over FILE (CSV, JSON, JSONL, Parquet; .gz, .zst) and watch it."""
     client, console = session.client, session.console
     fields = fields_of(given)
     if given["preview"]:
-        return _preview(session, file, fields)
+        named = {name: given[name] for name in _READING if given[name] is not None}
+        return _preview(session, file, {"template": fields["template"]} | named)
     with console.progress(given["name"] or file.name) as progress:
         job = client.send(fields, file, progress.sent)
     console.say(f"job {job['id']} over {file.name} started")
@@ -100,22 +113,19 @@ def run(session: Session, file: Path, **given: Any) -> Exit:
     return code
 
 
-def _preview(session: Session, path: Path, fields: dict[str, str]) -> Exit:
+def _preview(session: Session, path: Path, wanted: dict[str, Any]) -> Exit:
     """Upload the file, show what the router reads in it, and delete it again."""
     client, console = session.client, session.console
     with console.progress(path.name) as progress:
         file = client.send({"purpose": "dataset"}, path, progress.sent, "/v1/files")
     try:
-        wanted = {"file_id": str(file["id"]), "template": fields["template"]}
-        if "format" in fields:
-            wanted["format"] = fields["format"]
-        shown = client.post("/batches/preview", wanted)
+        shown = client.post("/batches/preview", {"file_id": str(file["id"])} | wanted)
     finally:
         client.delete(f"/v1/files/{file['id']}")
     if console.json:
         console.data(shown)
         return Exit.DONE
-    console.say(f"{shown['format']}, columns: {', '.join(shown['columns'])}")
+    console.say(words.reading(shown))
     for number, prompt in enumerate(shown["prompts"][:3], start=1):
         console.say(f"--- prompt {number}\n{prompt}")
     for fault in shown["faults"]:
@@ -169,7 +179,7 @@ def _row(job: dict[str, Any]) -> list[str]:
     items = progress["items"]
     return [
         job["id"],
-        "paused" if job["paused"] and job["state"] not in OVER else job["state"],
+        words.state_of(job),
         f"{words.over(progress)}/{items['total']}",
         str(items["failed"]),
         "" if job["state"] in OVER else words.span(progress["eta_seconds"]),
@@ -201,8 +211,7 @@ def _change(verb: str, about: str) -> click.Command:
 def _changed(verb: str, answer: dict[str, Any]) -> str:
     if verb == "rm":
         return f"{answer['id']} deleted"
-    paused = answer["paused"] and answer["state"] not in OVER
-    return f"{answer['id']} {'paused' if paused else answer['state']}"
+    return f"{answer['id']} {words.state_of(answer)}"
 
 
 @jobs.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from router.cli.outcome import OVER
+
 Shown = Mapping[str, Any]
 
 
@@ -79,4 +81,24 @@ def ending(job: Shown) -> str:
     if progress["seconds"] is not None:
         words += f", in {span(progress['seconds'])}"
     faults = [fault["message"] for fault in job["faults"][:3]]
-    return "\n".join([words, *(f"  {fault}" for fault in faults)])
+    told = [*faults, *(f"note: {note}" for note in job.get("notes", ()))]
+    return "\n".join([words, *(f"  {each}" for each in told)])
+
+
+def reading(shown: Shown) -> str:
+    """Say how a file was read, what was guessed, and which columns it has."""
+    found = shown["reading"]
+    parts = [shown["format"], found.get("encoding")]
+    if "delimiter" in found:
+        parts.append(f"delimiter: {found['delimiter']}")
+        parts.append("names in the first line" if found["header"] else "no names")
+    head = ", ".join(part for part in parts if part)
+    lines = [f"{head}; columns: {', '.join(shown['columns'])}"]
+    return "\n".join([*lines, *(f"  note: {note}" for note in shown["notes"])])
+
+
+def state_of(job: Shown) -> str:
+    """Give a job's state, or that it is kept from running."""
+    if job["state"] in OVER or not job["paused"]:
+        return str(job["state"])
+    return "parked" if job.get("parked") else "paused"

@@ -62,7 +62,7 @@ def _flag(text: str) -> bool:
 
 
 def _scrapes(text: str) -> tuple[str, ...]:
-    kinds = tuple(text.split(","))
+    kinds = tuple(part.strip() for part in text.split(","))
     if not set(kinds) <= set(SCRAPES) or len(set(kinds)) < len(kinds):
         raise ValueError(f"must be some of {', '.join(SCRAPES)} with commas between")
     return kinds
@@ -139,7 +139,7 @@ def load_inventory(path: Path) -> Inventory:
 
 def parse_inventory(text: str, *, source: str = "nodes.yml") -> Inventory:
     """Check an inventory's text, as `load_inventory` does."""
-    content = document.parse(text, source)
+    content = document.parse(text, source, as_written=True)
     if content is None or content == []:
         fault = Fault((), "must name at least one node, got an empty file")
         raise document.rejected(source, [fault])
@@ -256,7 +256,7 @@ class _Entry:
     def _read_label(self, name: object, value: object) -> None:
         where = ("labels", str(name))
         if not isinstance(value, str):
-            self._wrong(where, "must be text in quotes, as Prometheus wants", value)
+            self._wrong(where, "must be text", value)
             return
         try:
             self.values[str(name)] = _checked(str(name), value)

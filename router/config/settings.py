@@ -301,6 +301,33 @@ class BatchSettings(Section):
     max_items: int = setting(
         1_000_000, "most items of a job, samples included", ge=1, le=10_000_000
     )
+    max_job_bytes: int = setting(
+        4_294_967_296,
+        "most that a job's items may take in the database; rows that can be read"
+        " again in their file take some 400 bytes each",
+        ge=65_536,
+        le=2**44,
+    )
+    max_stored_bytes: int = setting(
+        107_374_182_400,
+        "what all jobs and files may take; above it nothing new is accepted (507)",
+        ge=1_048_576,
+        le=2**50,
+    )
+    min_free_bytes: int = setting(
+        1_073_741_824,
+        "with less free on the disk of `state.directory`, or than a tenth of it,"
+        " nothing new is accepted (507); what was accepted goes on",
+        ge=0,
+        le=2**44,
+    )
+    reader_memory_bytes: int = setting(
+        402_653_184,
+        "memory of a process that reads a file or writes prompts, beside its"
+        " program's own; larger pages of Parquet files need more",
+        ge=67_108_864,
+        le=2**36,
+    )
     max_open_jobs: int = setting(
         1000, "jobs that are not over; one more is answered 429", ge=1, le=100_000
     )

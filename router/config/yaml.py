@@ -90,10 +90,15 @@ def read(path: Path) -> str:
         raise ConfigError(f"{path.name}: {what}, got {str(path)!r}") from error
 
 
-def parse(text: str, source: str) -> Any:
-    """Parse one YAML document; raises ConfigError with line and column."""
+def parse(text: str, source: str, *, as_written: bool = False) -> Any:
+    """Parse one YAML document; raises ConfigError with line and column.
+
+    as_written: each scalar is the text that stands there, or None: as Prometheus reads
+                labels, whether they are in quotes or not
+    """
+    loader = _TextLoader if as_written else _Loader
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  derived from SafeLoader
+        return yaml.load(text, Loader=loader)  # noqa: S506  derived from SafeLoader
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{source}: {_marked(error)}") from error
     except yaml.reader.ReaderError as error:
@@ -143,6 +148,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _TextLoader(_Loader):
+    """The same, but scalars stay as they are written."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own way
+
+
 _FLOAT = (
     r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -152,6 +163,9 @@ _CORE: tuple[tuple[str, str, list[str]], ...] = (
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
     ("float", _FLOAT, list("-+.0123456789")),
+)
+_TextLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(f"^(?:{_CORE[0][1]})$"), _CORE[0][2]
 )
 for _tag, _pattern, _first in _CORE:
     _Loader.add_implicit_resolver(
@@ -170,11 +184,16 @@ def check(
         return None, tuple(_fault(model, each) for each in details)
 
 
+def _plain(limit: float) -> str:
+    """Write a limit without an exponent where it is a whole number."""
+    return str(int(limit)) if limit == int(limit) else f"{limit:g}"
+
+
 _WHAT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "greater_than": lambda limit: f"must be > {limit['gt']:g}",
-    "greater_than_equal": lambda limit: f"must be >= {limit['ge']:g}",
-    "less_than": lambda limit: f"must be < {limit['lt']:g}",
-    "less_than_equal": lambda limit: f"must be <= {limit['le']:g}",
+    "greater_than": lambda limit: f"must be > {_plain(limit['gt'])}",
+    "greater_than_equal": lambda limit: f"must be >= {_plain(limit['ge'])}",
+    "less_than": lambda limit: f"must be < {_plain(limit['lt'])}",
+    "less_than_equal": lambda limit: f"must be <= {_plain(limit['le'])}",
     "finite_number": lambda _: "must be a finite number",
     "int_type": lambda _: "must be a whole number",
     "float_type": lambda _: "must be a number",

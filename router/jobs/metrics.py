@@ -138,6 +138,7 @@ class Standing:
     oldest: float = 0.0
     stalled: Mapping[JobState, float] = field(default_factory=dict)
     store_up: bool = True
+    parked: int = 0
     kept: Kept = field(default_factory=Kept)
 
 
@@ -177,6 +178,11 @@ class BatchCollector(Collector):
             "inferops_job_store_up",
             "Whether the job database answered the last call.",
             float(now.store_up),
+        )
+        yield _one(
+            "inferops_jobs_parked",
+            "Open jobs that are not run any more: the router died while it ran them.",
+            now.parked,
         )
         yield from _kept(now.kept)
         if now.eta is not None:

@@ -13,10 +13,15 @@ from math import inf
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RESPONSES = "/v1/responses"
 # What OpenAI's batches take, and what a job over a dataset asks its nodes.
-OPENAI_ENDPOINTS = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
+OPENAI_ENDPOINTS = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES})
 DATASET_ENDPOINT = "/api/chat"
 
+# Places of items that are not read from the job's file when their turn comes: their
+# request is stored, or the columns that it is made of.
+STORED_REQUEST = -1
+STORED_FIELDS = -2
 
 # Codes of results of what was never run.
 CANCELLED = "batch_cancelled"
@@ -89,14 +94,23 @@ class GiveWay(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A time of day in which a job may run; may pass midnight.
+class Span:
+    """A time of day on some days of the week; may pass midnight.
 
-    start, end: minutes since midnight, in `zone` (an IANA name)
+    days:       0 for Monday to 6 for Sunday: those on which it begins
+    start, end: minutes since midnight
     """
 
+    days: tuple[int, ...]
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a job may run, in the time of `zone` (an IANA name)."""
+
+    spans: tuple[Span, ...]
     zone: str = "UTC"
 
 
@@ -112,6 +126,7 @@ class JobSpec:
     reducer:     `{"kind": "tree", "threshold": 8, …}`; `{"kind": "map"}` for none
     attempts:    tries of an item before it is a dead letter
     nodes:       most nodes that may run its items at one time; None for all
+    reading:     what was said of the file: `encoding`, `delimiter`, `header`
     seconds:     completion window, from its creation on
     """
 
@@ -131,6 +146,7 @@ class JobSpec:
     seconds: float = 86_400.0
     metadata: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    reading: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +209,12 @@ class Job:
     rows_read: rows of the file that are items already
     marks:  when it entered a state, by the state's name
     faults: the first few only
-    reduced: what its reducer gave in the end
     counts:  items and merges, once it is over; None before
     tokens:  of prompts and answers, once it is over
     openai:  made by `/v1/batches`
+    notes:   what was guessed about its file or left out of it
+    parked:  why it is not run any more until somebody resumes it; None where it is
+    starts:  times that its work was begun without getting any further since
     """
 
     id: str
@@ -209,10 +227,12 @@ class Job:
     rows_read: int = 0
     marks: Mapping[str, float] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
-    reduced: object = None
     tallies: Tallies = Tallies()
     counts: tuple[Counts, Counts] | None = None
     tokens: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+    parked: str | None = None
+    starts: int = 0
 
     @property
     def expires(self) -> float:
@@ -225,10 +245,11 @@ class Item:
 
     key:    "7" for row 7, "7.2" for its third sample; a reducer's for a merge
     index:  the row, from 0 (with k samples a row: row * k + sample)
-    size:   bytes of the request, which is read when its turn comes
+    size:   bytes of the request, which is read or made when its turn comes
     weight: how long it should take, in tokens; the longest are taken first
     wave:   but of lower waves first, which the reducer wants early
     tries:  failed ones; being taken back for a person is none
+    place:  where its row is in the job's file, or STORED_REQUEST, STORED_FIELDS
     """
 
     id: int
@@ -243,11 +264,16 @@ class Item:
     weight: float
     tries: int = 0
     wave: int = 0
+    place: int = STORED_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item that is to be; with `fault` it fails without having run."""
+    """An item that is to be; with `fault` it fails without having run.
+
+    body: what is stored of it, as `place` says; b"" where its row is read again
+    size: bytes of its request, where that is not `body`
+    """
 
     key: str
     kind: ItemKind
@@ -259,6 +285,8 @@ class NewItem:
     weight: float
     fault: Fault | None = None
     wave: int = 0
+    place: int = STORED_REQUEST
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,13 +43,19 @@ class Retention:
 
     seconds: how long a job is kept after its end, and a file that nothing uses;
              0: for ever
+    measured: asks what all of it takes
     """
 
     def __init__(
-        self, database: Database, uploads: Uploads, seconds: Callable[[], float]
+        self,
+        database: Database,
+        uploads: Uploads,
+        seconds: Callable[[], float],
+        measured: Callable[[Callable[[], int]], object] = lambda weigh: weigh(),
     ) -> None:
         self._database = database
         self._uploads = uploads
+        self._measured = measured
         self._seconds = seconds
         self._deleted = Counter({ASKED: 0, RETENTION: 0})
         self.kept = Kept()
@@ -65,7 +71,7 @@ class Retention:
         self._finish()
         self._uploads.sweep(self._known)
         self._shrink()
-        self._weigh()
+        self._measured(self._weigh)
 
     def remove_file(self, file: str) -> None:
         """Raises NotFoundError, ConflictError while a running job has it."""
@@ -117,9 +123,10 @@ class Retention:
         while not self._database.write(space.shrink):
             gevent.sleep(_PAUSE_SECONDS)
 
-    def _weigh(self) -> None:
+    def _weigh(self) -> int:
         self.kept = Kept(
             self._database.read(space.store_bytes),
             self._database.read(space.file_bytes),
             tuple(sorted(self._deleted.items())),
         )
+        return self.kept.store_bytes + self.kept.file_bytes

@@ -28,7 +28,10 @@ from router.jobs.execution.completion import Closing
 from router.jobs.execution.reconciler import Keeper, Keeping, MakeReducer
 from router.jobs.execution.runner import Runner
 from router.jobs.execution.stalls import Stalls
-from router.jobs.input.reading import Limits, Reading, Source
+from router.jobs.input.bodies import Bodies
+from router.jobs.input.reading import ItemLimits, Reading, Source
+from router.jobs.input.room import Room
+from router.jobs.input.upload_parts import PartedUploads
 from router.jobs.input.uploads import Uploads
 from router.jobs.metrics import Standing
 from router.jobs.model import ItemState, Job, JobSpec, JobState, Page, Upload
@@ -37,9 +40,9 @@ from router.jobs.planning.policy import Policy
 from router.jobs.planning.protocols import Attempts, Predictor, Speeds, Tally
 from router.jobs.reducers import Partial
 from router.jobs.retention import Retention
+from router.jobs.spec import spec_text
 from router.jobs.store import files, items, jobs
 from router.jobs.store.database import Database, StoreError
-from router.jobs.store.encoding import dumped, spec_fields
 from router.logs.events import get_logger
 from router.scheduling.idle import Idle
 
@@ -55,6 +58,9 @@ class Parts:
 
     database: Database
     uploads: Uploads
+    parted: PartedUploads
+    room: Room
+    bodies: Bodies
     idle: Idle
     ledger: Ledger
     attempts: Attempts
@@ -76,10 +82,12 @@ class Batches:
         self._owner = secrets.token_hex(8)
         self._database = parts.database
         self.uploads = parts.uploads
+        self.parted = parts.parted
         self._retention = Retention(
             parts.database,
             parts.uploads,
             lambda: parts.settings().retention_seconds,
+            parts.room.measure,
         )
         self._flights = Flights(self._flight_parts())
         self._runner = Runner(
@@ -93,12 +101,13 @@ class Batches:
         reading = Reading(
             parts.database,
             parts.source,
-            lambda: Limits(parts.settings().max_items),
+            self._item_limits,
         )
         keeping = Keeping(
             owner=self._owner,
             database=parts.database,
             uploads=parts.uploads,
+            bodies=parts.bodies,
             reading=reading,
             make_reducer=parts.make_reducer,
             slots=self._slots,
@@ -117,6 +126,7 @@ class Batches:
         return FlightParts(
             owner=self._owner,
             database=parts.database,
+            bodies=parts.bodies,
             attempts=parts.attempts,
             predictor=parts.predictor,
             tally=parts.tally,
@@ -125,6 +135,10 @@ class Batches:
             nudge=lambda: self._runner.nudge(),  # noqa: PLW0108 - made later
             ended=lambda active: self._keeper.ended(active),  # noqa: PLW0108 - same
         )
+
+    def _item_limits(self) -> ItemLimits:
+        settings = self._parts.settings()
+        return ItemLimits(settings.max_items, settings.max_job_bytes)
 
     def _slots(self) -> int:
         views = self._parts.idle.nodes()
@@ -169,6 +183,7 @@ class Batches:
         self._keeper.stopping = True
         self._flights.end_all()
         self._flights.join(_LANDING_SECONDS)
+        self._parts.bodies.close()
         self._parts.memory.save()
         if not self._open:
             return
@@ -192,6 +207,7 @@ class Batches:
             try:
                 self._by_state = self._database.read(jobs.by_state)
                 self._retention.sweep()
+                self.parted.sweep()
                 self._parts.memory.save()
             except (StoreError, OSError, NotFoundError) as error:
                 log.warning("files_not_swept", fault=str(error))
@@ -218,8 +234,9 @@ class Batches:
     def create(self, spec: JobSpec, *, openai: bool, upload: Upload | None) -> Job:
         """Make a job, with its file where that came with it.
 
-        Raises OverloadedError, NotFoundError (no such file).
+        Raises OverloadedError, NotFoundError (no such file), DiskFullError.
         """
+        self.uploads.check_room()
         job = Job(
             id=f"batch_{secrets.token_hex(12)}",
             spec=spec,
@@ -276,7 +293,14 @@ class Batches:
             jobs.pause(connection, job, paused=paused)
 
         self._database.write(write)
-        self._changed(job, paused=paused)
+        if paused:
+            self._changed(job, paused=True)
+            return
+        active = self._runner.jobs.get(job)
+        if active is not None:
+            active.begun = False  # from now on it is counted anew
+            active.not_before = 0.0
+        self._changed(job, paused=False, parked=None)
 
     def cancel(self, job: str) -> None:
         """Begin to cancel it. Raises NotFoundError, ConflictError where it is over."""
@@ -304,8 +328,9 @@ class Batches:
     def retry(self, job: str) -> None:
         """Let the dead letters of a job that is over run again."""
         again = (ItemState.FAILED, ItemState.CANCELLED)
+        self.uploads.check_room()
 
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> JobSpec:
             found = jobs.get(connection, job)
             if not found.state.over:
                 raise ConflictError(f"job {job!r} is {found.state.value}")
@@ -313,14 +338,30 @@ class Batches:
                 raise ConflictError(f"job {job!r} is being deleted")
             if not items.revive(connection, job, again):
                 raise ConflictError(f"job {job!r} has no item that could run again")
+            if items.needs_file(connection, job):
+                self._check_file(connection, found)
             items.drop_merges(connection, job)
             now = time.time()
             seconds = now - found.created + found.spec.seconds
             spec = replace(found.spec, seconds=seconds)
-            jobs.reopen(connection, job, now, dumped(spec_fields(spec)))
+            jobs.reopen(connection, job, now, spec_text(spec))
+            return spec
 
-        self._database.write(write)
+        spec = self._database.write(write)
+        active = self._runner.jobs.get(job)
+        if active is not None:  # it was not seen yet that it is over
+            active.job = replace(active.job, spec=spec)
         self._keeper.nudge()
+
+    def _check_file(self, connection: Connection, job: Job) -> None:
+        """Raise ConflictError where the file is gone that its rows are read from."""
+        try:
+            files.get(connection, job.spec.file)
+        except NotFoundError:
+            raise ConflictError(
+                f"job {job.id!r} cannot run again: its file {job.spec.file!r} was"
+                " deleted"
+            ) from None
 
     def remove(self, job: str) -> None:
         """Delete a job that is over, with its results. Raises ConflictError."""
@@ -332,6 +373,11 @@ class Batches:
         if active is None or active.reduction is None:
             return None
         return active.reduction.partial()
+
+    def reduced(self, job: str) -> Partial:
+        """Return what the reducer of a job gave that is over."""
+        found = self._database.read(lambda c: jobs.reduced(c, job))
+        return Partial(found.get("value"), found.get("covers", 0))
 
     def check_reducer(self, spec: JobSpec) -> None:
         """Raises BadRequestError."""
@@ -363,6 +409,7 @@ class Batches:
             oldest=max((now - a.job.created for a in active), default=0.0),
             stalled=self._stalls.look(active, time.monotonic(), now),
             store_up=self._open and self._database.fault is None,
+            parked=sum(1 for a in active if a.job.parked),
             kept=self._retention.kept,
         )
 

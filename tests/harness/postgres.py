@@ -44,7 +44,7 @@ class Postgres:
         programs = postgres_folder()
         assert programs is not None, "no PostgreSQL under /usr/lib/postgresql"
         self._programs = programs
-        self._user = _user()
+        self.user = _user()
         # Not pytest's folder: that one is closed to other users.
         self._folder = Path(tempfile.mkdtemp(prefix="inferops-postgres-"))
         self.port = free_port()
@@ -52,8 +52,8 @@ class Postgres:
         self._child: subprocess.Popen[bytes] | None = None
         self._made = 0
         try:
-            if self._user:
-                shutil.chown(self._folder, self._user)
+            if self.user:
+                shutil.chown(self._folder, self.user)
             self._run("initdb", "-D", self._data, "-A", "trust", "-U", "inferops")
             self.start()
         except BaseException:
@@ -70,7 +70,7 @@ class Postgres:
             check=True,
             capture_output=True,
             timeout=120,
-            user=self._user,
+            user=self.user,
             cwd=self._folder,
         )
 
@@ -91,7 +91,7 @@ class Postgres:
                 [str(each) for each in argv],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                user=self._user,
+                user=self.user,
                 cwd=self._folder,
                 start_new_session=True,
             )

@@ -28,7 +28,8 @@ class Router:
     """One router process; `settings` are `SECTION__FIELD` overrides.
 
     inside: what its argument list begins with, such as `setpriv` with its arguments
-        (`tests.harness.memory_cgroup`)
+            (`tests.harness.memory_cgroup`)
+    app:    what gunicorn serves; env: more of its environment
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Router:
         settings: Mapping[str, str] | None = None,
         inside: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        app: str = "router.wsgi:app",
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -57,19 +60,12 @@ class Router:
         }
         config = str(ROOT / "router" / "gunicorn.conf.py")
         self.process = Process(
-            [
-                *inside,
-                sys.executable,
-                "-m",
-                "gunicorn",
-                "-c",
-                config,
-                "router.wsgi:app",
-            ],
+            [*inside, sys.executable, "-m", "gunicorn", "-c", config, app],
             log=folder / "router.log",
             pass_fds=pass_fds,
             env={
                 "INFEROPS_BIND": f"127.0.0.1:{self.port}",
+                **(env or {}),
                 **{f"INFEROPS_{name}": value for name, value in overrides.items()},
             },
         )

@@ -153,6 +153,11 @@ def _answer(path: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Say what was asked, so that each answer can be told from every other."""
     if path == "/v1/embeddings":
         return {"object": "list", "data": [{"embedding": [0.5], "index": 0}]}
+    if path == "/v1/responses":
+        part = {"type": "output_text", "text": f"said {asked['input']}"}
+        message = {"type": "message", "content": [part]}
+        usage = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
+        return {"object": "response", "output": [message], "usage": usage}
     if path == "/v1/completions":
         return {"choices": [{"text": f"said {asked['prompt']}"}], "usage": _USAGE}
     said = {"role": "assistant", "content": f"said {asked['messages'][-1]['content']}"}

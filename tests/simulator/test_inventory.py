@@ -70,12 +70,12 @@ def test_the_shipped_inventories_play_the_same_four_nodes():
     [
         ("", "must be a list of entries, got None"),
         ("[", "is no YAML: "),
-        ("- 5", "[0]: must have targets and labels, got 5"),
+        ("- 5", "[0]: must have targets and labels, got '5'"),
         (
             '- targets: ["h"]\n  labels: {node: "a"}',
             "no entry has __simulated: 'true'",
         ),
-        (entry(__slots=4), "[0].labels.__slots: must be text in quotes, got 4"),
+        (entry(__slots=[4]), "[0].labels.__slots: must be text, got ['4']"),
         (
             entry(__slots="many"),
             "[0].labels.__slots: must be a whole number > 0, got 'many'",

@@ -84,6 +84,10 @@ class Active:
     backlog:  what waits in the database, by kind and model
     counts:   rows and merges by state, kept up to date between two looks
     settling: its items are being called off
+    begun:    this router's work on it was noted
+    at_risk:  it got no further since then: if the router dies now, that is counted
+    not_before: unix seconds; a router that died while it ran this job waits a while
+                before the job is begun again, so that others get on
     """
 
     job: Job
@@ -101,6 +105,9 @@ class Active:
     settling: bool = False
     absent_since: dict[str, float] = field(default_factory=dict)
     why_idle: str | None = None
+    begun: bool = False
+    at_risk: bool = False
+    not_before: float = 0.0
     version: int = 0
 
     def why_not(self, now: float) -> str | None:
@@ -111,11 +118,16 @@ class Active:
         if self.settling or now >= job.expires:
             return "its completion window is over"
         if job.paused:
-            return "paused"
-        window = job.spec.window
-        if window and not is_open(window, now):
-            return f"outside its window {shown(window)} {window.zone}"
-        return None
+            return parked_words(job) if job.parked else "paused"
+        if now < self.not_before:
+            return "waits a while: the router died while it ran this job"
+        return self._outside(now)
+
+    def _outside(self, now: float) -> str | None:
+        window = self.job.spec.window
+        if window is None or is_open(window, now):
+            return None
+        return f"outside its window {shown(window)} {window.zone}"
 
     def idle(self) -> str | None:
         """Say why nothing of it runs just now; None where something does."""
@@ -181,6 +193,14 @@ class Active:
     def tell(self) -> None:
         """Let whoever watches the job see that it has changed."""
         self.version += 1
+
+
+def parked_words(job: Job) -> str:
+    """Say why a job is parked, and how it goes on."""
+    return (
+        f"parked: {job.parked}; see the router's log, then"
+        f" `inferops jobs resume {job.id}` (POST /batches/{job.id}/resume)"
+    )
 
 
 class InHand:

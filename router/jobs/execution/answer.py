@@ -8,12 +8,22 @@ from typing import Any
 
 import orjson
 
-from router.jobs.model import CHAT, COMPLETIONS, EMBEDDINGS, Fault, Item, ItemResult
+from router.jobs.model import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    RESPONSES,
+    Fault,
+    Item,
+    ItemResult,
+)
 from router.model import Timings
 from router.relay.framing import message_in, read_timings_of
 
 # Another try, on another node or later, may bring an answer.
 _PASSING = frozenset({408, 425, 429})
+# Reading more at one time would hold the event loop.
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 class UnreadableError(Exception):
@@ -42,6 +52,10 @@ def read(item: Item, reply: Reply) -> tuple[ItemResult, Timings]:
         message = message_in(reply.body) or f"the node answered {reply.status}"
         fault = Fault("request_failed", message)
         return _result(item, reply, "", fault, Timings()), Timings()
+    if len(reply.body) > _MOST_BYTES:
+        raise UnreadableError(
+            f"the reply has {len(reply.body):,} bytes, at most {_MOST_BYTES:,} are kept"
+        )
     try:
         fields = orjson.loads(reply.body)
     except orjson.JSONDecodeError as error:
@@ -67,9 +81,22 @@ def _text(endpoint: str, fields: Mapping[str, Any]) -> str:
             return str(fields["choices"][0]["message"].get("content") or "")
         if endpoint == COMPLETIONS:
             return str(fields["choices"][0]["text"])
+        if endpoint == RESPONSES:
+            return _output_text(fields["output"])
         return str(fields["message"]["content"])
     except (LookupError, TypeError, AttributeError) as error:
         raise UnreadableError(f"not a reply of {endpoint}: no {error}") from error
+
+
+def _output_text(output: list[dict[str, Any]]) -> str:
+    """Join the texts of a response's messages; it may hold other things as well."""
+    return "".join(
+        part["text"]
+        for each in output
+        if each["type"] == "message"
+        for part in each["content"]
+        if part["type"] == "output_text"
+    )
 
 
 def _result(

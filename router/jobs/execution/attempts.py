@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import gevent
+from sqlalchemy import Connection
 
 from router.cancellation import Attention, StoppedError
 from router.errors import AttemptError, EvictedError, NotSentError
@@ -22,6 +23,7 @@ from router.jobs.execution import answer
 from router.jobs.execution.active import Active, Attempt
 from router.jobs.execution.leased import Held
 from router.jobs.execution.partial_answers import Drafts, Said, Talk, streamed
+from router.jobs.input.bodies import Bodies, RowError
 from router.jobs.model import (
     Fault,
     GiveWay,
@@ -31,7 +33,7 @@ from router.jobs.model import (
     ItemState,
 )
 from router.jobs.planning.protocols import Attempts, Predictor, Tally
-from router.jobs.store import items
+from router.jobs.store import items, jobs
 from router.jobs.store.database import Database, StoreError
 from router.logs.events import get_logger
 from router.model import Outcome, Timings
@@ -64,6 +66,7 @@ class Parts:
 
     owner: str
     database: Database
+    bodies: Bodies
     attempts: Attempts
     predictor: Predictor
     tally: Tally
@@ -153,6 +156,8 @@ class Flights:
             self._failed(active, flight, "node_failed", str(error))
         except (answer.UnreadableError, ProtocolError) as error:
             self._failed(active, flight, "unreadable_reply", str(error))
+        except RowError as error:
+            self._failed(active, flight, "row_failed", str(error))
         except StoreError as error:
             log.warning("item_not_read", fault=str(error))
             self._wait_again(active, flight, "stopped")
@@ -162,7 +167,7 @@ class Flights:
 
     def _send(self, active: Active, flight: Attempt) -> tuple[Said, str]:
         item = flight.held.item
-        body = self._parts.database.read(lambda c: items.body(c, item.id))
+        body = self._parts.bodies.of(active.job, item)
         flight.attention.check()
         if body is None:  # the job was deleted
             raise StoppedError(Outcome.CLIENT_GONE)
@@ -372,15 +377,22 @@ class Flights:
 
     def _write(self, active: Active, result: ItemResult) -> bool:
         job = active.job.id
+
+        def write(connection: Connection) -> bool:
+            if active.at_risk:
+                jobs.advanced(connection, job)
+            return items.finish(connection, job, result)
+
         while True:
             try:
-                return self._parts.database.write(
-                    lambda c: items.finish(c, job, result)
-                )
+                written = self._parts.database.write(write)
             except StoreError as error:
                 log.warning("result_not_written", fault=str(error), job=job)
                 if self.ending:
                     return False
+            else:
+                active.at_risk = False
+                return written
             gevent.sleep(_STORE_PAUSE_SECONDS)
 
 

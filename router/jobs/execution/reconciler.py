@@ -23,9 +23,11 @@ from router.jobs.execution.leased import Held, held
 from router.jobs.execution.reduction import Reduction
 from router.jobs.execution.runner import Runner
 from router.jobs.execution.sync import Question, Seen, look
+from router.jobs.input.bodies import Bodies
 from router.jobs.input.reading import Reading
 from router.jobs.input.uploads import Uploads
 from router.jobs.model import (
+    EXPIRED,
     Backlog,
     Fault,
     Item,
@@ -37,7 +39,7 @@ from router.jobs.model import (
     Tallies,
 )
 from router.jobs.reducers import Reducer, opens, samples
-from router.jobs.store import items
+from router.jobs.store import items, jobs
 from router.jobs.store.database import Database, StoreError
 from router.logs.events import get_logger
 
@@ -50,6 +52,8 @@ _MOST_IN_HAND = 512
 _PER_SLOT = 8
 # Lines may name a model each: so many are in hand at one time.
 _MOST_PLACES = 64
+# After a death of the router, by how many there were in a row; then it is parked.
+_PAUSES_SECONDS = {1: 2.0, 2: 15.0}
 # A model that no node has: somebody may be about to pull it.
 _ABSENT_SECONDS = 30.0
 # Results that come at one time are fed at one time.
@@ -68,6 +72,7 @@ class Keeping:
     owner: str
     database: Database
     uploads: Uploads
+    bodies: Bodies
     reading: Reading
     make_reducer: MakeReducer
     slots: Callable[[], int]
@@ -86,6 +91,7 @@ class Keeper:
         self._closing = closing
         self._event = Event()
         self._reading: gevent.Greenlet[..., None] | None = None
+        self._reading_job = ""
         self._busy: dict[str, gevent.Greenlet[..., None]] = {}
         self._renewed_at = float("-inf")
         self.stopping = False
@@ -135,22 +141,23 @@ class Keeper:
         seconds = keeping.lease_seconds()
         at = time.time()
         renew = now - self._renewed_at >= seconds / 4
-        jobs = self._runner.jobs.values()
-        leased = [h.item.id for job in jobs for h in job.hand]
-        leased += [f.held.item.id for job in jobs for f in job.in_flight()]
+        active = self._runner.jobs.values()
+        leased = [h.item.id for job in active for h in job.hand]
+        leased += [f.held.item.id for job in active for f in job.in_flight()]
         return Question(
             owner=keeping.owner,
             now=at,
             until=at + seconds,
-            known=[job.job.id for job in jobs if not _due(job, now)],
+            known=[job.job.id for job in active if not _due(job, now)],
+            specs={job.job.id: job.job.spec for job in active},
             renewed=leased if renew else [],
             costs=costs,
         )
 
     def _take_over(self, seen: Seen, now: float) -> None:
-        jobs = self._runner.jobs
+        known = self._runner.jobs
         for job in seen.open:
-            active = jobs.setdefault(job.id, Active(job))
+            active = known.get(job.id) or known.setdefault(job.id, _new(job))
             if active.job != job:
                 active.job = job
                 active.tell()
@@ -163,8 +170,8 @@ class Keeper:
                 active.backlog = dict(standing.backlog)
                 active.tokens = standing.tokens
                 active.counted_at = now
-        for name in set(jobs) - {job.id for job in seen.open}:
-            self._let_go(jobs.pop(name))
+        for name in set(known) - {job.id for job in seen.open}:
+            self._let_go(known.pop(name))
 
     def _let_go(self, active: Active) -> None:
         """It is over, or was deleted, here or by another router."""
@@ -186,7 +193,7 @@ class Keeper:
             self._refill(active)
         if active.owned:
             self._start(f"reduce {job.id}", lambda: self._reduce(active))
-            if active.reduction or not _reduces(job):
+            if active.reduction or not _reduces(job) or job.parked:
                 self._start(f"close {job.id}", lambda: self._close(active))
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
@@ -206,20 +213,31 @@ class Keeper:
 
     def _read(self, active: Active) -> None:
         """Read files one after the other; a file that is elsewhere is left alone."""
-        if self._reading is not None and not self._reading.dead:
-            return
         keeping, job = self._keeping, active.job
-        if not active.owned:
+        if self._reading is not None and not self._reading.dead:
+            if self._reading_job != job.id:
+                active.why_idle = "another job's file is being read"
+            return
+        late = time.time() >= job.expires
+        if not active.owned or (job.paused and not late):
+            return
+        if time.time() < active.not_before:
             return
         # Where several routers share the jobs, another one may have the file.
         waits = not keeping.database.sqlite and time.time() < job.expires
-        if keeping.uploads.here(job.spec.file):
+        if late and job.paused:
+            fault = Fault(EXPIRED, "its completion window is over")
+            work = partial(self._fail_now, job, fault)
+        elif keeping.uploads.here(job.spec.file):
             work = partial(self._read_now, active)
         elif waits:
+            active.why_idle = "the router that has its file has not read it yet"
             return
         else:
             fault = Fault("file_missing", f"file {job.spec.file!r} is not here")
             work = partial(self._fail_now, job, fault)
+        active.why_idle = None
+        self._reading_job = job.id
         self._reading = gevent.spawn(self._guarded, f"read {job.id}", work)
 
     def _fail_now(self, job: Job, fault: Fault) -> None:
@@ -227,6 +245,8 @@ class Keeper:
         self._event.set()
 
     def _read_now(self, active: Active) -> None:
+        if not self._begin(active):
+            return
         job = active.job
         path = self._keeping.uploads.path(job.spec.file)
 
@@ -235,7 +255,23 @@ class Keeper:
             active.tell()
 
         self._keeping.reading.read(job, path, told)
+        active.begun = False  # it got further: running its items is counted anew
         self._event.set()
+
+    def _begin(self, active: Active) -> bool:
+        """Note that work on it begins here; say whether it may. Raises StoreError."""
+        if active.begun or active.job.parked:
+            return active.job.parked is None
+        if time.time() < active.not_before:
+            return False
+        why = self._keeping.database.write(lambda c: jobs.begin(c, active.job.id))
+        if why:
+            active.job = replace(active.job, paused=True, parked=why)
+            active.tell()
+            log.error("job_parked", job=active.job.id, why=why)
+            return False
+        active.begun = active.at_risk = True
+        return True
 
     def _empty_hand(self, active: Active) -> None:
         ids = active.hand.clear()
@@ -286,6 +322,8 @@ class Keeper:
             self._start(f"refill {active.job.id}", lambda: self._lease(active, short))
 
     def _lease(self, active: Active, short: dict[tuple[ItemKind, str], int]) -> None:
+        if not self._begin(active):
+            return
         keeping = self._keeping
         job, given = active.job.id, active.job.spec.reducer
         until = time.time() + keeping.lease_seconds()
@@ -304,6 +342,7 @@ class Keeper:
             _lower(active, (kind, model), some, count)
             active.move(kind, ItemState.WAITING, ItemState.LEASED, len(some))
             found += [held(item, opening=opens(given, item)) for item in some]
+        keeping.bodies.prepare(active.job, (each.item for each in found))
         active.hand.add(h for h in found if h.item.id not in active.flights)
         self._runner.nudge()
 
@@ -315,6 +354,8 @@ class Keeper:
         if not _reduces(job) or job.rows is None:
             return
         gevent.sleep(_GATHER_SECONDS)
+        if not self._begin(active):
+            return
         if active.reduction is None:
             active.reduction = self._new_reduction(job)
             if active.reduction is None:
@@ -341,6 +382,12 @@ class Keeper:
 
 def _reduces(job: Job) -> bool:
     return job.spec.reducer.get("kind", "map") != "map"
+
+
+def _new(job: Job) -> Active:
+    """Make what is kept of a job that is seen for the first time."""
+    pause = _PAUSES_SECONDS.get(job.starts, 0.0)
+    return Active(job, not_before=time.time() + pause if pause else 0.0)
 
 
 def _due(active: Active, now: float) -> bool:

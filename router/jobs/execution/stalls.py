@@ -1,7 +1,8 @@
 """How long jobs have stood still, state by state; pure.
 
-A job that may not run, since it is paused or outside of its window, does not stand
-still. Files are read one after the other, so rows of any of them are progress for all.
+A job that may not run, since it is paused, parked or outside of its window, does not
+stand still. Files are read one after the other, so rows of any of them are progress
+for all.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Stalls:
         stands = {
             each.job.id: self._stand(each, rows_read, now)
             for each in open_jobs
-            if not (_runs(each) and each.why_not(wall))
+            if not (each.job.parked or (_runs(each) and each.why_not(wall)))
         }
         self._known = stands
         longest = dict.fromkeys(OPEN, 0.0)

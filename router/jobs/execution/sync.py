@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from router.jobs.model import Backlog, Counts, ItemKind, Job, JobState, Tallies
+from router.jobs.model import Backlog, Counts, ItemKind, Job, JobSpec, JobState, Tallies
 from router.jobs.store import items, jobs, results
 
 
@@ -34,6 +34,7 @@ class Question:
     """Who asks at what time, and what is to be counted.
 
     known:    jobs that need no count now
+    specs:    terms of jobs that are known, and need not be read again
     renewed:  leases of ours that go on
     costs:    of jobs since the last look
     """
@@ -42,6 +43,7 @@ class Question:
     now: float
     until: float
     known: Collection[str]
+    specs: Mapping[str, JobSpec]
     renewed: list[int]
     costs: Mapping[str, Tallies]
 
@@ -53,7 +55,7 @@ def look(connection: Connection, asked: Question) -> Seen:
     owned = jobs.own(connection, asked.owner, asked.now, asked.until)
     for job, more in asked.costs.items():
         jobs.add_tallies(connection, job, more)
-    found = jobs.still_open(connection)
+    found = jobs.still_open(connection, asked.specs)
     started = [job.id for job in found if job.state is not JobState.VALIDATING]
     if started:
         items.reclaim(connection, started, asked.now)

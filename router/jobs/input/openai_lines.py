@@ -1,27 +1,29 @@
 """OpenAI's batch files, line by line: what is wrong with a line, by line and column.
 
-Bounded memory: one line at a time, and of the lines before it a number each.
+Bounded memory: one line at a time, and of the lines before it a number each. A hostile
+line takes long to read: for a process of its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
-from router.jobs.model import Fault, ItemKind, JobSpec, NewItem
-from router.jobs.planning.protocols import Predictor
-from router.model import canonical
+from router.errors import DatasetError
+from router.jobs.input.readers.text import Line, TextFile, damage, lines
 
 _MOST_ID_CHARACTERS = 512
-_BOM = b"\xef\xbb\xbf"
-_SKIP_BYTES = 1024 * 1024
+_MOST_VALUES = 2_000_000
+# Finds the id in a line that is not JSON, so that its error can be told apart.
+_ID = re.compile(r'"custom_id"\s*:\s*("(?:[^"\\]|\\.){0,512}")')
 
 
 class LineError(Exception):
-    """A line that is no request; column counts characters from 1."""
+    """A line that is not a request; column counts characters from 1."""
 
     def __init__(
         self, message: str, column: int | None = None, param: str | None = None
@@ -32,53 +34,76 @@ class LineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line as it came; `data` is None where it is too long."""
+class Request:
+    """One line's request.
 
-    number: int
-    data: bytes | None
+    place: byte at which its line begins, where that can be sought again
+    most:  its own limit of the answer's tokens
+    """
+
+    index: int
+    line: int
+    place: int
+    custom_id: str
+    model: str
+    body: bytes
+    most: int | None
 
 
-def split(source: IO[bytes], longest: int) -> Iterator[Line]:
-    """Yield lines that are not blank; of one that is too long nothing is kept."""
-    number = 0
-    while piece := source.readline(longest + 1):
-        number += 1
-        if number == 1:
-            piece = piece.removeprefix(_BOM)
-        if len(piece) > longest and not piece.endswith(b"\n"):
-            while piece and not piece.endswith(b"\n"):
-                piece = source.readline(_SKIP_BYTES)
-            yield Line(number, None)
-        elif piece.strip():
-            yield Line(number, piece)
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that cannot be run; the others run."""
+
+    index: int
+    line: int
+    custom_id: str
+    error: LineError
 
 
 class Requests:
-    """Reads lines as requests of one job."""
+    """Reads lines as requests of one endpoint."""
 
-    def __init__(self, spec: JobSpec, predictor: Predictor, longest: int) -> None:
-        self._spec = spec
-        self._predictor = predictor
+    def __init__(self, endpoint: str, longest: int) -> None:
+        self._endpoint = endpoint
         self._longest = longest
         # Numbers in place of texts: a million ids must fit into memory.
         self._seen: set[int] = set()
 
-    def read(self, source: IO[bytes]) -> Iterator[NewItem]:
-        for index, line in enumerate(split(source, self._longest)):
-            yield self._item(index, line)
+    def read(self, opened: TextFile) -> Iterator[Request | BadLine]:
+        """Yield each line that is not blank. Raises DatasetError."""
+        index = 0
+        for line in lines(opened.file, self._longest, seekable=opened.seekable):
+            if line.fault or line.text.strip():
+                if not index and line.text.lstrip().startswith("["):
+                    raise DatasetError(
+                        "the file is a JSON list; write each request on a line of its"
+                        " own, without brackets and commas (JSONL)",
+                        line=line.number,
+                    )
+                yield self._read(index, line)
+                index += 1
 
-    def _item(self, index: int, line: Line) -> NewItem:
+    def at(self, opened: TextFile, place: int) -> bytes:
+        """Return the body of the request whose line begins at a byte."""
+        opened.file.seek(place)
+        line = next(lines(opened.file, self._longest, seekable=True))
+        fields = parse(line, self._longest)
+        return orjson.dumps(fields["body"])
+
+    def _read(self, index: int, line: Line) -> Request | BadLine:
         custom_id = ""
         try:
-            fields = parse(line.data, self._longest)
-            custom_id = self._custom_id(fields)
-            return self._request(index, custom_id, fields)
+            fields = parse(line, self._longest)
+            found = fields.get("custom_id")
+            custom_id = found if isinstance(found, str) else ""
+            self._check_id(found)
+            return self._request(index, line, custom_id, fields)
         except LineError as error:
-            return bad_item(index, line.number, error, custom_id)
+            if not custom_id:
+                custom_id = _id_in(line.text)
+            return BadLine(index, line.number, custom_id[:_MOST_ID_CHARACTERS], error)
 
-    def _custom_id(self, fields: Mapping[str, Any]) -> str:
-        custom_id = fields.get("custom_id")
+    def _check_id(self, custom_id: object) -> None:
         if not isinstance(custom_id, str) or not custom_id:
             raise _wrong("custom_id", "must be a text that is not empty", custom_id)
         if len(custom_id) > _MOST_ID_CHARACTERS:
@@ -91,16 +116,15 @@ class Requests:
         if number in self._seen:
             raise _wrong("custom_id", "must be unique in the file", custom_id)
         self._seen.add(number)
-        return custom_id
 
     def _request(
-        self, index: int, custom_id: str, fields: Mapping[str, Any]
-    ) -> NewItem:
+        self, index: int, line: Line, custom_id: str, fields: Mapping[str, Any]
+    ) -> Request:
         if fields.get("method") != "POST":
             raise _wrong("method", "must be 'POST'", fields.get("method"))
-        if fields.get("url") != self._spec.endpoint:
-            wanted = self._spec.endpoint
-            raise _wrong("url", f"must be the job's {wanted!r}", fields.get("url"))
+        if fields.get("url") != self._endpoint:
+            what = f"must be the job's {self._endpoint!r}"
+            raise _wrong("url", what, fields.get("url"))
         body = fields.get("body")
         if not isinstance(body, dict):
             raise _wrong("body", "must be an object", body)
@@ -109,44 +133,36 @@ class Requests:
             raise _wrong("body.model", "must be a text that is not empty", model)
         if body.get("stream"):
             raise _wrong("body.stream", "must not be asked for in a job", True)
-        data = orjson.dumps(body)
         most = most_tokens(body)
-        name = canonical(model)
-        return NewItem(
-            key=str(index),
-            kind=ItemKind.ROW,
-            index=index,
-            custom_id=custom_id,
-            endpoint=self._spec.endpoint,
-            model=name,
-            body=data,
-            weight=self._predictor.predict(name, len(data), most),
-        )
+        data = orjson.dumps(body)
+        return Request(index, line.number, line.offset, custom_id, model, data, most)
 
 
-def parse(data: bytes | None, longest: int) -> dict[str, Any]:
+def parse(line: Line, longest: int) -> dict[str, Any]:
     """Read one line's JSON object. Raises LineError with the column."""
-    if data is None:
-        raise LineError(f"longer than {longest} bytes")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        column = len(data[: error.start].decode()) + 1
-        raise LineError(f"no UTF-8: byte 0x{data[error.start]:02x}", column) from error
+    if line.fault:
+        raise LineError(f"longer than {longest} bytes (batch.max_line_bytes)")
+    text = line.text
+    if line.damaged:
+        place = next(n for n, letter in enumerate(text) if damage(letter))
+        raise LineError(damage(text[place]).partition(";")[0], place + 1)
+    if sum(map(text.count, "[{,")) > _MOST_VALUES:
+        raise LineError(f"more than {_MOST_VALUES:,} values")
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise LineError(f"no JSON: {error.msg}", error.pos + 1) from error
+        raise LineError("not JSON: it cannot be read here", error.pos + 1) from error
     if not isinstance(fields, dict):
         raise LineError(f"must be a JSON object, got {type(fields).__name__}", 1)
     return fields
 
 
-def bad_item(index: int, line: int, error: LineError, custom_id: str = "") -> NewItem:
-    """Make the item of a line that cannot be run: it fails, the others run."""
-    place = f"line {line}" + (f", column {error.column}" if error.column else "")
-    fault = Fault("invalid_line", f"{place}: {error}", line, error.column, error.param)
-    return NewItem(str(index), ItemKind.ROW, index, custom_id, "", "", b"", 0.0, fault)
+def _id_in(text: str) -> str:
+    found = _ID.search(text)
+    try:
+        return str(orjson.loads(found[1])) if found else ""
+    except orjson.JSONDecodeError:
+        return ""
 
 
 def most_tokens(body: Mapping[str, Any]) -> int | None:
@@ -154,6 +170,7 @@ def most_tokens(body: Mapping[str, Any]) -> int | None:
     options = body.get("options")
     limits = [
         body.get("max_completion_tokens"),
+        body.get("max_output_tokens"),
         body.get("max_tokens"),
         options.get("num_predict") if isinstance(options, dict) else None,
     ]

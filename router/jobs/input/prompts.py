@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from router.jobs.model import DATASET_ENDPOINT, ItemKind, JobSpec, NewItem
-from router.jobs.planning.protocols import Predictor
 from router.jobs.reducers import samples, wave
+
+if TYPE_CHECKING:  # this is loaded in the sandbox, too: only what it needs
+    from router.jobs.planning.protocols import Predictor
 
 _MERGE = "Merge these partial summaries into one:"
 # A merge is short and much waits for it; it is taken before rows in any case.
@@ -17,30 +19,36 @@ _MERGE_WEIGHT = 256.0
 
 
 def row_items(
-    spec: JobSpec, predictor: Predictor, row: int, prompt: str
+    spec: JobSpec, predictor: Predictor, row: int, size: int, *, place: int, body: bytes
 ) -> list[NewItem]:
-    """Make the items of one row: one, or as many as samples are wanted."""
+    """Make the items of one row: one, or as many as samples are wanted.
+
+    size:  bytes of its request
+    place: where the row is read again, or what `body` holds
+    """
     count = samples(spec.reducer)
-    items = []
-    for sample in range(count):
-        body = _request(spec, prompt, sample)
-        weight = predictor.predict(spec.model, len(body), _most(spec))
-        key = str(row) if count == 1 else f"{row}.{sample}"
-        index = row * count + sample
-        items.append(
-            NewItem(
-                key=key,
-                kind=ItemKind.ROW,
-                index=index,
-                custom_id="",
-                endpoint=DATASET_ENDPOINT,
-                model=spec.model,
-                body=body,
-                weight=weight,
-                wave=wave(spec.reducer, index),
-            )
+    weight = predictor.predict(spec.model, size, _most(spec))
+    return [
+        NewItem(
+            key=item_key(row, sample, count),
+            kind=ItemKind.ROW,
+            index=row * count + sample,
+            custom_id="",
+            endpoint=DATASET_ENDPOINT,
+            model=spec.model,
+            body=body,
+            weight=weight,
+            wave=wave(spec.reducer, row * count + sample),
+            place=place,
+            size=size,
         )
-    return items
+        for sample in range(count)
+    ]
+
+
+def item_key(row: int, sample: int, count: int) -> str:
+    """Name an item: by its row, and by its sample where there are several."""
+    return str(row) if count == 1 else f"{row}.{sample}"
 
 
 def merge_item(spec: JobSpec, key: str, group: int, texts: Sequence[str]) -> NewItem:
@@ -48,7 +56,7 @@ def merge_item(spec: JobSpec, key: str, group: int, texts: Sequence[str]) -> New
     asked = spec.reducer.get("prompt")
     head = asked if isinstance(asked, str) and asked else _MERGE
     parts = [f"[{n}]\n{text}" for n, text in enumerate(texts, 1)]
-    body = _request(spec, "\n\n".join([head, *parts]), 0)
+    body = request(spec, "\n\n".join([head, *parts]), 0)
     return NewItem(
         key=key,
         kind=ItemKind.MERGE,
@@ -58,22 +66,24 @@ def merge_item(spec: JobSpec, key: str, group: int, texts: Sequence[str]) -> New
         model=spec.model,
         body=body,
         weight=_MERGE_WEIGHT,
+        size=len(body),
     )
 
 
-def _request(spec: JobSpec, prompt: str, sample: int) -> bytes:
+def request(spec: JobSpec, prompt: str, sample: int) -> bytes:
+    """Write the request that asks for a sample of a prompt's answer."""
     messages = [{"role": "user", "content": prompt}]
     if spec.system:
         messages.insert(0, {"role": "system", "content": spec.system})
-    request: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": spec.model,
         "messages": messages,
         "stream": False,
     }
     options = _options(spec.options, sample)
     if options:
-        request["options"] = options
-    return orjson.dumps(request)
+        fields["options"] = options
+    return orjson.dumps(fields)
 
 
 def _options(options: Mapping[str, object], sample: int) -> dict[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +14,11 @@ from sqlalchemy import Connection
 from router.jobs.model import BadLines, Fault, Job, JobState, NewItem
 from router.jobs.store import items, jobs
 from router.jobs.store.database import Database
-from router.threads import JOBS
 
-_PAGE_ITEMS = 500
-_PAGE_BYTES = 4 * 1024 * 1024
-# Between two pages people have the processor: parsing holds the interpreter.
+_PIECE = 500
+# Between two pages people have the processor.
 _PAUSE_SECONDS = 0.002
+_ITEM_BYTES = 400  # of an item in the database, beside what it stores
 
 
 class FileError(Exception):
@@ -32,15 +30,32 @@ class FileError(Exception):
 
 
 class Source(Protocol):
-    """Reads a job's file. It is only ever used in native threads."""
+    """Reads a job's file without keeping the event loop."""
 
-    def items(self, job: Job, path: Path) -> Iterator[NewItem]:
-        """Yield the file's items in order; bounded memory. Raises FileError."""
+    def pages(
+        self, job: Job, path: Path, noted: Callable[[list[str]], None]
+    ) -> Iterator[list[NewItem]]:
+        """Yield the items in order, those after `job.rows_read`. Raises FileError.
+
+        noted: is told at the end how the file was read
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ItemLimits:
+    """items: of a job; stored_bytes: of a job's items in the database."""
+
     items: int
+    stored_bytes: int
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the reading of one job is."""
+
+    items: int
+    stored_bytes: int = 0
+    notes: Sequence[str] = ()
 
 
 class Reading:
@@ -50,7 +65,7 @@ class Reading:
         self,
         database: Database,
         source: Source,
-        limits: Callable[[], Limits],
+        limits: Callable[[], ItemLimits],
     ) -> None:
         self._database = database
         self._source = source
@@ -61,56 +76,67 @@ class Reading:
 
         `told` hears how many rows are items. Raises StoreError: call it again.
         """
+        progress = _Progress(job.rows_read)
         try:
-            rows = self._pages(job, path, told)
+            self._pages(job, path, told, progress)
         except _ElsewhereError as error:
             return error.state
         except FileError as error:
             return self.fail(job, error.fault)
-        if rows == 0:
+        if progress.items == 0:
             return self.fail(job, Fault("empty_file", "the file has no rows"))
-        return self._database.write(lambda c: _begin(c, job, rows))
+        return self._database.write(lambda c: _begin(c, job, progress))
 
-    def _pages(self, job: Job, path: Path, told: Callable[[int], None]) -> int:
-        """Keep page after page; returns the number of items."""
-        source = self._source.items(job, path)
-        done = job.rows_read
-        count = 0
-        while page := JOBS(lambda: _page(source)):
-            fresh = [item for at, item in enumerate(page, count) if at >= done]
-            count += len(page)
-            self._check(job, count, page)
-            if fresh:
-                self._keep(job, count, fresh)
-                told(count)
+    def _pages(
+        self, job: Job, path: Path, told: Callable[[int], None], progress: _Progress
+    ) -> None:
+        def noted(notes: Sequence[str]) -> None:
+            progress.notes = notes
+
+        for page in self._source.pages(job, path, noted):
+            progress.items += len(page)
+            progress.stored_bytes += sum(len(item.body) + _ITEM_BYTES for item in page)
+            self._check(job, progress, page)
+            self._keep(job, progress.items, page)
+            told(progress.items)
             gevent.sleep(_PAUSE_SECONDS)
-        return count
 
-    def _check(self, job: Job, count: int, page: Sequence[NewItem]) -> None:
-        most = self._limits().items
-        if count > most:
+    def _check(self, job: Job, progress: _Progress, page: Sequence[NewItem]) -> None:
+        limits = self._limits()
+        if progress.items > limits.items:
             raise FileError(
-                Fault("too_many_rows", f"more than {most} items, the most of a job")
+                Fault(
+                    "too_many_rows",
+                    f"more than {limits.items} items (batch.max_items); split the file",
+                )
+            )
+        if progress.stored_bytes > limits.stored_bytes:
+            raise FileError(
+                Fault(
+                    "job_too_large",
+                    f"its items take more than {limits.stored_bytes:,} bytes"
+                    " (batch.max_job_bytes); split the file",
+                )
             )
         if job.spec.bad_lines is BadLines.FAIL_JOB:
             for item in page:
                 if item.fault:
                     raise FileError(item.fault)
 
-    def _keep(self, job: Job, count: int, fresh: Sequence[NewItem]) -> None:
+    def _keep(self, job: Job, count: int, page: Sequence[NewItem]) -> None:
         now = time.time()
-        state = self._database.write(lambda c: _add(c, job, count, fresh, now))
+        state = self._database.write(lambda c: _add(c, job, count, page, now))
         if state is not JobState.VALIDATING:
             raise _ElsewhereError(state)
 
     def fail(self, job: Job, fault: Fault) -> JobState:
         """Fail the job. Nothing half-made stays: what was read is dropped."""
-        while not self._database.write(lambda c: items.drop(c, job.id, _PAGE_ITEMS)):
+        while not self._database.write(lambda c: items.drop(c, job.id, _PIECE)):
             gevent.sleep(_PAUSE_SECONDS)
         now = time.time()
 
         def fail(connection: Connection) -> JobState:
-            jobs.note_rows(connection, job.id, 0, [fault])
+            jobs.note_rows(connection, job.id, 0, [fault], before=True)
             before = [JobState.VALIDATING]
             jobs.advance(connection, job.id, before, JobState.FAILED, now, rows=0)
             return jobs.get(connection, job.id).state
@@ -126,31 +152,22 @@ class _ElsewhereError(Exception):
         self.state = state
 
 
-def _page(source: Iterator[NewItem]) -> list[NewItem]:
-    """Take up to a page, by number and by bytes."""
-    page = []
-    size = 0
-    for item in islice(source, _PAGE_ITEMS):
-        page.append(item)
-        size += len(item.body)
-        if size >= _PAGE_BYTES:
-            break
-    return page
-
-
 def _add(
-    connection: Connection, job: Job, count: int, fresh: Sequence[NewItem], now: float
+    connection: Connection, job: Job, count: int, page: Sequence[NewItem], now: float
 ) -> JobState:
     state = jobs.get(connection, job.id).state
     if state is JobState.VALIDATING:
-        items.add(connection, job.id, fresh, now)
-        faults = [item.fault for item in fresh if item.fault]
+        items.add(connection, job.id, page, now)
+        faults = [item.fault for item in page if item.fault]
         jobs.note_rows(connection, job.id, count, faults)
     return state
 
 
-def _begin(connection: Connection, job: Job, rows: int) -> JobState:
+def _begin(connection: Connection, job: Job, progress: _Progress) -> JobState:
     now = time.time()
+    jobs.note_reading(connection, job.id, progress.notes)
     before = [JobState.VALIDATING]
-    jobs.advance(connection, job.id, before, JobState.IN_PROGRESS, now, rows=rows)
+    jobs.advance(
+        connection, job.id, before, JobState.IN_PROGRESS, now, rows=progress.items
+    )
     return jobs.get(connection, job.id).state

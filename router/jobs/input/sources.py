@@ -1,86 +1,210 @@
-"""A job's file as items: OpenAI's lines, or a dataset's rows through the template."""
+"""A job's file, read in a sandbox: looked at, and turned into items page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from router.errors import DatasetError, TemplateError
-from router.jobs.input import readers as datasets
-from router.jobs.input.openai_lines import LineError, Requests, bad_item
-from router.jobs.input.prompts import row_items
-from router.jobs.input.readers import BadRow, Sample
+from gevent.lock import BoundedSemaphore
+
+from router.errors import OverloadedError
+from router.jobs.input.prompts import item_key, row_items
+from router.jobs.input.readers import Limits
 from router.jobs.input.reading import FileError
-from router.jobs.input.template import Template
+from router.jobs.input.sandbox.process import Sandbox, SandboxError, SandboxLimits
 from router.jobs.model import Fault, Format, ItemKind, Job, NewItem
 from router.jobs.planning.protocols import Predictor
 from router.jobs.reducers import samples
+from router.jobs.spec import spec_text
+from router.model import canonical
+
+# A look holds a process with its memory: few at one time, the others wait a while.
+_LOOKS = 2
+_QUEUE_SECONDS = 20.0
+_LOOK_SECONDS = 30.0
+_PIECE_ITEMS = 500
+_LOOK_CPU_SECONDS = 15
+_SCAN_CPU_SECONDS = 900
+_SCAN_STALL_SECONDS = 120.0
+
+
+class LookError(Exception):
+    """A file or a template is of no use; `param` says which."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is asked of a file before a job is made of it.
+
+    show: whether rows and prompts are to be shown, or only checked
+    """
+
+    path: Path
+    format: Format
+    reading: Mapping[str, object]
+    template: str = ""
+    show: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """memory_bytes: of a sandbox, beside the program's own."""
+
+    limits: Limits
+    memory_bytes: int
 
 
 class Files:
-    """A `router.jobs.input.reading.Source`; for native threads.
+    """See the module. Every method may wait, and never keeps the event loop.
 
-    limits: of a dataset; `longest` is that of a line of OpenAI's
+    copies: whether items must store what they are made of, since other routers that
+            may run them have no such file
     """
 
     def __init__(
         self,
         predictor: Predictor,
-        limits: Callable[[], datasets.Limits],
+        settings: Callable[[], FileSettings],
+        *,
+        copies: bool = False,
     ) -> None:
         self._predictor = predictor
-        self._limits = limits
+        self._settings = settings
+        self._copies = copies
+        self._looks = BoundedSemaphore(_LOOKS)
 
-    def items(self, job: Job, path: Path) -> Iterator[NewItem]:
-        """Yield the file's items in order. Raises FileError."""
-        if job.spec.format is Format.OPENAI:
-            return self._requests(job, path)
-        return self._rows(job, path)
-
-    def sample(self, path: Path, kind: Format) -> Sample:
-        """Read the first rows. Raises DatasetError."""
-        return datasets.columns(path, kind, self._limits())
-
-    def _requests(self, job: Job, path: Path) -> Iterator[NewItem]:
-        requests = Requests(job.spec, self._predictor, self._limits().row_bytes)
-        try:
-            with path.open("rb") as source:
-                yield from requests.read(source)
-        except OSError as error:
-            raise _unusable(str(error.strerror)) from error
-
-    def _rows(self, job: Job, path: Path) -> Iterator[NewItem]:
-        spec = job.spec
-        template = Template.parse(spec.template)
-        try:
-            for row in datasets.read(path, spec.format, self._limits()):
-                if isinstance(row, BadRow):
-                    yield from self._bad(job, row)
-                    continue
-                try:
-                    prompt = template.render(row.fields)
-                except TemplateError as error:
-                    bad = BadRow(row.index, row.line, None, str(error))
-                    yield from self._bad(job, bad)
-                    continue
-                yield from row_items(spec, self._predictor, row.index, prompt)
-        except DatasetError as error:
-            raise _unusable(str(error)) from error
-        except OSError as error:
-            raise _unusable(str(error.strerror)) from error
-
-    def _bad(self, job: Job, row: BadRow) -> Iterator[NewItem]:
-        """Fail a row; where it makes several items, each of them."""
-        count = samples(job.spec.reducer)
-        for sample in range(count):
-            item = bad_item(
-                row.index * count + sample, row.line, LineError(row.message, row.column)
+    def look(self, asked: Look) -> bytes:
+        """Return what is shown of it as JSON. Raises LookError, OverloadedError."""
+        if not self._looks.acquire(timeout=_QUEUE_SECONDS):
+            raise OverloadedError(
+                "too many files are being looked at, try again", retry_after_seconds=5
             )
-            key = str(row.index) if count == 1 else f"{row.index}.{sample}"
-            yield NewItem(
-                key, ItemKind.ROW, item.index, "", "", "", b"", 0.0, item.fault
-            )
+        try:
+            return self._look(asked)
+        finally:
+            self._looks.release()
+
+    def _look(self, asked: Look) -> bytes:
+        question = {
+            "command": "preview",
+            **asdict(asked),
+            "path": str(asked.path),
+            "limits": asdict(self._settings().limits),
+        }
+        with self._sandbox(_LOOK_CPU_SECONDS) as sandbox:
+            try:
+                sandbox.send(question)
+                head, body = sandbox.receive(_LOOK_SECONDS)
+            except SandboxError as error:
+                raise LookError(f"the file cannot be read: {error}", "file") from error
+        if "fault" in head:
+            raise LookError(head["fault"], head["param"])
+        return body
+
+    def pages(
+        self, job: Job, path: Path, noted: Callable[[list[str]], None]
+    ) -> Iterator[list[NewItem]]:
+        """Yield the file's items in order, those after `job.rows_read`.
+
+        noted: is told how the file was read, when it is
+        Raises FileError.
+        """
+        question = {
+            "command": "scan",
+            "path": str(path),
+            "spec": spec_text(job.spec),
+            "limits": asdict(self._settings().limits),
+            "skip": job.rows_read // samples(job.spec.reducer),
+            "copy": self._copies,
+        }
+        with self._sandbox(_SCAN_CPU_SECONDS) as sandbox:
+            try:
+                sandbox.send(question)
+                while True:
+                    head, body = sandbox.receive(_SCAN_STALL_SECONDS)
+                    if "fault" in head:
+                        raise unusable(head["fault"])
+                    if "end" in head:
+                        noted(head["notes"])
+                        return
+                    yield from _pieces(self._rows(job, head["rows"], body))
+            except SandboxError as error:
+                raise unusable(f"the file cannot be read: {error}") from error
+
+    def _sandbox(self, cpu_seconds: int) -> Sandbox:
+        return Sandbox(SandboxLimits(self._settings().memory_bytes, cpu_seconds))
+
+    def _rows(
+        self, job: Job, rows: list[dict[str, Any]], bodies: bytes
+    ) -> Iterator[list[NewItem]]:
+        """Yield the items of each row."""
+        at = 0
+        for row in rows:
+            body = bodies[at : at + row["bytes"]]
+            at += row["bytes"]
+            if "fault" in row:
+                yield list(bad_items(job, row))
+            elif job.spec.format is Format.OPENAI:
+                yield [self._request(job, row, body)]
+            else:
+                index, size, place = row["index"], row["size"], row["place"]
+                yield row_items(
+                    job.spec, self._predictor, index, size, place=place, body=body
+                )
+
+    def _request(self, job: Job, row: dict[str, Any], body: bytes) -> NewItem:
+        model = canonical(row["model"])
+        return NewItem(
+            key=str(row["index"]),
+            kind=ItemKind.ROW,
+            index=row["index"],
+            custom_id=row["custom_id"],
+            endpoint=job.spec.endpoint,
+            model=model,
+            body=body,
+            weight=self._predictor.predict(model, row["size"], row["most"]),
+            place=row["place"],
+            size=row["size"],
+        )
 
 
-def _unusable(message: str) -> FileError:
+def _pieces(rows: Iterator[list[NewItem]]) -> Iterator[list[NewItem]]:
+    """Put rows together to what is written at one time; never a part of a row."""
+    page: list[NewItem] = []
+    for some in rows:
+        page += some
+        if len(page) >= _PIECE_ITEMS:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def bad_items(job: Job, row: Mapping[str, Any]) -> Iterator[NewItem]:
+    """Fail a row; where it makes several items, each of them."""
+    count = samples(job.spec.reducer)
+    place = f"line {row['line']}"
+    if row["column"]:
+        place += f", column {row['column']}"
+    fault = Fault(
+        "invalid_line",
+        f"{place}: {row['fault']}",
+        row["line"],
+        row["column"],
+        row.get("param"),
+    )
+    custom_id = row.get("custom_id", "")
+    for sample in range(count):
+        index = row["index"]
+        key, number = item_key(index, sample, count), index * count + sample
+        yield NewItem(key, ItemKind.ROW, number, custom_id, "", "", b"", 0.0, fault)
+
+
+def unusable(message: str) -> FileError:
     return FileError(Fault("invalid_file", message))

@@ -3,28 +3,39 @@
 The language is a small part of Jinja2's: output of columns, what lies in them by
 attribute or index, and a short table of filters. No statements, calls, tests or
 operators, so a template can neither loop nor look at Python's objects; and what it
-writes is bounded. The only file that imports jinja2 for prompts.
+writes is bounded. A large template takes a while to read: for a process of its own.
+The only file that imports jinja2 for prompts.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-import orjson
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from router.errors import TemplateError
-from router.jobs.input.filters import FILTERS, MOST_CHARACTERS
+from router.jobs.input.filters import (
+    FILTERS,
+    MOST_CHARACTERS,
+    UnusableError,
+    arguments_of,
+    holds,
+    refuse_damaged,
+    written,
+)
+from router.jobs.input.readers.values import name_of
 
 __all__ = ["Template"]
 
 _LONGEST_SOURCE = 256 * 1024
 _MOST_NODES = 2_000
 _DEEPEST = 24
+_SHOWN_COLUMNS, _SHOWN = 50, 60
 # `row["a name with spaces"]` reaches every column, also one called "row".
 _WHOLE = "row"
 _ALLOWED = (
@@ -38,6 +49,20 @@ _ALLOWED = (
     nodes.Filter,
     nodes.Neg,  # a negative index
 )
+_MAY_HOLD = "a prompt may hold columns, their parts by .name or [number], and filters"
+_NAMED: tuple[tuple[type[nodes.Node], str], ...] = (
+    (nodes.Call, "a call"),
+    (nodes.CondExpr, "a condition"),
+    (nodes.Getitem, "an index that is not a number or text"),
+    (nodes.Stmt, "a statement"),
+    (nodes.BinExpr, "an operator"),
+    (nodes.UnaryExpr, "an operator"),
+    (nodes.Compare, "a comparison"),
+    (nodes.Test, "a test"),
+    (nodes.Literal, "a list or an object"),
+)
+_OUTPUT = re.compile(r"\{\{.*?(\}\}|\Z)", re.DOTALL)
+_WORDS = re.compile(r"\{\{-?\s*([^\W\d]\w*(?:[ -]+\w+)+)\s*(?=[|}])")
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -55,15 +80,31 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
 
+class _Missing(jinja2.StrictUndefined):
+    """What is not there, said in our words."""
+
+    @property
+    def _undefined_message(self) -> str:
+        name = self._undefined_name
+        if self._undefined_obj is jinja2.utils.missing:
+            return f"the row has no column {name!r}"
+        kind = name_of(self._undefined_obj)
+        if isinstance(name, int):
+            return f"{kind} has no element {name}"
+        return f"{kind} has nothing named {name!r}"
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """A prompt template.
 
     columns: those that a row must have; not those with the filter `default`
+    used:    all that it reads; None where it writes the row as a whole
     """
 
     source: str
     columns: frozenset[str]
+    used: frozenset[str] | None
     _compiled: jinja2.Template
 
     @classmethod
@@ -79,13 +120,18 @@ class Template:
             _check(tree, text)
             compiled = environment.from_string(tree)
         except jinja2.TemplateSyntaxError as error:
-            message = (error.message or "not a template").rstrip(".")
-            raise TemplateError(
-                message[:1].lower() + message[1:], line=error.lineno
-            ) from None
-        except (RecursionError, SyntaxError, MemoryError):
+            raise _unreadable(text, error.lineno) from None
+        except (RecursionError, SyntaxError):
             raise TemplateError("the template is nested too deep") from None
-        return cls(text, frozenset(_required(tree)), compiled)
+        except (ValueError, OverflowError):
+            raise TemplateError("a number in the template is too long") from None
+        used = list(_columns(tree, optional=True))
+        return cls(
+            source=text,
+            columns=frozenset(_columns(tree, optional=False)),
+            used=None if _WHOLE in used else frozenset(filter(None, used)),
+            _compiled=compiled,
+        )
 
     def check(self, columns: Collection[str]) -> None:
         """Raise TemplateError for the first column that is missing."""
@@ -97,30 +143,51 @@ class Template:
 
     def render(self, fields: Mapping[str, object]) -> str:
         """Write the prompt of one row. Raises TemplateError: this row does not fit."""
-        self.check(fields)
-        pieces: list[str] = []
-        length = 0
+        missing = self.columns.difference(fields)
+        if missing:
+            shown = _listed(fields) or "none"
+            raise TemplateError(
+                f"the row has no column {min(missing)!r} (it has {shown})"
+            )
         try:
-            for piece in self._compiled.generate({**fields, _WHOLE: dict(fields)}):
-                length += len(piece)
-                if length > MOST_CHARACTERS:
-                    raise TemplateError(
-                        f"the prompt is longer than {MOST_CHARACTERS:,} characters"
-                    )
-                pieces.append(piece)
+            return self._joined(fields)
+        except UnusableError as error:
+            raise self._with_column(error, fields) from None
         except jinja2.UndefinedError as error:
             raise TemplateError(str(error.message)) from None
-        except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            raise TemplateError(f"a filter cannot take this row: {error}") from None
+        except RecursionError:
+            raise TemplateError("lists and objects are nested too deep") from None
+
+    def _with_column(
+        self, error: UnusableError, fields: Mapping[str, object]
+    ) -> TemplateError:
+        """Say in which column the value is that cannot be written."""
+        for name, value in fields.items():
+            used = self.used is None or name in self.used
+            if used and holds(value, error.value):
+                return TemplateError(f"column {name!r}: {error}")
+        return error
+
+    def _joined(self, fields: Mapping[str, object]) -> str:
+        pieces: list[str] = []
+        length = 0
+        for piece in self._compiled.generate({**fields, _WHOLE: dict(fields)}):
+            length += len(piece)
+            refuse_damaged(piece)
+            if length > MOST_CHARACTERS:
+                raise TemplateError(
+                    f"the prompt is longer than {MOST_CHARACTERS:,} characters"
+                )
+            pieces.append(piece)
         return "".join(pieces)
 
 
 def _environment() -> _Environment:
     environment = _Environment(
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # prompts are no HTML
+        undefined=_Missing,
+        autoescape=False,  # prompts are not HTML
         keep_trailing_newline=True,
-        finalize=_written,
+        finalize=written,
         cache_size=0,
         optimized=False,  # constants would be unfolded before anything is bounded
     )
@@ -131,20 +198,49 @@ def _environment() -> _Environment:
     return environment
 
 
-def _written(value: object) -> str:
-    """Write a value into a prompt: text as it is, nothing for null, else JSON."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, jinja2.Undefined):
-        return str(value)  # raises, with the name
-    return orjson.dumps(value).decode()
-
-
 def _no_column(name: str, columns: Collection[str]) -> str:
-    shown = ", ".join(repr(each) for each in list(columns)[:50]) or "none"
-    return f"there is no column {name!r}; there are {shown}"
+    message = f"unknown column {name!r} (available: {_listed(columns) or 'none'})"
+    # `{{ a.b }}` where one column is called "a.b"; or "a b", "a-b"
+    begins = re.compile(rf"{re.escape(name)}\W")
+    near = next(filter(begins.match, columns), "")
+    return f"{message}; for {near!r} write {_reference(near)}" if near else message
+
+
+def _listed(columns: Collection[str]) -> str:
+    listed = list(columns)
+    shown = ", ".join(repr(each) for each in listed[:_SHOWN_COLUMNS])
+    return f"{shown}, ..." if len(listed) > _SHOWN_COLUMNS else shown
+
+
+def _reference(name: str) -> str:
+    quoted = f"'{name}'" if '"' in name else f'"{name}"'
+    return f"{{{{ row[{quoted}] }}}}"
+
+
+def _unreadable(text: str, line: int) -> TemplateError:
+    """Say what is wrong with a template that Jinja2 cannot read."""
+    for opening, closing in (("{{", "}}"), ("{#", "#}"), ("{%", "%}")):
+        begins = text.rfind(opening)
+        if begins >= 0 and closing not in text[begins:]:
+            return _at(text, begins, f"{opening!r} is not closed by {closing!r}")
+    if "{%" in "".join(text.split("\n")[line - 1 : line]):
+        return TemplateError(f"a statement cannot be used: {_MAY_HOLD}", line=line)
+    for found in _OUTPUT.finditer(text):
+        if text.count("\n", 0, found.end()) + 1 >= line:
+            return _at(text, found.start(), _unclear(found[0]))
+    return TemplateError(f"the template cannot be read: {_MAY_HOLD}", line=line)
+
+
+def _unclear(output: str) -> str:
+    shown = repr(output if len(output) <= _SHOWN else f"{output[:_SHOWN]}...")
+    if words := _WORDS.match(output):
+        return f"{shown} is not clear; for this column write {_reference(words[1])}"
+    return f"{shown} cannot be read: {_MAY_HOLD}"
+
+
+def _at(text: str, place: int, message: str) -> TemplateError:
+    line = text.count("\n", 0, place) + 1
+    return TemplateError(message, line=line, column=place - text.rfind("\n", 0, place))
 
 
 def _check(tree: nodes.Template, source: str) -> None:
@@ -156,41 +252,39 @@ def _check(tree: nodes.Template, source: str) -> None:
             isinstance(node, nodes.Getitem)
             and not isinstance(node.arg, nodes.Const | nodes.Neg)
         ):
+            words = _WORDS.search(source) if isinstance(node, nodes.BinExpr) else None
+            if words:
+                raise _at(source, words.start(), _unclear(words[0] + "}}"))
             raise TemplateError(
-                f"{_word(node)} cannot be used: a prompt may hold columns, their"
-                " parts by .name or [number], and filters",
-                line=node.lineno,
+                f"{_word(node)} cannot be used: {_MAY_HOLD}", line=node.lineno
             )
         if isinstance(node, nodes.Filter):
             _check_filter(node, source)
 
 
 def _check_filter(node: nodes.Filter, source: str) -> None:
-    line, column = _place(source, node.name, behind="pipe")
+    def wrong(message: str) -> TemplateError:
+        line, column = _place(source, node.name, behind="pipe")
+        return TemplateError(message, line=line, column=column)
+
     if node.name not in FILTERS:
-        raise TemplateError(
-            f"there is no filter {node.name!r}; there are {', '.join(FILTERS)}",
-            line=line,
-            column=column,
-        )
+        known = ", ".join(FILTERS)
+        raise wrong(f"unknown filter {node.name!r} (available: {known})")
     if node.kwargs or node.dyn_args or node.dyn_kwargs:
-        raise TemplateError(
-            f"filter {node.name!r} takes its arguments without names",
-            line=line,
-            column=column,
+        raise wrong(f"filter {node.name!r} takes its arguments without names")
+    least, most = arguments_of(node.name)
+    if not least <= len(node.args) <= most:
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        raise wrong(
+            f"filter {node.name!r} takes {wanted} arguments, got {len(node.args)}"
         )
 
 
 def _word(node: nodes.Node) -> str:
-    words = {
-        nodes.Call: "a call",
-        nodes.CondExpr: "a condition",
-        nodes.Getitem: "an index that is no number or text",
-        nodes.If: "a statement",
-        nodes.For: "a statement",
-        nodes.Assign: "a statement",
-    }
-    return words.get(type(node), f"{type(node).__name__.lower()!r}")
+    for kind, word in _NAMED:
+        if isinstance(node, kind):
+            return word
+    return f"{type(node).__name__.lower()!r}"
 
 
 def _walk(node: nodes.Node, depth: int) -> Iterator[tuple[nodes.Node, int]]:
@@ -199,12 +293,15 @@ def _walk(node: nodes.Node, depth: int) -> Iterator[tuple[nodes.Node, int]]:
         yield from _walk(child, depth + 1)
 
 
-def _required(node: nodes.Node) -> Iterator[str]:
-    """Yield the columns that must be there."""
-    if isinstance(node, nodes.Filter) and node.name == "default":
+def _columns(node: nodes.Node, *, optional: bool) -> Iterator[str]:
+    """Yield the columns that are read, and `row` where it is written as a whole.
+
+    optional: also those that may be missing
+    """
+    if isinstance(node, nodes.Filter) and node.name == "default" and not optional:
         return
     if isinstance(node, nodes.Name):
-        if node.name != _WHOLE:
+        if node.name != _WHOLE or optional:
             yield node.name
         return
     if (
@@ -217,7 +314,7 @@ def _required(node: nodes.Node) -> Iterator[str]:
             yield name
         return
     for child in node.iter_child_nodes():
-        yield from _required(child)
+        yield from _columns(child, optional=optional)
 
 
 def _place(source: str, name: str, behind: str = "") -> tuple[int, int]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from router.errors import DiskFullError, NotFoundError, UnavailableError
+from router.jobs.input.room import Room
 from router.threads import DISK
 
 T = TypeVar("T")
 
-_PIECE_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024
 _DRAFT = ".part"
 # A draft that nothing was added to for so long belongs to nobody.
 _ABANDONED_SECONDS = 86_400.0
@@ -35,12 +36,14 @@ def new_file_id() -> str:
 class Draft:
     """A file that is arriving. Ends by `keep` or `discard`; the latter is harmless."""
 
-    def __init__(self, path: Path, out: IO[bytes]) -> None:
+    def __init__(self, path: Path, out: IO[bytes], room: Room | None = None) -> None:
         self.path = path
         self.size = 0
+        self._room = room
         self._out: IO[bytes] | None = out
         self._pieces: list[bytes] = []
         self._gathered = 0
+        self._written = 0
 
     def write(self, piece: bytes) -> None:
         """Raises DiskFullError, UnavailableError."""
@@ -54,7 +57,14 @@ class Draft:
         data, self._pieces, self._gathered = b"".join(self._pieces), [], 0
         out = self._out
         assert out is not None  # noqa: S101 - nobody writes to what is over
-        _on_disk(lambda: out.write(data))
+
+        def write() -> None:
+            if self._room is not None:
+                self._room.check(len(data), self._written)
+            out.write(data)
+
+        on_disk(write)
+        self._written += len(data)
 
     def seal(self) -> None:
         """Put all of it on the disk, still under the draft's name."""
@@ -67,10 +77,12 @@ class Draft:
                 out.flush()
                 os.fsync(out.fileno())
 
-        _on_disk(close)
+        on_disk(close)
 
     def keep(self, path: Path) -> None:
         """Give it its name; on disk on return."""
+        if self._room is not None:
+            self._room.added(self.size)
 
         def place() -> None:
             self.path.replace(path)
@@ -80,7 +92,7 @@ class Draft:
             finally:
                 os.close(folder)
 
-        _on_disk(place)
+        on_disk(place)
 
     def discard(self) -> None:
         out, self._out = self._out, None
@@ -98,8 +110,9 @@ class Draft:
 class Uploads:
     """The folder of files, each under its id."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: Room | None = None) -> None:
         self._folder = folder
+        self._room = room
 
     def draft(self) -> Draft:
         """Raises DiskFullError, UnavailableError."""
@@ -107,9 +120,17 @@ class Uploads:
 
         def begin() -> IO[bytes]:
             self._folder.mkdir(parents=True, exist_ok=True)
+            if self._room is not None:
+                self._room.check()
             return path.open("xb")
 
-        return Draft(path, _on_disk(begin))
+        return Draft(path, on_disk(begin), self._room)
+
+    def check_room(self, size: int = 0) -> None:
+        """Raise DiskFullError where so much new is not to be accepted."""
+        room = self._room
+        if room is not None:
+            on_disk(lambda: room.check(size))
 
     def path(self, file: str) -> Path:
         return self._folder / file
@@ -118,15 +139,14 @@ class Uploads:
         return self.path(file).exists()
 
     def remove(self, file: str) -> None:
-        _on_disk(lambda: self.path(file).unlink(missing_ok=True))
+        on_disk(lambda: self.path(file).unlink(missing_ok=True))
 
     def pieces(self, file: str) -> Iterator[bytes]:
         """Yield a file's bytes. Raises NotFoundError before the first."""
         try:
-            source = _on_disk(lambda: self.path(file).open("rb"))
+            return pieces_of(self.path(file))
         except NotFoundError as error:
             raise NotFoundError(f"the bytes of file {file!r} are not here") from error
-        return _read(source)
 
     def sweep(self, known: Callable[[list[str]], Collection[str]]) -> int:
         """Remove what no table knows of and nobody writes; returns how many."""
@@ -152,6 +172,11 @@ def _is_id(name: str) -> bool:
     return not name.endswith(_DRAFT)
 
 
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """Yield a file's bytes, a MiB at a time. Raises NotFoundError before the first."""
+    return _read(on_disk(lambda: path.open("rb")))
+
+
 def _read(source: IO[bytes]) -> Iterator[bytes]:
     try:
         while piece := native(lambda: source.read(_PIECE_BYTES)):
@@ -160,8 +185,11 @@ def _read(source: IO[bytes]) -> Iterator[bytes]:
         native(source.close)
 
 
-def _on_disk(call: Callable[[], T]) -> T:
-    """Raises DiskFullError, NotFoundError, UnavailableError."""
+def on_disk(call: Callable[[], T]) -> T:
+    """Run it in a native thread.
+
+    Raises DiskFullError, NotFoundError, UnavailableError.
+    """
     try:
         return native(call)
     except FileNotFoundError as error:

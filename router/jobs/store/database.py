@@ -31,6 +31,7 @@ from router.errors import (
     StateError,
     UnavailableError,
 )
+from router.jobs.store.link import Link
 from router.jobs.store.space import make_shrinkable
 
 T = TypeVar("T")
@@ -42,11 +43,59 @@ _MOST_IN_BATCH = 256
 # From a call until it is in the thread; in the thread the database's own limits hold.
 _QUEUE_SECONDS = 10.0
 _STATEMENT_SECONDS = 10
+_LOCK_SECONDS = 5
+# Without a statement ended for so long, its connection is cut: a pooler that waits for
+# a server, or hangs, keeps no limit of the server's.
+_SILENT_SECONDS = 20.0
+_WATCH_SECONDS = 1.0
 _LOCK_KEY = 0x1FE705  # of the order of results in PostgreSQL; any number of our own
 
 
+# The server's own limits hold for one transaction: in front of it may be a pooler,
+# which takes no settings when a client connects.
+_BEGIN_POSTGRESQL = (
+    f"BEGIN; SET LOCAL statement_timeout = {_STATEMENT_SECONDS * 1000};"
+    f" SET LOCAL lock_timeout = {_LOCK_SECONDS * 1000}"
+)
+_FULL = ("disk is full", "No space left", "could not extend file")
+# What PostgreSQL and PgBouncer say, and what it means.
+_WHY = (
+    (
+        "not allowed in statement pooling mode",
+        "is behind a pooler whose pool_mode must be 'transaction' or 'session'",
+    ),
+    ("query_wait_timeout", "is behind a pooler that has no server free"),
+    ("no more connections allowed", "has no connection free"),
+    ("too many clients", "has no connection free"),
+    ("too many connections", "has no connection free"),
+    ("remaining connection slots", "has no connection free"),
+    ("read-only transaction", "is read-only: a standby answers"),
+    (
+        "unsupported startup parameter",
+        "is behind a pooler that refuses a parameter of batch.database",
+    ),
+    ("password authentication failed", "refuses the login"),
+    ("no such user", "refuses the login"),
+    ("pg_hba.conf", "refuses the login"),
+    ("does not exist", "lacks the database, a role or a table"),
+    ("starting up", "is starting"),
+    ("shutting down", "is shutting down"),
+    ("statement timeout", "took too long"),
+    ("lock timeout", "is locked by somebody else"),
+    ("database is locked", "is locked by somebody else"),
+    ("permission denied", "denies the permission"),
+)
+
+
 class StoreError(StateError):
-    """The job database does not answer, or not now; the same call may be repeated."""
+    """The job database does not answer, or not now; the same call may be repeated.
+
+    why: what is wrong with it, for anybody to read: no names, no addresses
+    """
+
+    def __init__(self, message: str, why: str = "does not answer") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class StoreFullError(StoreError):
@@ -58,8 +107,7 @@ def as_request_error(error: StoreError) -> DiskFullError | UnavailableError:
     if isinstance(error, StoreFullError):
         return DiskFullError("the router's disk is full; nothing of this was kept")
     return UnavailableError(
-        "the job database does not answer, try again soon",
-        retry_after_seconds=5,
+        f"the job database {error.why}, try again soon", retry_after_seconds=5
     )
 
 
@@ -73,12 +121,19 @@ class _Asked:
 class Database:
     """See the module. Every call runs in a transaction, and is kept or undone whole.
 
+    silent_seconds: without an answer, until a connection is cut
     fault:     why the last batch of calls failed; None where it did not
     committed: told of each batch: seconds and calls
     """
 
-    def __init__(self, url: URL, migrate: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        url: URL,
+        migrate: Callable[[Connection], None],
+        silent_seconds: float = _SILENT_SECONDS,
+    ) -> None:
         self.url = url
+        self._silent_seconds = silent_seconds
         self.sqlite = url.get_backend_name() == "sqlite"
         self._migrate = migrate
         self._engine = _engine(url)
@@ -87,6 +142,7 @@ class Database:
         self._wake = Event()
         self._thread = ThreadPool(1)
         self._flusher = gevent.spawn(self._flush)
+        self._link = Link(self._engine)
         self._closed = False
         self._migrated = False
         self.fault: str | None = None
@@ -94,7 +150,7 @@ class Database:
 
     def open(self) -> None:
         """Connect and bring the tables up to date. Raises StoreError."""
-        answer = self._thread.apply(self._attempt, (self._connected,))
+        answer = self._in_thread(lambda: self._attempt(self._connected))
         if isinstance(answer, Exception):
             raise answer
 
@@ -113,7 +169,7 @@ class Database:
         for asked in self._asked:
             asked.answer.set_exception(StoreError("the job database is closed"))
         self._asked.clear()
-        self._thread.apply(self._disconnect)
+        self._in_thread(self._disconnect)
         self._thread.kill()
 
     def _run(self, asked: _Asked) -> Any:
@@ -140,13 +196,24 @@ class Database:
                 count = min(len(self._asked), _MOST_IN_BATCH)
                 batch = [self._asked.popleft() for _ in range(count)]
                 began = time.monotonic()
-                answers = self._thread.apply(self._do_all, (batch,))
+                answers = self._in_thread(partial(self._do_all, batch))
                 self.committed(time.monotonic() - began, len(batch))
                 for asked, answer in zip(batch, answers, strict=True):
                     if isinstance(answer, Exception):
                         asked.answer.set_exception(answer)
                     else:
                         asked.answer.set(answer)
+
+    def _in_thread(self, call: Callable[[], T]) -> T:
+        """Do it in the thread; cut its connection where nothing comes any more."""
+        self._link.heard()
+        running = self._thread.spawn(call)
+        while not self.sqlite and not running.ready():
+            with contextlib.suppress(gevent.Timeout):
+                running.wait(_WATCH_SECONDS)
+            if not running.ready() and self._link.silent_for(self._silent_seconds):
+                self._link.cut()
+        return cast("T", running.get())
 
     # In the thread
 
@@ -157,8 +224,15 @@ class Database:
             return answers
         if len(batch) == 1:
             return [answers]
-        alone = [self._attempt(partial(self._transact, [each])) for each in batch]
-        return [one if isinstance(one, Exception) else one[0] for one in alone]
+        done: list[Any] = []
+        for each in batch:
+            alone = self._attempt(partial(self._transact, [each]))
+            if isinstance(alone, StoreError) and self._connection is None:
+                answer = self._attempt(self._connected)
+                if isinstance(answer, Exception):  # it is gone: nor would the others be
+                    return [*done, *[answer] * (len(batch) - len(done))]
+            done.append(alone if isinstance(alone, Exception) else alone[0])
+        return done
 
     def _attempt(self, call: Callable[[], T]) -> T | Exception:
         """Give an error as a value: gevent prints what a pool's thread raises."""
@@ -168,7 +242,7 @@ class Database:
             return error
         except (SQLAlchemyError, OSError) as error:
             self._disconnect()
-            wrapped = _store_error(error)
+            wrapped = _store_error(error, cut=self._link.was_cut)
             self.fault = str(wrapped)
             wrapped.__cause__ = error
             return wrapped
@@ -201,9 +275,11 @@ class Database:
         return connection
 
     def _begin(self, connection: Connection, *, only_reads: bool) -> None:
+        if not self.sqlite:
+            connection.exec_driver_sql(_BEGIN_POSTGRESQL)
+            return
         # IMMEDIATE: a lock that is asked for in mid-transaction cannot wait.
-        immediate = self.sqlite and not only_reads
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
     def _transaction(self, connection: Connection) -> Iterator[None]:
@@ -265,15 +341,18 @@ def lock_order(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
 
 
-def _store_error(error: Exception) -> StoreError:
+def _store_error(error: Exception, *, cut: bool = False) -> StoreError:
     """Tell without values: they are people's prompts."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     text = str(cause).strip().partition("\n")[0][:200]
-    full = ("disk is full", "No space left", "could not extend file")
-    if any(sign in str(cause) for sign in full):
+    if any(sign in str(cause) for sign in _FULL):
         return StoreFullError(f"the job database's disk is full: {text}")
+    if cut:
+        text = "nothing came any more, the connection was cut"
     kind = "refuses" if isinstance(error, IntegrityError) else "fails"
-    return StoreError(f"the job database {kind}: {text}")
+    why = next((ours for theirs, ours in _WHY if theirs in str(cause)), "")
+    told = f"{text} ({why})" if why else text
+    return StoreError(f"the job database {kind}: {told}", why or "does not answer")
 
 
 def database_url(text: str, folder: Path, password_file: Path | None) -> URL:
@@ -310,12 +389,12 @@ def _engine(url: URL) -> Engine:
         # Read when psycopg is imported, below: it would wait through gevent's select,
         # in a thread that has no loop.
         os.environ.setdefault("PSYCOPG_WAIT_FUNC", "wait_c")
-        limit = _STATEMENT_SECONDS * 1000
+        # Nothing that outlives a transaction: a pooler gives each one another server.
         arguments = {
             "connect_timeout": 3,
-            "tcp_user_timeout": limit,
-            "options": f"-c statement_timeout={limit} -c lock_timeout=5000",
+            "tcp_user_timeout": _STATEMENT_SECONDS * 1000,
             "application_name": "inferops",
+            "prepare_threshold": None,
         }
     # Transactions are begun and ended here: the drivers' own ways differ.
     return create_engine(

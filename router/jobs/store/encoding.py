@@ -10,11 +10,8 @@ import orjson
 from sqlalchemy import Row
 
 from router.jobs.model import (
-    BadLines,
     Counts,
     Fault,
-    Format,
-    GiveWay,
     Item,
     ItemKind,
     ItemResult,
@@ -24,37 +21,20 @@ from router.jobs.model import (
     NewItem,
     Tallies,
     Upload,
-    Window,
 )
+from router.jobs.spec import read_spec
 
 
 def dumped(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def spec_fields(spec: JobSpec) -> dict[str, Any]:
-    return asdict(spec)
-
-
-def read_spec(text: str) -> JobSpec:
-    fields = orjson.loads(text)
-    window = fields.pop("window")
-    return JobSpec(
-        **{
-            **fields,
-            "format": Format(fields["format"]),
-            "bad_lines": BadLines(fields["bad_lines"]),
-            "give_way": GiveWay(fields["give_way"]),
-            "window": Window(**window) if window else None,
-        }
-    )
-
-
-def read_job(row: Row[Any]) -> Job:
+def read_job(row: Row[Any], spec: JobSpec | None = None) -> Job:
+    """Read a job; `spec` where it is known already, and was not read."""
     counts = orjson.loads(row.counts) if row.counts else None
     return Job(
         id=row.id,
-        spec=read_spec(row.spec),
+        spec=read_spec(row.spec) if spec is None else spec,
         state=JobState(row.state),
         created=row.created,
         openai=bool(row.openai),
@@ -63,10 +43,12 @@ def read_job(row: Row[Any]) -> Job:
         rows_read=row.rows_read,
         marks=orjson.loads(row.marks),
         faults=tuple(Fault(**fault) for fault in orjson.loads(row.faults)),
-        reduced=orjson.loads(row.reduced) if row.reduced else None,
         tallies=Tallies(**orjson.loads(row.tallies)),
         counts=(Counts(**counts[0]), Counts(**counts[1])) if counts else None,
         tokens=(counts[2][0], counts[2][1]) if counts else (0, 0),
+        notes=tuple(orjson.loads(row.notes)),
+        parked=row.parked,
+        starts=row.starts,
     )
 
 
@@ -84,6 +66,7 @@ def read_item(row: Row[Any]) -> Item:
         weight=-row.rank,
         tries=row.tries,
         wave=row.wave,
+        place=row.place,
     )
 
 
@@ -97,11 +80,12 @@ def item_fields(job: str, item: NewItem, state: str) -> dict[str, Any]:
         "endpoint": item.endpoint,
         "model": item.model,
         "body": item.body,
-        "size": len(item.body),
+        "size": item.size or len(item.body),
         "wave": item.wave,
         "rank": -item.weight,
         "state": state,
         "tries": 0,
+        "place": item.place,
     }
 
 

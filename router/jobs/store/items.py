@@ -104,6 +104,7 @@ def lease(
 
 
 def body(connection: Connection, item: int) -> bytes | None:
+    """Return what is stored of an item; None where the job was deleted."""
     query = select(ITEMS.c.body).where(ITEMS.c.id == item)
     found: bytes | None = connection.execute(query).scalar_one_or_none()
     return found
@@ -253,6 +254,14 @@ def backlogs(
         (ItemKind(kind), model): Backlog(count, weight)
         for kind, model, count, weight in connection.execute(query)
     }
+
+
+def needs_file(connection: Connection, job: str) -> bool:
+    """Say whether items that wait are made of rows in the job's file."""
+    query = select(ITEMS.c.id).where(
+        ITEMS.c.job == job, ITEMS.c.state == _WAITING, ITEMS.c.place >= 0
+    )
+    return connection.execute(query.limit(1)).scalar_one_or_none() is not None
 
 
 def unsettled(connection: Connection, job: str) -> int:

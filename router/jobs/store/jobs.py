@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,8 +19,9 @@ from sqlalchemy import (
 )
 
 from router.errors import ConflictError, NotFoundError
-from router.jobs.model import Fault, Job, JobState, Page, Tallies
-from router.jobs.store.encoding import dumped, read_job, spec_fields
+from router.jobs.model import Fault, Job, JobSpec, JobState, Page, Tallies
+from router.jobs.spec import read_spec, spec_text
+from router.jobs.store.encoding import dumped, read_job
 from router.jobs.store.items import counts as count_items
 from router.jobs.store.items import drop as drop_items
 from router.jobs.store.paging import paged
@@ -34,6 +35,14 @@ FIRST: Place = (float("-inf"), "")
 
 _DELETING = "deleting"  # among the marks: no way back
 _PAGE = 500
+# A page of a list ends early where templates are long: it is held in memory.
+_PAGE_BYTES = 1024 * 1024
+# Times that a job is begun without getting any further before it is parked.
+MOST_STARTS = 3
+
+# What a reducer gave is large, and asked for by itself; so are specs that are known.
+_JOB = [column for column in JOBS.c if column.name != "reduced"]
+_STATE = [column for column in _JOB if column.name != "spec"]
 
 
 def add(connection: Connection, job: Job, owner: str, until: float) -> None:
@@ -41,7 +50,7 @@ def add(connection: Connection, job: Job, owner: str, until: float) -> None:
         JOBS.insert().values(
             id=job.id,
             openai=job.openai,
-            spec=dumped(spec_fields(job.spec)),
+            spec=spec_text(job.spec),
             state=job.state.value,
             paused=job.paused,
             created=job.created,
@@ -58,10 +67,27 @@ def add(connection: Connection, job: Job, owner: str, until: float) -> None:
 
 def get(connection: Connection, job: str) -> Job:
     """Raises NotFoundError."""
-    row = connection.execute(select(JOBS).where(JOBS.c.id == job)).one_or_none()
+    row = connection.execute(select(*_JOB).where(JOBS.c.id == job)).one_or_none()
     if row is None:
         raise NotFoundError(f"no job {job!r}")
     return read_job(row)
+
+
+def state_of(connection: Connection, job: str) -> JobState:
+    """Raises NotFoundError."""
+    query = select(JOBS.c.state).where(JOBS.c.id == job)
+    state = connection.execute(query).scalar_one_or_none()
+    if state is None:
+        raise NotFoundError(f"no job {job!r}")
+    return JobState(state)
+
+
+def reduced(connection: Connection, job: str) -> Mapping[str, Any]:
+    """Return what the job's reducer gave in the end: `value` and `covers`."""
+    query = select(JOBS.c.reduced).where(JOBS.c.id == job)
+    text = connection.execute(query).scalar_one_or_none()
+    found = orjson.loads(text) if text else None
+    return found if isinstance(found, dict) else {}
 
 
 def listed(
@@ -72,20 +98,34 @@ def listed(
     openai_only: bool = False,
 ) -> tuple[list[Job], bool]:
     """Return a page, and whether more follow. Raises NotFoundError for `after`."""
-    query = select(JOBS)
+    query = select(*_JOB)
     if states:
         query = query.where(JOBS.c.state.in_([state.value for state in states]))
     if openai_only:
         query = query.where(JOBS.c.openai)
-    rows, more = paged(connection, query, JOBS, page)
+    rows, more = paged(connection, query, JOBS, page, most=(_size_of, _PAGE_BYTES))
     return [read_job(row) for row in rows], more
 
 
-def still_open(connection: Connection) -> list[Job]:
-    """Return every job that is not over, oldest first."""
-    query = select(JOBS).where(JOBS.c.state.in_(OPEN))
-    rows = connection.execute(query.order_by(JOBS.c.created, JOBS.c.id))
-    return [read_job(row) for row in rows]
+def _size_of(row: Any) -> int:
+    return len(row.spec)
+
+
+def still_open(
+    connection: Connection, known: Mapping[str, JobSpec] | None = None
+) -> list[Job]:
+    """Return every job that is not over, oldest first.
+
+    known: terms that need not be read again
+    """
+    query = select(*_STATE).where(JOBS.c.state.in_(OPEN))
+    rows = connection.execute(query.order_by(JOBS.c.created, JOBS.c.id)).all()
+    specs = dict(known or {})
+    for row in rows:
+        if row.id not in specs:
+            found = select(JOBS.c.spec).where(JOBS.c.id == row.id)
+            specs[row.id] = read_spec(connection.execute(found).scalar_one())
+    return [read_job(row, specs[row.id]) for row in rows]
 
 
 def count_open(connection: Connection) -> int:
@@ -144,20 +184,67 @@ def reopen(connection: Connection, job: str, now: float, spec: str) -> None:
 
 
 def pause(connection: Connection, job: str, *, paused: bool) -> None:
-    connection.execute(update(JOBS).where(JOBS.c.id == job).values(paused=paused))
+    """Pause it, or let it go on, also where it was parked."""
+    values: dict[str, Any] = {"paused": paused}
+    if not paused:
+        values |= {"parked": None, "starts": 0}
+    connection.execute(update(JOBS).where(JOBS.c.id == job).values(**values))
+
+
+def begin(connection: Connection, job: str) -> str | None:
+    """Note that work on it begins; park it where that never got any further.
+
+    Returns why it is parked, and None where the work may begin. Who gets further says
+    so (`advanced`), as does who ends in order (`disown`); a router that dies does not.
+    """
+    query = select(JOBS.c.starts, JOBS.c.parked).where(JOBS.c.id == job)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None or row.parked:
+        return row.parked if row else None
+    if row.starts < MOST_STARTS:
+        values: dict[str, Any] = {"starts": row.starts + 1}
+        connection.execute(update(JOBS).where(JOBS.c.id == job).values(**values))
+        return None
+    why = (
+        f"the router died {row.starts} times in a row while it ran this job, which got"
+        " no further"
+    )
+    parked = update(JOBS).where(JOBS.c.id == job).values(paused=True, parked=why)
+    connection.execute(parked)
+    return why
+
+
+def advanced(connection: Connection, job: str) -> None:
+    """Note that it got further since its work began."""
+    connection.execute(update(JOBS).where(JOBS.c.id == job).values(starts=0))
 
 
 def note_rows(
-    connection: Connection, job: str, rows_read: int, faults: Iterable[Fault]
+    connection: Connection,
+    job: str,
+    rows_read: int,
+    faults: Iterable[Fault],
+    *,
+    before: bool = False,
 ) -> None:
-    """Note how far the file is read, and the first of what is wrong with it."""
+    """Note how far the file is read, and the first of what is wrong with it.
+
+    before: the faults come before those that are known
+    """
     found = [asdict(fault) for fault in faults]
-    values: dict[str, Any] = {"rows_read": rows_read}
+    values: dict[str, Any] = {"rows_read": rows_read, "starts": 0}
     if found:
         query = select(JOBS.c.faults).where(JOBS.c.id == job)
         known = orjson.loads(connection.execute(query).scalar_one())
-        values["faults"] = dumped([*known, *found][:MOST_FAULTS])
+        both = [*found, *known] if before else [*known, *found]
+        values["faults"] = dumped(both[:MOST_FAULTS])
     connection.execute(update(JOBS).where(JOBS.c.id == job).values(**values))
+
+
+def note_reading(connection: Connection, job: str, notes: Sequence[str]) -> None:
+    """Keep what was guessed about its file, or left out of it."""
+    query = update(JOBS).where(JOBS.c.id == job)
+    connection.execute(query.values(notes=dumped(list(notes))))
 
 
 def add_tallies(connection: Connection, job: str, more: Tallies) -> None:
@@ -191,10 +278,13 @@ def own(connection: Connection, owner: str, now: float, until: float) -> list[st
 
 
 def disown(connection: Connection, owner: str | None = None) -> None:
-    """Give up what an owner has in hand; everybody's where none is named."""
+    """Give up what an owner has in hand; everybody's where none is named.
+
+    Who is named ends in order: its jobs did not end it.
+    """
     query = update(JOBS).values(owner=None, owned_until=None)
     if owner is not None:
-        query = query.where(JOBS.c.owner == owner)
+        query = query.where(JOBS.c.owner == owner).values(starts=0)
     connection.execute(query)
 
 

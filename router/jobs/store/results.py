@@ -13,7 +13,7 @@ from router.jobs.store.encoding import read_result
 from router.jobs.store.tables import RESULTS
 
 # A page ends early where its replies are large: it is held in memory.
-_PAGE_BYTES = 4 * 1024 * 1024
+_PAGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ JOBS = Table(
     Column("counts", Text),
     Column("owner", Text),
     Column("owned_until", Double),
+    Column("notes", Text, nullable=False, server_default="[]"),
+    Column("starts", Integer, nullable=False, server_default="0"),
+    Column("parked", Text),
     Index("jobs_created", "created", "id"),
     Index("jobs_state", "state"),
 )
@@ -81,6 +84,7 @@ ITEMS = Table(
     Column("tries", Integer, nullable=False),
     Column("owner", Text),
     Column("leased_until", Double),
+    Column("place", BigInteger, nullable=False, server_default="-1"),
     UniqueConstraint("job", "key", name="items_once"),
     # Counts, backlogs and the next to take are read from this alone.
     Index("items_next", "job", "state", "kind", "model", "wave", "rank", "id"),

@@ -108,7 +108,8 @@ class Events:
 
 
 def _progress(shown: dict[str, Any]) -> dict[str, Any]:
-    return {name: shown[name] for name in ("state", "paused", "why_idle", "progress")}
+    names = ("state", "paused", "parked", "why_idle", "progress")
+    return {name: shown[name] for name in names}
 
 
 def _event(kind: str, content: object) -> bytes:

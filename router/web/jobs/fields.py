@@ -22,6 +22,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SPAN_SECONDS = 90 * 86_400
 _MOST_METADATA = 16
 _MOST_TEXT_CHARACTERS = 262_144
+_MOST_OBJECT_BYTES = 65_536
 
 
 class FieldError(BadRequestError):
@@ -78,12 +79,32 @@ class Asked:
             raise _wrong(name, f"must be {least} to {most}", value)
         return value
 
+    def flag(self, name: str) -> bool | None:
+        value = self._parsed(name)
+        if value is not None and not isinstance(value, bool):
+            raise _wrong(name, "must be true or false", value)
+        return value
+
     def object(self, name: str) -> dict[str, Any]:
         value = self._parsed(name)
         if value is None:
             return {}
         if not isinstance(value, dict):
             raise _wrong(name, "must be an object", value)
+        return self._small(name, value)
+
+    def _small(self, name: str, value: dict[str, Any]) -> dict[str, Any]:
+        """Bound what is kept with a job, and shown with it each time."""
+        if len(orjson.dumps(value)) > _MOST_OBJECT_BYTES:
+            raise FieldError(name, f"at most {_MOST_OBJECT_BYTES} bytes of JSON")
+        return value
+
+    def texts(self, name: str, most: int) -> list[str]:
+        value = self._parsed(name)
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise _wrong(name, "must be a list of texts", value)
+        if not 0 < len(value) <= most:
+            raise FieldError(name, f"must have 1 to {most:,} entries")
         return value
 
     def reducer(self) -> dict[str, Any]:
@@ -100,7 +121,7 @@ class Asked:
         threshold = self.number("threshold", 2, 1024)
         if threshold is not None:
             value = {**value, "threshold": threshold}
-        return value
+        return self._small("reducer", value)
 
     def metadata(self) -> dict[str, str]:
         value = self.object("metadata")

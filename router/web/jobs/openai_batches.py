@@ -9,12 +9,13 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from router.config.settings import BatchSettings
-from router.jobs.execution.active import Active
+from router.jobs.execution.active import Active, parked_words
 from router.jobs.execution.completion import error_file, output_file
 from router.jobs.model import (
     OPENAI_ENDPOINTS,
     BadLines,
     Counts,
+    Fault,
     Format,
     GiveWay,
     Job,
@@ -24,7 +25,7 @@ from router.jobs.model import (
 from router.jobs.service import Batches
 from router.web.jobs.errors import add_refusals, answer
 from router.web.jobs.fields import Asked, FieldError, read_object, read_page
-from router.web.jobs.openai_files import read_json_body, show_list
+from router.web.jobs.kept_files import read_json_body, show_list
 
 _MOST_JOBS = 100
 _LONGEST_WINDOW = "24h"
@@ -115,7 +116,7 @@ def show_batch(job: Job, active: Active | None) -> dict[str, Any]:
         "object": "batch",
         "endpoint": job.spec.endpoint,
         "model": job.spec.model or None,
-        "errors": _errors(job) if failed else None,
+        "errors": _errors(job) if failed or job.parked else None,
         "input_file_id": job.spec.file,
         "completion_window": _window(job.spec.seconds),
         "status": job.state.value,
@@ -151,9 +152,12 @@ def _mark(job: Job, state: JobState) -> int | None:
 
 
 def _errors(job: Job) -> dict[str, Any]:
+    faults = job.faults
+    if job.parked:
+        faults = (Fault("job_parked", parked_words(job)), *faults)
     data = [
         {"code": f.code, "message": f.message, "line": f.line, "param": f.param}
-        for f in job.faults
+        for f in faults
     ]
     return {"object": "list", "data": data}
 

@@ -2,79 +2,61 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 
-from router.errors import BadRequestError
-from router.jobs.input.uploads import new_file_id
-from router.jobs.model import Page, Upload
 from router.jobs.output import ANSWERED, NOT_ANSWERED, openai_line, rendered
 from router.jobs.service import Batches
 from router.web.jobs.errors import add_refusals, answer
-from router.web.jobs.fields import FieldError, read_page
-from router.web.jobs.upload import Form, UploadLimits, read_form
+from router.web.jobs.fields import read_page
+from router.web.jobs.kept_files import (
+    check_expiry,
+    check_purpose,
+    checked_draft,
+    keep_file,
+    show_file,
+    show_list,
+)
+from router.web.jobs.openai_uploads import add_uploads
+from router.web.jobs.turns import Turns
+from router.web.jobs.upload import UploadLimits, read_form
 
-PURPOSES = ("batch", "dataset")
 _MOST_FILES = 10_000
-_MONTH_SECONDS = 30 * 86_400
+_FILES_AT_ONCE = 1_000  # whoever asks for more gets these, and that there are more
+_MOST_ANSWERS, _MOST_UPLOADS = 32, 64
 
 
 def files_blueprint(batches: Batches, limits: Callable[[], UploadLimits]) -> Blueprint:
     """Build the routes from the table at the end."""
-    routes = Blueprint("files", __name__, url_prefix="/v1/files")
-    routes.add_url_rule(
-        "", "create", partial(_create, batches, limits), methods=["POST"]
+    routes = Blueprint("files", __name__, url_prefix="/v1")
+    answers, uploads = (
+        Turns(_MOST_ANSWERS, "downloads"),
+        Turns(_MOST_UPLOADS, "uploads"),
     )
+    create = partial(uploads.for_request(_create), batches, limits)
+    routes.add_url_rule("/files", "create", create, methods=["POST"])
     for method, rule, view in _ROUTES:
         name = view.__name__.strip("_")
-        routes.add_url_rule(rule, name, partial(view, batches), methods=[method])
+        counted = answers.for_answer(view) if view in {_list, _content} else view
+        call = partial(counted, batches)
+        routes.add_url_rule(f"/files{rule}", name, call, methods=[method])
+    add_uploads(routes, batches, limits, uploads)
     add_refusals(routes)
     return routes
-
-
-def keep(batches: Batches, form: Form, purpose: str, expires: float | None) -> Upload:
-    """Put a form's file in its place on the disk; the database is told by who asked.
-
-    Raises FieldError, DiskFullError, UnavailableError.
-    """
-    draft = form.draft
-    if draft is None:
-        raise FieldError("file", "is required")
-    if draft.size == 0:
-        raise FieldError("file", "must not be empty")
-    draft.seal()
-    upload = Upload(
-        id=new_file_id(),
-        name=form.filename,
-        purpose=purpose,
-        size=draft.size,
-        created=time.time(),
-        expires=expires,
-    )
-    draft.keep(batches.uploads.path(upload.id))
-    g.audit = {"file": upload.id, "bytes": upload.size}
-    return upload
 
 
 def _create(batches: Batches, limits: Callable[[], UploadLimits]) -> Response:
     form = read_form(request.environ, limits(), batches.uploads.draft)
     try:
-        purpose = form.fields.get("purpose", "")
-        if purpose not in PURPOSES:
-            known = " or ".join(PURPOSES)
-            raise FieldError("purpose", f"must be {known}, got {purpose[:40]!r}")
-        upload = keep(batches, form, purpose, _expires(form.fields))
+        purpose = check_purpose(form.fields.get("purpose", ""))
+        expires = _expires(form.fields)
+        draft = checked_draft(form)
+        upload = keep_file(batches, draft, form.filename, purpose, expires)
     finally:
         form.discard()
-    try:
-        batches.add_file(upload)
-    except BaseException:
-        batches.uploads.remove(upload.id)
-        raise
     return answer(show_file(upload))
 
 
@@ -82,17 +64,12 @@ def _expires(fields: dict[str, str]) -> float | None:
     text = fields.get("expires_after[seconds]")
     if text is None:
         return None
-    anchor = fields.get("expires_after[anchor]", "created_at")
-    if anchor != "created_at":
-        raise FieldError("expires_after[anchor]", "must be 'created_at'")
-    if not text.isdecimal() or not 3600 <= int(text) <= _MONTH_SECONDS:
-        what = f"must be 3600 to {_MONTH_SECONDS}, got {text[:20]!r}"
-        raise FieldError("expires_after[seconds]", what)
-    return time.time() + int(text)
+    return check_expiry(fields.get("expires_after[anchor]", "created_at"), text)
 
 
 def _list(batches: Batches) -> Response:
-    page: Page = read_page(request.args, _MOST_FILES, _MOST_FILES)
+    page = read_page(request.args, _MOST_FILES, _MOST_FILES)
+    page = replace(page, limit=min(page.limit, _FILES_AT_ONCE))
     found, more = batches.files(page, request.args.get("purpose", ""))
     return answer(show_list([show_file(each) for each in found], more=more))
 
@@ -117,40 +94,6 @@ def _content(batches: Batches, file: str) -> Response:
     response = Response(pieces, content_type="application/octet-stream")
     response.headers["Content-Length"] = str(upload.size)
     return response
-
-
-def show_file(upload: Upload) -> dict[str, Any]:
-    return {
-        "id": upload.id,
-        "object": "file",
-        "bytes": upload.size,
-        "created_at": int(upload.created),
-        "filename": upload.name,
-        "purpose": upload.purpose,
-        "status": "processed",
-        "status_details": None,
-        "expires_at": None if upload.expires is None else int(upload.expires),
-    }
-
-
-def show_list(data: list[dict[str, Any]], *, more: bool) -> dict[str, Any]:
-    """Show a page the way OpenAI's clients turn it."""
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": more,
-    }
-
-
-def read_json_body(most: int = 1024 * 1024) -> bytes:
-    """Read a small body whole. Raises BadRequestError."""
-    data: bytes = request.environ["wsgi.input"].read(most + 1)
-    if len(data) > most:
-        raise BadRequestError(f"the body is over {most} bytes")
-    request.environ["inferops.body_read"] = True
-    return data
 
 
 _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -12,12 +12,11 @@ import orjson
 from flask import Blueprint, Response, g, request
 
 from router.config.settings import BatchSettings
-from router.errors import ConflictError, DatasetError, TemplateError
+from router.errors import ConflictError, DatasetError
 from router.jobs import window
-from router.jobs.execution.active import Active
-from router.jobs.input import readers as datasets
-from router.jobs.input.sources import Files
-from router.jobs.input.template import Template
+from router.jobs.execution.active import Active, parked_words
+from router.jobs.input.readers import format_of
+from router.jobs.input.sources import Files, Look, LookError
 from router.jobs.model import (
     DATASET_ENDPOINT,
     Counts,
@@ -41,7 +40,6 @@ from router.jobs.reducers.concat import SEPARATOR
 from router.jobs.service import Batches
 from router.jobs.store.results import Place
 from router.model import canonical
-from router.threads import PREVIEWS
 from router.web.jobs.errors import add_refusals, answer
 from router.web.jobs.events import Events
 from router.web.jobs.fields import (
@@ -52,13 +50,16 @@ from router.web.jobs.fields import (
     read_object,
     read_page,
 )
+from router.web.jobs.kept_files import keep, read_json_body, show_list
 from router.web.jobs.openai_batches import read_terms
-from router.web.jobs.openai_files import keep, read_json_body, show_list
 from router.web.jobs.text_stream import Text, read_mark
+from router.web.jobs.turns import Turns
 from router.web.jobs.upload import UploadLimits, read_form
 
 _MOST_JOBS = 100
 _MOST_RESULTS = 10_000_000
+# Each may take a MiB, for as long as its reader or its sender likes.
+MOST_ANSWERS, MOST_UPLOADS = 32, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,15 @@ class JobParts:
 def jobs_blueprint(parts: JobParts) -> Blueprint:
     """Build the routes from the table at the end."""
     routes = Blueprint("jobs", __name__, url_prefix="/batches")
+    answers = Turns(MOST_ANSWERS, "lists and downloads")
+    uploads = Turns(MOST_UPLOADS, "uploads")
     for method, rule, view in _ROUTES:
-        name = view.__name__.strip("_")
-        routes.add_url_rule(rule, name, partial(view, parts), methods=[method])
+        name, counted = view.__name__.strip("_"), view
+        if view in _LARGE_ANSWERS:
+            counted = answers.for_answer(view)
+        if view is _create:
+            counted = uploads.for_request(view)
+        routes.add_url_rule(rule, name, partial(counted, parts), methods=[method])
     add_refusals(routes)
     return routes
 
@@ -107,10 +114,8 @@ def _create(parts: JobParts) -> Response:
 def _make(parts: JobParts, asked: Asked, upload: Upload, *, fresh: bool) -> Response:
     spec = _spec(asked, upload, parts.settings())
     parts.batches.check_reducer(spec)
-    template = _template(spec.template)
-    sample = _sample(parts, upload.id, spec.format)
-    if sample.rows:
-        _check(template, sample.columns)
+    path = parts.batches.uploads.path(upload.id)
+    _look(parts, Look(path, spec.format, spec.reading, spec.template))
     kept = upload if fresh else None
     job = parts.batches.create(spec, openai=False, upload=kept)
     g.audit = {**g.get("audit", {}), "job": job.id}
@@ -124,6 +129,7 @@ def _spec(asked: Asked, upload: Upload, settings: BatchSettings) -> JobSpec:
     system = asked.text("system")
     options = asked.object("options")
     reducer = asked.reducer()
+    reading = _reading(asked)
     terms = read_terms(asked, settings)
     return JobSpec(
         endpoint=DATASET_ENDPOINT,
@@ -134,6 +140,7 @@ def _spec(asked: Asked, upload: Upload, settings: BatchSettings) -> JobSpec:
         system=system,
         options=options,
         reducer=reducer,
+        reading=reading,
         **{**terms, "name": terms["name"] or upload.name},
     )
 
@@ -143,64 +150,37 @@ def _format(asked: Asked, name: str) -> Format:
     if given is not Format.OPENAI:
         return given
     try:
-        return datasets.format_of(name)
+        return format_of(name)
     except DatasetError as error:
         raise FieldError("format", str(error)) from error
 
 
-def _template(text: str) -> Template:
+def _reading(asked: Asked) -> dict[str, object]:
+    """Read what is said of how a file is written."""
+    given = {
+        "encoding": asked.text("encoding"),
+        "delimiter": asked.text("delimiter"),
+        "header": asked.flag("header"),
+    }
+    return {name: value for name, value in given.items() if value not in {"", None}}
+
+
+def _look(parts: JobParts, asked: Look) -> bytes:
     try:
-        return Template.parse(text)
-    except TemplateError as error:
-        raise FieldError("template", str(error)) from error
-
-
-def _check(template: Template, columns: Iterable[str]) -> None:
-    try:
-        template.check(tuple(columns))
-    except TemplateError as error:
-        raise FieldError("template", str(error)) from error
-
-
-def _sample(parts: JobParts, file: str, kind: Format) -> datasets.Sample:
-    path = parts.batches.uploads.path(file)
-    try:
-        return PREVIEWS(lambda: parts.files.sample(path, kind))
-    except DatasetError as error:
-        raise FieldError("file", str(error)) from error
-    except OSError as error:
-        raise FieldError("file", f"cannot be read: {error.strerror}") from error
+        return parts.files.look(asked)
+    except LookError as error:
+        raise FieldError(error.param, str(error)) from error
 
 
 def _preview(parts: JobParts) -> Response:
     asked = read_object(read_json_body())
     upload = parts.batches.file(asked.required("file_id"))
     kind = _format(asked, upload.name)
-    text = asked.text("template")
+    text, reading = asked.text("template"), _reading(asked)
     asked.nothing_else()
-    sample = _sample(parts, upload.id, kind)
-    shown: dict[str, Any] = {
-        "format": kind.value,
-        "columns": list(sample.columns),
-        "rows": [dict(row.fields) for row in sample.rows],
-        "faults": [
-            {"line": bad.line, "column": bad.column, "message": bad.message}
-            for bad in sample.faults
-        ],
-    }
-    if text:
-        template = _template(text)
-        _check(template, sample.columns)
-        shown["prompts"] = list(_prompts(template, sample))
-    return answer(shown)
-
-
-def _prompts(template: Template, sample: datasets.Sample) -> Iterator[str]:
-    for row in sample.rows:
-        try:
-            yield template.render(row.fields)
-        except TemplateError as error:
-            yield f"(this row fails: {error})"
+    path = parts.batches.uploads.path(upload.id)
+    shown = _look(parts, Look(path, kind, reading, text, show=True))
+    return Response(shown, content_type="application/json")
 
 
 # Seeing
@@ -233,10 +213,7 @@ def _results(parts: JobParts, job: str) -> Response:
 
 def _partial(parts: JobParts, job: str) -> Response:
     found, _ = parts.batches.get(job)
-    partial = parts.batches.partial(job)
-    if partial is None:
-        kept = found.reduced if isinstance(found.reduced, dict) else {}
-        partial = Partial(kept.get("value"), kept.get("covers", 0))
+    partial = parts.batches.partial(job) or parts.batches.reduced(job)
     return answer(_show_partial(found, partial))
 
 
@@ -252,8 +229,7 @@ def _output(parts: JobParts, job: str) -> Response:
     if kind == "concat":
         pieces = joined(database, job, _between(found.spec))
         return _file(pieces, f"{job}.txt", "text/plain; charset=utf-8")
-    kept = found.reduced if isinstance(found.reduced, dict) else {}
-    value = kept.get("value")
+    value = parts.batches.reduced(job).value
     if isinstance(value, str):
         text = [value.encode(errors="replace")]
         return _file(text, f"{job}.txt", "text/plain; charset=utf-8")
@@ -344,6 +320,9 @@ def show_job(job: Job, active: Active | None) -> dict[str, Any]:
         "window": window.shown(spec.window) if spec.window else None,
         "zone": spec.window.zone if spec.window else "UTC",
         "nodes": spec.nodes,
+        "reading": dict(spec.reading),
+        "notes": list(job.notes),
+        "parked": job.parked,
         "metadata": dict(spec.metadata),
         "created_at": round(job.created, 3),
         "expires_at": round(job.expires, 3),
@@ -354,6 +333,10 @@ def show_job(job: Job, active: Active | None) -> dict[str, Any]:
 
 
 def _why_idle(job: Job, active: Active | None) -> str | None:
+    if job.parked and not job.state.over:
+        return parked_words(job)
+    if job.state is JobState.VALIDATING:
+        return "paused" if job.paused else active.why_idle if active else None
     if job.state is not JobState.IN_PROGRESS:
         return None
     if job.paused:
@@ -374,6 +357,8 @@ def _show_partial(job: Job, partial: Partial) -> dict[str, Any]:
         shown["from"] = partial.offset
     return shown
 
+
+_LARGE_ANSWERS = frozenset({_list, _preview, _results, _partial, _output})
 
 _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("POST", "", _create),

@@ -33,10 +33,14 @@ _MOST_NAME_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """most_bytes: of the file; stall_seconds: for the next 64 KiB to arrive."""
+    """most_bytes: of the file; stall_seconds: for the next 64 KiB to arrive.
+
+    part: the form's part that the file is in
+    """
 
     most_bytes: int
     stall_seconds: float
+    part: str = "file"
 
 
 @dataclass(slots=True)
@@ -71,10 +75,13 @@ class _Reading:
             self._data(event)
 
     def _begin_file(self, event: File) -> None:
-        if event.name != "file":
-            raise BadRequestError(f"a file must be in part 'file', got {event.name!r}")
+        part = self._limits.part
+        if event.name != part:
+            raise BadRequestError(
+                f"a file must be in part {part!r}, got {event.name!r}"
+            )
         if self.form.draft:
-            raise BadRequestError("file: there must be one, got a second")
+            raise BadRequestError(f"{part}: there must be one, got a second")
         self._field = None
         name = event.filename.replace("\\", "/").rpartition("/")[2]
         self.form.filename = name[:_MOST_NAME_CHARACTERS] or "file"
@@ -86,7 +93,7 @@ class _Reading:
             assert draft is not None  # noqa: S101 - a part has begun
             if draft.size + len(event.data) > self._limits.most_bytes:
                 most = self._limits.most_bytes
-                raise BodyTooLargeError(f"file: over {most} bytes")
+                raise BodyTooLargeError(f"{self._limits.part}: over {most} bytes")
             if event.data:
                 draft.write(event.data)
             return

@@ -220,7 +220,7 @@ def test_what_is_not_there(router, method, path):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"endpoint": "/v1/responses"}, "endpoint"),
+        ({"endpoint": "/v1/images/generations"}, "endpoint"),
         ({"endpoint": None}, "endpoint"),
         ({"completion_window": "soon"}, "completion_window"),
         ({"completion_window": "9999d"}, "completion_window"),
@@ -263,7 +263,7 @@ def test_bodies_that_are_no_objects(router, path, body):
     [
         ({"model": ""}, "model", "is required"),
         ({"template": ""}, "template", "is required"),
-        ({"template": "{{ txt }}"}, "template", "no column 'txt'"),
+        ({"template": "{{ txt }}"}, "template", "unknown column 'txt'"),
         ({"template": "{{ text"}, "template", "line 1"),
         ({"template": "{% for x in y %}{% endfor %}"}, "template", "cannot be used"),
         ({"options": "{"}, "options", "no JSON"),
@@ -288,10 +288,12 @@ def test_datasets_are_asked_wrongly(router, fields, param, message):
         ("rows.csv", b"\xff\xfe\x00\x01", ""),
         ("rows.json", b'{"a": ', ""),
         ("rows.parquet", b"PAR1 no parquet", ""),
-        ("rows.xls", CSV, "must end in"),
-        ("rows.csv", b"a,a\n1,2\n", "both named 'a'"),
+        ("rows.doc", CSV, "must end in"),
+        ("rows.xls", CSV, "is a spreadsheet; save it as CSV"),
+        ("rows.csv", b"a,a\n1,2\n", "unknown column 'text' (available: 'a', 'a_2')"),
+        ("rows.csv", b"id\n1,hello\n2,you\n", "no row can be read: line 2, column"),
     ],
-    ids=["encoding", "json", "parquet", "ending", "columns"],
+    ids=["encoding", "json", "parquet", "ending", "workbook", "columns", "no row"],
 )
 def test_files_that_are_no_datasets(router, name, data, message):
     """400 at once, before a job is made."""
@@ -349,7 +351,8 @@ def test_a_line_without_end_costs_no_memory(router):
     assert (1, 1) == (items["done"], items["failed"])
     assert worker.memory_info().rss - before < 40 * MIB
     (error,) = lines(router, batch(router, name)["error_file_id"])
-    assert f"line 1: longer than {MIB} bytes" == error["error"]["message"]
+    message = f"line 1: longer than {MIB} bytes (batch.max_line_bytes)"
+    assert message == error["error"]["message"]
     router.delete(f"/v1/files/{upload['id']}")
 
 

@@ -102,7 +102,8 @@ def test_a_row_that_fails_is_an_exit_code(inferops, reviews, tmp_path):
     code, _, errors = inferops("run", reviews, *TERMS)
     assert 1 == code
     assert "20 of 21 items done, 1 failed" in errors
-    assert "line 22, column 3: the row has 1 fields, the first line names 2" in errors
+    assert "line 22: the row has no column 'text' (it has 'id')" in errors
+    assert "note: line 22: the row has fewer fields than there are names" in errors
     job = re.findall(r"batch_\w+", errors)[0]
     code, output, _ = inferops("results", job, "--failed")
     [failed] = map(json.loads, output.splitlines())
@@ -164,14 +165,14 @@ def test_pause_resume_and_cancel(router, inferops, tmp_path):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (("a.csv", b"a,text,a\n1,2,3\n"), "line 1, column 8: columns 1 and 3 are both"),
-        (("a.csv", b"id,txt\n1,2\n"), "line 1, column 15: there is no column 'text'"),
+        (("a.csv", b"id,text\n1,2,3\n"), "no row can be read: line 2, column 5: the r"),
+        (("a.csv", b"id,txt\n1,2\n"), "line 1, column 15: unknown column 'text'"),
         (("a.json", b'[{"text": 1} {"text": 2}]'), "line 1, column 14: not JSON"),
-        (("a.jsonl", '{"text": 1}'.encode("utf-16")), "the file is in UTF-16"),
+        (("a.jsonl", b'{"text": 1}\0'), "there is a NUL byte: this is not a text file"),
         (("a.parquet", b"PAR1" + b"\0" * 40), "the Parquet file is cut off"),
-        (("a.xlsx", b"PK\x03\x04"), "the format of 'a.xlsx' is not clear"),
+        (("a.xlsx", b"PK\x03\x04"), "'a.xlsx' is a spreadsheet; save it as CSV"),
     ],
-    ids=["names", "missing column", "syntax", "encoding", "damage", "format"],
+    ids=["fields", "missing column", "syntax", "encoding", "damage", "format"],
 )
 def test_bad_input_leaves_nothing(router, inferops, tmp_path, file, message):
     """Exit code 3, the place in words, and neither a file nor a job on the router."""
@@ -217,9 +218,30 @@ def test_a_preview_starts_nothing(router, inferops, reviews):
     before = router.get("/v1/files").json()
     code, _, errors = inferops("run", reviews, *TERMS, "--preview")
     assert 0 == code
-    assert "csv, columns: id, text" in errors
+    assert (
+        "csv, utf-8, delimiter: comma, names in the first line; columns: id, text"
+        in errors
+    )
     assert "--- prompt 1\nSummarise: review 0\n" in errors
     assert before == router.get("/v1/files").json()
+
+
+def test_a_file_is_read_as_it_is_told(router, inferops, tmp_path):
+    """What the preview guessed may be overruled, there and in the job."""
+    path = tmp_path / "odd.csv"
+    path.write_bytes("1|Köln\n2|Łódź\n".encode("cp1250"))
+    told = ("--encoding", "cp1250", "--delimiter", "|", "--no-header")
+    terms = ("--model", MODEL, "--template", "Where is {{ column_2 }}?", *told)
+    code, _, errors = inferops("run", str(path), *terms, "--preview")
+    assert 0 == code, errors
+    assert (
+        "csv, cp1250, delimiter: vertical bar, no names; columns: column_1, column_2"
+        in errors
+    )
+    assert "--- prompt 2\nWhere is Łódź?\n" in errors
+    code, _, errors = inferops("run", str(path), *terms)
+    assert 0 == code, errors
+    assert "completed: 2 of 2 items done" in errors
 
 
 def test_no_router_is_an_exit_code(inferops):

@@ -40,7 +40,7 @@ def test_a_person_gets_the_slot_at_once(start):
     node = TalliedNode("one", slots=1, seconds=4.0)
     router = start([node])
     name = begin(router, requests_file(2, MODEL), give_way="at_once", attempts=1)
-    until(lambda: running(router, name) == 1, "an item runs")
+    until(lambda: of_jobs(node), "an item runs")
     node.seconds = 0.1
     began = time.monotonic()
     assert 200 == router.post("/v1/chat/completions", QUESTION).status_code

@@ -129,6 +129,18 @@ def test_completions_run(place):
     assert body["choices"][0]["text"]
 
 
+def test_responses_run(place):
+    """Where the node has them: a real Ollama does."""
+    if place.embedder is not None:
+        pytest.skip("the simulator has no /v1/responses")
+    bodies = [{"model": place.model, "input": "7", "max_output_tokens": 4}]
+    batch = ended(place, begin(place, "/v1/responses", *bodies))
+    assert 1 == batch.request_counts.completed
+    body = output(place, batch.output_file_id)["id 0"]["response"]["body"]
+    assert body["output"][-1]["content"][0]["text"]
+    assert batch.usage.output_tokens
+
+
 def test_embeddings_run(place):
     """Where the fleet has a model for them."""
     if place.embedder is None:
@@ -250,6 +262,6 @@ def test_errors_are_the_clients_own(place):
     file = place.client.files.create(file=("a", b"{}\n"), purpose="batch")
     with pytest.raises(openai.BadRequestError) as endpoint:
         place.client.batches.create(
-            input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"
+            input_file_id=file.id, endpoint="/v1/moderations", completion_window="24h"
         )
     assert "endpoint" == endpoint.value.param

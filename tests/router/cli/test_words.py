@@ -117,14 +117,47 @@ def terms(**given):
 def test_terms_are_a_form():
     """Only what was given is sent; objects as JSON."""
     asked = terms(
-        model="m", reducer="tree", threshold=4, option=["temperature=0", "stop=\\n"]
+        model="m",
+        reducer="tree",
+        threshold=4,
+        option=["temperature=0", "stop=\\n"],
+        header=False,
     )
     assert {
         "model": "m",
         "template": "t",
         "options": '{"temperature":0,"stop":"\\\\n"}',
         "reducer": '{"kind":"tree","threshold":4}',
+        "header": "false",
     } == fields_of(asked)
+
+
+def test_a_look_is_told_in_words():
+    """How the file was read, what was guessed, and which columns it has."""
+    shown = {
+        "format": "csv",
+        "reading": {"encoding": "cp1252", "delimiter": "semicolon", "header": True},
+        "columns": ["id", "text"],
+        "notes": ["the delimiter is a guess: semicolon"],
+    }
+    assert (
+        "csv, cp1252, delimiter: semicolon, names in the first line; columns: id, text"
+        "\n  note: the delimiter is a guess: semicolon" == words.reading(shown)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"state": "in_progress", "paused": False}, "in_progress"),
+        ({"state": "in_progress", "paused": True, "parked": None}, "paused"),
+        ({"state": "validating", "paused": True, "parked": "it died"}, "parked"),
+        ({"state": "completed", "paused": True}, "completed"),
+    ],
+)
+def test_a_state_in_words(fields, said):
+    """Whether it is kept from running is part of it."""
+    assert said == words.state_of(fields)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ REJECTED = {
     "choices": [
         (
             "[0].labels.__scrape: must be some of exporter, node, dcgm, nvidia_smi, "
-            "probe with commas between, got 'exporter, dcgm'"
+            "probe with commas between, got 'exporter dcgm'"
         ),
         "[0].labels.__simulated: must be 'true' or 'false', got 'yes'",
     ],
@@ -107,7 +107,7 @@ REJECTED = {
     "targets": [
         "[0].targets: must be a list of exactly one address, got a list of 2",
         "[1].targets: must be a list of exactly one address, got nothing",
-        "[2].targets[0]: must be text, got 192",
+        "[2].targets[0]: must be text, got a list of 0",
         "[2].labels: must be a mapping, got nothing",
         "[3]: must be a mapping, got '192.0.2.4'",
     ],
@@ -120,9 +120,9 @@ REJECTED = {
         ),
         "[0].labels.rack-row: must be named with letters, digits and '_', got '7'",
     ],
-    "unquoted": [
-        "[0].labels.node: must be text in quotes, as Prometheus wants, got 1",
-        "[0].labels.__tflops: must be text in quotes, as Prometheus wants, got 82.6",
+    "no-text": [
+        "[0].labels.node: must be text, got nothing",
+        "[0].labels.__tflops: must be text, got a list of 1",
     ],
 }
 
@@ -175,6 +175,17 @@ def test_reads_an_entry_whole():
     attributes = {"vram_bytes": 24e9, "tflops": 82.6, "temperature_limit_celsius": 88}
     expected = Node("rig-4090", "http://ollama.lan:8080", 4, attributes)
     assert inventory.nodes == (expected,)
+
+
+def test_labels_need_no_quotes():
+    """Prometheus takes each as it is written, and so do we; blanks are allowed."""
+    text = """
+- targets: [192.0.2.7]
+  labels: {node: 007, __slots: 2, __tflops: 82.60, __scrape: "exporter , node",
+           __simulated: false, rack: 1e3}
+"""
+    (node,) = parse_inventory(text).nodes
+    assert ("007", 2, {"tflops": 82.6}) == (node.name, node.slots, node.attributes)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,12 @@ REJECTED = {
         "control.forget_after_seconds: must be > stale_after_seconds (300), got 120",
         "control.longest_hold_down_seconds: must be > hold_down_seconds (60), got 60",
     ],
+    "job-room": [
+        "batch.max_job_bytes: must be >= 65536, got 1",
+        "batch.max_stored_bytes: must be >= 1048576, got 0",
+        "batch.min_free_bytes: must be >= 0, got -1",
+        "batch.reader_memory_bytes: must be >= 67108864, got 1000",
+    ],
     "list-at-top": ["must be a mapping, got a list of 1"],
     "not-finite": [
         "control.interval_seconds: must be a finite number, got inf",

@@ -10,11 +10,12 @@ import pytest
 from router.jobs.execution.answer import Reply, UnreadableError, read, worth_another_try
 from router.jobs.execution.leased import Hand
 from router.jobs.execution.rates import Rates
-from router.jobs.input.prompts import merge_item, row_items
+from router.jobs.input.prompts import merge_item, request, row_items
 from router.jobs.model import (
     CHAT,
     DATASET_ENDPOINT,
     EMBEDDINGS,
+    RESPONSES,
     Fault,
     Format,
     ItemKind,
@@ -23,6 +24,7 @@ from router.jobs.model import (
 )
 from router.jobs.output import openai_line, result_line
 from router.jobs.planning.length_predictor import Lengths
+from router.jobs.spec import read_spec, spec_text
 from router.jobs.window import WindowError, is_open, parse, shown
 from tests.router.jobs.stage import MODEL, an_item, waiting
 
@@ -93,6 +95,15 @@ class TestRates:
         assert (0.0, 0.0) == rates.per_second(999.0)
 
 
+def moment(text):
+    """Give the unix seconds of `Mon 8:00` in a week."""
+    day, _, clock = text.partition(" ")
+    hour, minute = map(int, clock.split(":"))
+    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+    date = datetime(2026, 11, 23 + days.index(day), hour, minute, tzinfo=UTC)
+    return date.timestamp()
+
+
 class TestWindow:
     """Times of day."""
 
@@ -112,6 +123,43 @@ class TestWindow:
         now = datetime(2026, 11, 24, hour, tzinfo=UTC).timestamp()
         assert open_ == is_open(parse(text, "UTC"), now)
 
+    @pytest.mark.parametrize(
+        ("text", "shown_", "open_", "shut"),
+        [
+            ("8:00-17:30", "08:00-17:30", ["Mon 8:00", "Sun 17:29"], ["Mon 7:59"]),
+            ("Mon-Fri 20:00-6:00", "Mon-Fri 20:00-06:00",
+             ["Mon 20:00", "Sat 5:59"], ["Mon 5:59", "Sat 20:00", "Sun 21:00"]),
+            ("Sat, Sun", "Sat Sun 00:00-24:00", ["Sat 0:00", "Sun 23:59"],
+             ["Fri 23:59"]),
+            ("Mon-Fri 20:00-6:00, Sat, Sun", "Mon-Fri 20:00-06:00, Sat Sun 00:00-24:00",
+             ["Thu 21:00", "Sat 12:00"], ["Thu 12:00"]),
+            ("weekdays 8:00-12:00 13:00-17:00; sunday 10:00 \u2013 11:00",
+             "Mon-Fri 08:00-12:00, Mon-Fri 13:00-17:00, Sun 10:00-11:00",
+             ["Tue 9:00", "Tue 13:00", "Sun 10:30"], ["Tue 12:30", "Sat 9:00"]),
+            ("Sun 23:00-1:00", "Sun 23:00-01:00", ["Sun 23:30", "Mon 0:30"],
+             ["Mon 1:00"]),
+            ("Fri-Mon", "Mon Fri Sat Sun 00:00-24:00", ["Fri 0:00", "Mon 3:00"],
+             ["Tue 0:00"]),
+            ("0:00-24:00", "00:00-24:00", ["Wed 0:00", "Wed 23:59"], []),
+        ],
+        ids=["short", "weekdays", "days", "nights and weekends", "several", "sunday",
+             "over the weekend", "always"],
+    )  # fmt: skip
+    def test_days_of_the_week(self, text, shown_, open_, shut):
+        """What passes midnight belongs to the day on which it begins."""
+        window = parse(text, "UTC")
+        assert shown_ == shown(window)
+        assert window == parse(shown(window), "UTC")
+        assert [True] * len(open_) == [is_open(window, moment(at)) for at in open_]
+        assert [False] * len(shut) == [is_open(window, moment(at)) for at in shut]
+
+    def test_a_window_of_an_older_release(self):
+        """Its job has it still: each day, from minute to minute."""
+        text = spec_text(spec()).replace(
+            '"window":null', '"window":{"start":1200,"end":360,"zone":"UTC"}'
+        )
+        assert parse("20:00-06:00", "UTC") == read_spec(text).window
+
     def test_the_zone_counts(self):
         """20:00 in Tokyo is 11:00 in UTC."""
         window = parse("20:00-21:00", "Asia/Tokyo")
@@ -125,6 +173,11 @@ class TestWindow:
             ("8-9", "UTC", "window"),
             ("24:00-06:00", "UTC", "window"),
             ("20:00-20:00", "UTC", "window"),
+            ("Mo 8:00-9:00", "UTC", "window"),
+            ("Monkey", "UTC", "window"),
+            ("Mon-", "UTC", "window"),
+            ("Mon 8:60-9:00", "UTC", "window"),
+            (" , ", "UTC", "window"),
             ("20:00-06:00", "../etc", "zone"),
             ("20:00-06:00", "", "zone"),
         ],
@@ -146,8 +199,9 @@ class TestPrompts:
     def test_a_row_asks_the_model(self):
         """With the system prompt and the options."""
         made = spec(system="be brief", options={"seed": 3})
-        (item,) = row_items(made, Lengths(), 4, "hello")
+        (item,) = row_items(made, Lengths(), 4, 99, place=7, body=b"")
         assert ("4", 4, DATASET_ENDPOINT) == (item.key, item.index, item.endpoint)
+        assert (7, 99, b"") == (item.place, item.size, item.body)
         assert {
             "model": MODEL,
             "messages": [
@@ -156,17 +210,17 @@ class TestPrompts:
             ],
             "stream": False,
             "options": {"seed": 3},
-        } == orjson.loads(item.body)
+        } == orjson.loads(request(made, "hello", 0))
 
     def test_samples_differ_by_their_seeds(self):
         """Those that can make a majority go first."""
         made = spec(options={"seed": 3}, reducer={"kind": "vote", "samples": 3})
-        items = row_items(made, Lengths(), 2, "hello")
+        items = row_items(made, Lengths(), 2, 99, place=7, body=b"")
         assert ["2.0", "2.1", "2.2"] == [item.key for item in items]
         assert [6, 7, 8] == [item.index for item in items]
         assert [0, 0, 1] == [item.wave for item in items]
-        seeds = [orjson.loads(item.body)["options"]["seed"] for item in items]
-        assert [3, 4, 5] == seeds
+        bodies = [orjson.loads(request(made, "hello", sample)) for sample in range(3)]
+        assert [3, 4, 5] == [body["options"]["seed"] for body in bodies]
 
     def test_a_merge_holds_its_texts_in_order(self):
         """Behind the prompt that was asked for."""
@@ -191,6 +245,20 @@ class TestAnswers:
             (CHAT, {"choices": [{"message": {"tool_calls": []}}]}, ""),
             ("/v1/completions", {"choices": [{"text": "hi"}]}, "hi"),
             (EMBEDDINGS, {"data": [{"embedding": [1]}]}, ""),
+            (
+                RESPONSES,
+                {
+                    "output": [
+                        {"type": "reasoning", "summary": []},
+                        {
+                            "type": "message",
+                            "content": [{"type": "output_text", "text": "hi"}],
+                        },
+                    ]
+                },
+                "hi",
+            ),
+            (RESPONSES, {"output": []}, ""),
             (DATASET_ENDPOINT, {"message": {"content": "hi"}}, "hi"),
         ],
     )

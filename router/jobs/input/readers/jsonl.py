@@ -1,59 +1,75 @@
-"""JSONL: one object a line. Blank lines are no rows."""
+"""JSONL: one object a line. Blank lines are not rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
 
 from router.jobs.input.readers.rows import BadRow, Limits, Row
-from router.jobs.input.readers.text import Line, lines, open_text
-from router.jobs.input.readers.values import JsonReader, name_of, skip_space
+from router.jobs.input.readers.text import Line, TextFile, lines
+from router.jobs.input.readers.values import JsonReader, fault, name_of, skip_space
 
 
-def read(path: Path, limits: Limits) -> Iterator[Row | BadRow]:
-    """Yield a row for each line that is not blank. Raises DatasetError."""
-    reader = JsonReader()
-    index = 0
-    with open_text(path) as file:
-        for line in lines(file, limits.row_bytes):
-            if not line.fault and not line.text.strip():
-                continue
-            yield _row(reader, index, line, limits)
-            index += 1
+class JsonLines:
+    """An open file of lines; a `Reader`."""
 
+    def __init__(self, opened: TextFile, limits: Limits) -> None:
+        self._opened = opened
+        self._limits = limits
+        self._json = JsonReader()
 
-def _row(reader: JsonReader, index: int, line: Line, limits: Limits) -> Row | BadRow:
-    def bad(message: str, column: int | None) -> BadRow:
-        return BadRow(index, line.number, column, message)
+    def names(self) -> tuple[str, ...]:
+        return ()  # each row has its own
 
-    if line.fault:
-        return bad(line.fault, line.column)
-    start = skip_space(line.text, 0)
-    try:
-        value, end = reader.read(line.text, start)
-    except json.JSONDecodeError as error:
-        return bad(f"not JSON: {error.msg.lower()}", error.pos + 1)
-    except RecursionError:
-        return bad("lists and objects are nested too deep", start + 1)
-    rest = skip_space(line.text, end)
-    if rest < len(line.text):
-        return bad("there is more behind the object; one object a line", rest + 1)
-    if reader.complaint:
-        column = reader.place(line.text, start, end) + 1
-        return bad(reader.complaint[0], column)
-    return checked(value, index, line.number, start + 1, limits)
+    def rows(self, _wanted: Collection[str] | None = None) -> Iterator[Row | BadRow]:
+        """Yield a row for each line that is not blank."""
+        index = 0
+        for line in self._lines():
+            if line.text.strip() or line.fault:
+                yield self._row(index, line)
+                index += 1
+
+    def at(self, place: int, _wanted: Collection[str] | None = None) -> Row | BadRow:
+        """Read the line that begins at a byte."""
+        self._opened.file.seek(place)
+        return self._row(0, next(self._lines()))
+
+    def _lines(self) -> Iterator[Line]:
+        opened = self._opened
+        return lines(opened.file, self._limits.row_bytes, seekable=opened.seekable)
+
+    def _row(self, index: int, line: Line) -> Row | BadRow:
+        def bad(message: str, column: int | None) -> BadRow:
+            return BadRow(index, line.number, column, message)
+
+        if line.fault:
+            return bad(line.fault, line.column)
+        start = skip_space(line.text, 0)
+        try:
+            value, end = self._json.read(line.text, start)
+        except json.JSONDecodeError as error:
+            return bad(fault(error), error.pos + 1)
+        except RecursionError:
+            return bad("lists and objects are nested too deep", start + 1)
+        rest = skip_space(line.text, end)
+        if rest < len(line.text):
+            return bad("there is more after the object; one object a line", rest + 1)
+        place = (line.number, start + 1, line.offset)
+        return checked(value, index, place, self._limits)
 
 
 def checked(
-    value: object, index: int, line: int, column: int, limits: Limits
+    value: object, index: int, place: tuple[int, int, int], limits: Limits
 ) -> Row | BadRow:
-    """Take a JSON value as a row: it must be an object of not too many columns."""
+    """Take a JSON value as a row: it must be an object of not too many columns.
+
+    place: its line and column, and what to read it again by
+    """
+    line, column, offset = place
     if not isinstance(value, dict):
-        return BadRow(
-            index, line, column, f"a row must be an object, got {name_of(value)}"
-        )
+        message = f"a row must be an object, got {name_of(value)}"
+        return BadRow(index, line, column, message)
     if len(value) > limits.columns:
         message = f"the object has {len(value):,} names, at most {limits.columns:,}"
         return BadRow(index, line, column, f"{message} can be used")
-    return Row(index, value, line)
+    return Row(index, value, line, offset)

@@ -1,31 +1,45 @@
-"""JSON as it must be to go through a job: finite, plain, without doubt; no I/O."""
+"""JSON values as a job can use them: finite, plain, without doubt; no I/O."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from math import isfinite
 from typing import Any
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)|-?\d[\d.eE+-]*')
+from router.jobs.input.readers.rows import Unusable
+
 _LONGEST_NUMBER = 400
 _SPACE = re.compile(r"[ \t\n\r]*")
+# What the json module says, in our words.
+_FAULTS = (
+    ("Unterminated string", "a text in quotes does not end"),
+    ("Expecting property name", "a name in double quotes is missing here"),
+    ("Expecting value", "a value is missing here"),
+    ("Expecting ',' delimiter", "a comma is missing here"),
+    ("Expecting ':' delimiter", "a colon is missing here"),
+    ("Illegal trailing comma", "a comma stands before the closing bracket"),
+    ("Invalid control character", "a control character stands in a text; escape it"),
+    ("Invalid \\u", "\\u must be followed by four hexadecimal digits"),
+    ("Invalid \\escape", "a backslash must be written twice"),
+)
 
 
 class JsonReader:
-    """Reads one value at a time; what is JSON but cannot be used is a complaint.
+    """Reads one value at a time; what JSON cannot say, or says twice, is no error.
 
-    complaint: of the value last read: what is wrong, and a piece of it to find
+    NaN becomes null, as tables write a missing number; infinity and numbers that are
+    too large become the text that they were written as. A name given twice in one
+    object has no usable value.
     """
 
     def __init__(self) -> None:
-        self.complaint: tuple[str, str] | None = None
         self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._object,
-            parse_constant=self._constant,
-            parse_float=self._float,
-            parse_int=self._int,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_int,
         )
 
     def read(self, text: str, start: int = 0) -> tuple[Any, int]:
@@ -33,65 +47,42 @@ class JsonReader:
 
         Raises json.JSONDecodeError, with the place, and RecursionError.
         """
-        self.complaint = None
-        value, end = self._decoder.raw_decode(text, start)
-        if self.complaint is None and _SURROGATE.search(text, start, end):
-            self._check_surrogates(value)
-        return value, end
-
-    def place(self, text: str, start: int, end: int) -> int:
-        """Return where in the text the complaint's cause stands; else the start."""
-        found = self.complaint[1] if self.complaint else ""
-        if found:
-            for word in _WORD.finditer(text, start, end):
-                if word[0] == found:
-                    return word.start()
-        return start
-
-    def _complain(self, message: str, found: str = "") -> None:
-        if self.complaint is None:
-            self.complaint = (message, found)
-
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            self._complain(f"the name {_twice(pairs)!r} stands twice in one object")
-        return made
-
-    def _constant(self, text: str) -> None:
-        self._complain(f"{text} is not JSON; write null", text)
-
-    def _float(self, text: str) -> float:
-        number = float(text)
-        if not isfinite(number):
-            self._complain(f"the number {text[:40]} is too large", text)
-            return 0.0
-        return number
-
-    def _int(self, text: str) -> int:
-        if len(text) > _LONGEST_NUMBER:
-            self._complain(f"a number has {len(text):,} digits", text)
-            return 0
-        return int(text)
-
-    def _check_surrogates(self, value: Any) -> None:
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            self._complain("half of a \\u surrogate pair is missing")
+        return self._decoder.raw_decode(text, start)
 
 
-def _twice(pairs: list[tuple[str, Any]]) -> str:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            return name[:200]
-        seen.add(name)
-    return ""
+def fault(error: json.JSONDecodeError) -> str:
+    """Say what is wrong with a JSON text, and the way out where it is known."""
+    what = next((ours for theirs, ours in _FAULTS if error.msg.startswith(theirs)), "")
+    message = f"not JSON: {what or 'it cannot be read from here on'}"
+    if error.doc[error.pos : error.pos + 1] == "'":
+        message += "; names and texts stand in double quotes"
+    return message
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        for name, count in Counter(name for name, _ in pairs).items():
+            if count > 1:
+                made[name] = Unusable(f"the name {name[:200]!r} stands {count} times")
+    return made
+
+
+def _constant(text: str) -> str | None:
+    return None if text == "NaN" else text
+
+
+def _float(text: str) -> float | str:
+    number = float(text)
+    return number if isfinite(number) else text
+
+
+def _int(text: str) -> int | str:
+    return int(text) if len(text) <= _LONGEST_NUMBER else text
 
 
 def skip_space(text: str, start: int) -> int:
-    """Return where the next thing that is no white space stands."""
+    """Return where the next thing that is not white space stands."""
     found = _SPACE.match(text, start)
     return found.end() if found else start
 

@@ -7,8 +7,7 @@ import json
 from typing import Any, BinaryIO
 
 from router.errors import DatasetError
-from router.jobs.input.readers.text import undecodable
-from router.jobs.input.readers.values import JsonReader, skip_space
+from router.jobs.input.readers.values import JsonReader, fault, skip_space
 
 # A literal that is cut off is complained of this near to the end, or nearer.
 _CUT_CHARACTERS = 16
@@ -20,12 +19,13 @@ class Window:
     def __init__(self, file: BinaryIO, chunk_bytes: int) -> None:
         self._file = file
         self._chunk_bytes = chunk_bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._ended = False
         self._text = ""
         self._at = 0  # what lies before was taken
         self._forgotten = 0
         self._line, self._column = 1, 1  # of the text's beginning
+        self._measured = (0, 0)  # a place in the text, and the bytes before it
         self.reader = JsonReader()
 
     @property
@@ -33,8 +33,15 @@ class Window:
         """Characters of the file that are behind us."""
         return self._forgotten + self._at
 
+    def offset(self) -> int:
+        """Return how many bytes were before here when the window was opened."""
+        at, count = self._measured
+        count += len(self._text[at : self._at].encode("utf-8", "surrogateescape"))
+        self._measured = (self._at, count)
+        return count
+
     def peek(self) -> str:
-        """Return the next character that is no white space; "" at the end."""
+        """Return the next character that is not white space; "" at the end."""
         while True:
             self._at = skip_space(self._text, self._at)
             if self._at < len(self._text):
@@ -57,8 +64,8 @@ class Window:
         line, column = self._place_of(self._at if at is None else at)
         return DatasetError(message, line=line, column=column)
 
-    def value(self, longest: int) -> tuple[Any, tuple[str, int, int] | None]:
-        """Take one value; a complaint with its line and column, where there is one.
+    def value(self, longest: int) -> tuple[Any, str]:
+        """Take one value; with a complaint where it is too long.
 
         longest: characters that it may have; one of more than twice as many is not
                  read to its end
@@ -74,25 +81,14 @@ class Window:
             except RecursionError:
                 raise self.wrong("lists and objects are nested too deep") from None
             if end < len(self._text) or not self._grow(longest):
-                complaint = self._complaint(end, longest)
+                complaint = _too_long(longest) if end - self._at > longest else ""
                 self._at = end
                 return value, complaint
-
-    def _complaint(self, end: int, longest: int) -> tuple[str, int, int] | None:
-        if end - self._at > longest:
-            return self._too_long(longest), *self.place()
-        if self.reader.complaint is None:
-            return None
-        place = self.reader.place(self._text, self._at, end)
-        return self.reader.complaint[0], *self._place_of(place)
-
-    def _too_long(self, longest: int) -> str:
-        return f"a row is longer than {longest:,} characters"
 
     def _grow(self, longest: int) -> bool:
         """Read on, unless the value is far too long already."""
         if len(self._text) - self._at > max(2 * longest, self._chunk_bytes):
-            raise self.wrong(self._too_long(longest))
+            raise self.wrong(_too_long(longest))
         return self._more()
 
     def _grow_or_raise(self, error: json.JSONDecodeError, longest: int) -> None:
@@ -101,34 +97,30 @@ class Window:
             "Unterminated string"
         )
         if error.pos - self._at > longest:
-            raise self.wrong(self._too_long(longest)) from None
+            raise self.wrong(_too_long(longest)) from None
         if not (cut and self._grow(longest)):
-            message = f"not JSON: {error.msg.lower()}"
-            raise self.wrong(message, error.pos) from None
+            raise self.wrong(fault(error), error.pos) from None
 
     def _more(self) -> bool:
         """Read on, twice as much as is held; forget what was taken."""
         if self._ended:
             return False
         self._line, self._column = self._place_of(self._at)
+        self._measured = (0, self.offset())
         self._forgotten += self._at
         self._text = self._text[self._at :]
         self._at = 0
         raw = self._file.read(max(self._chunk_bytes, len(self._text)))
         self._ended = not raw
-        try:
-            self._text += self._decoder.decode(raw, self._ended)
-        except UnicodeDecodeError as error:
-            raise self._undecodable(error) from None
+        self._text += self._decoder.decode(raw, self._ended)
         return True
-
-    def _undecodable(self, error: UnicodeDecodeError) -> DatasetError:
-        raw = bytes(error.object)
-        self._text += raw[: error.start].decode("utf-8")
-        return self.wrong(undecodable(raw, error)[0], len(self._text))
 
     def _place_of(self, at: int) -> tuple[int, int]:
         newlines = self._text.count("\n", 0, at)
         if not newlines:
             return self._line, self._column + at
         return self._line + newlines, at - self._text.rfind("\n", 0, at)
+
+
+def _too_long(longest: int) -> str:
+    return f"a row is longer than {longest:,} characters (batch.max_line_bytes)"

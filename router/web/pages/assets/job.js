@@ -21,7 +21,7 @@ function show() {
   setText("over", over(items).toLocaleString("en"));
   setText("total", items.total.toLocaleString("en"));
   setText("share", items.total ? `(${Math.floor((100 * over(items)) / items.total)} %)` : "");
-  setText("why", paused ? "" : job.why_idle || "");
+  setText("why", paused && !job.parked ? "" : job.why_idle || "");
   setText("failed", items.failed.toLocaleString("en"));
   setText("eta", isOver ? "–" : span(progress.eta_seconds));
   setText("rate", number(isOver && progress.seconds ? over(items) / progress.seconds : progress.rate));

@@ -2,6 +2,7 @@
 
 import { $, Refused, call, element, refusal } from "./shared.js";
 
+const READING = ["encoding", "delimiter", "header"];
 const QUIET_MS = 300; // after the last key, before the preview is asked for
 let file = null; // { id, name, columns, rows }
 let prompts = [];
@@ -47,8 +48,7 @@ async function take(chosen) {
   try {
     const { id } = await upload(chosen);
     file = { id, name: chosen.name };
-    const found = await call("POST", "/batches/preview", { file_id: id });
-    showFile(found);
+    await look();
   } catch (error) {
     forget();
     $("file-status").textContent = "";
@@ -56,6 +56,30 @@ async function take(chosen) {
   } finally {
     uploading = null;
     $("upload").hidden = true;
+  }
+  preview();
+}
+
+async function look() {
+  showFile(await call("POST", "/batches/preview", { file_id: file.id, ...reading() }));
+}
+
+// What is said of how the file is written; the rest is found out.
+function reading() {
+  const said = {};
+  if ($("encoding").value.trim()) said.encoding = $("encoding").value.trim();
+  if ($("delimiter").value) said.delimiter = $("delimiter").value;
+  if ($("header").value) said.header = $("header").value === "true";
+  return said;
+}
+
+async function lookAgain() {
+  if (!file) return;
+  setError("file", "");
+  try {
+    await look();
+  } catch (error) {
+    setError("file", error.message);
   }
   preview();
 }
@@ -71,8 +95,13 @@ function clearFile() {
 function showFile(found) {
   file.columns = found.columns;
   const format = { csv: "CSV", json: "JSON", jsonl: "JSONL", parquet: "Parquet" }[found.format];
+  const { encoding, delimiter, header } = found.reading;
   const count = found.columns.length;
-  $("file-status").textContent = `${file.name}: ${format}, ${count} column${count === 1 ? "" : "s"}`;
+  const words = [format, encoding && encoding.toUpperCase(), delimiter && `delimiter: ${delimiter}`];
+  if (header === false) words.push("no line of names");
+  words.push(`${count} column${count === 1 ? "" : "s"}`);
+  $("file-status").textContent = `${file.name}: ${words.filter(Boolean).join(", ")}`;
+  $("notes").replaceChildren(...found.notes.map((note) => element("li", note)));
   const head = element("tr");
   for (const name of found.columns) head.append(element("th", name, { scope: "col" }));
   $("rows").tHead.replaceChildren(head);
@@ -129,7 +158,7 @@ async function preview() {
   const mine = new AbortController();
   asking = mine;
   try {
-    const body = { file_id: file.id, template };
+    const body = { file_id: file.id, template, ...reading() };
     const found = await call("POST", "/batches/preview", body, { signal: mine.signal });
     prompts = found.prompts;
     shownRow = Math.min(shownRow, Math.max(prompts.length - 1, 0));
@@ -175,6 +204,7 @@ function reducer() {
 function terms() {
   const made = {
     file_id: file.id,
+    ...reading(),
     model: $("model").value,
     template: $("template").value,
     reducer: reducer(),
@@ -250,6 +280,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 for (const radio of document.querySelectorAll("input[name=reducer]")) {
   radio.addEventListener("change", showFields);
 }
+for (const field of READING) $(field).addEventListener("change", lookAgain);
 $("form").addEventListener("submit", start);
 // A file without a job is of no use to anybody.
 window.addEventListener("pagehide", () => started || forget());

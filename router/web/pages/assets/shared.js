@@ -9,6 +9,7 @@ const WORDS = {
 export const $ = (id) => document.getElementById(id);
 
 export function words(job) {
+  if (job.parked && !OVER.has(job.state)) return "parked";
   if (job.paused && job.state === "in_progress") return "paused";
   return WORDS[job.state] || job.state;
 }

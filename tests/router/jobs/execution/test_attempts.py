@@ -11,6 +11,7 @@ import pytest
 from router.capacity.ledger import Ledger
 from router.errors import EvictedError, MaybeSentError, NotSentError
 from router.jobs.execution.attempts import Flights, Parts, Settings
+from router.jobs.input.bodies import RowError
 from router.jobs.model import GiveWay, ItemState, Tallies
 from router.jobs.planning.length_predictor import Lengths
 from router.jobs.store import items, jobs, results
@@ -47,10 +48,12 @@ class Field:
         self.seconds = 60.0
         self.ended = []
         self.active = an_active(**terms)
+        self.row_fault = None
         self.flights = Flights(
             Parts(
                 owner="me",
                 database=self.database,
+                bodies=self,
                 attempts=self.attempts,
                 predictor=Lengths(),
                 tally=self.tally,
@@ -70,6 +73,12 @@ class Field:
                 lambda c: items.lease(c, "me", 1e12, PLACE, count)
             )
         ]
+
+    def of(self, job, item):
+        """Be the source of requests."""
+        if self.row_fault:
+            raise RowError(self.row_fault)
+        return self.database.read(lambda c: items.body(c, item.id))
 
     def begin(self, node, at=0, *, copy=False):
         grant = a_grant(self.ledger, node)

@@ -8,10 +8,11 @@ import pytest
 
 from router.jobs.execution.active import Active
 from router.jobs.execution.stalls import Stalls
-from router.jobs.model import Counts, JobState, Window
+from router.jobs.model import Counts, JobState, Span, Window
 from tests.router.jobs.stage import an_active
 
-WALL = 1_000.0
+WALL = 1_000.0  # 0:16 UTC
+CLOSED = Window((Span(tuple(range(7)), 60, 120),))
 RUNNING, READ = JobState.IN_PROGRESS, JobState.VALIDATING
 
 
@@ -46,7 +47,7 @@ def test_the_one_that_stands_longest_counts() -> None:
     "held",
     [
         pytest.param({"paused": True}, id="paused"),
-        pytest.param({"window": Window(0, 1)}, id="outside of its window"),
+        pytest.param({"window": CLOSED}, id="outside of its window"),
     ],
 )
 def test_a_job_that_may_not_run_does_not_stand_still(held) -> None:
@@ -60,6 +61,14 @@ def test_a_job_that_may_not_run_does_not_stand_still(held) -> None:
     job.job = free
     assert stalls.look([job], 9_000, WALL)[RUNNING] == 0
     assert stalls.look([job], 9_030, WALL)[RUNNING] == 30
+
+
+@pytest.mark.parametrize("state", [READ, RUNNING])
+def test_a_parked_job_does_not_stand_still(state) -> None:
+    """It waits for a person, in whatever state it was."""
+    stalls, job = Stalls(), a_job(state=state, paused=True, parked="why")
+    for now in (0, 5_000):
+        assert stalls.look([job], now, WALL)[state] == 0
 
 
 def test_files_are_read_one_after_the_other() -> None:

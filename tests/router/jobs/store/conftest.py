@@ -8,6 +8,7 @@ import pytest
 
 from router.jobs.store.database import Database, database_url
 from router.jobs.store.schema import migrate
+from tests.harness.pgbouncer import PgBouncer, pgbouncer_program
 from tests.harness.postgres import Postgres, postgres_folder
 
 
@@ -20,12 +21,24 @@ def postgres():
         yield cluster
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def pgbouncer(postgres):
+    """A PgBouncer in front of it, with a server for each transaction."""
+    if pgbouncer_program() is None:
+        pytest.skip("no pgbouncer on PATH or in /usr/sbin")
+    with PgBouncer(postgres, pool_mode="transaction", default_pool_size=3) as pooler:
+        yield pooler
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
 def connect(request, tmp_path):
     """Open the same empty database as often as is asked; all are closed."""
     text = ""
-    if request.param == "postgresql":
+    if request.param != "sqlite":
         text = request.getfixturevalue("postgres").fresh()
+    if request.param == "pgbouncer":
+        pooler = request.getfixturevalue("pgbouncer")
+        text = pooler.url(text.rpartition("/")[2])
     opened = []
 
     def connected() -> Database:

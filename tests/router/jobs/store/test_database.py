@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from router.errors import ConfigError, NotFoundError
+from router.jobs.spec import spec_text
 from router.jobs.store import items, jobs
 from router.jobs.store.database import (
     Database,
@@ -28,7 +29,7 @@ from router.jobs.store.database import (
 from router.jobs.store.schema import HEAD, MIGRATIONS, migrate, upgrade
 from router.jobs.store.tables import METADATA
 from tests.harness.process import ROOT
-from tests.router.jobs.store.stage import JOB, filled, item
+from tests.router.jobs.store.stage import JOB, PLACE, a_job, filled, item
 
 
 def test_calls_of_one_moment_share_a_commit(database):
@@ -133,6 +134,46 @@ def test_migrations_make_the_tables_that_the_code_knows(connect):
     database.write(drop)
     database.write(upgrade)
     assert at_once == database.read(seen)
+
+
+def test_a_database_of_the_release_before_is_taken_over(connect):
+    """Its items have their requests stored; nothing of a job is lost."""
+    database = connect()
+
+    def back(connection):
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO jobs (id, openai, spec, state, paused, created, rows_read,"
+                " marks, faults, tallies) VALUES ('batch_1', :yes, :spec,"
+                " 'in_progress', :no, 1.0, 1, '{}', '[]', '{}')"
+            ),
+            {"spec": spec_text(a_job().spec), "yes": True, "no": False},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO items (job, key, kind, row, custom_id, endpoint, model,"
+                " body, size, wave, rank, state, tries) VALUES ('batch_1', '0', 'row',"
+                " 0, 'c0', '/v1/x', 'm:latest', :body, 7, 0, -1.0, 'waiting', 0)"
+            ),
+            {"body": b'{"n":0}'},
+        )
+
+    database.write(back)
+    after = connect()
+    found = after.read(lambda c: jobs.get(c, JOB))
+    assert ((), None) == (found.notes, found.parked)
+    (leased,) = after.write(lambda c: items.lease(c, "me", 1e12, PLACE, 9))
+    assert (-1, b'{"n":0}') == (
+        leased.place,
+        after.read(lambda c: items.body(c, leased.id)),
+    )
 
 
 def seen(connection):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import gevent
 
@@ -17,6 +18,7 @@ from router.jobs.model import (
     ItemState,
     JobState,
     Page,
+    Span,
     Window,
 )
 from router.jobs.store import items, jobs, results
@@ -326,7 +328,8 @@ class TestJobs:
             reducer={"kind": "tree", "threshold": 4},
             bad_lines=BadLines.FAIL_JOB,
             give_way=GiveWay.AT_ONCE,
-            window=Window(1200, 360, "Europe/Berlin"),
+            window=Window((Span((0, 4), 1200, 360),), "Europe/Berlin"),
+            reading={"delimiter": ";", "header": False},
             nodes=2,
             metadata={"team": "a"},
             name="n",
@@ -337,3 +340,103 @@ class TestJobs:
 
 def sorted_by_turn(some):
     return sorted(some, key=lambda each: (each.wave, -each.weight))
+
+
+class TestParking:
+    """A job whose router dies again and again while it runs it."""
+
+    def test_it_is_parked_where_it_never_gets_further(self, database):
+        """After three deaths in a row; it is paused, and says why."""
+        filled(database, 1)
+        begun = [database.write(lambda c: jobs.begin(c, JOB)) for _ in range(5)]
+        why = (
+            "the router died 3 times in a row while it ran this job, which got no"
+            " further"
+        )
+        assert [None, None, None, why, why] == begun
+        found = database.read(lambda c: jobs.get(c, JOB))
+        assert (True, why) == (found.paused, found.parked)
+
+    def test_who_gets_further_is_not_parked(self, database):
+        """Nor who reads on in its file, nor who ends in order."""
+        filled(database, 1)
+
+        def work(progress):
+            for _ in range(3):
+                assert database.write(lambda c: jobs.begin(c, JOB)) is None
+            database.write(progress)
+
+        for _ in range(2):
+            work(lambda c: jobs.advanced(c, JOB))
+            work(lambda c: jobs.note_rows(c, JOB, 7, []))
+            work(lambda c: jobs.disown(c, "me"))
+
+    def test_a_restart_after_a_death_counts(self, database):
+        """Whoever takes over everything does not know what the others died of."""
+        filled(database, 1)
+        for _ in range(3):
+            assert database.write(lambda c: jobs.begin(c, JOB)) is None
+            database.write(jobs.disown)
+        assert database.write(lambda c: jobs.begin(c, JOB))
+
+    def test_resuming_begins_the_count_anew(self, database):
+        """Somebody has looked at it."""
+        filled(database, 1)
+        for _ in range(4):
+            database.write(lambda c: jobs.begin(c, JOB))
+        database.write(lambda c: jobs.pause(c, JOB, paused=False))
+        found = database.read(lambda c: jobs.get(c, JOB))
+        assert (False, None) == (found.paused, found.parked)
+        assert database.write(lambda c: jobs.begin(c, JOB)) is None
+
+
+class TestReading:
+    """What is read of many jobs, and of large ones."""
+
+    def test_terms_that_are_known_are_not_read_again(self, database):
+        """They may be long, and are asked for once a second."""
+        filled(database, 1)
+        known = {JOB: a_job(template="known already").spec}
+        (found,) = database.read(lambda c: jobs.still_open(c, known))
+        assert "known already" == found.spec.template
+        (found,) = database.read(lambda c: jobs.still_open(c, {}))
+        assert "" == found.spec.template
+
+    def test_a_page_of_long_templates_ends_early(self, database):
+        """It is held in memory: the rest comes with the next pages."""
+        for n in range(8):
+            made = a_job(f"batch_{n}", created=float(n), template="x" * 300_000)
+            database.write(lambda c, made=made: jobs.add(c, made, "me", 1e12))
+        seen, after, more, pages = [], "", True, 0
+        while more:
+            page = Page(limit=100, after=after)
+            found, more = database.read(lambda c, p=page: jobs.listed(c, p))
+            seen += [each.id for each in found]
+            after, pages = found[-1].id, pages + 1
+        assert [f"batch_{n}" for n in range(7, -1, -1)] == seen
+        assert 2 == pages
+
+    def test_what_a_reducer_gave_is_read_by_itself(self, database):
+        """It may be megabytes; nobody else pays for it."""
+        filled(database, 1)
+        before = [JobState.IN_PROGRESS]
+        text = '{"value": "all", "covers": 1}'
+        database.write(
+            lambda c: jobs.advance(
+                c, JOB, before, JobState.COMPLETED, 7.0, reduced=text
+            )
+        )
+        found = database.read(lambda c: jobs.reduced(c, JOB))
+        assert {"value": "all", "covers": 1} == found
+        assert {} == database.read(lambda c: jobs.reduced(c, "none"))
+
+    def test_an_item_knows_its_place(self, database):
+        """Where its row is, or that its request is stored."""
+        filled(database, 0)
+        some = [replace(item(0), body=b"", place=77, size=123), item(1)]
+        database.write(lambda c: items.add(c, JOB, some, 1.0))
+        found = sorted(lease(database), key=lambda each: each.index)
+        assert [(77, 123), (-1, 7)] == [(each.place, each.size) for each in found]
+        assert not database.read(lambda c: items.needs_file(c, JOB))
+        database.write(lambda c: items.give_back_all(c, "me"))
+        assert database.read(lambda c: items.needs_file(c, JOB))

@@ -1,0 +1,214 @@
+"""Files that arrive in parts, as OpenAI's Uploads: kept on the disk until completed.
+
+Each upload is a folder with its parts and a description. It is over after an hour, and
+swept away then. Everything that touches the disk runs in a native thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import orjson
+
+from router.errors import BadRequestError, ConflictError, NotFoundError
+from router.jobs.input.uploads import Draft, Uploads, on_disk, pieces_of
+
+SECONDS = 3600.0
+MOST_PARTS = 10_000
+_ABOUT = "upload.json"
+_ID = re.compile(r"(upload|part)_[0-9a-f]{24}")
+PENDING, COMPLETED, CANCELLED = "pending", "completed", "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class PartedUpload:
+    """A file to be; `size` in bytes, as announced. Times are unix seconds.
+
+    expires: when the file expires that it becomes; None: never
+    file:    its id, once it is completed
+    """
+
+    id: str
+    filename: str
+    purpose: str
+    size: int
+    created: float
+    status: str = PENDING
+    expires: float | None = None
+    file: str = ""
+
+    @property
+    def over_at(self) -> float:
+        return self.created + SECONDS
+
+
+class PartedUploads:
+    """See the module."""
+
+    def __init__(self, folder: Path, uploads: Uploads) -> None:
+        self._folder = folder
+        self._uploads = uploads
+        self._busy: set[str] = set()
+
+    def create(
+        self, filename: str, purpose: str, size: int, expires: float | None
+    ) -> PartedUpload:
+        """Raises DiskFullError, UnavailableError."""
+        made = PartedUpload(
+            _new_id("upload"), filename, purpose, size, time.time(), expires=expires
+        )
+        self._uploads.check_room(size)
+
+        def write() -> None:
+            self._path(made.id).mkdir(parents=True)
+            self._write(made)
+
+        on_disk(write)
+        return made
+
+    def get(self, upload: str) -> PartedUpload:
+        """Raises NotFoundError."""
+        if not _ID.fullmatch(upload):
+            raise NotFoundError(f"no upload {upload!r}")
+        try:
+            text = on_disk((self._path(upload) / _ABOUT).read_bytes)
+        except NotFoundError:
+            raise NotFoundError(f"no upload {upload!r}") from None
+        return PartedUpload(**orjson.loads(text))
+
+    def pending(self, upload: str) -> PartedUpload:
+        """Return one that is not over. Raises NotFoundError, ConflictError."""
+        found = self.get(upload)
+        if found.status != PENDING:
+            raise ConflictError(f"upload {upload!r} is {found.status}")
+        if time.time() >= found.over_at:
+            raise ConflictError(f"upload {upload!r} has expired: begin it again")
+        return found
+
+    def add(self, upload: str, draft: Draft) -> str:
+        """Keep a part; returns its id.
+
+        Raises NotFoundError, ConflictError, BadRequestError where it is too much.
+        """
+        found = self.pending(upload)
+        sizes = on_disk(lambda: self._sizes(upload))
+        if len(sizes) >= MOST_PARTS:
+            raise BadRequestError(f"an upload has at most {MOST_PARTS:,} parts")
+        if sum(sizes.values()) + draft.size > found.size:
+            raise BadRequestError(
+                f"data: the parts are larger than the {found.size:,} bytes that the"
+                " upload was to have"
+            )
+        draft.seal()
+        part = _new_id("part")
+        draft.keep(self._path(upload) / part)
+        return part
+
+    def complete(
+        self,
+        upload: str,
+        parts: Sequence[str],
+        md5: str,
+        keep: Callable[[PartedUpload, Draft], str],
+    ) -> PartedUpload:
+        """Put parts together in this order; `keep` returns the file's id.
+
+        Raises NotFoundError, ConflictError, BadRequestError.
+        """
+        with self._alone(upload):
+            found = self.pending(upload)
+            sizes = on_disk(lambda: self._sizes(upload))
+            for part in parts:
+                if part not in sizes:
+                    raise BadRequestError(f"part_ids: no part {part[:40]!r}")
+            total = sum(sizes[part] for part in parts)
+            if total != found.size or len(set(parts)) < len(parts):
+                raise BadRequestError(
+                    f"part_ids: the parts have {total:,} bytes together, the upload was"
+                    f" to have {found.size:,}; name each part once"
+                )
+            draft = self._uploads.draft()
+            try:
+                if md5 not in {"", self._joined(upload, parts, draft)}:
+                    raise BadRequestError("md5: the parts have another checksum")
+                done = replace(found, status=COMPLETED, file=keep(found, draft))
+            finally:
+                draft.discard()
+            on_disk(lambda: self._end(done))
+            return done
+
+    def cancel(self, upload: str) -> PartedUpload:
+        """Drop its parts. Raises NotFoundError, ConflictError."""
+        with self._alone(upload):
+            done = replace(self.pending(upload), status=CANCELLED)
+            on_disk(lambda: self._end(done))
+            return done
+
+    def sweep(self) -> None:
+        """Remove what is over."""
+        on_disk(self._sweep)
+
+    @contextmanager
+    def _alone(self, upload: str) -> Iterator[None]:
+        if upload in self._busy:
+            raise ConflictError(f"upload {upload!r} is being completed")
+        self._busy.add(upload)
+        try:
+            yield
+        finally:
+            self._busy.discard(upload)
+
+    def _joined(self, upload: str, parts: Sequence[str], draft: Draft) -> str:
+        """Write the parts into a draft; returns the checksum of all."""
+        checksum = hashlib.md5(usedforsecurity=False)
+        for part in parts:
+            for piece in pieces_of(self._path(upload) / part):
+                checksum.update(piece)
+                draft.write(piece)
+        return checksum.hexdigest()
+
+    # In a native thread
+
+    def _path(self, upload: str) -> Path:
+        return self._folder / upload
+
+    def _sizes(self, upload: str) -> dict[str, int]:
+        return {
+            path.name: path.stat().st_size
+            for path in self._path(upload).iterdir()
+            if _ID.fullmatch(path.name)
+        }
+
+    def _write(self, upload: PartedUpload) -> None:
+        path = self._path(upload.id) / _ABOUT
+        draft = path.with_suffix(".part")
+        draft.write_bytes(orjson.dumps(asdict(upload)))
+        draft.replace(path)
+
+    def _end(self, upload: PartedUpload) -> None:
+        """Keep how it ended, and nothing else."""
+        self._write(upload)
+        for name in self._sizes(upload.id):
+            (self._path(upload.id) / name).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        if not self._folder.is_dir():
+            return
+        horizon = time.time() - SECONDS
+        for path in self._folder.iterdir():
+            about = path / _ABOUT
+            begun = (about if about.exists() else path).stat().st_mtime
+            if begun < horizon and path.name not in self._busy:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(12)}"

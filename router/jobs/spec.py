@@ -1,0 +1,44 @@
+"""A job's terms as JSON, for the database and for the process that reads its file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from router.jobs.model import BadLines, Format, GiveWay, JobSpec, Span, Window
+
+
+def spec_fields(spec: JobSpec) -> dict[str, Any]:
+    """Give the fields, which `read_spec` takes back as JSON."""
+    return asdict(spec)
+
+
+def spec_text(spec: JobSpec) -> str:
+    return orjson.dumps(spec_fields(spec)).decode()
+
+
+def read_spec(text: str) -> JobSpec:
+    fields = orjson.loads(text)
+    return JobSpec(
+        **{
+            **fields,
+            "format": Format(fields["format"]),
+            "bad_lines": BadLines(fields["bad_lines"]),
+            "give_way": GiveWay(fields["give_way"]),
+            "window": _window(fields["window"]),
+        }
+    )
+
+
+def _window(found: dict[str, Any] | None) -> Window | None:
+    if found is None:
+        return None
+    if "start" in found:  # of a release before there were days
+        every_day = tuple(range(7))
+        return Window((Span(every_day, found["start"], found["end"]),), found["zone"])
+    spans = (
+        Span(tuple(each["days"]), each["start"], each["end"]) for each in found["spans"]
+    )
+    return Window(tuple(spans), found["zone"])

@@ -1,0 +1,130 @@
+"""`/v1/uploads` as OpenAI has it: a large file in parts, put together at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from router.errors import BodyTooLargeError
+from router.jobs.input.upload_parts import COMPLETED, MOST_PARTS, PartedUpload
+from router.jobs.input.uploads import Draft
+from router.jobs.service import Batches
+from router.web.jobs.errors import answer
+from router.web.jobs.fields import Asked, FieldError, read_object
+from router.web.jobs.kept_files import (
+    check_expiry,
+    check_purpose,
+    keep_file,
+    read_json_body,
+    show_file,
+)
+from router.web.jobs.turns import Turns
+from router.web.jobs.upload import UploadLimits, read_form
+
+_MOST_PART_BYTES = 64 * 1024 * 1024
+_MOST_NAME_CHARACTERS = 255
+
+Limits = Callable[[], UploadLimits]
+
+
+def add_uploads(
+    routes: Blueprint, batches: Batches, limits: Limits, turns: Turns
+) -> None:
+    """Add the routes of the table at the end."""
+    for rule, view in _ROUTES:
+        name = f"upload_{view.__name__.strip('_')}"
+        counted = turns.for_request(view) if view is _add else view
+        call = partial(counted, batches, limits)
+        routes.add_url_rule(f"/uploads{rule}", name, call, methods=["POST"])
+
+
+def _create(batches: Batches, limits: Limits) -> Response:
+    asked = read_object(read_json_body())
+    name = asked.required("filename").replace("\\", "/").rpartition("/")[2]
+    purpose = check_purpose(asked.required("purpose"))
+    size = asked.number("bytes", 1, 2**50)
+    asked.text("mime_type")
+    expires = _expires(asked)
+    asked.nothing_else()
+    if size is None:
+        raise FieldError("bytes", "is required")
+    most = limits().most_bytes
+    if size > most:
+        raise BodyTooLargeError(f"bytes: over {most} bytes (batch.max_file_bytes)")
+    name = name[:_MOST_NAME_CHARACTERS] or "file"
+    made = batches.parted.create(name, purpose, size, expires)
+    return answer(_show(batches, made))
+
+
+def _expires(asked: Asked) -> float | None:
+    given = asked.object("expires_after")
+    if not given:
+        return None
+    seconds = given.get("seconds")
+    return check_expiry(str(given.get("anchor", "created_at")), str(seconds))
+
+
+def _add(batches: Batches, limits: Limits, upload: str) -> Response:
+    batches.parted.pending(upload)
+    most = min(_MOST_PART_BYTES, limits().most_bytes)
+    terms = replace(limits(), most_bytes=most, part="data")
+    form = read_form(request.environ, terms, batches.uploads.draft)
+    try:
+        if form.draft is None or form.draft.size == 0:
+            raise FieldError("data", "is required")
+        part = batches.parted.add(upload, form.draft)
+    finally:
+        form.discard()
+    return answer(
+        {
+            "id": part,
+            "object": "upload.part",
+            "created_at": int(time.time()),
+            "upload_id": upload,
+        }
+    )
+
+
+def _complete(batches: Batches, _limits: Limits, upload: str) -> Response:
+    asked = read_object(read_json_body())
+    parts = asked.texts("part_ids", MOST_PARTS)
+    md5 = asked.text("md5").lower()
+    asked.nothing_else()
+
+    def keep(found: PartedUpload, draft: Draft) -> str:
+        kept = keep_file(batches, draft, found.filename, found.purpose, found.expires)
+        return kept.id
+
+    return answer(_show(batches, batches.parted.complete(upload, parts, md5, keep)))
+
+
+def _cancel(batches: Batches, _limits: Limits, upload: str) -> Response:
+    return answer(_show(batches, batches.parted.cancel(upload)))
+
+
+def _show(batches: Batches, upload: PartedUpload) -> dict[str, Any]:
+    done = upload.status == COMPLETED
+    return {
+        "id": upload.id,
+        "object": "upload",
+        "bytes": upload.size,
+        "created_at": int(upload.created),
+        "expires_at": int(upload.over_at),
+        "filename": upload.filename,
+        "purpose": upload.purpose,
+        "status": upload.status,
+        "file": show_file(batches.file(upload.file)) if done else None,
+    }
+
+
+_ROUTES: Iterable[tuple[str, Callable[..., Response]]] = (
+    ("", _create),
+    ("/<upload>/parts", _add),
+    ("/<upload>/complete", _complete),
+    ("/<upload>/cancel", _cancel),
+)
