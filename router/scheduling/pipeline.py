@@ -117,6 +117,8 @@ def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
 _EXPECTED_TOKENS = 211  # mean answer of the Azure conversation trace
 _REFERENCE_SPEED = 100.0  # tokens/s of a node that scores 1, until one is measured
 _LEAST_SCORE = 0.01
+# A node that was never polled may not be there: any that has the model comes first.
+_UNKNOWN_SECONDS = 60.0
 _SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
 
 
@@ -144,11 +146,13 @@ def weigh(
         resident = view.resident
         if resident is None or model not in resident:
             listed = view.present.get(model) if view.present else None
-            size = listed.size_bytes if listed else 0
-            vram = node.attributes.get("vram_bytes")
-            if vram and size > vram:
-                seconds *= 1 + _SPILL_COST
-            seconds += price_of(node.name, model, size, resident != {})
+            if listed is None:
+                seconds += _UNKNOWN_SECONDS
+            else:
+                vram, size = node.attributes.get("vram_bytes"), listed.size_bytes
+                if vram and size > vram:
+                    seconds *= 1 + _SPILL_COST
+                seconds += price_of(node.name, model, size, resident != {})
         result.append(made((view, streams, seconds)))
     return result
 
