@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from router.alerts.notify import Doorbell
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
+from router.assembly.traffic_health import TrafficHealth
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
 from router.clients.prometheus import PrometheusClient
@@ -135,6 +136,7 @@ class Router:
         self.files.inventory.listen(lambda *_: self._take_inventory())
         self.probe.start()
         self.loop.start()
+        self.traffic.begin_trials(self.failover)
         self.batches.start()
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
@@ -198,6 +200,9 @@ class Router:
         )
         self.recollection.load(self.inventory)
         self.trails = Trails()
+        self.traffic = TrafficHealth(
+            lambda: self.config, self.holds, self.ledger, self.published
+        )
         self.dispatcher = Dispatcher(
             self.published,
             self.holds,
@@ -205,6 +210,7 @@ class Router:
             Queue(dispatch.max_waiting),
             PICKERS[dispatch.picker](),
             clock=time.monotonic,
+            health=self.traffic.circuits,
         )
         self.backends = Backends(dispatch.connect_timeout_seconds)
         self.failover = Failover(
@@ -213,6 +219,7 @@ class Router:
             self.holds,
             self.metrics,
             Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
+            learned=self.traffic.learned(self.dispatcher),
             budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
         )
         self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
@@ -246,6 +253,7 @@ class Router:
             changed=self.loop.wake,
             clock=self.health.clock,
         )
+        self.dispatcher.look_again = self.probe.hurry
         self.doorbell = Doorbell(
             self.holds,
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
@@ -255,7 +263,13 @@ class Router:
         )
 
     def _build_batch(self, config: Config) -> None:
-        fleet = Fleet(self.published, self.holds, self.ledger, self.dispatcher.queue)
+        fleet = Fleet(
+            self.published,
+            self.holds,
+            self.ledger,
+            self.dispatcher.queue,
+            self.traffic.circuits,
+        )
         self.batches, self.files_of_jobs = build_batches(
             Surroundings(
                 folder=config.state.directory,
@@ -341,6 +355,7 @@ class Router:
         self.ledger.default_slots = dispatch.default_slots
         self.dispatcher.queue.limit = dispatch.max_waiting
         self.dispatcher.picker = PICKERS[dispatch.picker]()
+        self.dispatcher.down_wait_seconds = dispatch.down_wait_seconds
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
         self.failover.limits = Limits(
             dispatch.attempts, dispatch.first_byte_timeout_seconds

@@ -163,13 +163,36 @@ class DispatchSettings(Section):
         "longest time for queue and whole reply; `X-Request-Timeout` asks for less",
     )
     attempts: int = setting(
-        3, "nodes tried for one request, the first included", ge=1, le=100
+        3,
+        "nodes tried for one request, the first included; nodes of which nothing bad is"
+        " known are tried beyond that",
+        ge=1,
+        le=100,
     )
     retry_ratio: float = setting(
-        0.2, "share of requests that may be tried again, over the fleet", ge=0, le=1
+        0.2,
+        "share of requests that may be tried a third time where every node left has"
+        " failed, over the fleet; a first retry is always allowed",
+        ge=0,
+        le=1,
     )
     retry_minimum: int = setting(
-        10, "tries that are allowed whatever that share says", ge=0, le=10_000
+        10, "such tries that are allowed whatever that share says", ge=0, le=10_000
+    )
+    down_wait_seconds: float = setting(
+        15,
+        "longest wait for a node to come back, where every node that could take a"
+        " request is down; `0`: it is answered 503 at once",
+        ge=0,
+        le=3600,
+    )
+    circuit_wait_seconds: float = seconds(
+        2,
+        "first wait before a node, or a model on it, that failed is tried by a small"
+        " generation; three times that after each further failure",
+    )
+    longest_circuit_wait_seconds: float = seconds(
+        60, "how long that wait becomes at most"
     )
     connect_timeout_seconds: float = seconds(
         2, "longest wait for a node to take the connection", longest=60
@@ -193,6 +216,11 @@ class DispatchSettings(Section):
     body_timeout_seconds: float = seconds(
         30, "longest wait for a request's body to arrive", longest=3600
     )
+
+    @field_validator("longest_circuit_wait_seconds")
+    @classmethod
+    def _outlasts_the_first(cls, value: float, info: ValidationInfo) -> float:
+        return above(value, "circuit_wait_seconds", info)
 
     @field_validator("max_bodies_bytes")
     @classmethod

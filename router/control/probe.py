@@ -3,7 +3,8 @@
 A node that hangs costs one of a bounded number of polls and delays no other, and
 never a pass of the loop. Places and lifts `down` holds only: one refused
 connection, or two failures in a row, hold a node; one answer lifts that, and
-what live traffic found before it asked.
+what live traffic found before it asked. An open circuit it does not lift: to answer
+a poll is not to generate.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _SOURCE = "probe"
 _LIFTED = (_SOURCE, "traffic")
 _CONCURRENCY = 64
 _TICK_SECONDS = 0.1
+_HURRIED_SECONDS = 0.5  # between two polls of a node that somebody waits for
 _STOP_SECONDS = 5.0
 
 
@@ -88,6 +90,7 @@ class Probe:
         self._log = get_logger("probe")
         self._watched: dict[str, _Watch] = {}
         self._pool = ThreadPoolExecutor(concurrency, "probe")
+        self._hurried_until = float("-inf")
         self._stop = threading.Event()
         self._timer = threading.Thread(target=self._run, name="probe", daemon=True)
 
@@ -106,17 +109,31 @@ class Probe:
         """Give what each node held when it last answered."""
         return {name: each.models for name, each in tuple(self._watched.items())}
 
+    def hurry(self, seconds: float) -> None:
+        """Ask the nodes that are down at once, and often for so long: one is needed."""
+        now = self._monotonic()
+        self._hurried_until = max(self._hurried_until, now + seconds)
+        for name, watch in tuple(self._watched.items()):
+            if self._down(name):
+                watch.due[Poll.RESIDENT] = now
+
     def tick(self) -> None:
         """Hand out the polls that are due."""
         now = self._monotonic()
         self._follow(now)
         for watch in self._watched.values():
+            self._hurry(watch, now)
             for poll in Poll:
                 if watch.due[poll] <= now and poll not in watch.under_way:
                     watch.schedule(poll, now, self._interval(poll))
                     watch.under_way.add(poll)
                     asked = self._pool.submit(self._poll, watch, poll)
                     asked.add_done_callback(self._report)
+
+    def _hurry(self, watch: _Watch, now: float) -> None:
+        if now < self._hurried_until and watch.failures:
+            soon = now + _HURRIED_SECONDS
+            watch.due[Poll.RESIDENT] = min(watch.due[Poll.RESIDENT], soon)
 
     def _poll(self, watch: _Watch, poll: Poll) -> None:
         # Only what stood before the question is lifted by its answer.

@@ -123,6 +123,7 @@ class Gate:
 # How `/v1/responses` and Anthropic's `/v1/messages` say that a stream is whole.
 _SSE_ENDS = frozenset(
     {b"event: message_stop", b"event: response.completed", b"event: response.failed"}
+    | {b"event: response.incomplete"}
 )
 
 

@@ -19,7 +19,7 @@ from gevent import socket as cooperative
 
 from router.cancellation import CooperativeSocket
 from router.errors import MaybeSentError, NotSentError
-from router.model import Node
+from router.model import Cause, Node
 
 # Never more than its slots, for as many were in use at one time.
 _IDLE_PER_NODE = 1024
@@ -83,7 +83,8 @@ class Backends:
             connection.close()
             if idle:
                 return self.send(node, message, fresh=True)
-            raise MaybeSentError(f"{node.name}: sending failed: {error}") from error
+            text = f"{node.name}: sending failed: {error}"
+            raise MaybeSentError(text, Cause.RESET) from error
         return connection
 
     def _send(self, connection: Connection, data: bytes) -> None:

@@ -12,10 +12,13 @@ from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Priority
 from router.scheduling.pipeline import (
+    ALL_WELL,
     Decision,
+    NodeHealth,
     Scene,
     Wish,
     decide,
+    failing,
     held,
     model_absent,
     weigh,
@@ -32,6 +35,7 @@ class Fleet:
     holds: HoldStore
     ledger: Ledger
     queue: Queue
+    health: NodeHealth = ALL_WELL
 
 
 class Idle:
@@ -60,7 +64,10 @@ class Idle:
 
     def room(self, node: str, model: str) -> bool:
         """Say whether a slot is free, or a ceiling that is not known may be tried."""
-        ledger = self._fleet.ledger
+        ledger, scene = self._fleet.ledger, self._scene
+        view = scene.snapshot.nodes.get(node)
+        if view is not None and failing(view, Wish(model), scene):
+            return False
         free = ledger.room(node, model, item=True) is not None
         return free or ledger.may_try_one_more(node, model)
 
@@ -68,6 +75,8 @@ class Idle:
         """Take a slot of this node; None where it has none for the model."""
         name = view.node.name
         ledger = self._fleet.ledger
+        if failing(view, Wish(model), self._scene):
+            return None
         streams = ledger.room(name, model, item=True)
         if streams is None and not ledger.may_try_one_more(name, model):
             return None
@@ -94,7 +103,9 @@ class Idle:
     @property
     def _scene(self) -> Scene:
         fleet = self._fleet
-        return Scene(fleet.published.current, fleet.holds.blocking, fleet.ledger)
+        return Scene(
+            fleet.published.current, fleet.holds.blocking, fleet.ledger, fleet.health
+        )
 
 
 def _may(view: NodeView, wish: Wish, scene: Scene) -> bool:

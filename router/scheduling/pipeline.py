@@ -7,10 +7,11 @@ body of a 503 and `/admin/explain` repeat these reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 from router.capacity.throughput import SHARE_COST
+from router.health.circuits import CIRCUIT
 from router.model import Hold
 from router.snapshot import LoadView, NodeView, Snapshot
 
@@ -19,19 +20,57 @@ BUSY = "busy"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request wants of a node: its model, and not those tried already."""
+    """What a request wants of a node: its model, and not those tried already.
+
+    spared: nodes whose streams it might end, where another node will do
+    """
 
     model: str  # canonical
     tried: frozenset[str] = frozenset()
+    spared: frozenset[str] = frozenset()
+
+
+class NodeHealth(Protocol):
+    """What traffic has learned (`router.health.circuits.Circuits`)."""
+
+    @property
+    def troubled(self) -> frozenset[str]:
+        """Nodes of which anything is to be said at all."""
+
+    def reason(self, node: str, model: str) -> str | None:
+        """Say why the model is not to be asked for there."""
+
+    def one_at_a_time(self, node: str, model: str) -> bool:
+        """Say whether a request under way there must be answered first."""
+
+
+class _Well:
+    """A fleet of which nothing is known."""
+
+    troubled: frozenset[str] = frozenset()
+
+    def reason(self, *_: str) -> str | None: ...
+
+    def one_at_a_time(self, *_: str) -> bool:
+        return False
+
+
+ALL_WELL: NodeHealth = _Well()
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a decision looks at, taken once."""
+    """What a decision looks at, taken once.
+
+    last_resort: every node that could take it has failed of late: one is asked all
+                 the same, as a trial
+    """
 
     snapshot: Snapshot
     blocking: Callable[[str], tuple[Hold, ...]]
     load: LoadView
+    health: NodeHealth = ALL_WELL
+    last_resort: bool = False
 
 
 class Candidate(NamedTuple):  # made for each node of each decision: a tuple is quick
@@ -69,11 +108,17 @@ Picker = Callable[[Sequence[Candidate]], Candidate]
 
 
 def already_tried(view: NodeView, wish: Wish, _: Scene) -> str | None:
-    return "tried already" if view.node.name in wish.tried else None
+    if view.node.name in wish.tried:
+        return "tried already"
+    if view.node.name in wish.spared:
+        return "spared: the request has ended a runner, and others run there"
+    return None
 
 
 def held(view: NodeView, _: Wish, scene: Scene) -> str | None:
     holds = scene.blocking(view.node.name)
+    if holds and scene.last_resort:
+        holds = tuple(hold for hold in holds if hold.source != CIRCUIT)
     return "; ".join(f"{h.kind}: {h.reason}" for h in holds) if holds else None
 
 
@@ -84,19 +129,41 @@ def model_absent(view: NodeView, wish: Wish, _: Scene) -> str | None:
     return f"model {wish.model!r} not found"
 
 
-FILTERS: tuple[Filter, ...] = (held, model_absent, already_tried)
+def failing(view: NodeView, wish: Wish, scene: Scene) -> str | None:
+    """A circuit is open, or a request under way has yet to show that it may close."""
+    name, health = view.node.name, scene.health
+    if name not in health.troubled:
+        return None
+    if not scene.last_resort and (reason := health.reason(name, wish.model)):
+        return reason
+    return BUSY if health.one_at_a_time(name, wish.model) else None
+
+
+FILTERS: tuple[Filter, ...] = (held, model_absent, already_tried, failing)
 _FIRST_TRY = tuple(f for f in FILTERS if f is not already_tried)
 
 
 def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
     """Choose a node for the wish, with reasons.
 
+    Open circuits never empty the fleet: where no other node may take the wish, now or
+    soon, those are asked.
+    """
+    decision = _decide(wish, scene, picker)
+    if decision.candidates or decision.busy or not scene.health.troubled:
+        return decision
+    return _decide(wish, replace(scene, last_resort=True), picker)
+
+
+def _decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
+    """Choose with the filters as the scene has them.
+
     A free slot is asked for last, so that `busy` means: but for this it would do.
     """
     rejected: dict[str, str] = {}
     open_nodes: list[tuple[NodeView, int]] = []
     room = scene.load.room
-    filters = FILTERS if wish.tried else _FIRST_TRY
+    filters = FILTERS if wish.tried or wish.spared else _FIRST_TRY
     for name, view in scene.snapshot.nodes.items():
         for reject in filters:
             reason = reject(view, wish, scene)

@@ -13,24 +13,33 @@ from router.errors import (
     OverloadedError,
     UnavailableError,
 )
+from router.health.circuits import CIRCUIT
 from router.holds.store import HoldStore
-from router.model import Outcome, Priority
+from router.model import HoldKind, Outcome, Priority
 from router.scheduling.pipeline import (
+    ALL_WELL,
     BUSY,
     Decision,
+    NodeHealth,
     Picker,
     Scene,
     Wish,
     decide,
+    model_absent,
     weigh,
 )
 from router.scheduling.queue import Grant, Queue, Waiter
 from router.scheduling.wait_estimate import expected_wait, hopeless
-from router.snapshot import Published
+from router.snapshot import LoadView, Published
 
 
 class Dispatcher:
-    """Gives out slots; the queue holds what no node can take now."""
+    """Gives out slots; the queue holds what no node can take now.
+
+    down_wait_seconds: how long a request waits for a node to come back, where all that
+                       could take it are down
+    look_again: has the nodes that are down asked at once
+    """
 
     def __init__(
         self,
@@ -41,12 +50,16 @@ class Dispatcher:
         picker: Picker,
         *,
         clock: Callable[[], float],
+        health: NodeHealth = ALL_WELL,
     ) -> None:
         self._published = published
         self._holds = holds
         self._ledger = ledger
         self.queue = queue
         self.picker = picker
+        self.health = health
+        self.down_wait_seconds = 0.0
+        self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
         ledger.listen(lambda *_: self.serve())
         published.listen(self._look)
@@ -56,12 +69,10 @@ class Dispatcher:
         self, wish: Wish, priority: Priority = Priority.INTERACTIVE
     ) -> Decision:
         """Decide without taking: the dry run."""
-        load = self._ledger
-        if priority is not Priority.BATCH:
-            scene = Scene(self._published.current, self._holds.blocking, load)
-        else:
-            counted = ItemsCounted(load)
-            scene = Scene(self._published.current, self._holds.blocking, counted)
+        load: LoadView = self._ledger
+        if priority is Priority.BATCH:
+            load = ItemsCounted(self._ledger)
+        scene = Scene(self._published.current, self._holds.blocking, load, self.health)
         return decide(wish, scene, self.picker)
 
     def _look(self) -> None:
@@ -85,7 +96,7 @@ class Dispatcher:
             if trial := self._one_more(wish, decision):
                 return trial
         if not (decision.picked or decision.busy):
-            raise no_node(wish, decision)
+            return self._await_return(wish, priority, attention, deadline, decision)
         if decision.picked is None:
             self._refuse_hopeless(wish, priority, decision, deadline)
         return self._wait(wish, priority, attention, deadline)
@@ -107,6 +118,40 @@ class Dispatcher:
                 lease = self._ledger.take_one_more(name, wish.model)
                 return Grant(lease, view.node, decided)
         return None
+
+    def _await_return(
+        self,
+        wish: Wish,
+        priority: Priority,
+        attention: Attention,
+        deadline: float,
+        decision: Decision,
+    ) -> Grant:
+        """Have the nodes that are down asked now, and wait for one of them."""
+        seconds = min(self.down_wait_seconds, deadline - self._clock())
+        if seconds <= 0 or not any(
+            self._may_return(wish, n) for n in decision.rejected
+        ):
+            raise no_node(wish, decision)
+        self.look_again(seconds)
+        try:
+            until = self._clock() + seconds
+            return self._wait(wish, priority, attention, until)
+        except DeadlineError:
+            decision = self.explain(wish, priority)
+            if not (decision.picked or decision.busy):
+                raise no_node(wish, decision) from None
+        return self._wait(wish, priority, attention, deadline)
+
+    def _may_return(self, wish: Wish, node: str) -> bool:
+        """Say whether nothing but being down keeps a node from taking the wish."""
+        view = self._published.current.nodes.get(node)
+        if view is None or node in wish.tried:
+            return False
+        holds = self._holds.blocking(node)
+        down = all(h.kind is HoldKind.DOWN and h.source != CIRCUIT for h in holds)
+        scene = Scene(self._published.current, self._holds.blocking, self._ledger)
+        return bool(holds) and down and model_absent(view, wish, scene) is None
 
     def _refuse_hopeless(
         self, wish: Wish, priority: Priority, decision: Decision, deadline: float

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import gevent
 
 from router.cancellation import Attention, StoppedError
-from router.errors import AttemptError, EvictedError, NotSentError
+from router.errors import AttemptError, EvictedError, NotSentError, UnclearError
 from router.failover.retry import RetryBudget
 from router.jobs.execution import answer
 from router.jobs.execution.active import Active, Attempt
@@ -144,12 +144,16 @@ class Flights:
             self._stopped(active, flight, error.outcome)
         except AttemptError as error:
             request_id = _request_id(active, flight)
-            self._parts.attempts.note(flight.grant.node, error, request_id)
+            path = flight.held.item.endpoint
+            self._parts.attempts.note(flight.grant, path, error, request_id)
             if isinstance(error, _NO_TRY):  # the node is held now
                 if flight.draft:
                     self._keep_text(active, flight, home="")
                 self._wait_again(active, flight, _ended_as(error))
                 return
+            last_try = flight.held.item.tries + 1 >= active.job.spec.attempts
+            if last_try and isinstance(error, UnclearError):
+                self._parts.attempts.forgive(request_id)  # it fails wherever it goes
             self._failed(active, flight, "node_failed", str(error))
         except (answer.UnreadableError, ProtocolError) as error:
             self._failed(active, flight, "unreadable_reply", str(error))

@@ -8,7 +8,7 @@ from typing import Protocol
 from router.errors import AttemptError
 from router.failover.continuation.bridge import Asking
 from router.jobs.model import Backlog, ItemResult, Pending
-from router.model import Node
+from router.scheduling.queue import Grant
 
 
 class Waiting(Protocol):
@@ -70,7 +70,11 @@ class Predictor(Protocol):
 class Attempts(Asking, Protocol):
     """Sends a request on a slot that is held (`router.failover.attempts.Failover`)."""
 
-    def note(self, node: Node, error: AttemptError, request_id: str) -> None: ...
+    def note(
+        self, grant: Grant, path: str, error: AttemptError, request_id: str
+    ) -> None: ...
+
+    def forgive(self, request_id: str) -> None: ...
 
 
 class Tally(Protocol):

@@ -15,6 +15,7 @@ from router.failover.attempts import Call, Failover, Presented
 from router.failover.continuation.continuity import Continuity
 from router.failover.continuation.request import refusal
 from router.failover.continuation.silence import longest_silence
+from router.failover.findings import Findings
 from router.logs.events import RequestLog
 from router.metrics import Metrics
 from router.model import Outcome, Timings, canonical
@@ -97,13 +98,15 @@ class Inference:
     def call(
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
     ) -> Call:
-        return Call(
+        visit.call = Call(
             Wish(canonical(ask.model)),
             Message("POST", visit.route.path, headers, body),
             visit.terms.priority,
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
             streams=ask.streams,
+            findings=Findings(body),
         )
+        return visit.call
 
     def pump(
         self,
@@ -168,6 +171,8 @@ class Inference:
         """Count and log the request; the last thing that is done for it."""
         self.visits.leave(visit)
         visit.let_go()
+        if visit.call and visit.call.findings.deaths:
+            self._failover.settle(visit.call, visit.node, Outcome(visit.outcome))
         seconds = time.monotonic() - visit.arrived
         trail = self._trails.get(visit.request_id)
         if trail:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.cancellation import Attention
 from router.errors import BadRequestError, BodyTimeoutError, BodyTooLargeError
+from router.failover.attempts import Call
 from router.model import Outcome
 from router.relay.protocols import Route
 from router.web.inference.headers import USUAL, Terms, TimeLimit
@@ -48,6 +49,7 @@ class Visit:
     attempts: int = 0
     terms: Terms = USUAL
     limit: TimeLimit | None = None
+    call: Call | None = None
 
     def keep_to(self, terms: Terms) -> None:
         """Take over the client's terms; its time runs since its arrival."""

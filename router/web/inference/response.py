@@ -17,6 +17,7 @@ from router.errors import (
 )
 from router.failover.attempts import Call, Presented
 from router.failover.continuation.continuity import Continuity
+from router.failover.repetition import lost_end
 from router.model import Outcome, Timings
 from router.relay.framing import read_timings
 from router.relay.protocols import Ask, error_body, error_frame
@@ -144,7 +145,9 @@ class Answering:
         self._visit.outcome = Outcome.END.value
         length = ("Content-Length", str(len(presented.body)))
         self._head(head.status, [*_passed_on(head.headers), length])
-        self._desk.end(presented, Outcome.END, read_timings(presented.body))
+        # A refusal took no time and proves nothing: the node must not look quick.
+        ended = Outcome.REFUSED if presented.refused else Outcome.END
+        self._desk.end(presented, ended, read_timings(presented.body))
         self._finish()
         return [presented.body]
 
@@ -205,6 +208,12 @@ class Answering:
         gate = presented.reply.gate
         if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:
             return Outcome.END  # only the end of the framing was lost
+        if outcome is Outcome.EOF and gate and presented.reply.broken is None:
+            kept = self._continuity.kept.text() if self._continuity else None
+            lines = gate.before + gate.last
+            if end := lost_end(self._visit.route.path, lines, kept):
+                presented.reply.last += gate.feed(end)
+                return Outcome.END
         return outcome
 
     def _go_on(self, outcome: Outcome) -> bytes | None:
@@ -284,10 +293,13 @@ class Answering:
         return self._answer(status, body, extra)
 
     def _refuse_as_node(self, error: RefusedError) -> Iterable[bytes]:
-        """Give the node's own words, where it had any: no other node is left."""
-        if not error.body:
+        """Give the node's own answer, where it had any: no other node is left."""
+        if not error.body and error.status >= 400:
             return self._refuse(error.status, "node_failed", str(error))
-        return self._answer(error.status, error.body, [])
+        if error.status < 500:
+            self._visit.outcome = Outcome.END.value
+        headers = [*_passed_on(error.headers)]
+        return self._answer(error.status, error.body, headers)
 
     def _stopped(self, outcome: Outcome) -> Iterable[bytes]:
         self._visit.outcome = outcome.value
@@ -301,7 +313,8 @@ class Answering:
     def _answer(
         self, status: int, body: bytes, headers: list[tuple[str, str]]
     ) -> Iterable[bytes]:
-        headers.append(("Content-Type", self._visit.route.dialect.json_type))
+        if not any(name == "Content-Type" for name, _ in headers):
+            headers.append(("Content-Type", self._visit.route.dialect.json_type))
         headers.append(("Content-Length", str(len(body))))
         self._head(status, headers)
         self._finish()

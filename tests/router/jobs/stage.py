@@ -98,8 +98,11 @@ class FakeAttempts:
     def release(self, reply):
         """Nothing was opened."""
 
-    def note(self, node, error, request_id):
-        self.noted.append((node.name, error.reason))
+    def note(self, grant, path, error, request_id):
+        self.noted.append((grant.node.name, error.reason))
+
+    def forgive(self, request_id):
+        """No circuit is kept."""
 
 
 @dataclass
