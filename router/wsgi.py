@@ -35,6 +35,7 @@ from router.failover.attempts import Failover, Limits
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
+from router.metrics.circuits import CircuitCollector
 from router.model import Inventory, Outcome
 from router.relay.pool import Backends
 from router.scheduling.idle import Fleet
@@ -282,6 +283,7 @@ class Router:
 
     def _build_web(self, config: Config) -> WSGIApplication:
         self.metrics.registry.register(self._fleet_collector())
+        self.metrics.registry.register(CircuitCollector(self.traffic.circuits))
         admin = AdminParts(
             published=self.published,
             holds=self.holds,
@@ -294,6 +296,7 @@ class Router:
             silences=self.health.silences,
             waits=self.health.waits,
             clock=self.health.clock,
+            circuits=self.traffic.circuits,
         )
         webhook = webhook_blueprint(
             self.doorbell,

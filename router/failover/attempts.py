@@ -27,8 +27,8 @@ from router.errors import (
     UnclearError,
 )
 from router.failover.builds import Builds, with_note
-from router.failover.findings import Finding, Findings, build_of
-from router.failover.isolation import Aboard, Isolation
+from router.failover.findings import Aboard, Finding, Findings, build_of
+from router.failover.isolation import Isolation
 from router.failover.judgement import judged
 from router.failover.retry import RetryBudget
 from router.health.circuit import Failure
@@ -394,7 +394,8 @@ class Failover:
         self, call: Call, grant: Grant, error: AttemptError, trail: Trail
     ) -> None:
         """Look into a runner's death. Raises EndsRunnersError: no node is at fault."""
-        if not may_end_runners(error.cause, call.message.body):
+        went_down = isinstance(error, EvictedError) and self._is_down(grant.node)
+        if not (went_down or may_end_runners(error.cause, call.message.body)):
             return
         aboard = Aboard(grant.node, call.wish.model, call.message.path)
         try:
@@ -402,6 +403,9 @@ class Failover:
         except EndsRunnersError:
             self.forgive(trail.request_id)
             raise
+
+    def _is_down(self, node: Node) -> bool:
+        return any(hold.kind is HoldKind.DOWN for hold in self._holds.of(node.name))
 
     def _goes_on(
         self, call: Call, error: AttemptError, tried: set[str], attempts: int

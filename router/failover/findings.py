@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, field
 
 from router.errors import OtherBuildError
+from router.model import Node
 from router.snapshot import NodeView
 
-__all__ = ["Build", "Finding", "Findings", "build_of"]
+__all__ = ["Aboard", "Build", "Finding", "Findings", "build_of"]
 
 Build = tuple[str | None, str | None]  # the model's digest, Ollama's version
 
@@ -46,6 +47,15 @@ class Finding:
 _VARYING = re.compile(r"\b0x[0-9a-f]+\b|[0-9a-f]{8,}|\d+(\.\d+)?")
 
 
+@dataclass(frozen=True, slots=True)
+class Aboard:
+    """Where a request is tried: all that a trial in its place needs."""
+
+    node: Node
+    model: str
+    path: str
+
+
 @dataclass(slots=True)
 class Findings:
     """One request's, over all of its attempts and the legs of its stream.
@@ -53,8 +63,8 @@ class Findings:
     body:   what it asks for
     deaths: runners that died under it without a word of answer; the first counts in
             any case
-    suspect: whether it may end the next one, too
-    gone:   whether the last one took its server along
+    suspect: whether it may end the next one, too; `went_back`: to where it ended one
+    first:  where the first runner died without a word of answer
     refused: builds that say that the request is wrong; `aside`: the first one's answer
     unreached: nodes to which it could not be sent at first
     """
@@ -62,7 +72,8 @@ class Findings:
     body: bytes = b""
     deaths: int = 0
     suspect: bool = False
-    gone: bool = False
+    went_back: bool = False
+    first: Aboard | None = None
     aside: OtherBuildError | None = None
     found: list[Finding] = field(default_factory=list)
     refused: set[Build] = field(default_factory=set)

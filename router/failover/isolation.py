@@ -8,36 +8,28 @@ generates for the router, the request is refused (`router.health.offenders`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import gevent
 
 from router.capacity.ledger import Lease
-from router.errors import AttemptError, EndsRunnersError, GoneError
-from router.failover.findings import Findings
+from router.errors import AttemptError, EndsRunnersError, NotSentError
+from router.failover.findings import Aboard, Findings
 from router.health.offenders import Offenders, digest_of
 from router.logs.events import get_logger
-from router.model import Node, Outcome
+from router.model import Cause, Outcome
 from router.scheduling.pipeline import Decision, Wish
 
-__all__ = ["Aboard", "Isolation", "Load", "Trial"]
-
-
-@dataclass(frozen=True, slots=True)
-class Aboard:
-    """Where a request is tried: all that a trial in its place needs."""
-
-    node: Node
-    model: str
-    path: str
+__all__ = ["Isolation", "Load", "Trial"]
 
 
 # Has a node generate a little; says why it did not, None when it did.
-Trial = Callable[[Aboard], Exception | None]
+Trial = Callable[[Aboard], AttemptError | None]
 
 _ENOUGH_DEATHS = 2
 _ENOUGH_BROKEN = 3  # answers that broke off, over a client's own retries
+_LOOKS, _LOOK_SECONDS = 6, 0.5
 _DIED = frozenset({Outcome.EOF, Outcome.ERROR_LINE})
 
 log = get_logger("failover")
@@ -63,10 +55,12 @@ class Isolation:
         nodes: Callable[[], tuple[str, ...]],
         *,
         spawn: Callable[..., object] = gevent.spawn,
+        pause: Callable[[float], object] = gevent.sleep,
     ) -> None:
         """Prepare; `spawn` runs a call beside this one: a trial may take a while."""
         self.trial: Trial = lambda _: None
         self._spawn = spawn
+        self._pause = pause
         self._offenders = offenders
         self._load = load
         self._explain = explain
@@ -83,20 +77,27 @@ class Isolation:
         findings.deaths, findings.suspect = record.deaths, record.deaths > 0
 
     def place(self, wish: Wish, findings: Findings, last: str) -> Wish:
-        """Keep a suspect from nodes where it could end streams, if another will do."""
-        if not findings.suspect:
+        """Keep a suspect from nodes where it could end streams, if another will do.
+
+        last: where it ended a runner; once, it may go back there: all others who ran
+              on it are lost already
+        """
+        if not findings.suspect or not self._explain(wish).picked:
             return wish
         crowded = self._nodes_with(lambda _: True)
-        at_risk = self._nodes_with(_breaks)
-        for choice in (
-            replace(wish, spared=crowded),
-            replace(wish, spared=at_risk),
-            # Where it has just ended one, all others are lost already.
-            replace(wish, spared=crowded - {last}, tried=wish.tried - {last}),
-        ):
-            if self._explain(choice).picked:
+        for spared in (crowded, self._nodes_with(_breaks)):
+            choice = replace(wish, spared=spared)
+            if self._will_do(choice):
                 return choice
-        return wish
+        back = replace(wish, spared=crowded - {last}, tried=wish.tried - {last})
+        if findings.went_back or not self._will_do(back):
+            return wish
+        findings.went_back = True
+        return back
+
+    def _will_do(self, wish: Wish) -> bool:
+        decision = self._explain(wish)
+        return decision.picked is not None and not decision.last_resort
 
     def board(self, lease: Lease, findings: Findings) -> None:
         """Note who is on which slot, until that is given back."""
@@ -116,12 +117,29 @@ class Isolation:
         Raises EndsRunnersError when it is the second one, and the node is well.
         """
         findings.died(answering=False)
-        was_gone, findings.gone = findings.gone, isinstance(error, GoneError)
+        first, findings.first = findings.first, findings.first or aboard
         if findings.deaths < _ENOUGH_DEATHS or self._other_suspects(lease):
             return
-        if self.trial(aboard) is None or (was_gone and findings.gone):
+        if self._ended_by_request(aboard, first):
             raise EndsRunnersError(self._convict(findings.body, str(error)))
         findings.deaths -= 1  # that one is the node's
+
+    def _ended_by_request(self, aboard: Aboard, first: Aboard | None) -> bool:
+        """Try the node: it is well, or its whole server has gone as the first one's."""
+        fault = self._tried(aboard)
+        if fault is None or first is None or not isinstance(fault, NotSentError):
+            return fault is None
+        fault = self._tried(first)
+        return fault is None or isinstance(fault, NotSentError)
+
+    def _tried(self, aboard: Aboard) -> AttemptError | None:
+        """Try a node; one that is about to go closes connections for a moment."""
+        for _ in range(_LOOKS):
+            fault = self.trial(aboard)
+            if fault is None or fault.cause != Cause.RESET:
+                break
+            self._pause(_LOOK_SECONDS)
+        return fault
 
     def settle(self, findings: Findings, aboard: Aboard | None) -> None:
         """Remember how a request with deaths ended; `aboard`: where it broke off."""

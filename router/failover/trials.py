@@ -16,7 +16,7 @@ import orjson
 from router.cancellation import Attention, StoppedError
 from router.capacity.ledger import Ledger
 from router.errors import AttemptError, MaybeSentError
-from router.failover.isolation import Aboard
+from router.failover.findings import Aboard
 from router.health.circuit import Failure
 from router.health.circuits import CIRCUIT, NODE, Circuits, Key
 from router.holds.store import HoldStore

@@ -172,11 +172,11 @@ def _count(fields: Mapping[str, object], *names: str) -> int:
 def message_in(reply: bytes) -> str:
     """Read the text of an error in any of the dialects; empty if there is none."""
     try:
-        error = orjson.loads(reply).get("error", "")
+        error = orjson.loads(reply).get("error") or ""
     except (orjson.JSONDecodeError, AttributeError):
         return ""
     if isinstance(error, dict):
-        error = error.get("message", "")
+        error = error.get("message") or ""
     return str(error)
 
 

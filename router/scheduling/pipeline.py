@@ -91,11 +91,15 @@ class Candidate(NamedTuple):  # made for each node of each decision: a tuple is 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who was taken and why; `rejected` holds a reason for every other node."""
+    """Who was taken and why; `rejected` holds a reason for every other node.
+
+    last_resort: whether the candidates are nodes that have failed of late
+    """
 
     picked: Candidate | None
     candidates: tuple[Candidate, ...]
     rejected: Mapping[str, str]
+    last_resort: bool = False
 
     @property
     def busy(self) -> bool:
@@ -178,7 +182,7 @@ def _decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
                 open_nodes.append((view, streams))
     candidates = weigh(open_nodes, wish, scene.load)
     picked = picker(candidates) if candidates else None
-    return Decision(picked, tuple(candidates), rejected)
+    return Decision(picked, tuple(candidates), rejected, scene.last_resort)
 
 
 _EXPECTED_TOKENS = 211  # mean answer of the Azure conversation trace

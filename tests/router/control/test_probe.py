@@ -262,3 +262,32 @@ def test_the_timer_polls_by_itself(fleet):
     one = fleet("rig")
     one.probe.start()
     until(lambda: one.probe.view().get("rig"), "a first poll")
+
+
+def test_hurry_asks_nodes_that_are_down_at_once():
+    """Somebody waits for any node: those that are down are asked often, for a while."""
+    fleet = Fleet("a", "b")
+    fleet.tick()
+    fleet.fail("a", REFUSED)
+    fleet.tick(fleet.settings.resident_interval_seconds)
+    assert fleet.holds.blocking("a")
+    fleet.asked.clear()
+    fleet.probe.hurry(2.0)
+    fleet.tick()
+    assert {("a", "/api/ps"): 1} == fleet.asked
+    for _ in range(19):
+        fleet.tick(0.1)
+    assert fleet.asked["a", "/api/ps"] == 4
+    fleet.answers["a"] = dict(FINE)
+    fleet.probe.hurry(2.0)
+    fleet.tick()
+    assert not fleet.holds.blocking("a")
+
+
+def test_a_poll_does_not_close_a_circuit():
+    """To answer a poll is not to generate."""
+    fleet = Fleet("a")
+    hold = Hold("a", HoldKind.DOWN, "traffic:circuit", "boom", 0.0)
+    fleet.holds.place(hold)
+    fleet.tick()
+    assert (hold,) == fleet.holds.of("a")
