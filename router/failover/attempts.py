@@ -160,10 +160,14 @@ class Failover:
         node, asked_again = "", False
         last: AttemptError | None = None
         while True:
-            wish = replace(call.wish, tried=call.wish.tried | tried)
+            wish = call.wish
+            if tried:
+                wish = replace(wish, tried=wish.tried | tried)
             wish = self.learned.isolation.place(wish, found, node)
+            # Who has an answer to give does not wait for a node that is switched off.
+            patient = not isinstance(last, RefusedError)
             try:
-                grant = self._acquire(call, wish, attention)
+                grant = self._acquire(call, wish, attention, patient=patient)
             except (NotFoundError, UnavailableError):
                 if not asked_again and last and last.cause in _ASKED_AGAIN:
                     asked_again = True
@@ -193,9 +197,13 @@ class Failover:
                     self._given_up(found, trail)
                     raise found.aside or error from None
 
-    def _acquire(self, call: Call, wish: Wish, attention: Attention) -> Grant:
+    def _acquire(
+        self, call: Call, wish: Wish, attention: Attention, *, patient: bool
+    ) -> Grant:
         began = self._clock()
-        grant = self._dispatcher.acquire(wish, call.priority, attention, call.deadline)
+        grant = self._dispatcher.acquire(
+            wish, call.priority, attention, call.deadline, patient=patient
+        )
         self._tally.queued(call.priority, self._clock() - began)
         grant.lease.streams = call.streams
         grant.lease.tried = wish.tried
@@ -419,7 +427,7 @@ class Failover:
             goes_on = True  # each node, or build, is asked once at most
         elif call.findings.agreed:
             goes_on = False
-        elif attempts <= 1:
+        elif attempts <= 1 < self.limits.attempts:
             goes_on = True
         elif isinstance(error, UnclearError) or not self._well_elsewhere(call, tried):
             # Where nothing was sent, no load was caused: no budget is needed.
@@ -442,7 +450,7 @@ class Failover:
         return any(self.learned.circuits.healthy(name, model) for name in names)
 
     def _given_up(self, found: Findings, trail: Trail) -> None:
-        """Charge no node where all that were asked blame the request alike."""
+        """Charge no node where all that could be asked blame the request alike."""
         if found.agreed or found.unanimous:
             self.forgive(trail.request_id)
 

@@ -98,7 +98,6 @@ class Findings:
 
     @property
     def unanimous(self) -> bool:
-        """Whether two nodes or more were asked and all said the same."""
+        """Whether all that were asked may blame the request, in the same words."""
         words = {each.words for each in self.found}
-        several = len({each.node for each in self.found}) > 1
-        return several and len(words) == 1 and all(e.unclear for e in self.found)
+        return len(words) == 1 and all(each.unclear for each in self.found)

@@ -80,9 +80,17 @@ class Dispatcher:
         self.serve()
 
     def acquire(
-        self, wish: Wish, priority: Priority, attention: Attention, deadline: float
+        self,
+        wish: Wish,
+        priority: Priority,
+        attention: Attention,
+        deadline: float,
+        *,
+        patient: bool = True,
     ) -> Grant:
         """Return a slot, waiting in the queue for one.
+
+        patient: whether it may wait for a node that is down, where all are.
 
         Raises NotFoundError, UnavailableError (no node may take it),
         OverloadedError (queue full), DeadlineError, StoppedError.
@@ -96,7 +104,9 @@ class Dispatcher:
             if trial := self._one_more(wish, decision):
                 return trial
         if not (decision.picked or decision.busy):
-            return self._await_return(wish, priority, attention, deadline, decision)
+            if not (patient and self._any_may_return(wish, decision)):
+                raise no_node(wish, decision)
+            return self._await_return(wish, priority, attention, deadline)
         if decision.picked is None:
             self._refuse_hopeless(wish, priority, decision, deadline)
         return self._wait(wish, priority, attention, deadline)
@@ -120,22 +130,12 @@ class Dispatcher:
         return None
 
     def _await_return(
-        self,
-        wish: Wish,
-        priority: Priority,
-        attention: Attention,
-        deadline: float,
-        decision: Decision,
+        self, wish: Wish, priority: Priority, attention: Attention, deadline: float
     ) -> Grant:
         """Have the nodes that are down asked now, and wait for one of them."""
-        seconds = min(self.down_wait_seconds, deadline - self._clock())
-        if seconds <= 0 or not any(
-            self._may_return(wish, n) for n in decision.rejected
-        ):
-            raise no_node(wish, decision)
-        self.look_again(seconds)
+        until = min(deadline, self._clock() + self.down_wait_seconds)
+        self.look_again(until - self._clock())
         try:
-            until = self._clock() + seconds
             return self._wait(wish, priority, attention, until)
         except DeadlineError:
             decision = self.explain(wish, priority)
@@ -143,8 +143,13 @@ class Dispatcher:
                 raise no_node(wish, decision) from None
         return self._wait(wish, priority, attention, deadline)
 
+    def _any_may_return(self, wish: Wish, decision: Decision) -> bool:
+        """Say whether nothing but being down keeps some node from taking the wish."""
+        if self.down_wait_seconds <= 0:
+            return False
+        return any(self._may_return(wish, node) for node in decision.rejected)
+
     def _may_return(self, wish: Wish, node: str) -> bool:
-        """Say whether nothing but being down keeps a node from taking the wish."""
         view = self._published.current.nodes.get(node)
         if view is None or node in wish.tried:
             return False

@@ -144,6 +144,26 @@ def test_a_node_that_cannot_be_reached_is_held_at_once():
     assert ["traffic"] == [hold.source for hold in fleet.holds.of("a")]
 
 
+def test_an_answer_does_not_wait_for_a_node_that_is_off():
+    """Where a node has answered, however badly, nobody waits for one that is down."""
+    fleet = Fleet("ab")
+    fleet.dispatcher.down_wait_seconds = 60.0
+    fleet.holds.place(Hold("b", HoldKind.DOWN, "probe", "no route", 0.0))
+    fleet.answers["a"] = "boom"
+    with pytest.raises(RefusedError, match="boom"):
+        fleet.ask()
+
+
+def test_the_only_witness_is_believed():
+    """Unknown words of the only node are charged to nobody: who could tell."""
+    fleet = Fleet("a")
+    fleet.answers["a"] = "boom"
+    for _ in range(5):
+        with pytest.raises(RefusedError):
+            fleet.ask()
+    assert [] == fleet.open_on()
+
+
 def test_all_unreachable():
     """Without a wait for their return the last failure is told."""
     fleet = Fleet()
