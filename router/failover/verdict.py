@@ -41,7 +41,7 @@ _REQUEST_400 = re.compile(
     r"^(unexpected )?EOF$|^json: |^invalid character|^illegal base64|^input\[\d+\]: "
     r"|^time: |^missing request body|is required\b|does not support |must be "
     r"|is too short"
-    r"|^invalid (think|reasoning|input|message|image|value|format|json|options?)\b"
+    r"|^invalid (think|reasoning|input|message|image|value|format|json|options?|role)\b"
     r"|^image urls are not |^unknown .* type|not supported",
     re.IGNORECASE,
 )

@@ -7,6 +7,7 @@ was answered.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -163,9 +164,9 @@ class Circuit:
         """Have a trial made at once."""
         return replace(self, try_at=0.0)
 
-    def forgiven(self, request: str, rule: Rule) -> Circuit:
-        """Take back the failures that turned out to be one request's own."""
-        results = tuple(r for r in self.results if r is None or r.request != request)
+    def without(self, excused: Callable[[Failure], bool], rule: Rule) -> Circuit:
+        """Take back failures that turned out to be somebody else's."""
+        results = tuple(r for r in self.results if r is None or not excused(r))
         if results == self.results:
             return self
         changed = replace(self, results=results)

@@ -27,9 +27,10 @@ Key = tuple[str, str]  # node, model
 
 # What a proxy or an account says, not a model.
 _OF_THE_NODE = frozenset({Cause.DENIED, Cause.NOT_OLLAMA, Cause.GATEWAY})
-# One runner's death ends all that runs on it: that is one failure.
+# One runner's death ends all that runs on it: that is no more than two failures.
 _OF_ONE_DEATH = frozenset({Cause.RUNNER_DIED, Cause.RESET, Cause.BROKE_OFF})
-_RUNNING_SECONDS = 0.5
+# What a server that is found down explains: it holds the node, and a poll lifts that.
+_OF_A_SERVER = frozenset({Cause.RESET, Cause.BROKE_OFF, Cause.TIMEOUT, Cause.STALLED})
 _DOUBT_SECONDS = 1.0
 # Of a node and model nobody asks for any more, the oldest are forgotten.
 _MOST_CIRCUITS = 4096
@@ -96,6 +97,7 @@ class Circuits:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.openings: Counter[str] = Counter()
         self.trials: Counter[tuple[str, str]] = Counter()
+        holds.listen(self._look_at_holds)
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back after each change of who may be asked."""
@@ -141,7 +143,9 @@ class Circuits:
         """Take in an attempt that failed, and when it began."""
         self.failures[node, failure.cause] += 1
         self._fail((node, model), failure, began_at, may_open=True)
-        self._fail((node, NODE), failure, began_at, may_open=self._wide(node, failure))
+        if failure.cause is not Cause.MODEL_MISSING:
+            wide = self._wide(node, failure)
+            self._fail((node, NODE), failure, began_at, may_open=wide)
 
     def succeeded(self, node: str, model: str, *, began_at: float) -> None:
         """Take in an answer: a stream's first line, or a whole reply."""
@@ -163,7 +167,8 @@ class Circuits:
     def forgive(self, request: str) -> None:
         """Take back what was charged for a request that was at fault itself."""
         for key, circuit in tuple(self._circuits.items()):
-            self._put(key, circuit.forgiven(request, self._rule()))
+            rest = circuit.without(lambda f: f.request == request, self._rule())
+            self._put(key, rest)
 
     def keep(self, nodes: Collection[str]) -> None:
         """Forget nodes that left, models that are gone, and what was long ago."""
@@ -250,7 +255,7 @@ class Circuits:
         self, key: Key, failure: Failure, began_at: float, *, may_open: bool
     ) -> None:
         circuit = self._circuits.get(key, _NEW)
-        if not _same_death(circuit.last, failure, began_at):
+        if not _same_death(circuit.results[-2:], failure, began_at):
             self._put(key, circuit.failed(failure, self._rule(), may_open=may_open))
 
     def _put(self, key: Key, circuit: Circuit) -> None:
@@ -291,6 +296,19 @@ class Circuits:
         for callback in self._listeners:
             callback()
 
+    def _look_at_holds(self) -> None:
+        """Leave to the probe what a server that is down explains."""
+        for node in self.troubled:
+            found = (h for h in self._holds.of(node) if h.kind is HoldKind.DOWN)
+            if any(hold.source != CIRCUIT for hold in found):
+                self._explained(node)
+
+    def _explained(self, node: str) -> None:
+        for key, circuit in tuple(self._circuits.items()):
+            if key[0] == node:
+                rule = self._rule()
+                self._put(key, circuit.without(lambda f: f.cause in _OF_A_SERVER, rule))
+
     def _hold(self, node: str, circuit: Circuit) -> None:
         if circuit.is_open:
             now = self._wall_clock()
@@ -304,11 +322,15 @@ class Circuits:
 _NEW = Circuit()
 
 
-def _same_death(last: Failure | None, failure: Failure, began_at: float) -> bool:
+def _same_death(
+    last_two: tuple[Failure | None, ...], failure: Failure, began_at: float
+) -> bool:
     """Say whether a failure is one more request that ran when its runner died."""
-    if last is None or {last.cause, failure.cause} - _OF_ONE_DEATH:
+    if len(last_two) < 2:
         return False
-    return began_at <= last.at and failure.at - began_at > _RUNNING_SECONDS
+    deaths = [each for each in last_two if each and each.cause in _OF_ONE_DEATH]
+    both = len(deaths) == 2 and failure.cause in _OF_ONE_DEATH
+    return both and began_at <= deaths[0].at
 
 
 def _told(circuit: Circuit) -> str:

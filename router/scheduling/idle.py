@@ -6,7 +6,7 @@ Nothing in here waits: between the look and the taking nobody else comes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
@@ -57,16 +57,16 @@ class Idle:
         wishes = {waiter.wish for waiter in self._fleet.queue}
         for view in self._snapshot.nodes.values():
             scene = self._scene
-            if held(view, Wish(""), scene):
+            # What an open circuit holds is told by model: `room`.
+            if held(view, Wish(""), replace(scene, last_resort=True)):
                 continue
             if not any(_may(view, wish, scene) for wish in wishes):
                 yield view
 
     def room(self, node: str, model: str) -> bool:
         """Say whether a slot is free, or a ceiling that is not known may be tried."""
-        ledger, scene = self._fleet.ledger, self._scene
-        view = scene.snapshot.nodes.get(node)
-        if view is not None and failing(view, Wish(model), scene):
+        ledger = self._fleet.ledger
+        if self._fails(node, model):
             return False
         free = ledger.room(node, model, item=True) is not None
         return free or ledger.may_try_one_more(node, model)
@@ -75,7 +75,7 @@ class Idle:
         """Take a slot of this node; None where it has none for the model."""
         name = view.node.name
         ledger = self._fleet.ledger
-        if failing(view, Wish(model), self._scene):
+        if self._fails(name, model):
             return None
         streams = ledger.room(name, model, item=True)
         if streams is None and not ledger.may_try_one_more(name, model):
@@ -89,6 +89,16 @@ class Idle:
     def decision(self, model: str) -> Decision:
         """Say of every node why it does not run the model now."""
         return decide(Wish(model), self._scene, lambda candidates: candidates[0])
+
+    def _fails(self, node: str, model: str) -> bool:
+        """Say whether the model fails there, and may not fail on another node."""
+        scene = self._scene
+        view, wish = scene.snapshot.nodes.get(node), Wish(model)
+        if view is None or node not in scene.health.troubled:
+            return False
+        if not (held(view, wish, scene) or failing(view, wish, scene)):
+            return False
+        return not self.decision(model).last_resort
 
     @property
     def wanted(self) -> bool:

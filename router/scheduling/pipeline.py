@@ -16,6 +16,7 @@ from router.model import Hold
 from router.snapshot import LoadView, NodeView, Snapshot
 
 BUSY = "busy"
+PROVING = "it has failed: a request under way there must be answered first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,9 @@ class Decision:
 
     @property
     def busy(self) -> bool:
-        """Whether some node could take the request but for its slots."""
-        return BUSY in self.rejected.values()
+        """Whether some node could take the request soon, as it is."""
+        reasons = self.rejected.values()
+        return BUSY in reasons or PROVING in reasons
 
 
 Filter = Callable[[NodeView, Wish, Scene], str | None]
@@ -140,7 +142,7 @@ def failing(view: NodeView, wish: Wish, scene: Scene) -> str | None:
         return None
     if not scene.last_resort and (reason := health.reason(name, wish.model)):
         return reason
-    return BUSY if health.one_at_a_time(name, wish.model) else None
+    return PROVING if health.one_at_a_time(name, wish.model) else None
 
 
 FILTERS: tuple[Filter, ...] = (held, model_absent, already_tried, failing)

@@ -116,8 +116,10 @@ def test_fails_at_once(tmp_path, failure):
         assert {200: CLIENTS * EACH} == crowd(router, CHAT | {"stream": stream})
         assert 1 <= len(nodes[0].requests) <= 5
         shown = router.nodes()["n0"]
-        assert "down" == shown["state"]
-        assert ["traffic:circuit"] == [hold["source"] for hold in shown["holds"]]
+        assert "open" in {each["state"] for each in shown["circuits"]}
+        if failure != "model missing":  # that speaks of no other model
+            assert "down" == shown["state"]
+            assert ["traffic:circuit"] == [hold["source"] for hold in shown["holds"]]
         failed = [
             value
             for line in router.get("/metrics").text.splitlines()

@@ -152,8 +152,12 @@ class Flights:
                 self._wait_again(active, flight, _ended_as(error))
                 return
             last_try = flight.held.item.tries + 1 >= active.job.spec.attempts
-            if last_try and isinstance(error, UnclearError):
-                self._parts.attempts.forgive(request_id)  # it fails wherever it goes
+            if last_try and isinstance(error, UnclearError):  # wherever it goes
+                self._parts.attempts.forgive(request_id)
+                if 400 <= error.status < 500:
+                    said = Said(error.status, error.body)
+                    self._judge(active, flight, said, request_id)
+                    return
             self._failed(active, flight, "node_failed", str(error))
         except (answer.UnreadableError, ProtocolError) as error:
             self._failed(active, flight, "unreadable_reply", str(error))

@@ -33,6 +33,7 @@ OF_THE_REQUEST = [
     (400, 'time: invalid duration "soon"'),
     (400, "invalid message content type: float64"),
     (400, "invalid message format"),
+    (400, "invalid role: king, must be one of [system user assistant tool]"),
     (400, "image URLs are not currently supported, please use base64 encoded data"),
     (400, "[] is too short - 'messages'"),
     (400, "raw mode does not support template, system, or context"),

@@ -18,6 +18,10 @@ def failure(at: float, request: str = "") -> Failure:
     return Failure(at, Cause.ERROR, "boom", request)
 
 
+def of(request: str):
+    return lambda failure: failure.request == request
+
+
 def after(results: str, *, at: float = 0.0, rule: Rule = RULE) -> Circuit:
     """A circuit after failures (F) and answers (.), a second apart."""
     circuit = Circuit()
@@ -111,15 +115,15 @@ def test_what_a_request_was_charged_with_is_taken_back():
     for n in range(3):
         circuit = circuit.failed(failure(float(n), "mine"), RULE)
     assert circuit.is_open
-    assert circuit.forgiven("mine", RULE).clean
-    assert circuit == circuit.forgiven("another", RULE)
+    assert circuit.without(of("mine"), RULE).clean
+    assert circuit == circuit.without(of("another"), RULE)
 
 
 def test_failures_that_stay_keep_it_open():
     """Only what was charged is taken back: three others are enough."""
-    circuit = after("FFFF").forgiven("r0", RULE)
+    circuit = after("FFFF").without(of("r0"), RULE)
     assert circuit.is_open
-    circuit = after("FFF").trial_failed(4.0, RULE).forgiven("r0", RULE)
+    circuit = after("FFF").trial_failed(4.0, RULE).without(of("r0"), RULE)
     assert circuit.is_open, "a trial has failed as well"
 
 

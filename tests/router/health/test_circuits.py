@@ -9,7 +9,7 @@ import pytest
 from router.health.circuit import Failure
 from router.health.circuits import CIRCUIT, Circuits
 from router.holds.store import HoldStore
-from router.model import Cause, HoldKind, Outcome
+from router.model import Cause, Hold, HoldKind, Outcome
 
 MODELS = ("m:latest", "other:latest", "third:latest")
 
@@ -96,6 +96,14 @@ def test_a_node_that_fails_is_down(present, models, cause):
     assert HoldKind.DOWN is fleet.holds.of("a")[0].kind
 
 
+def test_a_node_that_lacks_its_only_model_is_well():
+    """What was deleted a moment ago says nothing of the node."""
+    fleet = Fleet(("m:latest",))
+    fleet.fail(cause=Cause.MODEL_MISSING, times=4)
+    assert fleet.circuits.reason("a", "m:latest")
+    assert [] == fleet.down()
+
+
 def test_a_model_that_works_keeps_its_node():
     """Answers of one model between the failures of two others prove the node well."""
     fleet = Fleet()
@@ -149,14 +157,36 @@ def test_doubt_does_not_last():
     assert not fleet.circuits.one_at_a_time("a", "m:latest")
 
 
-def test_one_death_is_one_failure():
-    """Six streams and two requests that ran when their runner died count once."""
+def test_one_death_is_two_failures_at_most():
+    """Six streams and two requests that ran when their runner died open nothing."""
     fleet = Fleet()
     for _ in range(6):
         lease = Lease("a", "m:latest", fleet.now - 5)
         fleet.circuits.ended(lease, Outcome.ERROR_LINE)
     fleet.fail(cause=Cause.RUNNER_DIED, times=2, ran=4)
     assert fleet.circuits.reason("a", "m:latest") is None
+    fleet.fail(cause=Cause.RUNNER_DIED)
+    assert fleet.circuits.reason("a", "m:latest"), (
+        "one that began after it died as well"
+    )
+
+
+def test_a_server_that_is_down_explains_what_broke():
+    """Its hold and the polls see to it: no circuit stays open over its return."""
+    fleet = Fleet(("m:latest",))
+    fleet.fail(cause=Cause.RESET, times=3)
+    assert [CIRCUIT] == fleet.down()
+    fleet.holds.place(Hold("a", HoldKind.DOWN, "probe", "refused", fleet.now))
+    assert ["probe"] == fleet.down()
+    assert [] == list(fleet.circuits.shown())
+
+
+def test_a_server_that_is_down_explains_no_gpu_error():
+    """What it said before it went still has to be proven wrong."""
+    fleet = Fleet(("m:latest",))
+    fleet.fail(cause=Cause.GPU_ERROR, times=3)
+    fleet.holds.place(Hold("a", HoldKind.DOWN, "traffic", "refused", fleet.now))
+    assert fleet.circuits.reason("a", "m:latest")
 
 
 def test_streams_that_break_each_time_open_it():
