@@ -12,8 +12,9 @@ import gevent
 
 from router.capacity.ledger import Ledger
 from router.config.settings import Config
-from router.failover.attempts import Failover, Learned
+from router.failover.attempts import Failover
 from router.failover.builds import Builds
+from router.failover.course import Learned
 from router.failover.isolation import Isolation
 from router.failover.trials import Trials
 from router.health.circuit import Rule
@@ -56,6 +57,7 @@ class TrafficHealth:
         )
         self._ledger.listen(isolation.ended)
         self.circuits.listen(dispatcher.serve)
+        self._isolation = isolation
         return Learned(self.circuits, isolation, Builds(self._published))
 
     def begin_trials(self, failover: Failover) -> None:
@@ -68,7 +70,7 @@ class TrafficHealth:
             self._holds,
             seconds=lambda: self._config().control.verify_timeout_seconds,
         )
-        failover.learned.isolation.trial = trials.attempt
+        self._isolation.trial = trials.attempt
         gevent.spawn(trials.run)
 
     def _present(self, node: str) -> Collection[str] | None:

@@ -15,7 +15,6 @@ from router.cancellation import Attention, StoppedError
 from router.capacity.ledger import Lease
 from router.errors import (
     AttemptError,
-    EndsRunnersError,
     EvictedError,
     GoneError,
     MaybeSentError,
@@ -24,22 +23,17 @@ from router.errors import (
     OtherBuildError,
     RefusedError,
     UnavailableError,
-    UnclearError,
 )
-from router.failover.builds import Builds, with_note
-from router.failover.findings import Aboard, Finding, Findings, build_of
-from router.failover.isolation import Isolation
+from router.failover.course import Course, Learned, Retries
+from router.failover.findings import Findings
 from router.failover.judgement import judged
 from router.failover.retry import RetryBudget
-from router.health.circuit import Failure
-from router.health.circuits import Circuits
-from router.health.offenders import may_end_runners
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority
 from router.relay.pool import Backends, Message
 from router.relay.upstream import Reply
-from router.scheduling.pipeline import BUSY, Wish
+from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Grant
 from router.scheduling.scheduler import Dispatcher
 from router.scheduling.trace import Step, Trail
@@ -49,14 +43,12 @@ T = TypeVar("T")
 log = get_logger("failover")
 
 
-class Tally(Protocol):
+class Tally(Retries, Protocol):
     """What attempts are counted with."""
 
     def queued(self, priority: Priority, seconds: float) -> None: ...
 
     def attempted(self, node: str, outcome: str) -> None: ...
-
-    def retried(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +87,6 @@ class Presented:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What attempts have taught of nodes, of builds and of requests."""
-
-    circuits: Circuits
-    isolation: Isolation
-    builds: Builds
-
-
 class Failover:
     """Tries nodes in turn, within the number of attempts and the retry budget."""
 
@@ -124,9 +107,17 @@ class Failover:
         self._holds = holds
         self._tally = tally
         self.limits = limits
-        self.learned = learned
         self.budget = budget
         self._clock = clock
+        self.course = Course(
+            learned,
+            dispatcher.explain,
+            holds,
+            tally,
+            budget,
+            attempts=lambda: self.limits.attempts,
+            clock=clock,
+        )
 
     def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
         """Return the first reply that speaks to the request.
@@ -135,10 +126,12 @@ class Failover:
         StoppedError.
         """
         self.budget.deposit()
-        self.learned.isolation.admit(call.findings)
+        self.course.admit(call)
 
         def take(grant: Grant) -> Presented:
             presented = self.take(grant, call.message, attention)
+            if not presented.refused:
+                return presented
             return self._by_build(call, grant, presented)
 
         return self.attempt(call, attention, trail, take)
@@ -155,7 +148,7 @@ class Failover:
         It gives the slot back when it fails. Where no other node is left, the last is
         asked once more if just its runner died. Raises what `present` raises.
         """
-        found = call.findings
+        course, found = self.course, call.findings
         tried: set[str] = set()
         node, asked_again = "", False
         last: AttemptError | None = None
@@ -163,7 +156,7 @@ class Failover:
             wish = call.wish
             if tried:
                 wish = replace(wish, tried=wish.tried | tried)
-            wish = self.learned.isolation.place(wish, found, node)
+            wish = course.place(wish, found, node)
             # Who has an answer to give does not wait for a node that is switched off.
             patient = not isinstance(last, RefusedError)
             try:
@@ -173,14 +166,13 @@ class Failover:
                     asked_again = True
                     tried.discard(node)
                     continue
-                self._given_up(found, trail)
+                course.given_up(found, trail.request_id)
                 if last and not isinstance(last, EvictedError):
                     raise found.aside or last from None
                 raise
             step = Step.of(grant.decision)
             trail.steps.append(step)
-            self.learned.isolation.board(grant.lease, found)
-            credible = self.learned.circuits.healthy(grant.node.name, call.wish.model)
+            credible = course.begins(grant, found)
             try:
                 return take(grant)
             except AttemptError as error:
@@ -191,11 +183,26 @@ class Failover:
                     found.unreached.add(node)  # once it is back, it may be asked again
                 else:
                     tried.add(node)
-                tried |= self._take_down(call, grant, error, credible=credible)
-                self._blame(call, grant, error, trail)
-                if not self._goes_on(call, error, tried, len(tried) + asked_again):
-                    self._given_up(found, trail)
+                tried |= course.failed(
+                    call, grant, error, trail.request_id, credible=credible
+                )
+                if not course.goes_on(call, error, tried, len(tried) + asked_again):
+                    course.given_up(found, trail.request_id)
                     raise found.aside or error from None
+
+    def _by_build(self, call: Call, grant: Grant, presented: Presented) -> Presented:
+        """Have another build asked before the client hears that its request is wrong.
+
+        Raises OtherBuildError, with this answer, where there is one to be asked.
+        """
+        body, elsewhere = self.course.other_build(call, grant, presented.body)
+        head = presented.reply.head
+        if head is None or not elsewhere:
+            return replace(presented, body=body)
+        self.release(presented.reply)
+        presented.lease.done(Outcome.REFUSED)
+        why = f"{grant.node.name}: {head.status}: refused by this build"
+        raise OtherBuildError(why, status=head.status, body=body, headers=head.headers)
 
     def _acquire(
         self, call: Call, wish: Wish, attention: Attention, *, patient: bool
@@ -227,16 +234,15 @@ class Failover:
             if isinstance(error, EvictedError):
                 outcome = Outcome.EVICTED
             # First: giving the slot back has the next request sent there.
-            self._charge(grant, message.path, error, _request_id(message))
+            request_id = message.headers.get("X-Request-Id", "")
+            self.course.charge(grant, message.path, error, request_id)
             raise
         finally:
             if presented is None:
                 grant.lease.done(outcome)
-        node, lease = grant.node.name, grant.lease
-        self._tally.attempted(node, "presented")
+        self._tally.attempted(grant.node.name, "presented")
         if not refused:
-            circuits = self.learned.circuits
-            circuits.succeeded(node, lease.model, began_at=lease.taken_at)
+            self.course.answered(grant)
         return presented
 
     def fetch(
@@ -322,142 +328,12 @@ class Failover:
             hold = Hold(node, HoldKind.DOWN, "traffic", why, time.time())
             if self._holds.find_down(hold):
                 log.warning("node is down", node=node, why=why, request_id=request_id)
-        self._charge(grant, path, error, request_id)
-
-    def _charge(
-        self, grant: Grant, path: str, error: AttemptError, request_id: str
-    ) -> None:
-        """Tell the node's circuits of a failure, once."""
-        counts = isinstance(error, MaybeSentError | RefusedError)
-        if error.charged or not counts or error.cause == Cause.TOO_LARGE:
-            return
-        error.charged = True
-        node, lease = grant.node.name, grant.lease
-        failure = Failure(
-            self._clock(), Cause(error.cause), str(error), request_id, path, lease.model
-        )
-        circuits = self.learned.circuits
-        circuits.failed(node, lease.model, failure, began_at=lease.taken_at)
+        self.course.charge(grant, path, error, request_id)
 
     def forgive(self, request_id: str) -> None:
         """Charge nodes no more with what was the request's own fault."""
-        self.learned.circuits.forgive(request_id)
-
-    def settle(self, call: Call, node: str, outcome: Outcome) -> None:
-        """Remember a request under which runners died, once it is over."""
-        broke = outcome in {Outcome.EOF, Outcome.ERROR_LINE, Outcome.REFUSED}
-        last = self.learned.builds.node(node)
-        aboard = None
-        if broke and last:
-            aboard = Aboard(last, call.wish.model, call.message.path)
-        if aboard or outcome is Outcome.END:
-            self.learned.isolation.settle(call.findings, aboard)
-
-    # Whose fault it is, and what follows
-
-    def _by_build(self, call: Call, grant: Grant, presented: Presented) -> Presented:
-        """Have another build asked before the client hears that its request is wrong.
-
-        Raises OtherBuildError, with this answer, where there is one to be asked.
-        """
-        picked = grant.decision.picked
-        if not presented.refused or picked is None:
-            return presented
-        builds, model = self.learned.builds, call.wish.model
-        call.findings.refused.add(build_of(picked.view, model))
-        body = presented.body
-        if note := builds.note(model):
-            body = with_note(body, note)
-        others = call.wish.tried | builds.nodes(call.findings.refused, model)
-        decision = self._dispatcher.explain(replace(call.wish, tried=others))
-        if not (decision.picked or decision.busy):
-            return replace(presented, body=body)
-        self.release(presented.reply)
-        presented.lease.done(Outcome.REFUSED)
-        head = presented.reply.head
-        assert head is not None  # noqa: S101 - a presented reply has one
-        raise OtherBuildError(
-            f"{grant.node.name}: {head.status}: refused by this build",
-            status=head.status,
-            body=body,
-            headers=head.headers,
-        )
-
-    def _take_down(
-        self, call: Call, grant: Grant, error: AttemptError, *, credible: bool
-    ) -> frozenset[str]:
-        """Keep what a node said; return the nodes that would say the same."""
-        found, model, node = call.findings, call.wish.model, grant.node.name
-        if isinstance(error, OtherBuildError):
-            found.aside = found.aside or error
-            return self.learned.builds.nodes(found.refused, model)
-        if isinstance(error, RefusedError) and grant.decision.picked:
-            build = build_of(grant.decision.picked.view, model)
-            unclear = isinstance(error, UnclearError)
-            text = str(error).removeprefix(f"{node}: ")
-            found.found.append(Finding(node, build, text, unclear, credible))
-        return frozenset()
-
-    def _blame(
-        self, call: Call, grant: Grant, error: AttemptError, trail: Trail
-    ) -> None:
-        """Look into a runner's death. Raises EndsRunnersError: no node is at fault."""
-        went_down = isinstance(error, EvictedError) and self._is_down(grant.node)
-        if not (went_down or may_end_runners(error.cause, call.message.body)):
-            return
-        aboard = Aboard(grant.node, call.wish.model, call.message.path)
-        try:
-            self.learned.isolation.blame(grant.lease, aboard, call.findings, error)
-        except EndsRunnersError:
-            self.forgive(trail.request_id)
-            raise
-
-    def _is_down(self, node: Node) -> bool:
-        return any(hold.kind is HoldKind.DOWN for hold in self._holds.of(node.name))
-
-    def _goes_on(
-        self, call: Call, error: AttemptError, tried: set[str], attempts: int
-    ) -> bool:
-        """Say whether another node is asked.
-
-        The first retry is free, and so is one on a node of which nothing bad is known:
-        circuits bound those. The number of attempts and the budget bound the others.
-        """
-        if isinstance(error, EvictedError | OtherBuildError):
-            goes_on = True  # each node, or build, is asked once at most
-        elif call.findings.agreed:
-            goes_on = False
-        elif attempts <= 1 < self.limits.attempts:
-            goes_on = True
-        elif isinstance(error, UnclearError) or not self._well_elsewhere(call, tried):
-            # Where nothing was sent, no load was caused: no budget is needed.
-            free = isinstance(error, NotSentError)
-            goes_on = attempts < self.limits.attempts
-            goes_on = goes_on and (free or self.budget.withdraw())
-        else:
-            goes_on = True
-        if goes_on:
-            self._tally.retried(error.reason)
-        return goes_on
-
-    def _well_elsewhere(self, call: Call, tried: set[str]) -> bool:
-        """Say whether a node that has not failed could take it, now or soon."""
-        model = call.wish.model
-        wish = replace(call.wish, tried=call.wish.tried | tried)
-        decision = self._dispatcher.explain(wish)
-        names = [each.name for each in decision.candidates]
-        names += [n for n, reason in decision.rejected.items() if reason == BUSY]
-        return any(self.learned.circuits.healthy(name, model) for name in names)
-
-    def _given_up(self, found: Findings, trail: Trail) -> None:
-        """Charge no node where all that could be asked blame the request alike."""
-        if found.agreed or found.unanimous:
-            self.forgive(trail.request_id)
+        self.course.forgive(request_id)
 
 
 # Where no other node is left: Ollama starts another runner by itself.
 _ASKED_AGAIN = frozenset({Cause.RUNNER_DIED, Cause.LOAD_FAILED, Cause.GPU_ERROR})
-
-
-def _request_id(message: Message) -> str:
-    return message.headers.get("X-Request-Id", "")

@@ -172,7 +172,8 @@ class Inference:
         self.visits.leave(visit)
         visit.let_go()
         if visit.call and visit.call.findings.deaths:
-            self._failover.settle(visit.call, visit.node, Outcome(visit.outcome))
+            outcome = Outcome(visit.outcome)
+            self._failover.course.settle(visit.call, visit.node, outcome)
         seconds = time.monotonic() - visit.arrived
         trail = self._trails.get(visit.request_id)
         if trail:

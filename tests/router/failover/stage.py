@@ -15,8 +15,9 @@ from router.errors import (
     RefusedError,
     UnclearError,
 )
-from router.failover.attempts import Call, Failover, Learned, Limits
+from router.failover.attempts import Call, Failover, Limits
 from router.failover.builds import Builds
+from router.failover.course import Learned
 from router.failover.findings import Findings
 from router.failover.isolation import Isolation
 from router.failover.retry import RetryBudget

@@ -330,7 +330,7 @@ def test_answers_that_break_off_on_each_retry():
         fleet.isolation.board(lease, call.findings)
         lease.decoding_since = fleet.now
         lease.done(Outcome.ERROR_LINE)
-        fleet.failover.settle(call, "a", Outcome.ERROR_LINE)
+        fleet.failover.course.settle(call, "a", Outcome.ERROR_LINE)
     with pytest.raises(EndsRunnersError):
         fleet.isolation.admit(fleet.call(b'{"tools":[],"prompt":"poison"}').findings)
 
