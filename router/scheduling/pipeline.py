@@ -146,7 +146,10 @@ def failing(view: NodeView, wish: Wish, scene: Scene) -> str | None:
 
 
 FILTERS: tuple[Filter, ...] = (held, model_absent, already_tried, failing)
+# Those that can reject a node at all, of a first try and of a fleet that is well.
 _FIRST_TRY = tuple(f for f in FILTERS if f is not already_tried)
+_ALL_WELL = tuple(f for f in FILTERS if f is not failing)
+_FIRST_AND_WELL = tuple(f for f in _FIRST_TRY if f is not failing)
 
 
 def decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
@@ -169,7 +172,11 @@ def _decide(wish: Wish, scene: Scene, picker: Picker) -> Decision:
     rejected: dict[str, str] = {}
     open_nodes: list[tuple[NodeView, int]] = []
     room = scene.load.room
-    filters = FILTERS if wish.tried or wish.spared else _FIRST_TRY
+    again, troubled = wish.tried or wish.spared, scene.health.troubled
+    if troubled:
+        filters = FILTERS if again else _FIRST_TRY
+    else:
+        filters = _ALL_WELL if again else _FIRST_AND_WELL
     for name, view in scene.snapshot.nodes.items():
         for reject in filters:
             reason = reject(view, wish, scene)
