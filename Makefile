@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON_RUN := .venv/bin/python
 # Behind PATH: what the machine has comes first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
-RULES := $(wildcard prometheus/rules/*.yml alerting/rules/*.yml)
+RULES := $(wildcard prometheus/records/*.yml alerting/rules/*.yml)
 PROFILES := demo gpu chat tailscale
 # One more than the cores of a small machine: a third of the tests' time is waiting.
 WORKERS := 3
@@ -99,10 +99,15 @@ lock: .venv/.dev-installed ## choose the newest allowed versions
 		tests/clients/requirements.in --output-file tests/clients/requirements.lock
 	cd tests/clients; npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
+.PHONY: wheel
+wheel: .venv/.dev-installed ## build the package into dist/
+	rm -rf dist
+	$(PYTHON_RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
 .PHONY: clean
 clean: ## remove what was made here: tools, data, secrets, environment
 	@if [ -x $(PYTHON_RUN) ]; then $(PYTHON_RUN) -m launcher down --with native; fi
-	rm -rf .run .tools .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .run .tools .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .PHONY: tools
 tools: .venv/.run-installed

@@ -112,6 +112,10 @@ def _inhibit_rules() -> list[Yaml]:
             ['severity="warning"'],
             *("alertname", "node", "mountpoint", "slo"),
         ),
+        # Without their database no job can move on.
+        _mutes(
+            ['alertname="JobDatabaseDown"'], ['alertname=~"JobStuck|JobNoProgress"']
+        ),
         # When the fleet is lost, nobody reads of its nodes one by one.
         _mutes(
             ['alertname=~"FleetPanic|FleetHasNoNode"'],

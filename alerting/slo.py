@@ -1,4 +1,4 @@
-"""`python -m alerting.slo`: writes prometheus/rules/slo.yml from the objectives.
+"""`python -m alerting.slo`: writes alerting/rules/slo.yml from the objectives.
 
 `--check` only looks whether the file is current. Burn rates over two windows each, as
 the SRE workbook and sloth have them: a page when a budget of 30 days goes within about
@@ -25,7 +25,7 @@ from alerting.objectives import Objective, Objectives
 
 __all__ = ["RULES", "main", "text"]
 
-RULES = Path(__file__).resolve().parents[1] / "prometheus/rules/slo.yml"
+RULES = Path(__file__).resolve().parents[1] / "alerting/rules/slo.yml"
 COMMAND = "python -m alerting.slo"
 INTERVAL_SECONDS = 30
 

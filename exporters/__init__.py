@@ -3,4 +3,4 @@
 Imports nothing of the router; keeps no history; never changes what it watches.
 """
 
-VERSION = "0.1.0"  # a test holds it equal to pyproject.toml's
+VERSION = "0.1.0"  # a test holds it equal to router.__version__

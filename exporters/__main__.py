@@ -18,6 +18,7 @@ from exporters.allowlist import Allowed, allowed
 from exporters.app import App, serving
 from exporters.collectors import Background
 from exporters.errors import SettingError
+from exporters.gpu.selection import parse
 from exporters.gpu.settings import (
     LEAST_TICK_SECONDS,
     MOST_TICK_SECONDS,
@@ -76,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="between two looks at what is momentary on a GPU, 0.02 to 1 "
         "(default %(default)s)",
+    )
+    flags.add_argument(
+        "--gpus",
+        metavar="all|GPU,...",
+        help="which GPUs to read, by index or UUID as nvidia-smi -L has them (default: "
+        "those that the Ollama at --ollama-url sees, where CUDA_VISIBLE_DEVICES of its "
+        "process or unit can be read, else all)",
     )
     flags.add_argument(
         "--gpu-processes",
@@ -137,8 +145,12 @@ def _gpu(flags: argparse.Namespace) -> GpuSettings:
             f"--gpu-tick: must be {LEAST_TICK_SECONDS} to {MOST_TICK_SECONDS} seconds, "
             f"got {tick!r}"
         )
+    try:
+        gpus = parse(flags.gpus, "--gpus") if flags.gpus is not None else None
+    except ValueError as error:
+        raise SettingError(f"--gpus: {error}") from error
     return GpuSettings(
-        tick_seconds=tick, by_process=flags.gpu_processes, demo=flags.demo
+        tick_seconds=tick, by_process=flags.gpu_processes, gpus=gpus, demo=flags.demo
     )
 
 

@@ -6,9 +6,7 @@
 set -eu
 
 NAME=inferops-exporter
-HOME_DIR=/opt/$NAME
-UNIT=/etc/systemd/system/$NAME.service
-SETTINGS=/etc/default/$NAME
+SERVICE=$NAME.service # as it lies here, whatever it is named there
 PORT=21434
 HERE=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 
@@ -19,6 +17,7 @@ exporters/install.sh [install|remove] [options] [-- flags of the exporter]
   --way WAY           systemd, container or pipx (default: the first that is there)
   --listen HOST:PORT  default: the tailnet's address, else all addresses, port 21434
   --ollama-url URL    default: what ollama.service was told, else Ollama's default
+  --name NAME         of another one beside it, for another Ollama of this machine
   --root DIR          systemd only: write below DIR and start nothing
 TEXT
 }
@@ -42,6 +41,7 @@ read_arguments() {
             --listen) value "$@"; listen=$2 given=yes; shift ;;
             --ollama-url) value "$@"; ollama_url=$2 given=yes; shift ;;
             --root) value "$@"; root=${2%/}; shift ;;
+            --name) value "$@"; NAME=$2; shift ;;
             -h | --help) usage; exit 0 ;;
             --) shift; read_flags "$@"; return ;;
             *) usage >&2; fail "unknown argument '$1'" ;;
@@ -66,6 +66,9 @@ plain() {
 }
 
 check() {
+    case $NAME in
+        '' | -* | *[!a-z0-9-]*) fail "--name: must be of a-z, 0-9 and -, got '$NAME'" ;;
+    esac
     plain "$listen"
     plain "$ollama_url"
     case $way in
@@ -73,6 +76,10 @@ check() {
         *) fail "--way: must be systemd, container or pipx, got '$way'" ;;
     esac
     [ -z "$root" ] || [ "${way:-systemd}" = systemd ] || fail "--root: only with systemd"
+    [ "$way" != pipx ] || [ "$SERVICE" = "$NAME.service" ] || fail "--name: not with pipx"
+    HOME_DIR=/opt/$NAME
+    UNIT=/etc/systemd/system/$NAME.service
+    SETTINGS=/etc/default/$NAME
 }
 
 flags() {
@@ -89,6 +96,36 @@ address() {
     else
         printf '%s' "0.0.0.0:$PORT"
     fi
+}
+
+# --- who may open the cards ---------------------------------------------------------
+
+# Mode and group of each card's device; while there is none, as the driver will make
+# them: often the first program that uses a card has that done.
+card_devices() {
+    parameters=$root/proc/driver/nvidia/params
+    if [ -e "$root/dev/nvidiactl" ]; then
+        stat -c '%a %g' "$root"/dev/nvidiactl "$root"/dev/nvidia[0-9]* 2>/dev/null || true
+    elif [ -f "$parameters" ]; then
+        mode=$(sed -n 's/^DeviceFileMode: //p' "$parameters")
+        group=$(sed -n 's/^DeviceFileGID: //p' "$parameters")
+        printf '%o %s\n' "${mode:-438}" "${group:-0}"
+    fi
+}
+
+# Groups without which they stay closed, by number; none where everybody may open them.
+card_groups() {
+    card_devices | sort -u | while read -r mode group; do
+        case $mode in
+            *[67]) ;;
+            *[67]?) [ "$group" = 0 ] && root_only || printf '%s\n' "$group" ;;
+            *) root_only ;;
+        esac
+    done | sort -u
+}
+
+root_only() {
+    say 'only root may open the cards here; see NVreg_DeviceFileMode and _GID of NVIDIA' >&2
 }
 
 # --- on another machine -----------------------------------------------------------
@@ -209,23 +246,44 @@ $(ollama_host)
 TEXT
 }
 
+# Names of these groups: systemd starts nothing with one that does not exist.
+named_groups() {
+    for group in $(card_groups); do
+        if entry=$(getent group "$group"); then
+            printf '%s ' "${entry%%:*}"
+        else
+            say "the cards here are of group $group, which has no name: give it one" >&2
+        fi
+    done
+}
+
+# The unit as it is for this machine.
+unit() {
+    groups=$(named_groups)
+    sed -e "s/inferops-exporter/$NAME/g" \
+        -e "${groups:+s/^#SupplementaryGroups=.*/SupplementaryGroups=${groups% }/}" \
+        "$HERE/$SERVICE"
+}
+
 install_systemd() {
     [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail 'needs root: sudo, or --way pipx'
     umask 022
     put_environment
     put_code
     put_settings
-    put "$UNIT" <"$HERE/$NAME.service"
+    put "$UNIT" <<TEXT
+$(unit)
+TEXT
     if [ -n "$root" ]; then
         say "written below $root"
         return
     fi
     systemctl daemon-reload
-    systemctl enable --quiet $NAME
+    systemctl enable --quiet "$NAME"
     if [ -n "$changed" ]; then
-        systemctl restart $NAME
+        systemctl restart "$NAME"
     else
-        systemctl start $NAME
+        systemctl start "$NAME"
         say 'nothing has changed'
     fi
     answers "$root$HOME_DIR/venv/bin/python" ||
@@ -235,7 +293,7 @@ install_systemd() {
 remove_systemd() {
     [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail 'needs root'
     if [ -z "$root" ] && [ -f "$UNIT" ]; then
-        systemctl disable --now --quiet $NAME || true
+        systemctl disable --now --quiet "$NAME" || true
     fi
     rm -rf "$root$HOME_DIR" "$root$UNIT" "$root$SETTINGS"
     [ -n "$root" ] || systemctl daemon-reload
@@ -263,9 +321,9 @@ PYTHON
 
 install_container() {
     there docker || fail 'needs docker'
-    docker build --quiet --tag $NAME "$HERE" >/dev/null
-    docker rm --force $NAME >/dev/null 2>&1 || true
-    set -- --detach --name $NAME --restart unless-stopped --read-only \
+    docker build --quiet --tag "$NAME" "$HERE" >/dev/null
+    docker rm --force "$NAME" >/dev/null 2>&1 || true
+    set -- --detach --name "$NAME" --restart unless-stopped --read-only \
         --cap-drop ALL --security-opt no-new-privileges --memory 256m --pids-limit 128
     if [ "$(uname)" = Linux ]; then
         set -- "$@" --network host # Ollama listens on loopback
@@ -276,15 +334,18 @@ install_container() {
     fi
     if docker info --format '{{json .Runtimes}}' | grep -q nvidia; then
         set -- "$@" --gpus all --env NVIDIA_DRIVER_CAPABILITIES=utility
+        for group in $(card_groups); do
+            set -- "$@" --group-add "$group"
+        done
     fi
     # shellcheck disable=SC2046 # flags were checked: they hold no space to keep
-    docker run "$@" $NAME $(flags) >/dev/null
+    docker run "$@" "$NAME" $(flags) >/dev/null
 }
 
 remove_container() {
     there docker || return 0
-    docker rm --force $NAME >/dev/null 2>&1 || true
-    docker image rm $NAME >/dev/null 2>&1 || true
+    docker rm --force "$NAME" >/dev/null 2>&1 || true
+    docker image rm "$NAME" >/dev/null 2>&1 || true
 }
 
 # --- pipx -------------------------------------------------------------------------
@@ -300,7 +361,7 @@ install_pipx() {
 
 remove_pipx() {
     there pipx || return 0
-    pipx uninstall $NAME >/dev/null 2>&1 || true
+    pipx uninstall "$NAME" >/dev/null 2>&1 || true
 }
 
 # --- which ------------------------------------------------------------------------

@@ -9,8 +9,10 @@ the library's errors by what they mean for a reading.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
 import pynvml
@@ -189,6 +191,18 @@ _MEANINGS = {
 def meaning(error: NvmlError) -> Meaning:
     """Return what an error of a call on one device says."""
     return _MEANINGS.get(error.value, Meaning.BROKEN)
+
+
+def is_forbidden(error: NvmlError) -> bool:
+    """Whether the caller may not ask; that says nothing of the device."""
+    return bool(error.value == pynvml.NVML_ERROR_NO_PERMISSION)
+
+
+def closed_devices(dev: Path = Path("/dev")) -> list[str]:
+    """Return the cards' devices that this user may not open."""
+    found = [*sorted(dev.glob("nvidia[0-9]*")), dev / "nvidiactl"]
+    closed = (each for each in found if each.exists())
+    return [str(each) for each in closed if not os.access(each, os.R_OK | os.W_OK)]
 
 
 def describe(error: NvmlError) -> str:

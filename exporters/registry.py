@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporters.collectors import Collector
+from exporters.gpu.selection import Selection, of_environment
 from exporters.gpu.settings import GpuSettings
 
 
@@ -50,12 +51,27 @@ def _ollama(sources: Sources) -> Collector:
 def _nvml(sources: Sources) -> Collector:
     from exporters import nvml_library
     from exporters.collectors.nvml import NvmlCollector
+    from exporters.gpu.library_file import LibraryFile
 
     if sources.gpu.demo:
         from exporters.gpu.demo import DemoLibrary
 
         nvml_library.use(DemoLibrary())
-    return NvmlCollector(choice=sources.gpu)
+    nvml_library.installed()  # loads it, so that its file is known
+    return NvmlCollector(
+        choice=sources.gpu,
+        select=lambda: sources.gpu.gpus or _visible_to_ollama(sources.ollama_url),
+        renew=LibraryFile().renew,
+    )
+
+
+def _visible_to_ollama(url: str) -> Selection | None:
+    from exporters.ollama.environment import environment
+
+    found = environment(url)
+    if found is None:
+        return None
+    return of_environment(found.values, f"CUDA_VISIBLE_DEVICES of {found.source}")
 
 
 def _nvml_installed() -> bool:

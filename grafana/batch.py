@@ -96,7 +96,7 @@ def _dead_letters() -> Json:
     return stat(
         "Items failed in an hour",
         "Bad lines, and items whose attempts are used up, in the last hour. "
-        "`inferops batch results JOB --failed` names each.",
+        "`inferops jobs results JOB --failed` names each.",
         [Query(promql.or_zero(failed), min_step="1h")],
         Field("short", 0, steps=((0, GREEN), (1, ORANGE))),
     )
@@ -148,6 +148,7 @@ def _times() -> Json:
         [
             Query("max(inferops_job_eta_seconds)", "time left"),
             Query("max(inferops_job_oldest_seconds)", "oldest open job"),
+            Query("max(inferops_job_stalled_seconds)", "standing still"),
         ],
         Field("s", 0, low=0),
     )

@@ -101,9 +101,9 @@ def _readings_now() -> Json:
 def _hold_states() -> Json:
     return timeline(
         "Holds by node",
-        "What kept work away, and when: a cordon by an operator, a drain by an alert, "
-        "down by a probe or by live traffic.",
-        [Query(promql.HOLD_BITS, "{{node}}")],
+        "What kept work away, and when: a cordon by an operator, drain or evict by an "
+        "alert, down by a probe or by live traffic. Derate by an alert: less work.",
+        [Query(promql.HOLDS, "{{node}}")],
         Field("none", words=HOLD_WORDS),
     )
 

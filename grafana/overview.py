@@ -6,20 +6,41 @@ from dataclasses import replace
 
 from grafana import promql
 from grafana.grid import Band, Section
-from grafana.panels import BLUE, GREEN, ORANGE, PURPLE, RED, Field, Json, Query, stat
+from grafana.panels import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    YELLOW,
+    Field,
+    Json,
+    Query,
+    stat,
+)
 from grafana.promql import per_node
 from grafana.tables import Column, joined
 
-# Sums of the bits of `promql.HOLD_BITS`; down outranks drain, drain a cordon.
+# Kinds of holds, the worst first: it gives a node its colour.
+HOLD_COLOURS = {
+    "down": RED,
+    "evict": RED,
+    "drain": ORANGE,
+    "cordon": BLUE,
+    "derate": YELLOW,
+}
+
+
+def _hold_words(bits: int) -> tuple[str, str]:
+    kinds = [kind for kind in HOLD_COLOURS if bits & promql.HOLD_BITS[kind]]
+    if not kinds:
+        return "serving", GREEN
+    return ", ".join(kinds), HOLD_COLOURS[kinds[0]]
+
+
+# By the sum of the bits of `promql.HOLD_BITS`.
 HOLD_WORDS = {
-    0: ("serving", GREEN),
-    1: ("cordon", BLUE),
-    2: ("drain", ORANGE),
-    3: ("drain, cordon", ORANGE),
-    4: ("down", RED),
-    5: ("down, cordon", RED),
-    6: ("down, drain", RED),
-    7: ("down, drain, cordon", RED),
+    bits: _hold_words(bits) for bits in range(sum(promql.HOLD_BITS.values()) + 1)
 }
 DEGRADE_WORDS = {
     0: ("fresh", GREEN),
@@ -209,7 +230,7 @@ def _dispatch_columns() -> list[Column]:
     return [
         Column(
             "state",
-            promql.HOLD_BITS,
+            promql.HOLDS,
             Field("none", words=HOLD_WORDS),
             "color-background",
         ),

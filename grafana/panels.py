@@ -15,6 +15,7 @@ Json = dict[str, Any]
 
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 GREEN, BLUE, ORANGE, RED, PURPLE = "green", "blue", "orange", "red", "purple"
+YELLOW = "yellow"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,18 +42,21 @@ def per_node(series: str, aggregate: str = "max") -> str:
     return f"{aggregate} by (node) ({series}{{{NODE}}})"
 
 
-# Hold kinds as bits, so that one number says which stand at the same time. The
-# four parts differ in their labels: `or` keeps each, and the sum adds them up.
-HOLD_BITS = f"""\
-sum by (node) (
-    1 * max by (node, kind) (inferops_node_hold{{{NODE}, kind="cordon"}})
-  or
-    2 * max by (node, kind) (inferops_node_hold{{{NODE}, kind="drain"}})
-  or
-    4 * max by (node, kind) (inferops_node_hold{{{NODE}, kind="down"}})
-  or
-    {NODE_ZERO}
-)"""
+# Hold kinds as bits, so that one number says which stand at the same time. The parts
+# differ in their labels: `or` keeps each, and the sum adds them up.
+HOLD_BITS = {"cordon": 1, "drain": 2, "down": 4, "evict": 8, "derate": 16}
+HOLDS = "sum by (node) (\n{}\n)".format(
+    "\n  or\n".join(
+        (
+            *(
+                f"    {bit} * max by (node, kind)"
+                f' (inferops_node_hold{{{NODE}, kind="{kind}"}})'
+                for kind, bit in HOLD_BITS.items()
+            ),
+            f"    {NODE_ZERO}",
+        )
+    )
+)
 
 # A request failed for its client: a 5xx, or a reply that broke off after its 200.
 # The two selections overlap: `or` counts a series of both once.

@@ -19,6 +19,7 @@ The class says who may retry and what the client hears; nothing else does.
     │   ├── ConflictError            409  not in this state of the thing
     │   ├── BodyTooLargeError        413
     │   ├── EndsRunnersError         422  a request that ended runners, twice
+    │   ├── UnsupportedEncodingError 415  a Content-Encoding that is not read
     │   ├── OverloadedError          429  queue full or hopeless wait
     │   │   └── BodiesFullError           bodies of other requests fill the memory
     │   ├── UnavailableError         503  no node may take this request
@@ -33,6 +34,7 @@ The class says who may retry and what the client hears; nothing else does.
         └── RefusedError             the node answered that it cannot: retry elsewhere
             ├── UnclearError               a second node decides whose fault it is
             └── OtherBuildError            wrong to this build: ask another
+            └── RouteMissingError        its release has no such route, others may
 """
 
 from __future__ import annotations
@@ -144,6 +146,11 @@ class EndsRunnersError(RequestError):
     code = "request_ends_runners"
 
 
+class UnsupportedEncodingError(RequestError):
+    status = 415
+    code = "unsupported_encoding"
+
+
 class OverloadedError(RequestError):
     status = 429
     code = "overloaded"
@@ -234,6 +241,23 @@ class UnclearError(RefusedError):
 
 class OtherBuildError(RefusedError):
     """The node says that the request is wrong; another build may think otherwise."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        body: bytes,
+        headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        super().__init__(message, status=status, body=body, headers=headers)
+        self.charged = True  # with nothing: the node is well
+
+
+class RouteMissingError(RefusedError):
+    """The node's release does not have the route: no fault of node or request."""
+
+    reason = "route_missing"
 
     def __init__(
         self,

@@ -15,7 +15,12 @@ from router.logs.events import configure, get_logger
 from router.server.arbiter import refuse_second_worker
 from router.server.file_limit import connections_within
 from router.server.preflight import ask
-from router.server.worker import SPARE_CONNECTIONS
+from router.server.worker import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_REQUEST_LINE_BYTES,
+    SPARE_CONNECTIONS,
+)
 
 # The router's own deadline comes first, so that streams end with a frame.
 _MARGIN_SECONDS = 3
@@ -42,6 +47,9 @@ graceful_timeout = int(_start.grace_seconds) + _MARGIN_SECONDS
 keepalive = 15
 preload_app = False
 control_socket_disable = True
+limit_request_line = MAX_REQUEST_LINE_BYTES
+limit_request_field_size = MAX_HEADER_BYTES
+limit_request_fields = MAX_HEADERS
 # Nobody's headers say who asks or by which scheme; a request's SCRIPT_NAME would be
 # believed from loopback, and answered 500 where the path does not begin with it.
 forwarded_allow_ips = ""

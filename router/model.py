@@ -5,14 +5,64 @@ Seconds, bytes and ratios from 0 to 1 everywhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
+
+# Ollama's own grammar of a name (`types/model/name.go`), case ignored.
+_NAME = re.compile(
+    r"""
+    (?: (?: [^/]* ://)? (?P<host> [a-z0-9_][a-z0-9_.:-]{0,349}) /
+        (?= [^/]+ / [^/]+ \Z) )?
+    (?: (?P<namespace> [a-z0-9_][a-z0-9_-]{0,79}) /)?
+    (?P<model> [a-z0-9_][a-z0-9_.-]{0,79})
+    (?: : (?P<tag> [a-z0-9_][a-z0-9_.-]{0,79}))?
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_LONGEST_NAME = 640  # of all parts, with a scheme
+_REGISTRY = "registry.ollama.ai"
+_LIBRARY = "library"
 
 
 def canonical(model: str) -> str:
-    """Give a model's full name: Ollama reads `m` as `m:latest`."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+    """Return the one name for all the forms in which Ollama takes a model's name.
+
+    It is the shortest, as `ollama list` shows it, in lower case: `counting:latest`
+    for `Counting`, `library/counting` and
+    `https://registry.ollama.ai/library/counting:latest`. What Ollama's grammar does
+    not allow is returned as it is: no node has it.
+    """
+    parts = _parts(model)
+    if parts is None:
+        return model
+    host, namespace, name, tag = parts
+    if host != _REGISTRY:
+        prefix = f"{host}/{namespace}/"
+    else:
+        prefix = "" if namespace == _LIBRARY else f"{namespace}/"
+    return f"{prefix}{name}:{tag}"
+
+
+def is_model_name(model: str) -> bool:
+    """Whether a model may have this name; what is not one is never looked for."""
+    return _parts(model) is not None
+
+
+def _parts(model: str) -> tuple[str, str, str, str] | None:
+    # Checked first: what is remembered of strangers' names has a size.
+    return _parse(model) if len(model) <= _LONGEST_NAME else None
+
+
+@lru_cache(maxsize=4096)
+def _parse(model: str) -> tuple[str, str, str, str] | None:
+    found = _NAME.fullmatch(model.strip().lower()) if model.isascii() else None
+    if found is None:
+        return None
+    host, namespace, name, tag = found.groups()
+    return host or _REGISTRY, namespace or _LIBRARY, name, tag or "latest"
 
 
 @dataclass(frozen=True, slots=True)

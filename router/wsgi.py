@@ -17,21 +17,26 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import gevent
 from prometheus_client import CollectorRegistry
 
+from router import __version__
 from router.alerts.notify import Doorbell
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
 from router.assembly.traffic_health import TrafficHealth
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
+from router.clients.http_json import ask
 from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
 from router.config.reload import open_files
 from router.config.settings import Config
 from router.control.decide import Ages, Knowledge, decide
+from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.errors import UnavailableError
 from router.failover.attempts import Failover, Limits
+from router.failover.light import LightCalls
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
@@ -46,7 +51,7 @@ from router.scheduling.trace import Trails
 from router.server.body_budget import Bodies
 from router.snapshot import Published, Snapshot
 from router.web.admin.routes import AdminParts, admin_blueprint
-from router.web.app import flask_app
+from router.web.app import flask_app, own_paths
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
 from router.web.inference.handler import Inference
@@ -63,7 +68,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERSION = "0.1.0"
 _FILE_CHECK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
@@ -99,7 +103,7 @@ class Router:
         self.files = open_files(path, environ, get_logger("config"), time.time())
         config = self.config
         configure(config.log)
-        self.metrics = Metrics(CollectorRegistry(), VERSION)
+        self.metrics = Metrics(CollectorRegistry(), __version__)
         self.bodies = Bodies(config.dispatch.max_bodies_bytes)
         self.metrics.watch_bodies(self.bodies)
         config.state.directory.mkdir(parents=True, exist_ok=True)
@@ -142,7 +146,7 @@ class Router:
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
-        log.info("started", version=VERSION, nodes=len(self.inventory.nodes))
+        log.info("started", version=__version__, nodes=len(self.inventory.nodes))
 
     def await_first_pass(self) -> None:
         """Take no request before the level was asked who is unwell.
@@ -213,7 +217,7 @@ class Router:
             clock=time.monotonic,
             health=self.traffic.circuits,
         )
-        self.backends = Backends(dispatch.connect_timeout_seconds)
+        self.backends = Backends(dispatch.connect_timeout_seconds, self.bodies)
         self.failover = Failover(
             self.dispatcher,
             self.backends,
@@ -222,6 +226,7 @@ class Router:
             Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
             learned=self.traffic.learned(self.dispatcher),
             budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
+            releases=Releases(self.published),
         )
         self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
 
@@ -255,6 +260,7 @@ class Router:
             clock=self.health.clock,
         )
         self.dispatcher.look_again = self.probe.hurry
+        self.discovery = Discovery(self.probe, self.published)
         self.doorbell = Doorbell(
             self.holds,
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
@@ -306,21 +312,27 @@ class Router:
         jobs = JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch)
         blueprints = [
             admin_blueprint(admin),
-            fleet_blueprint(self.published),
+            fleet_blueprint(self.published, self.discovery.find),
             webhook,
             files_blueprint(self.batches, jobs.limits),
             batches_blueprint(self.batches, lambda: self.config.batch),
             jobs_blueprint(jobs),
             pages_blueprint(self._page_parts()),
         ]
+        flask = flask_app(blueprints, self.metrics.registry, self.not_ready)
         self.inference = Inference(
             self.failover,
             self.metrics,
             self.trails,
             _door_limits(config),
             speed=self.ledger.speed,
+            light=LightCalls(
+                self.published, self.holds, ask, unloaded=self.probe.look_at
+            ),
+            find=self.discovery.find,
             log=RequestLog(lambda: self.config.log),
-            fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
+            own=own_paths(flask),
+            fallback=flask,
         )
         self.cors = Cors(self.inference, Origins(config.web.origins))
         self.host_check = HostCheck(

@@ -61,5 +61,7 @@ class Model:
 
 
 def canonical(name: str) -> str:
-    """Give a model's full name: Ollama reads `m` as `m:latest`."""
+    """Return a model's full name: `M` and `library/m` are `m:latest`, as in Ollama."""
+    name = name.lower().rpartition("://")[2].removeprefix("registry.ollama.ai/")
+    name = name.removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"

@@ -18,9 +18,10 @@ from exporters.gpu.catalogue import exposed
 from exporters.gpu.events import EventLog
 from exporters.gpu.loops import Loop, Spawn, State, spawn
 from exporters.gpu.rows import Row
-from exporters.gpu.session import Session
+from exporters.gpu.selection import Selection
+from exporters.gpu.session import Opened, Session
 from exporters.gpu.settings import GpuSettings
-from exporters.gpu.telling import Told, told
+from exporters.gpu.telling import Told, counts, told
 from exporters.nvml_library import NVML, Nvml
 
 SESSION_TICK_SECONDS = 0.25
@@ -40,13 +41,16 @@ class NvmlCollector:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         spawn: Spawn = spawn,
+        select: Callable[[], Selection | None] = lambda: None,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
+        """Take the parts; see `Setting` for select and renew."""
         self._choice = choice or GpuSettings()
         self._clock = clock
         self._spawn = spawn
         self._events = EventLog(wall)
         self._session = Session(
-            Setting(nvml, self._choice, self._events, clock, wall, spawn)
+            Setting(nvml, self._choice, self._events, clock, wall, spawn, select, renew)
         )
         self._loop = Loop(
             "session",
@@ -70,9 +74,11 @@ class NvmlCollector:
         session.settled.set()
         now = self._clock()
         fault = self._fault(now)
-        cards = [told(card, now) for card in session.cards]
+        opened = session.opened
+        cards = [told(card, now) for card in opened.cards] if opened else []
         faults = [text for card in cards for text in card.faults]
-        yield from exposed(self._rows(cards))
+        faults += opened.faults if opened else ()
+        yield from exposed(self._rows(opened, cards))
         if fault is not None:
             faults.append(fault)
         if faults:
@@ -85,12 +91,11 @@ class NvmlCollector:
             return f"sampling has ended: {self._loop.reason}"
         return self._session.fault
 
-    def _rows(self, cards: list[Told]) -> Iterator[Row]:
+    def _rows(self, opened: Opened | None, cards: list[Told]) -> Iterator[Row]:
         demo = {"demo": "true"} if self._choice.demo else {}
-        if cards:
-            answering = sum(card.answers for card in cards)
-            yield Row("inferops_gpus", answering, demo)
-            yield Row("inferops_gpus_listed", len(cards), demo)
+        if opened:  # no card at all is a finding, too
+            for row in counts(cards, opened.listed):
+                yield row._replace(labels={**row.labels, **demo})
         by_card = [(card.uuid or "", row) for card in cards for row in card.rows]
         for uuid in sorted(self._events.uuids()):
             by_card += [(uuid, row) for row in self._events.rows(uuid)]

@@ -11,6 +11,7 @@ from exporters.gpu.facts import Facts
 from exporters.gpu.fast import Fast
 from exporters.gpu.loops import Loop, Spawn, State
 from exporters.gpu.probes import Troubles
+from exporters.gpu.selection import Selection
 from exporters.gpu.settings import GpuSettings
 from exporters.gpu.slow import Slow
 from exporters.nvml_library import Handle, Nvml, NvmlError
@@ -20,7 +21,11 @@ SLOW_TICK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all cards of one exporter have in common."""
+    """What all cards of one exporter have in common.
+
+    select: says which cards are read; None where nothing new is known
+    renew: called when the library cannot be opened
+    """
 
     nvml: Nvml
     choice: GpuSettings
@@ -28,6 +33,8 @@ class Setting:
     clock: Callable[[], float]
     wall: Callable[[], float]
     spawn: Spawn
+    select: Callable[[], Selection | None] = lambda: None
+    renew: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,12 @@ CATALOGUE = (
         "GPUs that the driver lists, nvmlDeviceGetCount.",
     ),
     Described(
+        "inferops_gpus_not_read",
+        Kind.GAUGE,
+        "GPUs that the driver lists and the exporter does not read: left out by the "
+        "selection, or closed for lack of permission.",
+    ),
+    Described(
         "inferops_gpu_up",
         Kind.GAUGE,
         "Whether all samplers of the GPU work: 0 where it is lost or a driver "

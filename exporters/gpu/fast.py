@@ -39,6 +39,10 @@ from exporters.nvml_library import (
     samples,
 )
 
+# A card that answers no call for so long is given up until the library is reopened:
+# only that mends some of them.
+SILENT_SECONDS = 5.0
+
 UTILIZATION_BOUNDS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
 POWER_BOUNDS = (
     *(25, 50, 75, 100, 150, 200, 250, 300, 350, 400, 450, 500),
@@ -82,6 +86,7 @@ class Fast:
         self._window_seconds = window_seconds
         self._lock = threading.Lock()
         self._probes = Probes(nvml, handle, FAST, troubles)
+        self._answered = clock()
         self._events = Times()
         self._clock_windows = Windows(
             "inferops_gpu_sm_clock_window_{}_hertz", window_seconds
@@ -108,10 +113,16 @@ class Fast:
             _Buffer(SAMPLES_MEMORY_UTILIZATION, 2.0, 1e-2, self.memory_utilization),
         )
 
+    @property
+    def answers(self) -> bool:
+        """Whether the card has any reading at present."""
+        return self._probes.answers
+
     def step(self) -> None:
         """Tick once; raises NvmlError where the card or the library is gone."""
         now = self._clock()
         self._probes.step(now)
+        self._give_up(now)
         due = [each for each in self._buffers if now >= each.due]
         drained = [(each.quantity, self._drain(each, now)) for each in due]
         with self._lock:
@@ -121,6 +132,13 @@ class Fast:
                 quantity.drained(found, now, wall)
             self._take_polled(now, wall)
             self._take_events(now)
+
+    def _give_up(self, now: float) -> None:
+        """Raise what the card's calls fail with, when all have for long enough."""
+        if self.answers:
+            self._answered = now
+        elif self._probes.refusal and now - self._answered >= SILENT_SECONDS:
+            raise self._probes.refusal
 
     def _drain(self, buffer: _Buffer, now: float) -> list[tuple[int, float]]:
         buffer.due = now + buffer.period

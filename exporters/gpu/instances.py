@@ -39,6 +39,19 @@ class _Instance:
     rows: tuple[Row, ...] = ()
 
 
+def parts(nvml: Nvml, handle: Handle) -> Iterator[tuple[str, Handle]]:
+    """Yield UUID and handle of each MIG instance of a card; raises NvmlError."""
+    if nvml.nvmlDeviceGetMigMode(handle)[0] != MIG_ENABLED:
+        return
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            yield nvml.nvmlDeviceGetUUID(part), part
+        except NvmlError as error:
+            if meaning(error) is not Meaning.ABSENT:  # an index that is free
+                raise
+
+
 class Instances:
     """The MIG instances of one card."""
 
@@ -89,16 +102,11 @@ class Instances:
         self._found = found
 
     def _listed(self) -> Iterator[tuple[str, _Instance]]:
-        nvml = self._nvml
-        if nvml.nvmlDeviceGetMigMode(self._handle)[0] != MIG_ENABLED:
-            return
-        for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(self._handle)):
+        for uuid, part in parts(self._nvml, self._handle):
             try:
-                part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, index)
-                uuid = nvml.nvmlDeviceGetUUID(part)
                 yield uuid, self._found.get(uuid) or self._opened(part, uuid)
             except NvmlError as error:
-                if meaning(error) is not Meaning.ABSENT:  # an index that is free
+                if meaning(error) is not Meaning.ABSENT:
                     raise
 
     def _opened(self, part: Handle, uuid: str) -> _Instance:

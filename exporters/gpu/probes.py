@@ -103,7 +103,13 @@ class Probes:
         self._troubles = troubles
         self._due = [0.0] * len(probes)
         self._found: dict[int, tuple[Row, ...]] = {}
+        self.refusal: NvmlError | None = None  # what a call last failed with
         self._unwrapped: dict[int, Unwrapped] = {}
+
+    @property
+    def answers(self) -> bool:
+        """Whether any of the readings can be had at present."""
+        return any(tuple(self._found.values()))
 
     def step(self, now: float) -> None:
         """Run those that are due; `now` is on the monotonic clock.
@@ -126,6 +132,7 @@ class Probes:
                 rows = tuple(probe.read(self._nvml, self._handle))
         except NvmlError as error:
             self._found.pop(place, None)
+            self.refusal = error
             self._troubles.note(probe.call, error)
             return meaning(error) is not Meaning.ABSENT
         self._found[place] = rows
@@ -143,6 +150,7 @@ class Probes:
             try:
                 amount = field_number(value)
             except NvmlError as error:
+                self.refusal = error
                 self._troubles.note(call, error)
                 continue
             self._troubles.over(call)

@@ -6,44 +6,49 @@ last successes and its counted events; everything else of it vanishes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from exporters.gpu.card import Card, Parts
 from exporters.gpu.loops import State
 from exporters.gpu.quantity import SNAPSHOT
 from exporters.gpu.rows import Row
-from exporters.nvml_library import Meaning, meaning
+from exporters.nvml_library import Meaning, is_forbidden, meaning
 
 ENERGY_CALL = "nvmlDeviceGetTotalEnergyConsumption"
 
 
 @dataclass(slots=True)
 class Told:
-    """One card's series, what is wrong with it, and whether it answers."""
+    """One card's series, what is wrong with it, and whether it answers.
+
+    forbidden: we may not read it, so that it proves nothing that it does not answer
+    """
 
     uuid: str | None = None
     rows: list[Row] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     answers: bool = False
+    forbidden: bool = False
 
 
 def told(card: Card, now: float) -> Told:
     """Return what there is to say of a card; `now` is on the monotonic clock."""
     parts = card.parts
     if parts is None:
-        return Told(faults=list(_faults(card, f"GPU {card.index}", now)))
+        faults = list(_faults(card, f"GPU {card.index}", now))
+        return Told(faults=faults, forbidden=_forbidden(card))
     found = Told(parts.facts.uuid, faults=list(_faults(card, parts.facts.uuid, now)))
+    found.forbidden = _forbidden(card)
     states = {loop.name: loop.state(now) for loop in card.loops}
     lost = _lost(card)
-    well = not lost and State.ENDED not in states.values()
-    found.rows.append(
-        Row("inferops_gpu_up", well and State.HANGS not in states.values())
-    )
+    found.answers = states["fast"] is State.WORKS and parts.fast.answers
+    well = found.answers or states["fast"] is State.WAITING
+    stuck = lost or {State.ENDED, State.HANGS}.intersection(states.values())
+    found.rows.append(Row("inferops_gpu_up", well and not stuck))
     found.rows += _successes(card)
     if lost:
         return found
-    found.answers = states["fast"] is State.WORKS
     if found.answers:
         found.rows += _identity(card, parts, now)
         found.rows += parts.fast.rows()
@@ -53,6 +58,22 @@ def told(card: Card, now: float) -> Told:
         if not _driver_counts(card, parts) and found.answers:
             found.rows += _integrated(parts)
     return found
+
+
+def counts(cards: Collection[Told], listed: int) -> Iterator[Row]:
+    """Yield how many cards answer, of how many, and how many are not read at all."""
+    yield Row("inferops_gpus", sum(card.answers for card in cards))
+    yield Row("inferops_gpus_listed", listed)
+    for reason, count in (
+        ("left_out", listed - len(cards)),
+        ("no_permission", sum(card.forbidden for card in cards)),
+    ):
+        yield Row("inferops_gpus_not_read", count, {"reason": reason})
+
+
+def _forbidden(card: Card) -> bool:
+    error = card.error()
+    return error is not None and is_forbidden(error)
 
 
 def _lost(card: Card) -> bool:

@@ -6,32 +6,44 @@ import contextlib
 import os
 import sys
 
-from router.cli.arguments import parser
-from router.cli.client import Client, CliError
+import click
+
+from router.cli import jobs, local, nodes
+from router.cli.app import app
+from router.cli.client import CliError
 from router.cli.console import Console
 from router.cli.outcome import Exit
 
-_HOME = "http://127.0.0.1:8000"
+for _group in (local, nodes, jobs):
+    for _command in _group.COMMANDS:
+        app.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
-    asked = parser(os.environ.get("INFEROPS_URL", _HOME)).parse_args(arguments)
-    console = Console(json=asked.json, colour=not asked.plain)
+    """Run one command and return its exit code."""
     try:
-        with Client(asked.url) as client:
-            return int(asked.run(client, console, asked))
+        return int(
+            app.main(arguments, prog_name="inferops", standalone_mode=False) or 0
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
     except CliError as error:
-        console.complain(str(error))
+        Console(json=False, colour=True).complain(str(error))
         return error.exit
-    except KeyboardInterrupt:
-        console.complain("interrupted")
+    except (click.Abort, KeyboardInterrupt):
+        Console(json=False, colour=True).complain("interrupted")
         return Exit.DETACHED
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` has read enough
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run as a console script."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import requests
@@ -16,6 +16,8 @@ import requests
 from router.cli.events import Event, events
 from router.cli.outcome import Exit
 from router.cli.upload import Upload
+
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 120.0
@@ -42,11 +44,13 @@ class LostError(CliError):
 class Client:
     """`url` is the router's base URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token_file: Path | None = None) -> None:
         if not url.startswith(("http://", "https://")):
             raise CliError(f"--url must begin with http://, got {url!r}", Exit.USAGE)
         self.url = url.rstrip("/")
         self._session = requests.Session()
+        if token_file is not None:
+            self._session.headers["Authorization"] = f"Bearer {_token(token_file)}"
 
     def __enter__(self) -> Client:
         return self
@@ -86,6 +90,10 @@ class Client:
     def get(self, path: str, **query: str | int) -> dict[str, Any]:
         return self._json("GET", path, params=query)
 
+    def get_list(self, path: str) -> list[dict[str, Any]]:
+        """Return a JSON list of objects."""
+        return _expect(self._call("GET", path), list)
+
     def delete(self, path: str) -> dict[str, Any]:
         return self._json("DELETE", path)
 
@@ -112,16 +120,7 @@ class Client:
             answer.close()
 
     def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        answer = self._call(method, path, **more)
-        try:
-            found = orjson.loads(answer.content)
-        except orjson.JSONDecodeError:
-            found = None
-        if not isinstance(found, dict):
-            raise CliError(
-                f"{self.url}{path} did not answer as a router does", Exit.UNREACHABLE
-            )
-        return found
+        return _expect(self._call(method, path, **more), dict)
 
     def _call(
         self, method: str, path: str, *, silence: float = _ANSWER_SECONDS, **more: Any
@@ -141,9 +140,32 @@ class Client:
         raise CliError(message, Exit.REFUSED)
 
 
-def _message(answer: requests.Response) -> str:
+def _token(path: Path) -> str:
     try:
-        return str(orjson.loads(answer.content)["error"]["message"])
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(
+            f"cannot read token file {str(path)!r}: {error}", Exit.USAGE
+        ) from error
+
+
+def _expect(answer: requests.Response, kind: type[T]) -> T:
+    try:
+        found = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, kind):
+        raise CliError(
+            f"{answer.request.url} did not answer as a router does", Exit.UNREACHABLE
+        )
+    return found
+
+
+def _message(answer: requests.Response) -> str:
+    """Return the router's own words, in either dialect's shape."""
+    try:
+        error = orjson.loads(answer.content)["error"]
+        return str(error if isinstance(error, str) else error["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return f"{answer.request.url}: {answer.status_code} {answer.reason}"
 

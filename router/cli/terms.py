@@ -1,8 +1,8 @@
-"""A job's terms, out of the arguments of `inferops batch run`."""
+"""The fields of a job, read from the arguments of `inferops jobs run`."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ _SAME = (
 _OF_REDUCERS = ("threshold", "samples", "field", "separator")
 
 
-def fields_of(asked: argparse.Namespace) -> dict[str, str]:
-    """Give the form's fields; what was not given is left to the router."""
-    found: dict[str, Any] = {name: getattr(asked, name) for name in _SAME}
-    found["template"] = text_of(asked.template)
-    found["system"] = text_of(asked.system)
-    found["options"] = options_of(asked.option) or None
-    found["reducer"] = reducer_of(asked)
+def fields_of(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the form's fields; the router has the defaults of what is not given."""
+    found: dict[str, Any] = {name: given.get(name) for name in _SAME}
+    found["template"] = text_of(given["template"])
+    found["system"] = text_of(given.get("system"))
+    found["options"] = options_of(given.get("option", ())) or None
+    found["reducer"] = reducer_of(given)
     return {
         name: value if isinstance(value, str) else orjson.dumps(value).decode()
         for name, value in found.items()
@@ -33,17 +33,18 @@ def fields_of(asked: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def reducer_of(asked: argparse.Namespace) -> dict[str, Any] | None:
-    """Give the reducer's object; its arguments mean nothing without one."""
-    found: dict[str, Any] = {name: getattr(asked, name) for name in _OF_REDUCERS}
-    found["prompt"] = text_of(asked.merge_prompt)
+def reducer_of(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the reducer's object; its arguments need a reducer."""
+    found: dict[str, Any] = {name: arguments.get(name) for name in _OF_REDUCERS}
+    found["prompt"] = text_of(arguments.get("merge_prompt"))
     given = {name: value for name, value in found.items() if value is not None}
-    if asked.reducer is None:
+    kind = arguments.get("reducer")
+    if kind is None:
         if given:
             name = next(iter(given)).replace("prompt", "merge-prompt")
             raise CliError(f"--{name} needs a --reducer", Exit.USAGE)
         return None
-    return {"kind": asked.reducer, **given}
+    return {"kind": kind, **given}
 
 
 def text_of(given: str | None) -> str | None:
@@ -56,8 +57,8 @@ def text_of(given: str | None) -> str | None:
         raise CliError(f"{given[1:]!r} cannot be read: {error}", Exit.USAGE) from error
 
 
-def options_of(given: list[str]) -> dict[str, Any]:
-    """Read `temperature=0.2`; what is no JSON is a text."""
+def options_of(given: Sequence[str]) -> dict[str, Any]:
+    """Parse `temperature=0.2`: the value as JSON, otherwise as text."""
     found: dict[str, Any] = {}
     for each in given:
         name, equals, value = each.partition("=")

@@ -12,14 +12,18 @@ import io
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
-__all__ = ["PollError", "PollRefusedError", "exchange", "get_json"]
+from router.json_scan import values_at_most
+
+__all__ = ["Answer", "PollError", "PollRefusedError", "ask", "exchange", "get_json"]
 
 _MOST_BYTES = 16 * 1024 * 1024
+_MOST_VALUES = 100_000  # of 3,000 models and more
 _CHUNK = 64 * 1024
 
 
@@ -53,6 +57,41 @@ class _Wire(io.RawIOBase):
         return io.BufferedReader(self, _CHUNK)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply as it came."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def ask(
+    method: str,
+    url: str,
+    data: bytes | None,
+    timeout_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Answer:
+    """Exchange JSON that is not looked into. Raises PollError, PollRefusedError."""
+    deadline = clock() + timeout_seconds
+
+    def left() -> float:
+        remaining = deadline - clock()
+        if remaining <= 0:
+            raise TimeoutError
+        return remaining
+
+    try:
+        return _exchange(method, url, data, left)
+    except ConnectionRefusedError as error:
+        raise PollRefusedError("the connection was refused") from error
+    except TimeoutError as error:
+        raise PollError(f"no answer within {timeout_seconds:g} s") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise PollError(f"{type(error).__name__}: {error}") from error
+
+
 def get_json(
     url: str, timeout_seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Any:
@@ -75,28 +114,17 @@ def exchange(
 
     Raises PollError: no answer in time, or one that is no JSON though it was well.
     """
-    deadline = clock() + timeout_seconds
-
-    def left() -> float:
-        remaining = deadline - clock()
-        if remaining <= 0:
-            raise TimeoutError
-        return remaining
-
+    data = None if body is None else orjson.dumps(body)
+    answer = ask(method, url, data, timeout_seconds, clock)
     try:
-        status, content = _exchange(method, url, body, left)
-        return status, _parsed(status, content)
-    except ConnectionRefusedError as error:
-        raise PollRefusedError("the connection was refused") from error
-    except TimeoutError as error:
-        raise PollError(f"no answer within {timeout_seconds:g} s") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise PollError(f"{type(error).__name__}: {error}") from error
+        return answer.status, _parsed(answer.status, answer.body)
     except orjson.JSONDecodeError as error:
         raise PollError(f"not JSON: {error}") from error
 
 
 def _parsed(status: int, content: bytes) -> Any:
+    if values_at_most(content) > _MOST_VALUES:
+        raise PollError(f"more than {_MOST_VALUES} values")
     try:
         return orjson.loads(content) if content else None
     except orjson.JSONDecodeError:
@@ -106,23 +134,23 @@ def _parsed(status: int, content: bytes) -> Any:
 
 
 def _exchange(
-    method: str, url: str, body: object, left: Callable[[], float]
-) -> tuple[int, bytes]:
+    method: str, url: str, data: bytes | None, left: Callable[[], float]
+) -> Answer:
     parts = urlsplit(url)
     address = (parts.hostname or "", parts.port or 80)
-    data = b"" if body is None else orjson.dumps(body)
     head = (
         f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
         f"Accept: application/json\r\nConnection: close\r\n"
     )
-    if body is not None:
+    if data is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
     with socket.create_connection(address, timeout=left()) as peer:
         wire = _Wire(peer, left)
-        wire.sendall(head.encode() + b"\r\n" + data)
+        wire.sendall(head.encode() + b"\r\n" + (data or b""))
         with http.client.HTTPResponse(wire, method=method) as response:  # type: ignore[arg-type]
             response.begin()
-            return response.status, _body(response)
+            content_type = response.getheader("content-type", "")
+            return Answer(response.status, content_type, _body(response))
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

@@ -208,8 +208,8 @@ class DispatchSettings(Section):
     )
     max_bodies_bytes: int = setting(
         536_870_912,
-        "bodies held in memory at one time, over all requests; one more is answered"
-        " 429",
+        "bodies held in memory at one time, over all requests and whole replies; one"
+        " more is answered 429",
         ge=1024,
         le=2**40,
     )

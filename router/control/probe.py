@@ -12,8 +12,8 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -117,6 +117,22 @@ class Probe:
             if self._down(name):
                 watch.due[Poll.RESIDENT] = now
 
+    def look_for_models(self) -> None:
+        """Ask every node that is up what it has on disk; return when all have said."""
+        self._look(Poll.PRESENT, [n for n in self._watched if not self._down(n)])
+
+    def look_at(self, nodes: Iterable[str]) -> None:
+        """Ask these soon which models they have loaded."""
+        now = self._monotonic()
+        for watch in filter(None, map(self._watched.get, nodes)):
+            watch.due[Poll.RESIDENT] = now
+
+    def _look(self, poll: Poll, nodes: Iterable[str]) -> None:
+        now = self._monotonic()
+        watches = filter(None, map(self._watched.get, nodes))
+        asked = [self._ask_now(each, poll, now) for each in watches]
+        wait(filter(None, asked), self._settings().probe_timeout_seconds)
+
     def tick(self) -> None:
         """Hand out the polls that are due."""
         now = self._monotonic()
@@ -124,11 +140,18 @@ class Probe:
         for watch in self._watched.values():
             self._hurry(watch, now)
             for poll in Poll:
-                if watch.due[poll] <= now and poll not in watch.under_way:
-                    watch.schedule(poll, now, self._interval(poll))
-                    watch.under_way.add(poll)
-                    asked = self._pool.submit(self._poll, watch, poll)
-                    asked.add_done_callback(self._report)
+                if watch.due[poll] <= now:
+                    self._ask_now(watch, poll, now)
+
+    def _ask_now(self, watch: _Watch, poll: Poll, now: float) -> Future[None] | None:
+        """Begin a poll; None where the same one is under way."""
+        if poll in watch.under_way:
+            return None
+        watch.schedule(poll, now, self._interval(poll))
+        watch.under_way.add(poll)
+        asked = self._pool.submit(self._poll, watch, poll)
+        asked.add_done_callback(self._report)
+        return asked
 
     def _hurry(self, watch: _Watch, now: float) -> None:
         if now < self._hurried_until and watch.failures:

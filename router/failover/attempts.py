@@ -17,21 +17,25 @@ from router.errors import (
     AttemptError,
     EvictedError,
     GoneError,
+    InferOpsError,
     MaybeSentError,
     NotFoundError,
     NotSentError,
     OtherBuildError,
     RefusedError,
+    RouteMissingError,
     UnavailableError,
 )
 from router.failover.course import Course, Learned, Retries
 from router.failover.findings import Findings
-from router.failover.judgement import judged
+from router.failover.judgement import judged, route_missing
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority
 from router.relay.pool import Backends, Message
+from router.relay.protocols import ROUTES
 from router.relay.upstream import Reply
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Grant
@@ -87,6 +91,30 @@ class Presented:
     refused: bool = False
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a request has come.
+
+    lacking: nodes whose release does not have the route
+    node:    the one that was asked last, and `last`: how that failed
+    """
+
+    lacking: frozenset[str]
+    tried: set[str] = field(default_factory=set)
+    node: str = ""
+    last: AttemptError | None = None
+    asked_again: bool = False
+
+    @property
+    def attempts(self) -> int:
+        return len(self.tried) + self.asked_again
+
+    def ask_again(self) -> None:
+        """Let the node that was asked last be asked once more."""
+        self.asked_again = True
+        self.tried.discard(self.node)
+
+
 class Failover:
     """Tries nodes in turn, within the number of attempts and the retry budget."""
 
@@ -100,6 +128,7 @@ class Failover:
         *,
         learned: Learned,
         budget: RetryBudget,
+        releases: Releases,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
@@ -108,6 +137,7 @@ class Failover:
         self._tally = tally
         self.limits = limits
         self.budget = budget
+        self._releases = releases
         self._clock = clock
         self.course = Course(
             learned,
@@ -149,27 +179,11 @@ class Failover:
         asked once more if just its runner died. Raises what `present` raises.
         """
         course, found = self.course, call.findings
-        tried: set[str] = set()
-        node, asked_again = "", False
-        last: AttemptError | None = None
+        progress = _Progress(self._releases.lacking(call.message.path))
         while True:
-            wish = call.wish
-            if tried:
-                wish = replace(wish, tried=wish.tried | tried)
-            wish = course.place(wish, found, node)
-            # Who has an answer to give does not wait for a node that is switched off.
-            patient = not isinstance(last, RefusedError)
-            try:
-                grant = self._acquire(call, wish, attention, patient=patient)
-            except (NotFoundError, UnavailableError):
-                if not asked_again and last and last.cause in _ASKED_AGAIN:
-                    asked_again = True
-                    tried.discard(node)
-                    continue
-                course.given_up(found, trail.request_id)
-                if last and not isinstance(last, EvictedError):
-                    raise found.aside or last from None
-                raise
+            grant = self._next(call, attention, trail, progress)
+            if grant is None:
+                continue
             step = Step.of(grant.decision)
             trail.steps.append(step)
             credible = course.begins(grant, found)
@@ -177,18 +191,60 @@ class Failover:
                 return take(grant)
             except AttemptError as error:
                 step.failure = str(error)
-                last, node = error, grant.node.name
-                self.note(grant, call.message.path, error, trail.request_id)
-                if isinstance(error, NotSentError) and node not in found.unreached:
-                    found.unreached.add(node)  # once it is back, it may be asked again
-                else:
-                    tried.add(node)
-                tried |= course.failed(
-                    call, grant, error, trail.request_id, credible=credible
-                )
-                if not course.goes_on(call, error, tried, len(tried) + asked_again):
-                    course.given_up(found, trail.request_id)
-                    raise found.aside or error from None
+                progress.last, progress.node = error, grant.node.name
+                self._failed(call, grant, error, trail, progress, credible=credible)
+
+    def _next(
+        self, call: Call, attention: Attention, trail: Trail, progress: _Progress
+    ) -> Grant | None:
+        """Wait for a slot of another node; None where the last may be asked again."""
+        course, found, last = self.course, call.findings, progress.last
+        wish = call.wish
+        if past := progress.tried | progress.lacking:
+            wish = replace(wish, tried=wish.tried | past)
+        wish = course.place(wish, found, progress.node)
+        # Who has an answer to give does not wait for a node that is switched off.
+        patient = not isinstance(last, RefusedError)
+        try:
+            return self._acquire(call, wish, attention, patient=patient)
+        except (NotFoundError, UnavailableError):
+            if not progress.asked_again and last and last.cause in _ASKED_AGAIN:
+                progress.ask_again()
+                return None
+            course.given_up(found, trail.request_id)
+            if last and not isinstance(last, EvictedError):
+                raise found.aside or last from None
+            if self._releases.all_lack(call.message.path, call.wish.model):
+                raise route_missing("every node", call.message.path) from None
+            raise
+
+    def _failed(
+        self,
+        call: Call,
+        grant: Grant,
+        error: AttemptError,
+        trail: Trail,
+        progress: _Progress,
+        *,
+        credible: bool,
+    ) -> None:
+        """Take in a failed attempt; raises where no other is to be made."""
+        course, found, path = self.course, call.findings, call.message.path
+        node, tried, request_id = grant.node.name, progress.tried, trail.request_id
+        if isinstance(error, RouteMissingError):
+            self._releases.note(path, node)
+            progress.lacking = self._releases.lacking(path)
+            self._tally.attempted(node, error.reason)
+            return
+        self.note(grant, path, error, request_id)
+        if isinstance(error, NotSentError) and node not in found.unreached:
+            found.unreached.add(node)  # once it is back, it may be asked again
+        else:
+            tried.add(node)
+        tried |= course.failed(call, grant, error, request_id, credible=credible)
+        if not course.goes_on(call, error, tried, progress.attempts):
+            course.given_up(found, request_id)
+            raise found.aside or error from None
 
     def _by_build(self, call: Call, grant: Grant, presented: Presented) -> Presented:
         """Have another build asked before the client hears that its request is wrong.
@@ -287,6 +343,7 @@ class Failover:
         fresh: bool,
     ) -> Reply:
         reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
+        reply.open_ended = message.path not in ROUTES
         if lease is not None:
             lease.reply = reply  # what an eviction cuts
         deadline = self._clock() + self.limits.first_byte_seconds
@@ -307,7 +364,7 @@ class Failover:
         """Return what came, and whether it blames the request; else AttemptError."""
         try:
             return judged(reply, node.name, path)
-        except AttemptError:
+        except InferOpsError:
             self.release(reply)
             raise
 

@@ -6,6 +6,7 @@ from router.errors import (
     EvictedError,
     MaybeSentError,
     RefusedError,
+    RouteMissingError,
     UnclearError,
 )
 from router.failover.repetition import completed, ending, repeats, text_of
@@ -13,16 +14,22 @@ from router.failover.soundness import Unsound, unsound_start
 from router.failover.verdict import Blame, Verdict, judge, judge_words
 from router.model import Cause, Outcome
 from router.relay.http1 import Head
+from router.relay.protocols import NO_ROUTE, lacks_route
 from router.relay.upstream import Reply
 
-__all__ = ["judged"]
+__all__ = ["judged", "route_missing"]
 
 
 def judged(reply: Reply, node: str, path: str) -> tuple[bytes, bool]:
-    """Return what came, and whether it blames the request; else raise AttemptError."""
+    """Return what came, and whether it blames the request.
+
+    Raises AttemptError; BodiesFullError, where the router holds too much already.
+    """
     body = reply.take()
     if reply.evicted:
         raise EvictedError(f"{node}: the node is being emptied")
+    if reply.no_room:
+        raise reply.no_room
     gate = reply.gate
     if gate is None:
         return _whole(reply, node, path, body)
@@ -30,6 +37,8 @@ def judged(reply: Reply, node: str, path: str) -> tuple[bytes, bool]:
         raise _error(node, judge_words(500, gate.failure), 500, b"")
     if reply.over and reply.outcome() is not Outcome.END:
         body += _lost_end(reply, node, path, body)
+    if reply.open_ended:
+        return body, False  # nobody knows what its lines are
     if fault := unsound_start(body, sse=path.startswith("/v1/"), over=reply.over):
         raise _unsound(node, fault, reply.head, body)
     return body, False
@@ -42,10 +51,19 @@ def _whole(reply: Reply, node: str, path: str, body: bytes) -> tuple[bytes, bool
         raise MaybeSentError(f"{node}: {why}", Cause.RESET)
     if head.status == 200 and (whole := completed(path, body)):
         return whole, False
+    if lacks_route(path, head.status, body):
+        raise route_missing(node, path)
     verdict = judge(path, head.status, head.get("content-type"), body)
     if verdict is None or verdict.blame is Blame.REQUEST:
         return body, verdict is not None
     raise _error(node, verdict, head.status, body, head.headers)
+
+
+def route_missing(node: str, path: str) -> RouteMissingError:
+    """Make the error of a node whose release lacks a route, in its own words."""
+    why = f"{node}: its release has no {path}"
+    headers = (("content-type", "text/plain"),)
+    return RouteMissingError(why, status=404, body=NO_ROUTE, headers=headers)
 
 
 def _lost_end(reply: Reply, node: str, path: str, body: bytes) -> bytes:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from router.jobs.model import ItemResult, ItemState, JobState
+from router.jobs.model import ItemKind, ItemResult, ItemState, JobState
 from router.jobs.retention import Kept
 from router.metrics.plain import PlainCounter
 
@@ -27,6 +27,9 @@ class BatchMetrics:
             ("kind", "state"),
             registry=registry,
         )
+        for kind in ItemKind:  # a counter that is born at 1 shows no increase
+            for state in (each for each in ItemState if each.over):
+                self._ended.labels(kind.value, state.value)
         self._attempts = PlainCounter(
             "inferops_job_attempts",
             "Attempts at items, by how they ended.",
@@ -58,6 +61,11 @@ class BatchMetrics:
         self._reread = Counter(
             "inferops_job_reread_tokens",
             "Tokens of prompts and texts that were given to a node once more.",
+            registry=registry,
+        )
+        self._expired = Counter(
+            "inferops_jobs_expired",
+            "Jobs whose completion window was over before their end.",
             registry=registry,
         )
         self._seconds = Histogram(
@@ -105,6 +113,10 @@ class BatchMetrics:
         if result.state is ItemState.DONE:
             self._seconds.observe(result.seconds)
 
+    def job_ended(self, state: JobState) -> None:
+        if state is JobState.EXPIRED:
+            self._expired.inc()
+
     def committed(self, seconds: float, calls: int) -> None:
         self._commit.observe(seconds)
         self._calls.inc(calls)
@@ -112,7 +124,11 @@ class BatchMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Jobs at a moment; seconds. eta: None where it cannot be told."""
+    """Jobs at a moment; seconds.
+
+    eta:     None where it is unknown
+    stalled: the longest standstill of an open job, by its state
+    """
 
     jobs: Mapping[str, int] = field(default_factory=dict)
     waiting: int = 0
@@ -120,6 +136,7 @@ class Standing:
     nodes: int = 0
     eta: float | None = None
     oldest: float = 0.0
+    stalled: Mapping[JobState, float] = field(default_factory=dict)
     store_up: bool = True
     kept: Kept = field(default_factory=Kept)
 
@@ -147,6 +164,15 @@ class BatchCollector(Collector):
         yield _one(
             "inferops_job_oldest_seconds", "Age of the oldest open job.", now.oldest
         )
+        stalled = _gauge(
+            "inferops_job_stalled_seconds",
+            "Longest time that an open job in this state, free to run, has made no"
+            " progress.",
+            "state",
+        )
+        for state in (each for each in JobState if not each.over):
+            stalled.add_metric([state.value], now.stalled.get(state, 0.0))
+        yield stalled
         yield _one(
             "inferops_job_store_up",
             "Whether the job database answered the last call.",

@@ -27,6 +27,7 @@ from router.jobs.execution.attempts import Settings as FlightSettings
 from router.jobs.execution.completion import Closing
 from router.jobs.execution.reconciler import Keeper, Keeping, MakeReducer
 from router.jobs.execution.runner import Runner
+from router.jobs.execution.stalls import Stalls
 from router.jobs.input.reading import Limits, Reading, Source
 from router.jobs.input.uploads import Uploads
 from router.jobs.metrics import Standing
@@ -103,8 +104,11 @@ class Batches:
             slots=self._slots,
             lease_seconds=lambda: parts.settings().lease_seconds,
         )
-        closing = Closing(parts.database, self._runner.stop_flights)
+        closing = Closing(
+            parts.database, self._runner.stop_flights, parts.tally.job_ended
+        )
         self._keeper = Keeper(keeping, self._runner, self._flights, closing)
+        self._stalls = Stalls()
         self._by_state: dict[str, int] = {}
         self._open = False
 
@@ -354,6 +358,7 @@ class Batches:
             nodes=len({f.node for f in flights}),
             eta=max(etas, default=None),
             oldest=max((now - a.job.created for a in active), default=0.0),
+            stalled=self._stalls.look(active, time.monotonic(), now),
             store_up=self._open and self._database.fault is None,
             kept=self._retention.kept,
         )

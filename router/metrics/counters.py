@@ -113,7 +113,7 @@ class Metrics:
         """Show at each scrape what is held, and what may be."""
         held = Gauge(
             "inferops_request_bodies_bytes",
-            "Requests' bodies held in memory, over all requests.",
+            "Bodies of requests, and of whole replies, held in memory.",
             registry=self.registry,
         )
         held.set_function(lambda: bodies.held_bytes)

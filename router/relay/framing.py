@@ -6,6 +6,7 @@ client: no error frame and no continuation can repair that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -41,7 +42,7 @@ class Gate:
 
     def __init__(self, *, sse: bool) -> None:
         self.end = b"\n\n" if sse else b"\n"
-        self._rest = b""
+        self._rest: bytes | bytearray = b""
         self._sse = sse
         self.signs = _SSE_SIGNS if sse else _NDJSON_SIGNS
         self.last = b""
@@ -50,20 +51,20 @@ class Gate:
         self.kept: Keeper | None = None
 
     @property
+    def held_bytes(self) -> int:
+        """How much of a line waits for its end."""
+        return len(self._rest)
+
+    @property
     def between_lines(self) -> bool:
         """Whether nothing is held that must go out first."""
         return not self._rest
 
     def feed(self, payload: bytes) -> bytes:
         """Take a piece of the body, return what may be sent on."""
-        data = self._rest + payload if self._rest else payload
-        cut = data.rfind(self.end) + len(self.end)
-        if cut < len(self.end):
-            if len(data) > MAX_LINE_BYTES:
-                raise ProtocolError(f"line over {MAX_LINE_BYTES} bytes")
-            self._rest = data
+        block = self._cut(payload) if self._rest else self._cut_whole(payload)
+        if not block:
             return b""
-        block, self._rest = data[:cut], data[cut:]
         if self._sse:
             if any(sign in block for sign in _SSE_SIGNS):
                 block = self._hold_sse(block)
@@ -74,6 +75,30 @@ class Gate:
             if self.kept:
                 self.kept.add(block)
         return block
+
+    def _cut_whole(self, payload: bytes) -> bytes:
+        """Return the whole lines of a piece that begins one, and keep the rest."""
+        cut = payload.rfind(self.end) + len(self.end)
+        if cut < len(self.end):
+            self._rest = payload
+            return b""
+        self._rest = payload[cut:]
+        return payload[:cut]
+
+    def _cut(self, payload: bytes) -> bytes:
+        """Do the same for a piece in the middle of a line, however long that is."""
+        rest = self._rest
+        if not isinstance(rest, bytearray):
+            self._rest = rest = bytearray(rest)
+        searched = max(0, len(rest) - len(self.end) + 1)
+        rest += payload
+        cut = rest.rfind(self.end, searched) + len(self.end)
+        if cut < len(self.end):
+            if len(rest) > MAX_LINE_BYTES:
+                raise ProtocolError(f"line over {MAX_LINE_BYTES} bytes")
+            return b""
+        self._rest = bytes(rest[cut:])
+        return bytes(rest[:cut])
 
     def _hold_line(self, block: bytes) -> bytes:
         at = 0 if block.startswith(b'{"error"') else block.find(b'\n{"error"') + 1
@@ -127,15 +152,37 @@ _SSE_ENDS = frozenset(
 )
 
 
+# What is longer is not parsed: a node's answer must not hold the event loop either.
+_PARSED_BYTES = 64 * 1024
+_EDGE_BYTES = 4096
+_DONE = b'"done":true'  # as Go writes it; the quotes of a text are escaped
+
+
 def _says_done(line: bytes) -> bool:
+    if len(line) > _PARSED_BYTES:
+        return _DONE in line[:_EDGE_BYTES] or _DONE in line[-_EDGE_BYTES:]
     try:
         return bool(orjson.loads(line).get("done"))
     except (orjson.JSONDecodeError, AttributeError):
         return False
 
 
+_COUNTERS = re.compile(
+    rb'"((?:prompt_eval|eval|total|load)_(?:count|duration)'
+    rb'|(?:prompt|completion|input|output)_tokens)":(\d{1,18})\b'
+)
+
+
 def read_timings(reply: bytes) -> Timings:
-    """Read Ollama's or OpenAI's counters from a reply's (last) JSON object."""
+    """Read Ollama's or OpenAI's counters from a reply's (last) JSON object.
+
+    They stand at the end of it; of a long one only the end is read.
+    """
+    if len(reply) > _PARSED_BYTES:
+        found = _COUNTERS.findall(reply[-_EDGE_BYTES:])
+        counters = {name.decode(): int(value) for name, value in found}
+        usage = any(name.endswith("_tokens") for name in counters)
+        return read_timings_of({"usage": counters} if usage else counters)
     try:
         fields = orjson.loads(reply)
     except orjson.JSONDecodeError:
@@ -171,6 +218,8 @@ def _count(fields: Mapping[str, object], *names: str) -> int:
 
 def message_in(reply: bytes) -> str:
     """Read the text of an error in any of the dialects; empty if there is none."""
+    if len(reply) > _PARSED_BYTES:
+        return ""
     try:
         error = orjson.loads(reply).get("error") or ""
     except (orjson.JSONDecodeError, AttributeError):

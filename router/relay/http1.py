@@ -12,6 +12,7 @@ from functools import lru_cache
 
 MAX_HEAD_BYTES = 65_536
 MOST_SIZE_DIGITS = 18  # of a size line without an extension, with its CR LF
+_MOST_REMEMBERED_BYTES = 2048
 _MAX_CHUNK_LINE = 256  # a size and an extension; longer is not HTTP
 _MAX_TRAILERS = 8_192
 # Others would be refused on the way to the client, or hide a header from one of us.
@@ -51,7 +52,9 @@ def split_head(buffer: bytes) -> tuple[Head, bytes] | None:
             if len(buffer) > MAX_HEAD_BYTES:
                 raise ProtocolError(f"head over {MAX_HEAD_BYTES} bytes")
             return None
-        head, buffer = _parse_head(buffer[:end]), buffer[end + 4 :]
+        raw, buffer = buffer[:end], buffer[end + 4 :]
+        known = len(raw) <= _MOST_REMEMBERED_BYTES
+        head = _parse_head(raw) if known else _parse_head.__wrapped__(raw)
         if head.status >= 200:
             return head, buffer
 

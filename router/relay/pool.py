@@ -10,7 +10,7 @@ import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import cast
 from urllib.parse import urlsplit
@@ -20,11 +20,14 @@ from gevent import socket as cooperative
 from router.cancellation import CooperativeSocket
 from router.errors import MaybeSentError, NotSentError
 from router.model import Cause, Node
+from router.server.body_budget import Bodies
 
 # Never more than its slots, for as many were in use at one time.
 _IDLE_PER_NODE = 1024
 # Not worth a look: should it be closed all the same, the request is sent again.
 _SURELY_ALIVE_SECONDS = 0.5
+
+_COPIED_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +39,29 @@ class Message:
     headers: Mapping[str, str]
     body: bytes
 
-    def encode(self, netloc: str) -> bytes:
+    def encode(self, netloc: str) -> tuple[bytes, ...]:
+        """Return what goes out; a large body by itself, so that it is not copied."""
         lines = [f"{self.method} {self.path} HTTP/1.1", f"Host: {netloc}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         lines += [f"Content-Length: {len(self.body)}", "", ""]
-        return "\r\n".join(lines).encode("latin-1") + self.body
+        head = "\r\n".join(lines).encode("latin-1")
+        if len(self.body) > _COPIED_BYTES:
+            return head, self.body
+        return (head + self.body,)
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A socket to a node; `reused` ones may turn out to be dead on first use."""
+    """A socket to a node; `reused` ones may turn out to be dead on first use.
+
+    bodies: where the bytes of its replies are counted while they are held
+    """
 
     node: str
     sock: CooperativeSocket
     reused: bool
     idle_since: float = 0.0
+    bodies: Bodies = field(default_factory=Bodies)
 
     @property
     def raw(self) -> socket.socket:
@@ -61,10 +72,16 @@ class Connection:
 
 
 class Backends:
-    """Idle connections by node, newest first."""
+    """Idle connections by node, newest first.
 
-    def __init__(self, connect_timeout_seconds: float) -> None:
+    bodies: counts what is held of replies, and bounds it
+    """
+
+    def __init__(
+        self, connect_timeout_seconds: float, bodies: Bodies | None = None
+    ) -> None:
         self.connect_timeout_seconds = connect_timeout_seconds
+        self._bodies = bodies or Bodies()
         self._idle: dict[str, deque[Connection]] = defaultdict(deque)
 
     def send(self, node: Node, message: Message, *, fresh: bool) -> Connection:
@@ -78,7 +95,8 @@ class Backends:
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            self._send(connection, message.encode(netloc))
+            for piece in message.encode(netloc):
+                self._send(connection, piece)
         except OSError as error:
             connection.close()
             if idle:
@@ -95,7 +113,7 @@ class Backends:
             sent = 0
         if sent < len(data):
             connection.sock.settimeout(self.connect_timeout_seconds)
-            connection.sock.sendall(data[sent:])
+            connection.sock.sendall(memoryview(data)[sent:])
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply is whole."""
@@ -130,7 +148,8 @@ class Backends:
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return Connection(node.name, cast("CooperativeSocket", sock), reused=False)
+        socket_ = cast("CooperativeSocket", sock)
+        return Connection(node.name, socket_, reused=False, bodies=self._bodies)
 
 
 def _connected(address: tuple[str, int], seconds: float) -> cooperative.socket:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import orjson
-
-from router.errors import BadRequestError
 
 
 class Dialect(StrEnum):
@@ -31,13 +27,24 @@ class Route:
 
     streams: what an absent `stream` means; None where the route never streams
     form: whether the body is a multipart form, not JSON
+    max_body_bytes: the largest body that makes sense; the setting may say less
+    unknown: whether it is passed on without being known here
     """
 
     path: str
     dialect: Dialect
     streams: bool | None
     form: bool = False
+    max_body_bytes: int = sys.maxsize
+    unknown: bool = False
 
+    @property
+    def label(self) -> str:
+        """Its value in metrics: strangers' paths are one."""
+        return "other" if self.unknown else self.path
+
+
+_MIB = 1024 * 1024
 
 ROUTES = {
     route.path: route
@@ -46,7 +53,7 @@ ROUTES = {
         Route("/api/chat", Dialect.OLLAMA, streams=True),
         Route("/api/embed", Dialect.OLLAMA, streams=None),
         Route("/api/embeddings", Dialect.OLLAMA, streams=None),
-        Route("/api/show", Dialect.OLLAMA, streams=None),
+        Route("/api/show", Dialect.OLLAMA, streams=None, max_body_bytes=_MIB),
         Route("/v1/chat/completions", Dialect.OPENAI, streams=False),
         Route("/v1/completions", Dialect.OPENAI, streams=False),
         Route("/v1/embeddings", Dialect.OPENAI, streams=None),
@@ -63,75 +70,31 @@ def dialect_of(path: str) -> Dialect:
     """Return whose words an error on this path, known or not, is told in."""
     if route := ROUTES.get(path):
         return route.dialect
+    if path.startswith("/v1/messages/"):
+        return Dialect.ANTHROPIC
     return Dialect.OPENAI if path.startswith(_AS_OPENAI) else Dialect.OLLAMA
 
 
 _AS_OPENAI = ("/v1/", "/batches")
+# What every Ollama has, so that a node without one of these is not an Ollama.
+_EVERYWHERE = frozenset(
+    {"/api/generate", "/api/chat", "/api/embeddings", "/api/show"}
+    | {"/v1/chat/completions"}
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What the router reads of a request's body; the body itself goes on as it is."""
+def lacks_route(path: str, status: int, body: bytes) -> bool:
+    """Whether an answer says that this node's release does not have the route.
 
-    model: str
-    streams: bool
-
-
-def read_ask(route: Route, body: bytes) -> Ask:
-    """Read model and stream. Raises BadRequestError, worded as Ollama does."""
-    if not body:
-        raise BadRequestError("missing request body")
-    if route.form:
-        return Ask(_form_model(body), streams=False)
-    fields = _parse(body)
-    if not isinstance(fields, dict):
-        kind = type(fields).__name__
-        raise BadRequestError(f"the body must be a JSON object, got {kind}")
-    if "model" not in fields:  # Go reads keys in any case
-        fields = {key.lower(): value for key, value in fields.items()}
-    # /api/show still takes the older `name`.
-    model = fields.get("model") or fields.get("name")
-    if not isinstance(model, str) or not model:
-        raise BadRequestError("model is required")
-    stream = fields.get("stream")
-    if stream is None:
-        stream = route.streams
-    if route.streams is not None and not isinstance(stream, bool):
-        raise BadRequestError(f"stream must be true or false, got {stream!r}")
-    return Ask(model, bool(stream) and route.streams is not None)
-
-
-_MOST_LENIENT_BYTES = 4 * 1024 * 1024  # the slower parser holds the event loop
-
-
-def _parse(body: bytes) -> Any:
-    """Parse as leniently as Ollama, which is to see the body itself.
-
-    orjson refuses half of a surrogate pair, which JavaScript sends for a text
-    that was cut inside an emoji, and bytes that are no UTF-8; Go does not.
+    It says nothing of the node's health, nor of the request: others may have it.
     """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if len(body) <= _MOST_LENIENT_BYTES:
-            with contextlib.suppress(ValueError, RecursionError):
-                return json.loads(body.decode(errors="replace"))
-        raise BadRequestError(f"invalid JSON: {error}") from error
+    if status != 404 or path in _EVERYWHERE or len(body) > _LONGEST_404:
+        return False
+    return (path not in ROUTES and b"model" not in body) or body.strip() == NO_ROUTE
 
 
-_MOST_PARTS = 64
-
-
-def _form_model(body: bytes) -> str:
-    """Read the field `model` of a multipart form; a file in it is not looked at."""
-    boundary, _, _ = body.partition(b"\r\n")
-    if not boundary.startswith(b"--"):
-        raise BadRequestError("the body must be a multipart form")
-    for part in body.split(boundary, _MOST_PARTS):
-        head, _, value = part.partition(b"\r\n\r\n")
-        if b' name="model"' in head and value.strip():
-            return value.strip().decode(errors="replace")
-    raise BadRequestError("model is required")
+NO_ROUTE = b"404 page not found"  # Ollama's own words, as plain text
+_LONGEST_404 = 4096
 
 
 def error_body(dialect: Dialect, status: int, message: str, code: str) -> bytes:

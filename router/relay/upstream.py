@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from router.cancellation import Attention, CooperativeSocket, watch
+from router.errors import BodiesFullError
 from router.model import Outcome
 from router.relay.framing import Gate, is_sse
 from router.relay.http1 import (
@@ -33,7 +34,9 @@ _MOST_PIECES = 211
 _SHORT_BYTES = 512
 # A reply that is no stream is collected whole, so that it can be had elsewhere
 # if the node dies in the middle of it.
-MAX_COLLECTED_BYTES = 256 * 1024 * 1024
+MAX_COLLECTED_BYTES = 128 * 1024 * 1024
+# What is held of a reply is counted in steps: most hold less, and cost nothing.
+_COUNTED_BYTES = 65_536
 
 
 class Drain(Protocol):
@@ -51,6 +54,8 @@ class Reply:
     last:   the lines that came with the end: not sent, the answer's end goes along
     movable: whether another node may go on with it, or begin anew
     evicted: whether it was cut for that
+    open_ended: whether its last line cannot be known, as the route is not
+    no_room: set where it was ended because the router holds too much already
     """
 
     def __init__(self, connection: Connection, attention: Attention) -> None:
@@ -62,11 +67,14 @@ class Reply:
         self.bytes_seen = 0
         self.movable = True
         self.evicted = False
+        self.open_ended = False
+        self.no_room: BodiesFullError | None = None
         self._attention = attention
         self._body: Body | None = None
         self._buffer = b""
         self._pieces: list[bytes] = []
         self._size = 0
+        self._counted = 0
         self._drain: Drain | None = None
         self._callback: Callable[[], None] | None = None
         self._recv = connection.raw.recv
@@ -91,7 +99,9 @@ class Reply:
 
     def take(self) -> bytes:
         """Return what was gathered so far."""
-        pieces, self._pieces, self._size = self._pieces, [], 0
+        pieces, self._pieces = self._pieces, []
+        if self.gate:  # a whole reply is held until this is closed
+            self._size = 0
         return b"".join(pieces)
 
     def gather_again(self, body: bytes) -> None:
@@ -132,6 +142,7 @@ class Reply:
         """Stop reading; True if the connection may carry another request."""
         self._io.stop()
         self._io.close()
+        self._count(0)
         self._drain = self._callback = None  # they point back here
         if self.broken is None and self._body is not None and self._body.reusable:
             return True
@@ -146,7 +157,7 @@ class Reply:
             return Outcome.ERROR_LINE
         if self.broken is not None:
             return Outcome.EOF
-        if self.gate and not self.gate.finished:
+        if self.gate and not (self.open_ended or self.gate.finished):
             return Outcome.EOF
         return Outcome.END
 
@@ -240,9 +251,24 @@ class Reply:
                 self._drain.send(payload)
             else:
                 self._collect(payload)
+        # A whole reply is there twice when it is put together.
+        held = self._size + self.gate.held_bytes if self.gate else 2 * self._size
+        if held - self._counted > _COUNTED_BYTES or held < self._counted:
+            self._count(held)
         if self.over:
             self._io.stop()
             self._attention.nudge()
+
+    def _count(self, held: int) -> None:
+        """Count what is held here; where there is no room, it ends."""
+        bodies, more = self.connection.bodies, held - self._counted
+        try:
+            bodies.hold(more)
+        except BodiesFullError as error:
+            self.no_room = error
+            self._break(str(error))
+            return
+        self._counted = held
 
     def _begin_body(self, head: Head) -> Body:
         self._body = body = Body(head)

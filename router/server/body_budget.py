@@ -1,4 +1,4 @@
-"""How much of requests' bodies is held in memory at one time, over all requests.
+"""How much of bodies is held in memory at one time, of requests and whole replies.
 
 Each body has a limit of its own, which bounds one client; this bounds them all.
 What came in one piece with a request's head (8 KiB at most) is not counted, so
@@ -25,9 +25,9 @@ class Bodies:
 
     def expect(self, size: int) -> None:
         """Raise BodiesFullError where `size` more do not fit: nothing is held yet."""
-        if self.held_bytes + size > self.most_bytes:
+        if size > 0 and self.held_bytes + size > self.most_bytes:
             raise BodiesFullError(
-                f"{self.held_bytes} bytes of requests' bodies are held, {size} more"
+                f"{self.held_bytes} bytes of bodies are held, {size} more"
                 f" do not fit into {self.most_bytes:.0f} (dispatch.max_bodies_bytes)",
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             )

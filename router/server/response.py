@@ -34,6 +34,9 @@ def _goes_out(name: str) -> bool:
     return not is_hoppish(name)
 
 
+_COPIED_BYTES = 65_536  # what is larger leaves apart from the head
+
+
 def send_all(client: Any, data: bytes) -> None:
     """Send at once what fits, which is nearly always all; wait only for the rest."""
     try:
@@ -41,7 +44,7 @@ def send_all(client: Any, data: bytes) -> None:
     except BlockingIOError:
         sent = 0
     if sent < len(data):
-        client.sendall(data[sent:])
+        client.sendall(memoryview(data)[sent:])
 
 
 class Held(bytes):
@@ -108,6 +111,9 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
 
     def _send(self, data: bytes) -> None:
         unsent, self._unsent = self._unsent, b""
+        if len(data) > _COPIED_BYTES:
+            send_all(self.sock, unsent)
+            unsent = b""
         send_all(self.sock, unsent + data)
 
 

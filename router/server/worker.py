@@ -36,6 +36,9 @@ from router.server.response import serve
 T = TypeVar("T")
 
 MAX_HEAD_BYTES = 65_536
+MAX_HEADER_BYTES = 32_768  # of one; a token of a company's login may take half of it
+MAX_HEADERS = 100
+MAX_REQUEST_LINE_BYTES = 8_190
 # A rest of a refused body that is cheaper to read than a new connection.
 _DRAIN_BYTES = 65_536
 _DRAIN_SECONDS = 1.0
@@ -81,9 +84,18 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
             raise late
         wait_read(self.sock.fileno(), left, late)
         data: bytes = super().chunk(size_hint)
-        self.bodies.hold(len(data))
-        self.held_bytes += len(data)
+        self.hold(len(data))
         return data
+
+    def hold(self, size: int) -> None:
+        """Count more than has arrived. Raises BodiesFullError."""
+        self.bodies.hold(size)
+        self.held_bytes += size
+
+    def keep(self, size: int) -> None:
+        """Count what another part has counted so far."""
+        self.bodies.held_bytes += size
+        self.held_bytes += size
 
     def let_go(self, size: int | None = None) -> None:
         """Count so much of the body no longer, or all of it."""
@@ -147,6 +159,16 @@ class Upload:
         if isinstance(self._source, Source):
             self._source.bodies.expect(size - self._source.held_bytes)
 
+    def hold(self, size: int) -> None:
+        """Say that so much was made of what was read. Raises BodiesFullError."""
+        if isinstance(self._source, Source):
+            self._source.hold(size)
+
+    def keep(self, size: int) -> None:
+        """Say that so much is held for the answer; it is there already."""
+        if isinstance(self._source, Source):
+            self._source.keep(size)
+
     def let_go(self, size: int) -> None:
         """Say that so much of what was read is in memory no more."""
         if isinstance(self._source, Source):
@@ -198,6 +220,23 @@ class DoorRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
         super().set_body_reader()
         self.body = Upload(self.body, self.unreader)
         self._last = bool(super().should_close())  # as its head says
+
+    def _apply_header_policy(
+        self,
+        name: str,
+        value: str,
+        scheme: Any,
+        seen: set[str],
+        *rest: Any,
+        **more: Any,
+    ) -> tuple[str, str] | None:
+        """Let the first of several content types count, as Go does."""
+        if name == "CONTENT-TYPE" and name in seen:
+            return None
+        kept: tuple[str, str] | None = super()._apply_header_policy(
+            name, value, scheme, seen, *rest, **more
+        )
+        return kept
 
     def _peer_is_trusted_proxy(self) -> bool:
         """Believe nobody, as `forwarded_allow_ips` says; asked for each request."""
@@ -363,11 +402,19 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
+_TEXTS = {
+    414: f"the request line is over {MAX_REQUEST_LINE_BYTES} bytes",
+    431: f"the headers are too large: at most {MAX_HEADER_BYTES} bytes each,"
+    f" {MAX_HEAD_BYTES} together, and {MAX_HEADERS} of them",
+    500: "the router failed",
+}
+
+
 def _fault(error: BaseException) -> tuple[int, str]:
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             text = str(error) or HTTPStatus(status).phrase.lower()
-            return status, "the router failed" if status == 500 else text
+            return status, _TEXTS.get(status, text)
     return 500, "the router failed"
 
 

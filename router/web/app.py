@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -11,11 +10,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from router.errors import RequestError
-from router.relay.protocols import dialect_of, error_body
+from router.relay.protocols import ROUTES, dialect_of, error_body
 from router.web.inference.request import request_id
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 # Nothing that is sent to these routes is large; webhooks have a limit of their own.
 _MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -25,7 +21,7 @@ def flask_app(
     blueprints: list[Blueprint],
     registry: CollectorRegistry,
     not_ready: Callable[[], str | None],
-) -> WSGIApplication:
+) -> Flask:
     """Build the application; `not_ready` says why `/readyz` must not say yes."""
     app = Flask("router", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
@@ -46,7 +42,19 @@ def flask_app(
         return response
 
     metrics = make_wsgi_app(registry)
-    return DispatcherMiddleware(app, {"/metrics": metrics})
+    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"/metrics": metrics}
+    )
+    return app
+
+
+def own_paths(app: Flask) -> frozenset[str]:
+    """Return the starts, two words long, of what the router itself answers.
+
+    They are never passed on to a node as routes that are not known here.
+    """
+    rules = (rule.rule for rule in app.url_map.iter_rules())
+    return frozenset("/".join(rule.split("/", 3)[:3]) for rule in rules)
 
 
 def _health(not_ready: Callable[[], str | None]) -> Blueprint:
@@ -76,6 +84,8 @@ def _request_error(error: RequestError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
+    if request.path in ROUTES:  # a POST is answered before it gets here
+        error = MethodNotAllowed(["POST"])
     status = error.code or 500
     what = f"{request.method} {request.path}"
     text, code, headers = f"{what}: {error.name.lower()}", "http_error", {}

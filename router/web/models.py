@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response
-from werkzeug.exceptions import MethodNotAllowed
 
-from router.model import canonical
-from router.relay.protocols import ROUTES, Dialect, error_body
-from router.snapshot import Published, Snapshot
+from router.model import canonical, is_model_name
+from router.relay.protocols import Dialect, error_body
+from router.snapshot import PresentModel, Published, Snapshot
 
 _CHANGES = "this would change a node's models, so the router keeps it shut"
 _ACCOUNT = "this would use the account of a node, so the router keeps it shut"
@@ -36,11 +35,17 @@ _SHUT = {
         f"{_ACCOUNT}; ask a node's own Ollama for what it does beside inference"
     ),
 }
-_ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def fleet_blueprint(published: Published) -> Blueprint:
-    """Build the routes that no node is asked for."""
+Find = Callable[[str], frozenset[str]]
+
+
+def fleet_blueprint(published: Published, find: Find) -> Blueprint:
+    """Build the routes that no node is asked for.
+
+    find: has the nodes asked for a model that none is known to have
+    """
     routes = Blueprint("fleet", __name__)
 
     @routes.get("/")
@@ -74,10 +79,11 @@ def fleet_blueprint(published: Published) -> Blueprint:
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:
-        wanted = canonical(name)
-        for entry in _present(published.current):
-            if canonical(entry["name"]) == wanted:
-                return _answer(Dialect.OPENAI, _openai(entry))
+        entry = _entry(published.current, name)
+        if entry is None and is_model_name(name) and find(canonical(name)):
+            entry = _entry(published.current, name)
+        if entry is not None:
+            return _answer(Dialect.OPENAI, _openai(entry))
         return _error(Dialect.OPENAI, 404, f"model '{name}' not found", "not_found")
 
     _add_closed(routes)
@@ -85,20 +91,13 @@ def fleet_blueprint(published: Published) -> Blueprint:
 
 
 def _add_closed(routes: Blueprint) -> None:
-    """Say why to whoever asks for a shut route, or wrongly for an inference route."""
+    """Say why to whoever asks for a shut route."""
     for rule in _SHUT:
         routes.add_url_rule(rule, f"shut {rule}", _shut(rule), methods=_ALL_METHODS)
-    others = [method for method in _ALL_METHODS if method != "POST"]
-    for path in ROUTES:
-        routes.add_url_rule(path, f"post {path}", _only_post, methods=others)
 
 
 def _shut(rule: str) -> Callable[..., Response]:
     return lambda **_: _error(Dialect.OLLAMA, 403, _SHUT[rule], "forbidden")
-
-
-def _only_post() -> NoReturn:
-    raise MethodNotAllowed(["POST"])
 
 
 def _answer(dialect: Dialect, content: dict[str, Any]) -> Response:
@@ -124,15 +123,30 @@ def _version_order(version: str) -> tuple[int, ...]:
 
 
 def _present(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    """Yield each build of each model once, with the nodes that have it."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    """Yield each model once, with the nodes that have it, as most of them have it.
+
+    digests: where nodes have different builds of it, which nodes have which
+    """
+    found: dict[str, dict[str, list[tuple[str, PresentModel]]]] = {}
     for name, view in snapshot.nodes.items():
         for model in (view.present or {}).values():
-            entry = found.setdefault(
-                (model.name, model.digest), {**model.listing, "nodes": []}
-            )
-            entry["nodes"].append(name)
-    yield from found.values()
+            builds = found.setdefault(model.name, {})
+            builds.setdefault(model.digest, []).append((name, model))
+    for builds in found.values():
+        _, listed = max(builds.values(), key=len)[0]
+        nodes = [name for each in builds.values() for name, _ in each]
+        entry = {**listed.listing, "nodes": nodes}
+        if len(builds) > 1:
+            entry["digests"] = {
+                digest: [name for name, _ in each] for digest, each in builds.items()
+            }
+        yield entry
+
+
+def _entry(snapshot: Snapshot, name: str) -> dict[str, Any] | None:
+    wanted = canonical(name)
+    entries = _present(snapshot)
+    return next((e for e in entries if canonical(e["name"]) == wanted), None)
 
 
 def present_models(snapshot: Snapshot) -> Iterator[str]:

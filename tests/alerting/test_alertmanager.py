@@ -173,6 +173,11 @@ CAUSES = {
         [alert("QueueTimeBudgetBurns", "warning", slo="queue_time", component="slo")],
         [alert("TokenTimeBudgetBurns", "warning", slo="token_time", component="slo")],
     ),
+    "a job database that is away": (
+        alert("JobDatabaseDown", "critical", component="jobs"),
+        [alert("JobNoProgress", "warning", component="jobs", state="in_progress")],
+        [alert("JobExpired", "warning", component="jobs")],
+    ),
     "the whole fleet": (
         alert("FleetPanic", "critical", component="fleet"),
         [alert("NodeDown", "warning", node="rig", component="node")],

@@ -95,7 +95,7 @@ def resend_delay() -> str:
 def prometheus(program: Path, tmp: Path, page: Played, told: str) -> Iterator[str]:
     target = f"127.0.0.1:{page.server_address[1]}"
     config = {
-        "rule_files": [str(ROOT / "prometheus/rules/vocabulary.yml")],
+        "rule_files": [str(ROOT / "alerting/rules/health.yml")],
         "alerting": {
             "alertmanagers": [
                 {"static_configs": [{"targets": [told.removeprefix("http://")]}]}

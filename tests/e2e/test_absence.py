@@ -103,7 +103,7 @@ class RuleBroken:
         simulated.clear("sick")
 
     def _change(self, product: Stack, old: str, new: str) -> None:
-        path = product.rules / "vocabulary.yml"
+        path = product.rules / "health.yml"
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))

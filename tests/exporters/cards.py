@@ -47,13 +47,20 @@ class Stepped(Watched):
         self.library = FakeLibrary(made, lambda: self.now, patient=False)
         nvml_library.use(self.library)
         self._due: list[tuple[Loop, float]] = []
+        self.selection = choice.gpus
+        self.opened_in_vain = 0
         self.collector = NvmlCollector(
             choice=choice,
             clock=lambda: self.now,
             wall=lambda: WALL + self.now,
             spawn=lambda loop: self._due.append((loop, self.now)),
+            select=lambda: self.selection,
+            renew=self._renew,
         )
         self.collector.start()
+
+    def _renew(self) -> None:
+        self.opened_in_vain += 1
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -90,6 +92,42 @@ def test_a_driver_call_that_hangs(start) -> None:
     exporter.hang_file.unlink()
     until(lambda: exporter.scrape()[up(STUCK)] == 1, "it goes on")
     assert exporter.scrape()[COLLECTOR] == 1
+
+
+def test_two_ollamas_with_a_card_each(start) -> None:
+    """An exporter reads the cards that its own Ollama sees, or those it is given."""
+    with ollama(CUDA_VISIBLE_DEVICES=WELL) as url:
+        found = start("--ollama-url", url).scrape()
+    assert (found["inferops_gpus"], found["inferops_gpus_listed"]) == (1, 2)
+    assert found[up(WELL)] == 1
+    assert not [name for name in found if STUCK in name]
+    with ollama() as url:
+        assert start("--ollama-url", url).scrape()["inferops_gpus"] == 2
+        found = start("--ollama-url", url, "--gpus", "0").scrape()
+    assert found["inferops_gpus"] == 1
+    assert found[up(STUCK)] == 1
+    assert not [name for name in found if WELL in name]
+
+
+@contextlib.contextmanager
+def ollama(**env: str) -> Iterator[str]:
+    """A process on the port of an Ollama, with its environment."""
+    code = (
+        "import socket, sys\n"
+        "made = socket.create_server(('127.0.0.1', 0))\n"
+        "print(made.getsockname()[1], flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+        child.terminate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

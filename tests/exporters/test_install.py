@@ -11,13 +11,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
 from exporters import VERSION
+from tests.exporters.driver import Driver, exporting, scrape
 from tests.exporters.exposition import values
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -139,6 +142,123 @@ def test_the_unit_is_valid_and_hardened(installed, tmp_path) -> None:
     assert float(found[1]) <= 2.0
 
 
+@pytest.fixture
+def node() -> Iterator[Path]:
+    """A machine on which the packages are there already, so that none is fetched.
+
+    Not below pytest's own folder, which other users may not enter.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        for name in ("inferops-exporter", "second"):
+            venv = root / f"opt/{name}/venv"
+            (venv / "bin").mkdir(parents=True)
+            (venv / "bin/python").symlink_to(sys.executable)
+            shutil.copy(ROOT / "exporters/requirements.lock", venv)
+        (root / "dev").mkdir()
+        (root / "proc/driver/nvidia").mkdir(parents=True)
+        yield root
+
+
+def device(node: Path, name: str, mode: int, group: int = 0) -> Path:
+    """A card's device, as far as its owner and mode go."""
+    path = node / "dev" / name
+    path.touch()
+    try:
+        os.chown(path, -1, group)
+    except PermissionError:
+        pytest.skip("only root may give a file to a group")
+    path.chmod(mode)
+    return path
+
+
+VIDEO = 44  # of Debian's and Ubuntu's base system; other systems have other numbers
+
+
+@pytest.mark.parametrize(
+    ("devices", "params", "expected"),
+    [
+        pytest.param({}, "", None, id="no card"),
+        pytest.param({"nvidiactl": (0o666, 0)}, "", None, id="open to everybody"),
+        pytest.param(
+            {"nvidiactl": (0o660, VIDEO), "nvidia0": (0o660, VIDEO)},
+            "",
+            "video",
+            id="open to a group",
+        ),
+        pytest.param(
+            {"nvidiactl": (0o666, 0), "nvidia1": (0o660, VIDEO)},
+            "",
+            "video",
+            id="one card of two",
+        ),
+        pytest.param({"nvidiactl": (0o600, VIDEO)}, "", None, id="open to root alone"),
+        pytest.param(
+            {}, "DeviceFileGID: 44\nDeviceFileMode: 432\n", "video", id="not made yet"
+        ),
+        pytest.param(
+            {"nvidiactl": (0o666, 0)},
+            "DeviceFileGID: 44\nDeviceFileMode: 432\n",
+            None,
+            id="made otherwise than the driver says",
+        ),
+        pytest.param(
+            {}, "DeviceFileGID: 61234\nDeviceFileMode: 432\n", None, id="no such group"
+        ),
+    ],
+)
+def test_the_unit_has_the_groups_of_the_cards(node, devices, params, expected) -> None:
+    """By what is there, on whatever system: one that does not exist starts nothing."""
+    for name, (mode, group) in devices.items():
+        device(node, name, mode, group)
+    if params:
+        (node / "proc/driver/nvidia/params").write_text(params)
+    done = run("--root", str(node))
+    assert _unit(node).get("SupplementaryGroups") == expected
+    said = "only root may open" in done.stderr or "has no name" in done.stderr
+    refused = any(mode == 0o600 for mode, _ in devices.values()) or "61234" in params
+    assert said == refused
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("mode", [0o666, 0o660], ids=oct)
+def test_the_unit_opens_the_cards(node, mode) -> None:
+    """As a user of its own with the unit's groups; without these they are closed."""
+    if shutil.which("setpriv") is None or os.getuid() != 0:
+        pytest.skip("needs root and setpriv")
+    card = device(node, "nvidiactl", mode, VIDEO)
+    run("--root", str(node))
+    groups = _unit(node).get("SupplementaryGroups", "")
+    driver = Driver(node)
+    driver.install("550.1")
+    driver.load("550.1")
+    user = ["setpriv", "--reuid=65534", "--regid=65534"]
+    needed = f"--groups={groups}" if groups else "--clear-groups"
+    for given, opens in ((needed, True), ("--clear-groups", mode == 0o666)):
+        env = {"FAKE_DEVICE": str(card)}
+        with exporting(driver, env=env, wrapped=[*user, given]) as url:
+            if opens:
+                until(lambda: scrape(url).get("inferops_gpus") == 1, "it is read")
+            else:
+                until(lambda: "inferops_gpus" not in scrape(url), "it is closed")
+
+
+def test_a_second_exporter_beside_the_first(node) -> None:
+    """For another Ollama: nothing is shared, and either is removed alone."""
+    run("--root", str(node), "--listen", "127.0.0.1:1")
+    run("--root", str(node), "--name", "second", "--listen", "127.0.0.1:2")
+    first, second = node / UNIT, (node / UNIT).with_name("second.service")
+    assert "inferops-exporter" not in second.read_text()
+    assert second.read_text().replace("second", "inferops-exporter") == (
+        first.read_text()
+    )
+    assert "--listen=127.0.0.1:2" in (node / "etc/default/second").read_text()
+    run("remove", "--root", str(node), "--name", "second")
+    assert (first.exists(), second.exists()) == (True, False)
+    assert [path.name for path in (node / "opt").iterdir()] == ["inferops-exporter"]
+
+
 @pytest.mark.e2e
 def test_removed_is_removed(tmp_path) -> None:
     """Also where only half of it is there, and twice."""
@@ -214,6 +334,7 @@ def test_the_container_is_confined(tmp_path, nvidia) -> None:
         pytest.param(["--", "--a b"], "not a plain flag: '--a b'", id="space"),
         pytest.param(["--listen", "$(id)"], "not a plain flag: '$(id)'", id="shell"),
         pytest.param(["--to"], "--to: needs a value", id="no value"),
+        pytest.param(["--name", "a b"], "--name: must be of a-z, 0-9 and -", id="name"),
         pytest.param(["upgrade"], "unknown argument 'upgrade'", id="word"),
         pytest.param(
             ["--root", "/x", "--way", "pipx"], "--root: only with systemd", id="root"
@@ -247,7 +368,7 @@ def _project() -> dict:
 def test_the_exporters_project_is_the_exporter() -> None:
     """Its version, each of its folders, the packages that its code imports."""
     project = _project()
-    assert project["project"]["version"] == VERSION
+    assert ["version"] == project["project"]["dynamic"]
     folders = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for path in (ROOT / "exporters").rglob("__init__.py")

@@ -7,6 +7,7 @@ import pytest
 from exporters.__main__ import read
 from exporters.addresses import Listen
 from exporters.errors import SettingError
+from exporters.gpu.selection import Selection
 from exporters.gpu.settings import GpuSettings
 from exporters.registry import COLLECTORS, Switch, enabled
 
@@ -63,6 +64,12 @@ def test_which_ollama(flags, expected) -> None:
             "--gpu-tick: must be 0.02 to 1.0 seconds, got nan",
             id="tick no number",
         ),
+        pytest.param(
+            ["--gpus", "0,rtx"],
+            "--gpus: must be all, or indices or UUIDs (GPU-...) of nvidia-smi -L with"
+            " commas between, got 'rtx'",
+            id="no GPU",
+        ),
     ],
 )
 def test_a_wrong_flag_is_named(flags, message) -> None:
@@ -116,5 +123,8 @@ def test_what_may_be_chosen_of_gpus() -> None:
     assert settings.sources.gpu == GpuSettings(
         tick_seconds=0.05, by_process=True, demo=True
     )
+    assert settings.sources.gpu.gpus is None  # as its Ollama sees them
     assert settings.switches["nvml"] is Switch.ON
+    chosen = read(["--gpus", "1,GPU-0a"], {}).sources.gpu.gpus
+    assert chosen == Selection(("1", "GPU-0a"), "--gpus")
     assert read(["--demo", "--no-collector.nvml"], {}).switches["nvml"] is Switch.OFF

@@ -100,7 +100,7 @@ CASES = {
         {"{}": 0},
     ),
     "hold kinds add up, sources do not": (
-        promql.HOLD_BITS,
+        promql.HOLDS,
         [
             *FLEET,
             hold("a", "cordon", "operator:x"),
@@ -109,11 +109,14 @@ CASES = {
         ],
         {'{node="a"}': 3, '{node="b"}': 0},
     ),
-    "down is the highest bit": (
-        promql.HOLD_BITS,
-        [*FLEET, hold("b", "down", "probe")],
-        {'{node="a"}': 0, '{node="b"}': 4},
-    ),
+    **{
+        f"{kind} is no serving node": (
+            promql.HOLDS,
+            [*FLEET, hold("b", kind, "x")],
+            {'{node="a"}': 0, '{node="b"}': bit},
+        )
+        for kind, bit in promql.HOLD_BITS.items()
+    },
     "a quantile of nothing is nothing": (MEDIAN, first_token("5x20"), {}),
     "a quantile of something": (MEDIAN, first_token("0+60x20"), {"{}": 0.5}),
     "a card's short name": (

@@ -77,7 +77,8 @@ KNOWN = {
             *("items", "items_ended_total", "attempts_total", "retries_total"),
             *("copies_total", "tokens_total", "wasted_tokens_total", "nodes"),
             *("continued_total", "reread_tokens_total"),
-            *("eta_seconds", "oldest_seconds", "item_duration_seconds_bucket"),
+            *("eta_seconds", "oldest_seconds", "stalled_seconds"),
+            "item_duration_seconds_bucket",
             *("store_up", "store_calls_total", "store_commit_seconds_bucket"),
             "store_commit_seconds_count",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ WEBHOOK_TOKEN = "webhook-token-for-tests"
 
 
 class Router:
-    """One router process; `settings` are `SECTION__FIELD` overrides."""
+    """One router process; `settings` are `SECTION__FIELD` overrides.
+
+    inside: what its argument list begins with (`tests.harness.memory_cgroup`)
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Router:
         prometheus_port: int,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -51,7 +55,15 @@ class Router:
         }
         config = str(ROOT / "router" / "gunicorn.conf.py")
         self.process = Process(
-            [sys.executable, "-m", "gunicorn", "-c", config, "router.wsgi:app"],
+            [
+                *inside,
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "-c",
+                config,
+                "router.wsgi:app",
+            ],
             log=folder / "router.log",
             env={
                 "INFEROPS_BIND": f"127.0.0.1:{self.port}",

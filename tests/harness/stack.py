@@ -164,7 +164,7 @@ def _start(
 
 def _copy_rules(folder: Path, paths: Paths) -> Path:
     copy = folder / "rules"
-    sources = ("prometheus/rules", "alerting/rules")  # both have a nodes.yml
+    sources = ("prometheus/records", "alerting/rules")
     for source in sources:
         (copy / source).mkdir(parents=True)
         for each in sorted((ROOT / source).glob("*.yml")):
@@ -173,7 +173,7 @@ def _copy_rules(folder: Path, paths: Paths) -> Path:
     config = yaml.safe_load(paths.prometheus_yml.read_text())
     config["rule_files"] = [f"{copy}/{source}/*.yml" for source in sources]
     paths.prometheus_yml.write_text(yaml.safe_dump(config, sort_keys=False))
-    return copy / "prometheus" / "rules"
+    return copy / "alerting" / "rules"
 
 
 def _quicken_alertmanager(paths: Paths, people: str | None) -> None:

@@ -26,9 +26,9 @@ def test_make_writes_a_command_that_works_everywhere(tmp_path) -> None:
     link = tmp_path / "link"
     link.symlink_to(programs / "inferops")
     for program in (programs / "inferops", link):
-        help_ = _run([str(program), "batch", "--help"], tmp_path)
+        help_ = _run([str(program), "jobs", "--help"], tmp_path)
         assert 0 == help_.returncode, help_.stderr
-        assert "exit codes: 0 done" in help_.stdout
+        assert "Exit codes: 0 done" in help_.stdout
 
 
 def _run(argv: list[str], cwd) -> subprocess.CompletedProcess[str]:

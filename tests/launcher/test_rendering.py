@@ -74,7 +74,7 @@ def test_rules_and_inventory_are_found_from_anywhere(shipped, paths) -> None:
     found = prometheus(shipped, paths, table(PORTS, paths))
 
     folders = [Path(each).parent for each in found["rule_files"]]
-    assert [ROOT / "prometheus" / "rules", ROOT / "alerting" / "rules"] == folders
+    assert [ROOT / "prometheus" / "records", ROOT / "alerting" / "rules"] == folders
     files = {
         file
         for job in found["scrape_configs"]

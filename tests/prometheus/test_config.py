@@ -96,7 +96,8 @@ def test_config_is_valid(promtool):
     argv = [promtool, "check", "config", CONFIG]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "vocabulary.yml" in done.stdout
+    assert "health.yml" in done.stdout
+    assert "gpu_telemetry.yml" in done.stdout
     assert "meta.yml" in done.stdout
 
 

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE_FILES = sorted(
-    [*ROOT.glob("prometheus/rules/*.yml"), *ROOT.glob("alerting/rules/*.yml")]
+    [*ROOT.glob("prometheus/records/*.yml"), *ROOT.glob("alerting/rules/*.yml")]
 )
 CASE_FILES = sorted((ROOT / "tests/rules").glob("*.test.yml"))
 RUNBOOKS = ROOT / "alerting/runbooks"

@@ -19,10 +19,14 @@ SECONDS = 360
 GROUPS = [
     *("inferops-health", "inferops-telemetry", "inferops-faults"),
     *("inferops-nodes", "inferops-hours"),
+    *("inferops-health-sources", "inferops-health-hours"),
 ]
 
 VOCABULARY = tuple(record for record in RECORDS if record.group in GROUPS)
-VOCABULARY_FILES = sorted((ROOT / "prometheus/rules").glob("*.yml"))
+VOCABULARY_FILES = [
+    ROOT / "alerting/rules/health.yml",
+    *sorted((ROOT / "prometheus/records").glob("*.yml")),
+]
 
 _SERIES = re.compile(
     r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)"
@@ -39,9 +43,12 @@ class Sample:
     value: str
 
     @property
-    def card(self) -> tuple[str, str]:
-        """What counts once, whoever reports it: a quantity of a card."""
-        return self.name, self.labels.get("uuid", "")
+    def card(self) -> tuple[str, str, str]:
+        """What counts once, whoever reports it: a quantity of a card.
+
+        With a job of its own it is what one source says, beside another's.
+        """
+        return self.name, self.labels.get("uuid", ""), self.labels.get("job", "")
 
     def __str__(self) -> str:
         labels = ", ".join(f'{key}="{text}"' for key, text in self.labels.items())

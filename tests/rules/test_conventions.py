@@ -13,6 +13,7 @@ from tests.rules.catalogue import (
     ALERTS,
     HEALTH_GROUP,
     RECORDS,
+    ROOT,
     RUNBOOKS,
     promtool_tests,
     rules,
@@ -20,7 +21,7 @@ from tests.rules.catalogue import (
 
 ANNOTATIONS = {"summary", "description", "dashboard", "runbook_url"}
 HEADINGS = ["What users notice", "Look", "Fix", "Hold or release"]
-COMPONENTS = {"gpu", "node", "ollama", "fleet", "router", "monitoring", "slo"}
+COMPONENTS = {"gpu", "node", "ollama", "fleet", "router", "jobs", "monitoring", "slo"}
 SILENCE = "A silence in Alertmanager only stops the messages"
 
 
@@ -102,6 +103,11 @@ def words_of(template: str) -> list[str]:
     return [each.strip() for each in literal if re.search(r"\w{2}", each)]
 
 
+def board(alert) -> str:
+    """Give the dashboard that shows an alert's subject."""
+    return f"/d/inferops-{'jobs' if alert.labels['component'] == 'jobs' else 'fleet'}"
+
+
 def test_alerts_are_told_apart():
     """A name stands once for each severity; a name with an action stands once."""
     twice = [
@@ -114,6 +120,25 @@ def test_alerts_are_told_apart():
     assert twice == []
     names = Counter(rule.name for rule in ALERTS)
     assert [rule.name for rule in ACTIONS if names[rule.name] > 1] == []
+
+
+def test_alert_rules_stand_in_one_folder():
+    """Alerts are in alerting/rules; what Prometheus' own folder holds, only records."""
+    assert {rule.file.parent for rule in ALERTS} == {ROOT / "alerting/rules"}
+    assert {rule.file.parent for rule in RECORDS} == {
+        ROOT / "alerting/rules",
+        ROOT / "prometheus/records",
+    }
+
+
+def test_no_two_files_share_a_name():
+    """Of alerting and prometheus, a file's name alone says which one is meant."""
+    names = Counter(
+        path.name
+        for folder in ("alerting", "prometheus")
+        for path in (ROOT / folder).rglob("*.yml")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_records_are_told_apart():
@@ -130,9 +155,8 @@ def test_alert_says_what_it_is(alert):
     assert alert.annotations.keys() - {"evidence", "router"} == ANNOTATIONS
     link = f"{{{{ $externalURL }}}}/user/{alert.name}.md"
     assert link == alert.annotations["runbook_url"]
-    board = "/d/inferops-fleet"
-    of_node = board + "?var-node={{ $labels.node | urlquery }}"
-    assert alert.annotations["dashboard"] in {board, of_node}
+    of_node = board(alert) + "?var-node={{ $labels.node | urlquery }}"
+    assert alert.annotations["dashboard"] in {board(alert), of_node}
     assert re.fullmatch("([A-Z][a-z0-9]+)+", alert.name)
 
 
@@ -164,7 +188,7 @@ def test_alert_has_a_page(alert):
     assert re.findall("^## (.+)$", text, re.MULTILINE) == HEADINGS
     look = text.partition("## Look")[2].partition("## Fix")[0]
     assert "```promql\n" in look
-    assert "/d/inferops-fleet" in look
+    assert board(alert) in look
 
 
 @every_alert

@@ -53,7 +53,7 @@ def test_cases_can_fail(promtool, tmp_path):
     whole = next(path for path in CASE_FILES if "health" in path.name)
     content = yaml.safe_load(whole.read_text())
     (case,) = (each for each in content["tests"] if "89x4 90 " in str(each))
-    content["rule_files"] = [str(ROOT / "prometheus/rules/vocabulary.yml")]
+    content["rule_files"] = [str(ROOT / "alerting/rules/health.yml")]
     content["tests"] = [case]
     text = yaml.safe_dump(content, width=1000)
     for values, end in (("89x4 90 ", "ended 0"), ("90x4 90 ", "ended 1")):

@@ -96,7 +96,7 @@ def test_card_of_several_sources_counts_once(mix, tmp_path):
 
 def merged(mix: Sequence[str]) -> list[Sample]:
     """Each quantity of a card by the first source that has it; the node's anew."""
-    taken: dict[tuple[str, str], list[Sample]] = {}
+    taken: dict[tuple[str, str, str], list[Sample]] = {}
     for source in mix:
         ordered = sorted(expected(source), key=lambda sample: sample.card)
         for card, found in itertools.groupby(ordered, key=lambda sample: sample.card):

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from router.errors import CannotContinueError
+from router.json_scan import cheap
 
 GENERATE = "/api/generate"
 CHAT = "/api/chat"
@@ -21,7 +22,7 @@ PATHS = frozenset({GENERATE, CHAT, OPENAI_CHAT, OPENAI_COMPLETIONS})
 # within a text is escaped, so that a text cannot hold one of them by chance.
 # Go reads names in any case; looking ahead first halves what that costs each request.
 _SIGNS = re.compile(
-    rb'"(?=[filrstFILRST])'
+    rb'"(?<!\\")(?=[filrstFILRST])'
     rb"(?i:tools|tool_calls|tool|functions|format|response_format|suffix|logprobs"
     rb'|top_logprobs|images|image_url|think|reasoning|reasoning_effort)"'
 )
@@ -111,8 +112,12 @@ def refusal(path: str, body: bytes) -> str | None:
     """Say why a stream must not be continued; None where it may be."""
     if path not in PATHS:
         return f"{path} streams are not continued"
-    if not _SIGNS.search(body):
-        return None
+    if not cheap(body):
+        return "the request is too large to be read again"
+    return _refusal(body) if _SIGNS.search(body) else None
+
+
+def _refusal(body: bytes) -> str | None:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:

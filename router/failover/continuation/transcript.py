@@ -24,6 +24,7 @@ _COMPACT_BYTES = 28_672
 # A text longer than this is not continued: reading it again would take longer
 # than most clients wait, and 300 such streams must fit.
 MAX_KEPT_BYTES = 1024 * 1024
+_MOST_TAKEN_BYTES = 2 * MAX_KEPT_BYTES  # at one time, with all that is not text
 
 _STRING = rb'[^"\\]*(?:\\.[^"\\]*)*'
 _PIECES = {
@@ -121,6 +122,9 @@ class Kept:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
+        if len(data) > _MOST_TAKEN_BYTES:
+            self._refuse(f"the text is over {MAX_KEPT_BYTES} bytes")
+            return
         for sign, why in _SIGNS.items():
             if sign in data:
                 self._refuse(why)

@@ -41,13 +41,21 @@ def error_file(job: str) -> str:
 
 
 class Closing:
-    """See the module; `stop_flights` closes what is in flight of a job."""
+    """See the module.
+
+    stop_flights: closes what is in flight of a job
+    ended:        hears of each end
+    """
 
     def __init__(
-        self, database: Database, stop_flights: Callable[[Active], None]
+        self,
+        database: Database,
+        stop_flights: Callable[[Active], None],
+        ended: Callable[[JobState], None],
     ) -> None:
         self._database = database
         self._stop_flights = stop_flights
+        self._ended = ended
 
     def move_on(self, active: Active) -> bool:
         """Take the job as far as it goes now; True if its state changed.
@@ -121,6 +129,7 @@ class Closing:
                 active.put_back(costs)
         if ended:
             log.info("job_ended", job=job.id, state=after.value)
+            self._ended(after)
         return ended
 
     def _reduced(self, active: Active) -> dict[str, str]:

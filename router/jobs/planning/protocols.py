@@ -7,7 +7,7 @@ from typing import Protocol
 
 from router.errors import AttemptError
 from router.failover.continuation.bridge import Asking
-from router.jobs.model import Backlog, ItemResult, Pending
+from router.jobs.model import Backlog, ItemResult, JobState, Pending
 from router.scheduling.queue import Grant
 
 
@@ -93,3 +93,5 @@ class Tally(Protocol):
     def reread(self, tokens: float) -> None: ...
 
     def ended(self, result: ItemResult) -> None: ...
+
+    def job_ended(self, state: JobState) -> None: ...

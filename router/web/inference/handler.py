@@ -11,31 +11,43 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from router.cancellation import CooperativeSocket
+from router.errors import (
+    BadRequestError,
+    NotFoundError,
+    RefusedError,
+    RouteMissingError,
+)
 from router.failover.attempts import Call, Failover, Presented
 from router.failover.continuation.continuity import Continuity
 from router.failover.continuation.request import refusal
 from router.failover.continuation.silence import longest_silence
 from router.failover.findings import Findings
+from router.failover.light import LightAnswer, LightCalls, LightRequest
 from router.logs.events import RequestLog
 from router.metrics import Metrics
-from router.model import Outcome, Timings, canonical
+from router.model import Outcome, Timings, canonical, is_model_name
+from router.relay.fields import Ask, Need
 from router.relay.pool import Message
-from router.relay.protocols import ROUTES, Ask, read_ask
+from router.relay.protocols import ROUTES, Route
 from router.relay.upstream import Pump
 from router.scheduling.pipeline import Wish
 from router.scheduling.trace import Trail, Trails
+from router.web.inference.body import BodyReader
 from router.web.inference.headers import read_terms
+from router.web.inference.paths import climbs, passed_on, redirect, tidy
 from router.web.inference.request import (
     DoorLimits,
     Visit,
     Visits,
-    read_body,
     request_id,
 )
 from router.web.inference.response import Answering
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+_MOST_SHOWN = 80  # letters of a name that is none
 
 
 class Inference:
@@ -49,7 +61,10 @@ class Inference:
         limits: DoorLimits,
         *,
         speed: Callable[[str, str], float | None],
+        light: LightCalls,
+        find: Callable[[str], frozenset[str]],
         log: RequestLog,
+        own: frozenset[str],
         fallback: WSGIApplication,
     ) -> None:
         self._failover = failover
@@ -57,19 +72,34 @@ class Inference:
         self._trails = trails
         self.limits = limits
         self._speed = speed
+        self._light = light
+        self._find = find
         self._log = log
+        self._own = own
         self._fallback = fallback
         self.visits = Visits()
+        self._bodies = BodyReader()
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        route = ROUTES.get(environ["PATH_INFO"])
+        path = environ["PATH_INFO"]
+        route = ROUTES.get(path)
+        if route is None:
+            if leads_to := climbs(path):
+                return redirect(leads_to, environ, start_response)
+            environ["PATH_INFO"] = path = tidy(path)
+            route = ROUTES.get(path) or self._passed_on(path)
         if route is None or environ["REQUEST_METHOD"] != "POST":
             return self._fallback(environ, start_response)
         visit = Visit(route, request_id(environ), time.monotonic())
         self.visits.enter(visit)
         return Answering(self, visit, environ, start_response).begin()
+
+    def _passed_on(self, path: str) -> Route | None:
+        """Return a route that only nodes can know, unless the router has its own."""
+        start = "/".join(path.split("/", 3)[:3])
+        return None if start in self._own else passed_on(path)
 
     # What an answer does with the router's parts.
 
@@ -77,23 +107,61 @@ class Inference:
         """Read the body within its limits. Raises RequestError, StoppedError."""
         visit.attention.check()
         try:
-            body = read_body(environ, self.limits)
+            read = self._bodies.read(environ, visit.route, self.limits)
+        except BadRequestError:
+            if not visit.route.unknown:
+                raise
+            raise NotFoundError(f"POST {visit.route.path}: no such path") from None
         finally:
             visit.attention.check()  # stopped meanwhile: that is what is told
         visit.keep_to(read_terms(environ, self.limits.request_seconds))
-        ask = read_ask(visit.route, body)
-        return ask, body
+        ask, _ = read
+        if not is_model_name(ask.model):
+            raise NotFoundError(f"model {ask.model[:_MOST_SHOWN]!r} not found")
+        return read
+
+    def light(self, ask: Ask, body: bytes, visit: Visit) -> LightAnswer | None:
+        """Answer what needs no slot; None where a slot is needed after all."""
+        if ask.need is Need.SLOT:
+            return None
+        model = canonical(ask.model)
+        deadline = visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds)
+        request = LightRequest(ask.need, model, visit.route.path, body, deadline)
+        try:
+            found = self._light.answer(request, visit.attention)
+        except NotFoundError:
+            if not self._find(model):
+                raise
+            found = self._light.answer(request, visit.attention)
+        if found:
+            visit.attempts, visit.node, visit.model = found.attempts, found.node, model
+            if found.answer.status < 500:
+                visit.outcome = Outcome.END.value
+        return found
 
     def present(self, visit: Visit, call: Call) -> Presented:
         trail = Trail(visit.request_id, visit.route.path, call.wish.model, time.time())
         self._trails.add(trail)
         try:
             return self._failover.present(call, visit.attention, trail)
+        except (NotFoundError, RefusedError) as error:
+            if not self._found_since(error, call, trail):
+                raise
+            return self._failover.present(call, visit.attention, trail)
         finally:
             visit.attempts = trail.attempts
             if trail.steps and (picked := trail.steps[-1].decision.picked):
                 visit.node = picked.name
                 visit.model = call.wish.model
+
+    def _found_since(
+        self, error: NotFoundError | RefusedError, call: Call, trail: Trail
+    ) -> bool:
+        """Whether a node that was not asked has the model by now."""
+        if error.status != 404 or isinstance(error, RouteMissingError):
+            return False
+        picks = (step.decision.picked for step in trail.steps)
+        return bool(self._find(call.wish.model) - {pick.name for pick in picks if pick})
 
     def call(
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
@@ -179,10 +247,11 @@ class Inference:
         if trail:
             trail.ended = visit.outcome
             visit.attempts = trail.attempts
+        path = visit.route.label
         self._metrics.requests.labels(
-            visit.route.path, visit.model, visit.node, visit.outcome, visit.status
+            path, visit.model, visit.node, visit.outcome, visit.status
         ).inc()
-        self._metrics.request_seconds.labels(visit.route.path).observe(seconds)
+        self._metrics.request_seconds.labels(path).observe(seconds)
         self._log(
             {
                 "path": visit.route.path,

@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 
 from router.cancellation import Attention
+from router.duration import parse_duration
 from router.errors import BadRequestError
 from router.model import Outcome, Priority
 
@@ -56,10 +57,11 @@ def _seconds(environ: Mapping[str, Any]) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        seconds = -1.0
+        seconds = parse_duration(text.strip()) or -1.0
     if not isfinite(seconds) or seconds <= 0:
         raise BadRequestError(
-            f"X-Request-Timeout: must be seconds, a number > 0, got {text[:40]!r}"
+            "X-Request-Timeout: must be over 0, in seconds (30) or with units"
+            f" (1m30s), got {text[:40]!r}"
         )
     return seconds
 

@@ -1,4 +1,4 @@
-"""A request at the door: its id, its body within limits, and that it is there."""
+"""A request that is under way: its id, its terms, and that it is there."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from router.cancellation import Attention
-from router.errors import BadRequestError, BodyTimeoutError, BodyTooLargeError
 from router.failover.attempts import Call
 from router.model import Outcome
 from router.relay.protocols import Route
 from router.web.inference.headers import USUAL, Terms, TimeLimit
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 _SAFE_ID = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
@@ -105,29 +101,3 @@ def _random_ids() -> Iterator[str]:
 
 
 _ids = _random_ids()
-
-
-def read_body(environ: WSGIEnvironment, limits: DoorLimits) -> bytes:
-    """Read a body whole.
-
-    Raises a RequestError: too large, too slow, cut short, or no room for it.
-    """
-    declared = int(environ.get("CONTENT_LENGTH") or 0)
-    too_large = BodyTooLargeError(f"the body is over {limits.max_body_bytes} bytes")
-    if declared > limits.max_body_bytes:
-        raise too_large
-    environ["wsgi.input"].expect(declared)
-    try:
-        # Its deadline is `router.server.worker.Worker.body_seconds`.
-        body: bytes = environ["wsgi.input"].read(limits.max_body_bytes + 1)
-    except TimeoutError as error:
-        raise BodyTimeoutError(
-            f"the body took over {limits.body_seconds:g} s to arrive"
-        ) from error
-    except OSError as error:
-        raise BadRequestError(f"the body cannot be read: {error}") from error
-    if len(body) > limits.max_body_bytes:
-        raise too_large
-    if len(body) < declared:
-        raise BadRequestError("the body ended before its Content-Length")
-    return body

@@ -9,19 +9,24 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from router.cancellation import ClientWatch, CooperativeSocket, StoppedError
+from router.clients.http_json import Answer
 from router.errors import (
     AttemptError,
     CannotContinueError,
     RefusedError,
     RequestError,
+    RouteMissingError,
 )
 from router.failover.attempts import Call, Presented
 from router.failover.continuation.continuity import Continuity
+from router.failover.light import LightAnswer
 from router.failover.repetition import lost_end
 from router.model import Outcome, Timings
+from router.relay.fields import Ask
 from router.relay.framing import read_timings
-from router.relay.protocols import Ask, error_body, error_frame
+from router.relay.protocols import error_body, error_frame
 from router.server.response import Held
+from router.web.inference.encoding import ACCEPTED
 from router.web.inference.request import Visit
 
 if TYPE_CHECKING:
@@ -34,10 +39,12 @@ _FORWARDED = {
     "CONTENT_TYPE": "Content-Type",
     "HTTP_USER_AGENT": "User-Agent",
 }
-# Framing and dates are the router's own; the rest of the node's head goes on.
-_NOT_PASSED = frozenset(
-    {"connection", "content-length", "date", "keep-alive", "server"}
-    | {"te", "trailer", "transfer-encoding", "upgrade", "proxy-authenticate"}
+# All that goes on of a node's head: what says how its body is to be read. The router
+# is the server that a client speaks to, so that cookies, origins that may read an
+# answer, other addresses and challenges are its own to give, or nobody's.
+_PASSED_ON = frozenset(
+    {"cache-control", "content-disposition", "content-encoding", "content-language"}
+    | {"content-type", "retry-after"}
 )
 
 
@@ -49,6 +56,8 @@ class Desk(Protocol):
     def call(
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
     ) -> Call: ...
+
+    def light(self, ask: Ask, body: bytes, visit: Visit) -> LightAnswer | None: ...
 
     def present(self, visit: Visit, call: Call) -> Presented: ...
 
@@ -110,6 +119,8 @@ class Answering:
     def _begin(self) -> Iterable[bytes]:
         try:
             presented = self._present()
+            if isinstance(presented, LightAnswer):
+                return self._light(presented.answer)
         except StoppedError as error:
             return self._stopped(error.outcome)
         except RefusedError as error:
@@ -122,14 +133,15 @@ class Answering:
                 error.status, error.code, error.message, error.retry_after_seconds
             )
         self._presented = presented
-        if presented.reply.gate:
-            return self._stream(presented)
-        return self._whole(presented)
+        answer = self._stream if presented.reply.gate else self._whole
+        return answer(presented)
 
-    def _present(self) -> Presented:
+    def _present(self) -> Presented | LightAnswer:
         desk, visit = self._desk, self._visit
         ask, body = desk.read(visit, self._environ)
         self._watch = ClientWatch(self._client, visit.attention)
+        if light := desk.light(ask, body, visit):
+            return light
         headers = {
             name: self._environ[key]
             for key, name in _FORWARDED.items()
@@ -148,6 +160,8 @@ class Answering:
         # A refusal took no time and proves nothing: the node must not look quick.
         ended = Outcome.REFUSED if presented.refused else Outcome.END
         self._desk.end(presented, ended, read_timings(presented.body))
+        # The node is done with it, but the client may take it slowly.
+        self._environ["wsgi.input"].keep(len(presented.body))
         self._finish()
         return [presented.body]
 
@@ -290,13 +304,22 @@ class Answering:
     ) -> Iterable[bytes]:
         body = error_body(self._visit.route.dialect, status, message, code)
         extra = [("Retry-After", f"{retry_after:.0f}")] if retry_after else []
+        if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+            extra.append(("Accept-Encoding", ACCEPTED))
         return self._answer(status, body, extra)
+
+    def _light(self, answer: Answer) -> Iterable[bytes]:
+        if not answer.content_type:
+            text = answer.body.decode(errors="replace")
+            return self._refuse(answer.status, "node_failed", text)
+        kind = [("Content-Type", answer.content_type)]
+        return self._answer(answer.status, answer.body, kind)
 
     def _refuse_as_node(self, error: RefusedError) -> Iterable[bytes]:
         """Give the node's own answer, where it had any: no other node is left."""
         if not error.body and error.status >= 400:
             return self._refuse(error.status, "node_failed", str(error))
-        if error.status < 500:
+        if error.status < 500 and not isinstance(error, RouteMissingError):
             self._visit.outcome = Outcome.END.value
         headers = [*_passed_on(error.headers)]
         return self._answer(error.status, error.body, headers)
@@ -353,7 +376,7 @@ _BROKEN = {
 @lru_cache(maxsize=256)
 def _passed_on(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """Return what goes on of a node's head, which is the same for many replies."""
-    return tuple((k.title(), value) for k, value in headers if k not in _NOT_PASSED)
+    return tuple((k.title(), value) for k, value in headers if k in _PASSED_ON)
 
 
 @lru_cache(maxsize=256)

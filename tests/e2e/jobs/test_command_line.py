@@ -1,4 +1,4 @@
-"""`inferops batch` as people and scripts use it, over a real router."""
+"""`inferops jobs` as people and scripts use it, over a real router."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def inferops(router, tmp_path):
 
     def run(*arguments: str, url: str = router.url) -> tuple[int, str, str]:
         done = subprocess.run(
-            [*INFEROPS, "batch", *arguments],
+            [*INFEROPS, "jobs", *arguments],
             capture_output=True,
             text=True,
             timeout=120,
@@ -83,7 +83,7 @@ def test_run_watches_to_the_end_and_saves(router, inferops, reviews, tmp_path):
         "run", reviews, *TERMS, *tree, "--output", "out.txt"
     )
     assert (0, "") == (code, output), errors
-    [job] = re.findall(r"job (batch_\w+) over reviews.csv is started", errors)
+    [job] = re.findall(r"job (batch_\w+) over reviews.csv started", errors)
     assert f"{job} completed: 20 of 20 items done, 0 failed" in errors
     assert "\x1b" not in errors
     text = (tmp_path / "out.txt").read_text()
@@ -122,7 +122,7 @@ def test_scripts_read_json(inferops, reviews):
         events[-1]["data"]["state"],
     )
     assert {"progress", "partial", "end"} >= {event["event"] for event in events}
-    listed = json.loads(inferops("ls", "--json", "--state", "completed")[1])
+    listed = json.loads(inferops("list", "--json", "--state", "completed")[1])
     assert ("mine", job) in [(each["name"], each["id"]) for each in listed["data"]]
     results = [json.loads(line) for line in inferops("results", job)[1].splitlines()]
     assert list(range(20)) == [result["index"] for result in results]
@@ -137,7 +137,7 @@ def test_scripts_read_json(inferops, reviews):
 def test_a_list_without_a_terminal_is_a_table_of_tabs(inferops, reviews):
     """Columns that `cut` can take apart."""
     job = inferops("run", reviews, *TERMS, "--detach")[1].strip()
-    names, first, *_ = inferops("ls")[1].splitlines()
+    names, first, *_ = inferops("list")[1].splitlines()
     assert ["job", "state", "done", "failed", "ETA", "model", "name"] == (
         names.split("\t")
     )
@@ -225,9 +225,23 @@ def test_a_preview_starts_nothing(router, inferops, reviews):
 def test_no_router_is_an_exit_code(inferops):
     """Scripts can tell it from a refusal."""
     url = f"http://127.0.0.1:{free_port()}"
-    code, _, errors = inferops("ls", url=url)
+    code, _, errors = inferops("list", url=url)
     assert 4 == code
     assert f"no router at {url} (Connection refused)" in errors
+
+
+def test_the_old_name_still_works(router, inferops, reviews):
+    """`inferops batch ls` is `inferops jobs list`, and says so."""
+    job = inferops("run", reviews, *TERMS, "--detach")[1].strip()
+    done = subprocess.run(
+        [*INFEROPS, "batch", "ls", "--url", router.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert job in done.stdout
+    assert "use `inferops jobs`" in done.stderr
 
 
 def test_wrong_arguments_are_an_exit_code(inferops, reviews):
@@ -279,21 +293,21 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(router, tmp_path):
     """A bar with figures on a terminal; the job goes on without it, to its end."""
     (tmp_path / "many.csv").write_text("text\n" + "line\n" * 120)
     terminal = Terminal(
-        [*INFEROPS, "batch", "run", "many.csv", *TERMS], tmp_path, router.url
+        [*INFEROPS, "jobs", "run", "many.csv", *TERMS], tmp_path, router.url
     )
     try:
         terminal.until("items/s")
         terminal.until("on rig-")
         job = re.findall(r"job (batch_\w+) over", terminal.seen)[0]
         terminal.child.send_signal(signal.SIGINT)
-        terminal.until(f"inferops batch watch {job}")
+        terminal.until(f"inferops jobs watch {job}")
         assert 130 == terminal.child.wait(20)
         assert "detached; the job goes on" in terminal.seen
         assert "Traceback" not in terminal.seen
     finally:
         terminal.close()
     assert jobs.job(router, job)["state"] in {"in_progress", "completed"}
-    again = Terminal([*INFEROPS, "batch", "watch", job], tmp_path, router.url)
+    again = Terminal([*INFEROPS, "jobs", "watch", job], tmp_path, router.url)
     try:
         again.until(f"{job} completed: 120 of 120 items done")
         assert 0 == again.child.wait(20)
@@ -305,7 +319,7 @@ def test_a_killed_router_is_waited_for(router, tmp_path, inferops):
     """Watching outlives the router: the job resumes, and the command sees its end."""
     (tmp_path / "many.csv").write_text("text\n" + "line\n" * 60)
     job = inferops("run", "many.csv", *TERMS, "--detach")[1].strip()
-    terminal = Terminal([*INFEROPS, "batch", "watch", job], tmp_path, router.url)
+    terminal = Terminal([*INFEROPS, "jobs", "watch", job], tmp_path, router.url)
     try:
         terminal.until("items/s")
         router.process.kill()

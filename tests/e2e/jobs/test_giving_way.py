@@ -178,6 +178,8 @@ def test_a_job_expires(start):
     found = ended(router, name)
     items = found["progress"]["items"]
     assert "expired" == found["state"]
+    assert 1 == router.metric("inferops_jobs_expired_total")
+    assert 0 == router.metric('inferops_job_stalled_seconds{state="in_progress"}')
     assert 50 == items["done"] + items["cancelled"]
     assert items["done"]
     errors = lines(router, batch(router, name)["error_file_id"])

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 import pynvml
 import pytest
 
+from exporters import nvml_library
 from exporters.collectors.nvml import FIRST_SECONDS
 from exporters.errors import PartialError
+from exporters.gpu.fast import SILENT_SECONDS
 from exporters.gpu.loops import STALL_SECONDS
+from exporters.gpu.selection import Selection
 from exporters.gpu.session import REOPEN_SECONDS, RETRY_SECONDS
 from exporters.gpu.settings import GpuSettings
 from exporters.nvml_library import Meaning, meaning
@@ -23,6 +26,7 @@ from tests.harness.poll import until
 Make = Callable[..., Stepped]
 
 TEMPERATURE = "inferops_gpu_temperature_celsius"
+NOT_READ = "inferops_gpus_not_read{{reason={}}}"
 
 ERRORS = {
     name: value
@@ -213,6 +217,133 @@ def test_a_card_lost_from_the_start_is_reported(stepped) -> None:
     found = made.scrape()
     assert str(made.error) == "GPU 1: GPU is lost"
     assert (found["inferops_gpus"], found["inferops_gpus_listed"]) == (1, 2)
+
+
+def test_the_library_lists_no_card(stepped) -> None:
+    """Open and empty is a finding: the last card that is lost leaves a zero."""
+    made = stepped()
+    made.run(1)
+    made.library.gone = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
+    made.run(1)
+    made.library.gone = None
+    made.cards.clear()
+    made.run(RETRY_SECONDS + 1)
+    found = made.scrape()
+    assert made.error is None
+    assert {name: found[name] for name in found if "xid" not in name} == {
+        "inferops_gpus": 0,
+        "inferops_gpus_listed": 0,
+        NOT_READ.format("left_out"): 0,
+        NOT_READ.format("no_permission"): 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "forbidden"),
+    [
+        pytest.param(pynvml.NVML_ERROR_UNKNOWN, 0, id="unknown error"),
+        pytest.param(pynvml.NVML_ERROR_NO_PERMISSION, 1, id="no permission"),
+        pytest.param(pynvml.NVML_ERROR_NOT_SUPPORTED, 0, id="not supported"),
+        pytest.param(pynvml.NVML_ERROR_GPU_IS_LOST, 0, id="lost"),
+        pytest.param(4711, 0, id="a code of a newer driver"),
+    ],
+)
+@pytest.mark.parametrize("opened", [True, False], ids=["later", "from the start"])
+def test_a_card_whose_every_call_fails(stepped, code, forbidden, opened) -> None:
+    """It does not count as up, whatever it fails with; its neighbour stays."""
+    made = stepped(*cards(2))
+    struck, well = made.cards
+    made.run(2 if opened else 0)
+    struck.fails = dict.fromkeys(_calls(stepped), code)
+    nvml_library.use(made.library)
+    made.run(2)
+    found = made.scrape()
+    assert found.get(of(struck, "up"), 0) == 0
+    assert TEMPERATURE not in about(found, struck)
+    made.run(SILENT_SECONDS + 1)
+    found = made.scrape()
+    assert (found["inferops_gpus"], found["inferops_gpus_listed"]) == (1, 2)
+    assert found[NOT_READ.format("no_permission")] == forbidden
+    assert found[of(well, "up")] == 1
+    assert made.error is not None
+    struck.fails = {}
+    made.run(2 * REOPEN_SECONDS)
+    found = made.scrape()
+    assert (found["inferops_gpus"], found[of(struck, "up")]) == (2, 1)
+
+
+def test_a_moment_without_an_answer_costs_no_minute(stepped) -> None:
+    """Only what lasts ends the sampler, which a new opening must begin again."""
+    made = stepped()
+    (card,) = made.cards
+    made.run(2)
+    calls = _calls(stepped) - {"nvmlEventSetWait_v2"}  # which ends at once
+    card.fails = dict.fromkeys(calls, pynvml.NVML_ERROR_UNKNOWN)
+    nvml_library.use(made.library)
+    made.run(SILENT_SECONDS - 1)
+    assert made.scrape()[of(card, "up")] == 0
+    card.fails = {}
+    made.run(2)
+    assert made.scrape()[of(card, "up")] == 1
+    assert made.library.calls["nvmlInitWithFlags"] == 1
+
+
+def test_each_opening_in_vain_looks_for_another_library(stepped) -> None:
+    """While it works, nobody looks."""
+    made = stepped()
+    made.run(5)
+    assert made.opened_in_vain == 0
+    made.library.gone = pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
+    made.run(2 * RETRY_SECONDS + 1)
+    assert made.opened_in_vain == 3
+
+
+def test_only_the_chosen_cards_are_read(stepped) -> None:
+    """The others are asked for their identity at most, and have no series."""
+    made = stepped(*cards(3))
+    first, chosen, last = made.cards
+    made.selection = Selection((chosen.uuid,), "--gpus")
+    made.run(2)
+    found = made.scrape()
+    assert made.error is None
+    assert TEMPERATURE in about(found, chosen)
+    assert not about(found, first) | about(found, last)
+    assert (found["inferops_gpus"], found["inferops_gpus_listed"]) == (1, 3)
+    assert found[NOT_READ.format("left_out")] == 2
+
+
+def test_a_chosen_card_that_is_lost_is_not_replaced(stepped) -> None:
+    """Neither while the driver lists it nor after: the other one is another's."""
+    made = stepped(*cards(2))
+    other, chosen = made.cards
+    made.selection = Selection((chosen.uuid,), "--gpus")
+    made.run(2)
+    chosen.lost = True
+    for listed in (2, 1):
+        del made.cards[listed:]
+        made.run(REOPEN_SECONDS + 2)
+        found = made.scrape()
+        assert (found["inferops_gpus"], found["inferops_gpus_listed"]) == (0, listed)
+        assert found[NOT_READ.format("left_out")] == 1
+        assert TEMPERATURE not in about(found, other)
+        assert made.error is not None
+
+
+def test_another_choice_is_followed(stepped) -> None:
+    """An Ollama that was given another card has it read within a minute or so."""
+    made = stepped(*cards(2))
+    first, second = made.cards
+    made.selection = Selection((first.uuid,), "its unit")
+    made.run(2)
+    assert TEMPERATURE in about(made.scrape(), first)
+    made.selection = None  # nothing is known at the moment: as before
+    made.run(REOPEN_SECONDS + 1)
+    assert TEMPERATURE not in about(made.scrape(), second)
+    made.selection = Selection((second.uuid,), "its unit")
+    made.run(REOPEN_SECONDS + 3)
+    found = made.scrape()
+    assert TEMPERATURE in about(found, second)
+    assert TEMPERATURE not in about(found, first)
 
 
 def test_bursts_are_seen_as_such(stepped) -> None:

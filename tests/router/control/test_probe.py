@@ -15,6 +15,7 @@ from tests.harness.poll import until
 from tests.router.control.fakes import Clock, cordon, drain, store
 
 TAGS = {"models": [{"name": "m", "digest": "abc", "size": 7, "details": {}}]}
+FRESH = {"name": "Fresh", "digest": "def", "size": 7, "details": {}}
 PS = {"models": [{"name": "m:latest", "digest": "abc", "size": 7, "size_vram": 6}]}
 FINE = {"/api/version": {"version": "0.17.4"}, "/api/tags": TAGS, "/api/ps": PS}
 REFUSED = PollRefusedError("the connection was refused")
@@ -291,3 +292,39 @@ def test_a_poll_does_not_close_a_circuit():
     fleet.holds.place(hold)
     fleet.tick()
     assert (hold,) == fleet.holds.of("a")
+
+
+def test_models_are_looked_for_at_once(fleet):
+    """All nodes that are up are asked what they have, before it is their turn."""
+    polled = fleet("a", "b", "c")
+    polled.tick()
+    polled.fail("c", REFUSED)
+    polled.tick(3)
+    polled.answers["b"]["/api/tags"] = {"models": [*TAGS["models"], FRESH]}
+    polled.asked.clear()
+    polled.probe.look_for_models()
+    until(polled.idle, "polls to end")
+    assert set(polled.probe.view()["b"].present) == {"m:latest", "fresh:latest"}
+    asked = {node for node, path in polled.asked if path == "/api/tags"}
+    assert {"a", "b"} == asked
+
+
+def test_looking_waits_for_no_node_that_hangs(fleet):
+    """A node that does not answer in time is given up by who waits, not by its poll."""
+    polled = fleet("a", "b")
+    polled.tick()
+    polled.settings = ControlSettings(probe_timeout_seconds=0.05)
+    polled.stuck.add("a")
+    polled.gate.clear()
+    polled.probe.look_for_models()
+    assert polled.asked["b", "/api/tags"] == 2
+
+
+def test_loaded_models_are_looked_at_soon(fleet):
+    """After an unload a node is asked what it has loaded at the next tick."""
+    polled = fleet("a", "b")
+    polled.tick()
+    polled.asked.clear()
+    polled.probe.look_at(["a", "gone"])
+    polled.tick()
+    assert {("a", "/api/ps"): 1} == dict(polled.asked)

@@ -20,6 +20,7 @@ from router.failover.builds import Builds
 from router.failover.course import Learned
 from router.failover.findings import Findings
 from router.failover.isolation import Isolation
+from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.health.circuits import Circuits
 from router.health.offenders import Offenders
@@ -159,6 +160,7 @@ class Fleet:
             Limits(attempts=3, first_byte_seconds=5),
             learned=Learned(self.circuits, self.isolation, Builds(self.published)),
             budget=RetryBudget(0.0, budget),
+            releases=Releases(self.published),
             clock=lambda: self.now,
         )
 

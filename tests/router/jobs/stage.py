@@ -111,6 +111,7 @@ class FakeTally:
 
     attempts: Counter = field(default_factory=Counter)
     results: list = field(default_factory=list)
+    states: list = field(default_factory=list)
     retries: int = 0
     copies: int = 0
     tokens: float = 0.0
@@ -137,6 +138,9 @@ class FakeTally:
 
     def ended(self, result):
         self.results.append(result)
+
+    def job_ended(self, state):
+        self.states.append(state)
 
 
 def a_grant(ledger: Ledger, node: str) -> Grant:

@@ -143,3 +143,63 @@ def test_replies_without_counters(reply):
     assert Timings() == read_timings(reply)
     assert read_timings(reply).tokens_per_second is None
     assert message_in(reply) == ""
+
+
+MIB = 1024 * 1024
+END = (
+    b'"total_duration":9000000000,"load_duration":5,"prompt_eval_count":7,'
+    b'"prompt_eval_duration":2000000000,"eval_count":4,"eval_duration":1000000000}'
+)
+CONTEXT = b'"context":[' + b"12345," * 200_000 + b"1]"
+
+
+def test_a_long_last_line():
+    """A line that is too long to parse is still seen to be the last, and read."""
+    gate = Gate(sse=False)
+    line = b'{"response":"","done":true,"done_reason":"stop",' + CONTEXT + b"," + END
+    gate.feed(b'{"response":"a","done":false}\n')
+    for at in range(0, len(line), 65_536):
+        assert not gate.feed(line[at : at + 65_536])
+    assert line + b"\n" == gate.feed(b"\n")
+    assert gate.finished
+    assert (7, 4) == (gate.timings().prompt_tokens, gate.timings().generated_tokens)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"response":"' + b"a" * MIB + b'\\"done\\":true","done":false}',
+        b'{"done":false,"x":[' + b"[]," * MIB + b"[]]}",
+    ],
+    ids=["a text that says so", "many values"],
+)
+def test_a_long_line_that_is_not_the_last(line):
+    """A text that speaks of the end, or a great many values, is no end."""
+    gate = Gate(sse=False)
+    assert gate.feed(line + b"\n")
+    assert not gate.finished
+
+
+@pytest.mark.parametrize(
+    ("reply", "counts"),
+    [
+        (b'{"embeddings":[[' + b"0.125," * 50_000 + b"1]]," + END, (7, 4)),
+        (
+            b'{"data":"' + b"a" * MIB + b'","usage":{"prompt_tokens":3,'
+            b'"completion_tokens":2,"total_tokens":5}}',
+            (3, 2),
+        ),
+        (b'{"eval_count":4,"x":"' + b"a" * MIB + b'"}', (0, 0)),
+        (b'{"x":[' + b"[]," * MIB + b'[]],"eval_count":' + b"9" * 99 + b"}", (0, 0)),
+    ],
+    ids=["embeddings", "usage", "not at the end", "no number"],
+)
+def test_counters_of_a_long_reply(reply, counts):
+    """Of a long reply only the end is read, which is where Ollama has them."""
+    timings = read_timings(reply)
+    assert counts == (timings.prompt_tokens, timings.generated_tokens)
+
+
+def test_a_long_error_has_no_words():
+    """An error of a megabyte is nothing that Ollama says."""
+    assert message_in(b'{"error":"' + b"a" * MIB + b'"}') == ""

@@ -342,3 +342,55 @@ def test_what_is_not_evicted(wire, why):
     wire.reply.movable = why != "not movable"
     assert not wire.reply.evict()
     assert not wire.reply.evicted
+
+
+WHOLE = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
+
+
+def test_a_large_reply_is_counted_until_it_is_let_go(wire):
+    """What is collected counts, twice, as it is put together; its end frees it."""
+    bodies = wire.reply.connection.bodies
+    size = 1_000_000
+    gevent.spawn(wire.node.sendall, WHOLE % size + b"x" * size)
+    assert len(wire.presentable().take()) == size
+    assert 2 * size - 200_000 < bodies.held_bytes <= 2 * size
+    wire.reply.close()
+    assert bodies.held_bytes == 0
+
+
+def test_a_reply_that_has_no_room_is_ended(wire):
+    """Where too much is held already it ends, and says why; nothing stays counted."""
+    bodies = wire.reply.connection.bodies
+    bodies.most_bytes = 500_000
+    gevent.spawn(wire.node.sendall, WHOLE % 1_000_000 + b"x" * 1_000_000)
+    reply = wire.presentable()
+    assert "do not fit into 500000" in str(reply.no_room)
+    reply.close()
+    assert bodies.held_bytes == 0
+
+
+def test_a_long_line_is_counted_while_it_is_held(wire):
+    """A line that does not end is held, and counts; its end lets it go."""
+    bodies = wire.reply.connection.bodies
+    line = b'{"response":"' + b"a" * 1_000_000
+    wire.node.sendall(HEAD)
+    gevent.spawn(wire.node.sendall, chunk(line))
+    with gevent.Timeout(10):
+        while bodies.held_bytes < 900_000:
+            gevent.sleep(0.001)
+    gevent.spawn(wire.node.sendall, chunk(b'"}\n'))
+    assert wire.presentable().take() == line + b'"}\n'
+    wire.reply.close()
+    assert bodies.held_bytes == 0
+
+
+@pytest.mark.parametrize("more", [b'data: {"label":"yes"}\n\n', b"event: odd\n\n"])
+def test_the_end_of_an_unknown_stream(wire, more):
+    """Where the route is not known, a clean end is the end."""
+    head = HEAD.replace(b"application/x-ndjson", b"text/event-stream")
+    wire.reply.open_ended = True
+    wire.node.sendall(head + chunk(more) + b"0\r\n\r\n")
+    wire.presentable()
+    assert wire.reply.outcome() is Outcome.END

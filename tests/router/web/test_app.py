@@ -7,14 +7,18 @@ from prometheus_client import CollectorRegistry
 from werkzeug.test import Client
 
 from router.snapshot import Published, Snapshot
-from router.web.app import flask_app
+from router.web.app import flask_app, own_paths
 from router.web.models import fleet_blueprint
+
+
+def app():
+    fleet = fleet_blueprint(Published(Snapshot({}, 0.0)), lambda _: frozenset())
+    return flask_app([fleet], CollectorRegistry(), lambda: None)
 
 
 @pytest.fixture
 def client():
-    fleet = fleet_blueprint(Published(Snapshot({}, 0.0)))
-    return Client(flask_app([fleet], CollectorRegistry(), lambda: None))
+    return Client(app())
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,8 @@ def client():
         ("GET", "/v1/messages", "POST", '{"type":"error","error":{"type":"inv'),
         ("POST", "/api/tags", "GET, HEAD", '{"error":"POST /api/tags: method'),
         ("OPTIONS", "/api/tags", "GET, HEAD", '{"error":"OPTIONS /api/tags: '),
+        ("OPTIONS", "/api/chat", "POST", '{"error":"OPTIONS /api/chat: method'),
+        ("TRACE", "/api/chat", "POST", '{"error":"TRACE /api/chat: method'),
     ],
 )
 def test_errors_in_the_dialect(client, method, path, allow, text):
@@ -36,6 +42,13 @@ def test_errors_in_the_dialect(client, method, path, allow, text):
     assert (expected, allow) == (answer.status_code, answer.headers.get("Allow"))
     assert answer.text.startswith(text)
     assert answer.headers["X-Request-Id"] == "mine"
+
+
+def test_own_paths():
+    """What the router answers itself is known by its start, and is never passed on."""
+    own = own_paths(app())
+    assert {"/api/tags", "/api/pull", "/api/experimental", "/v1/models"} <= own
+    assert not {"/api/chat", "/v1/messages", "/v1/chat"} & own
 
 
 def test_content_types(client):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from flask import Flask
 
@@ -38,19 +40,35 @@ def client():
     )
     app = Flask("test")
     published = Published(Snapshot({v.node.name: v for v in views}, 0.0))
-    app.register_blueprint(fleet_blueprint(published))
+
+    def find(model: str) -> frozenset[str]:
+        """Find one model that was pulled after the last poll."""
+        if model != "fresh:latest":
+            return frozenset()
+        fresh = view("d", "0.33.0", {"Fresh:latest": "d3"})
+        present = {"fresh:latest": fresh.present["Fresh:latest"]}
+        nodes = {**published.current.nodes, "d": replace(fresh, present=present)}
+        published.publish(Snapshot(nodes, 0.0))
+        return frozenset({"d"})
+
+    app.register_blueprint(fleet_blueprint(published, find))
     return app.test_client()
 
 
-def test_tags_are_a_union_by_digest(client):
-    """Two builds under one name are two entries, each with its nodes."""
+def test_tags_are_a_union_by_name(client):
+    """Each model is one entry, as most nodes have it; other builds stand beside."""
     models = client.get("/api/tags").json["models"]
-    found = {(m["name"], m["digest"]): m["nodes"] for m in models}
+    found = {m["name"]: (m["digest"], m["nodes"], m.get("digests")) for m in models}
     assert {
-        ("m:latest", "d1"): ["a", "b"],
-        ("vendor/x:7b", "d9"): ["a"],
-        ("m:latest", "d2"): ["c"],
+        "m:latest": ("d1", ["a", "b", "c"], {"d1": ["a", "b"], "d2": ["c"]}),
+        "vendor/x:7b": ("d9", ["a"], None),
     } == found
+
+
+def test_a_model_that_was_just_pulled(client):
+    """A name that no poll has brought is looked for, in whatever form it is asked."""
+    assert "Fresh:latest" == client.get("/v1/models/FRESH").json["id"]
+    assert client.get("/v1/models/other").status_code == 404
 
 
 def test_ps_lists_each_node(client):
@@ -74,7 +92,7 @@ def test_root_as_ollama(client):
 def test_openai_models(client):
     """The same union in OpenAI's shape."""
     data = client.get("/v1/models").json["data"]
-    assert ["m:latest", "vendor/x:7b", "m:latest"] == [m["id"] for m in data]
+    assert ["m:latest", "vendor/x:7b"] == [m["id"] for m in data]
     model = client.get("/v1/models/vendor/x:7b").json
     assert ("model", "vendor", 1767323045) == (
         model["object"],
@@ -126,4 +144,4 @@ def test_order_of_keys(client):
     """Ollama's own order, and what the router adds comes last."""
     model = client.get("/api/tags").json["models"][0]
     assert ["name", "model"] == list(model)[:2]
-    assert list(model)[-1] == "nodes"
+    assert ["nodes", "digests"] == list(model)[-2:]

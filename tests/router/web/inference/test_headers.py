@@ -24,9 +24,19 @@ def terms(timeout=None, priority=None):
     [
         (None, None, 60.0, Priority.INTERACTIVE),
         ("2.5", "batch", 2.5, Priority.BATCH),
+        ("30s", None, 30.0, Priority.INTERACTIVE),
+        (" 1m0.5s ", None, 60.0, Priority.INTERACTIVE),
+        ("1500ms", None, 1.5, Priority.INTERACTIVE),
         ("1e9", " Interactive ", 60.0, Priority.INTERACTIVE),
     ],
-    ids=["nothing said", "both said", "more than the router allows"],
+    ids=[
+        "nothing said",
+        "both said",
+        "seconds with their unit",
+        "several units",
+        "part of a second",
+        "more than the router allows",
+    ],
 )
 def test_terms(timeout, priority, seconds, wanted):
     """The headers are taken within the router's own limit."""
@@ -37,24 +47,39 @@ def test_terms(timeout, priority, seconds, wanted):
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
-        (("soon",), "X-Request-Timeout: must be seconds, a number > 0, got 'soon'"),
-        (("0",), "X-Request-Timeout: must be seconds, a number > 0, got '0'"),
-        (("-1",), "X-Request-Timeout: must be seconds, a number > 0, got '-1'"),
-        (("nan",), "X-Request-Timeout: must be seconds, a number > 0, got 'nan'"),
-        (("inf",), "X-Request-Timeout: must be seconds, a number > 0, got 'inf'"),
-        (("",), "X-Request-Timeout: must be seconds, a number > 0, got ''"),
+        (("soon",), "X-Request-Timeout: {}, got 'soon'"),
+        (("0",), "X-Request-Timeout: {}, got '0'"),
+        (("-1",), "X-Request-Timeout: {}, got '-1'"),
+        (("nan",), "X-Request-Timeout: {}, got 'nan'"),
+        (("inf",), "X-Request-Timeout: {}, got 'inf'"),
+        (("0s",), "X-Request-Timeout: {}, got '0s'"),
+        (("-5s",), "X-Request-Timeout: {}, got '-5s'"),
+        (("30 sec",), "X-Request-Timeout: {}, got '30 sec'"),
+        (("",), "X-Request-Timeout: {}, got ''"),
         (
             (None, "urgent"),
             "X-InferOps-Priority: must be interactive or batch, got 'urgent'",
         ),
     ],
-    ids=["words", "zero", "negative", "nan", "infinite", "empty", "priority"],
+    ids=[
+        "words",
+        "zero",
+        "negative",
+        "nan",
+        "infinite",
+        "no time",
+        "less than none",
+        "unknown unit",
+        "empty",
+        "priority",
+    ],
 )
 def test_rejected(headers, message):
     """A malformed header is answered 400 with its name and value."""
     with pytest.raises(BadRequestError) as caught:
         terms(*headers)
-    assert message == caught.value.message
+    expected = message.format("must be over 0, in seconds (30) or with units (1m30s)")
+    assert expected == caught.value.message
 
 
 def test_time_limit_stops_the_request():

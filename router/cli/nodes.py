@@ -1,0 +1,151 @@
+"""`inferops nodes` and the commands that hold nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from router.cli.app import Session, command
+from router.cli.outcome import Exit
+
+
+@click.command()
+@click.argument("node", required=False)
+@command
+def nodes(session: Session, node: str | None) -> Exit:
+    """Show the nodes: state, score, load, models, and why one is out."""
+    if node:
+        found = [session.client.get(_path(node))]
+    else:
+        found = session.client.get_list("/admin/nodes")
+    if session.console.json:
+        session.console.data(found[0] if node else found)
+        return Exit.DONE
+    names = ("node", "state", "score", "in flight", "models", "why")
+    session.console.table(names, [_row(each) for each in found])
+    return Exit.DONE
+
+
+def _row(node: dict[str, Any]) -> list[str]:
+    resident, models = len(node["resident"]), len(node["models"])
+    return [
+        node["name"],
+        node["state"],
+        f"{node['score']:.2f}",
+        f"{node['in_flight']}/{node['slots']}",
+        f"{models} ({resident} loaded)",
+        "; ".join(f"{hold['kind']}: {hold['reason']}" for hold in node["holds"]),
+    ]
+
+
+def _path(node: str, verb: str = "") -> str:
+    return f"/admin/nodes/{quote(node, safe='')}" + (f"/{verb}" if verb else "")
+
+
+_HOLD_OPTIONS = (
+    click.argument("node"),
+    click.option("--reason", default="", help="Shown wherever the hold is."),
+    click.option("--minutes", type=int, help="Lift the cordon after so long."),
+    click.option("--silence", is_flag=True, help="Silence the node's alerts as well."),
+)
+
+
+def _holds(function: Any) -> Any:
+    for option in reversed(_HOLD_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command()
+@_holds
+@command
+def cordon(session: Session, node: str, **given: Any) -> Exit:
+    """Keep new work away from NODE."""
+    return _changed(session, session.client.post(_path(node, "cordon"), _body(given)))
+
+
+@click.command()
+@_holds
+@click.option(
+    "--wait", type=int, default=0, help="Seconds to wait until nothing is in flight."
+)
+@command
+def drain(session: Session, node: str, wait: int, **given: Any) -> Exit:
+    """Cordon NODE and wait for what is in flight there."""
+    body = {**_body(given), "wait_seconds": wait}
+    return _changed(session, session.client.post(_path(node, "drain"), body))
+
+
+@click.command()
+@click.argument("node")
+@command
+def uncordon(session: Session, node: str) -> Exit:
+    """Lift every cordon of NODE; holds of alerts and probes stay."""
+    return _changed(session, session.client.post(_path(node, "uncordon")))
+
+
+def _body(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value}
+
+
+def _changed(session: Session, node: dict[str, Any]) -> Exit:
+    if session.console.json:
+        session.console.data(node)
+    else:
+        held = "; ".join(f"{h['kind']}: {h['reason']}" for h in node["holds"])
+        flight = f"{node['in_flight']} in flight"
+        session.console.say(
+            f"{node['name']} {node['state']}, {flight}{f' ({held})' if held else ''}"
+        )
+    return Exit.DONE
+
+
+@click.command()
+@click.argument("request_id", required=False)
+@click.option("--model", help="Dry run: which node would get a request for it.")
+@command
+def explain(session: Session, request_id: str | None, model: str | None) -> Exit:
+    """Say why a request went where it went, or where one would go."""
+    if request_id:
+        found = session.client.get(f"/admin/explain/{quote(request_id, safe='')}")
+    elif model:
+        found = session.client.get("/admin/explain", model=model)
+    else:
+        found = session.client.get("/admin/explain")
+    if session.console.json:
+        session.console.data(found)
+        return Exit.DONE
+    requests = found.get("requests", [found])
+    for each in requests:
+        _say_request(session, each)
+    return Exit.DONE
+
+
+def _say_request(session: Session, request: dict[str, Any]) -> None:
+    session.console.say(
+        " ".join(
+            str(request[name])
+            for name in ("request_id", "path", "model", "ended")
+            if request.get(name)
+        )
+    )
+    for decision in request.get("attempts", [request]):
+        _say_decision(session, decision)
+
+
+def _say_decision(session: Session, decision: dict[str, Any]) -> None:
+    session.console.say(f"  picked {decision['picked'] or 'none'}")
+    if decision.get("failure"):
+        session.console.say(f"    failed: {decision['failure']}")
+    for each in decision["candidates"]:
+        session.console.say(
+            f"    {each['node']}: expected {each['expected_seconds']} s,"
+            f" {each['in_flight']} in flight, score {each['score']}"
+        )
+    for node, reason in decision["rejected"].items():
+        session.console.say(f"    {node}: {reason}")
+
+
+COMMANDS = (nodes, cordon, drain, uncordon, explain)

@@ -1,0 +1,71 @@
+"""How long jobs have stood still, state by state; pure.
+
+A job that may not run, since it is paused or outside of its window, does not stand
+still. Files are read one after the other, so rows of any of them are progress for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from router.jobs.execution.active import Active
+from router.jobs.model import JobState
+
+__all__ = ["Stalls"]
+
+OPEN = tuple(state for state in JobState if not state.over)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """How far a job has got, and since when (monotonic seconds)."""
+
+    state: JobState
+    progress: int
+    since: float
+
+
+class Stalls:
+    """Remembers how far each open job was when somebody last looked."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Stand] = {}
+
+    def look(
+        self, jobs: Iterable[Active], now: float, wall: float
+    ) -> Mapping[JobState, float]:
+        """Return the longest standstill in seconds for each state of open jobs.
+
+        now:  monotonic seconds
+        wall: unix seconds, which windows and expiries go by
+        """
+        open_jobs = list(jobs)
+        rows_read = sum(each.job.rows_read for each in open_jobs if _is_read(each))
+        stands = {
+            each.job.id: self._stand(each, rows_read, now)
+            for each in open_jobs
+            if not (_runs(each) and each.why_not(wall))
+        }
+        self._known = stands
+        longest = dict.fromkeys(OPEN, 0.0)
+        for stand in stands.values():
+            longest[stand.state] = max(longest[stand.state], now - stand.since)
+        return longest
+
+    def _stand(self, active: Active, rows_read: int, now: float) -> _Stand:
+        state = active.job.state
+        ended = sum(each.over for each in active.counts)
+        progress = rows_read if _is_read(active) else ended
+        before = self._known.get(active.job.id)
+        if before and (before.state, before.progress) == (state, progress):
+            return before
+        return _Stand(state, progress, now)
+
+
+def _is_read(active: Active) -> bool:
+    return active.job.state is JobState.VALIDATING
+
+
+def _runs(active: Active) -> bool:
+    return active.job.state is JobState.IN_PROGRESS

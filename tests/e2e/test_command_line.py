@@ -1,0 +1,103 @@
+"""`inferops` with a router: nodes, holds and why a request went where it went."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.harness.ports import free_port
+from tests.harness.process import ROOT
+from tests.harness.router import Router
+from tests.harness.simulator import Simulated, SimulatedFleet
+
+pytestmark = pytest.mark.e2e
+MODEL = "llama3.2:3b"
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    nodes = [Simulated("rig-4090", slots=4), Simulated("rig-3060", slots=2)]
+    with (
+        SimulatedFleet(folder / "fleet", nodes) as fleet,
+        Router(folder, fleet.inventory, prometheus_port=free_port()) as router,
+    ):
+        yield router
+
+
+@pytest.fixture
+def inferops(router):
+    """Run the command; gives code, output and errors."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [str(ROOT / "launcher" / "inferops"), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=os.environ | {"INFEROPS_URL": router.url},
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_nodes_are_a_table_and_json(inferops):
+    """Tabs for `cut`, JSON for programs; one node by name."""
+    names, first, second = inferops("nodes")[1].splitlines()
+    assert ["node", "state", "score", "in flight", "models", "why"] == (
+        names.split("\t")
+    )
+    assert ["rig-4090", "schedulable"] == first.split("\t")[:2]
+    assert "rig-3060" == second.split("\t")[0]
+    listed = json.loads(inferops("nodes", "--json")[1])
+    assert ["rig-4090", "rig-3060"] == [each["name"] for each in listed]
+    assert "rig-3060" == json.loads(inferops("nodes", "rig-3060", "--json")[1])["name"]
+
+
+def test_cordon_drain_and_uncordon(inferops):
+    """Each says what the node is now; an unknown node is refused."""
+    code, _, errors = inferops("cordon", "rig-3060", "--reason", "new fan")
+    assert (0, True) == (code, "cordon: new fan" in errors), errors
+    assert "drained" in inferops("nodes", "rig-3060")[1]
+    code, _, errors = inferops("drain", "rig-3060", "--wait", "5", "--minutes", "3")
+    assert (0, True) == (code, "0 in flight" in errors), errors
+    code, output, _ = inferops("uncordon", "rig-3060", "--json")
+    assert (0, []) == (code, json.loads(output)["holds"])
+    code, _, errors = inferops("cordon", "nowhere")
+    assert (3, True) == (code, "nowhere" in errors)
+
+
+def test_explain_a_request_and_a_dry_run(router, inferops):
+    """By id after the fact, by model beforehand."""
+    reply = router.post(
+        "/api/generate", json={"model": MODEL, "prompt": "1", "stream": False}
+    )
+    request_id = reply.headers["X-Request-Id"]
+    code, output, errors = inferops("explain", request_id)
+    assert (0, "") == (code, output)
+    assert f"picked {reply.headers['X-InferOps-Node']}" in errors
+    found = json.loads(inferops("explain", "--model", MODEL, "--json")[1])
+    assert found["picked"] in {"rig-4090", "rig-3060"}
+    assert 3 == inferops("explain", "no-such-request")[0]
+
+
+def test_configuration_is_checked(inferops, tmp_path):
+    """Valid: 0; each fault on a line, and as JSON: 2."""
+    assert 0 == inferops("config", "check", str(ROOT / "router/router.yml"))[0]
+    bad = tmp_path / "router.yml"
+    bad.write_text("dispatch: {attempts: 0}\nwebb: {}\n")
+    code, output, errors = inferops("config", "check", str(bad))
+    assert (2, "") == (code, output)
+    assert "router.yml: dispatch.attempts: must be >= 1, got 0" in errors
+    faults = json.loads(inferops("config", "check", str(bad), "--json")[1])["faults"]
+    assert 2 == len(faults)
+
+
+def test_completion_lists_commands(inferops):
+    """The script of a shell; what it asks for is answered."""
+    assert "_INFEROPS_COMPLETE=bash_complete" in inferops("completion", "bash")[1]

@@ -1,0 +1,138 @@
+"""Nothing that is done in the event loop with a stranger's bytes takes 50 ms of it.
+
+CPU time of this thread, the best of three: the bound is the point, and a busy machine
+must not decide it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+
+from router.clients.http_json import PollError, _parsed
+from router.errors import InferOpsError
+from router.failover.continuation.request import read_original, refusal
+from router.json_scan import load, members
+from router.model import canonical, is_model_name
+from router.relay.fields import _WANTED, read_ask
+from router.relay.framing import Gate, message_in, read_timings
+from router.relay.http1 import ProtocolError, split_head
+from router.relay.protocols import ROUTES
+
+MOST_SECONDS = 0.05
+MIB = 1024 * 1024
+CHAT = "/api/chat"
+
+
+def shapes(size):
+    """Yield texts of about this size, each dear to read in another way."""
+
+    def filled(start, unit, end):
+        return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
+
+    yield "lists", filled(b'{"model":"m","messages":[', b"[],", b"[]]}")
+    yield "objects", filled(b'{"model":"m","messages":[', b'{"":{}},', b"{}]}")
+    yield "numbers", filled(b'{"model":"m","input":[', b"1e9,", b"1]}")
+    yield "strings", filled(b'{"format":"","input":[', b'"",', b"1]}")
+    yield "names", filled(b'{"format":"",', b'"t":"",', b'"model":"m"}')
+    yield "escapes", filled(b'{"model":"m","prompt":"', b'\\"t', b'"}')
+    yield "signs", filled(b'{"model":"m","prompt":"', b'\\"tool\\"', b'"}')
+    yield "text", filled(b'{"model":"m","prompt":"', b"1,2,", b'"}')
+    yield "levels", filled(b'{"model":', b"[", b"")
+    yield "cut", filled(b'{"model":"', b"a", b"")
+    yield "space", filled(b"", b" ", b'{"model":"m"}')
+    yield "emoji", filled('{"model":"\U0001f600'.encode(), b"a", b'"}')
+
+
+# As large as each is read in the event loop: beyond it a step is left out, or made
+# where it holds up nobody.
+SIZES = (60 * 1024, 500 * 1024, 4 * MIB)
+TEXTS = [
+    pytest.param(text, id=f"{name}-{size // 1024}")
+    for size in SIZES
+    for name, text in shapes(size)
+]
+
+
+def cost(call):
+    """Return the CPU seconds of the best of three; errors of ours are answers too."""
+    costs = []
+    for _ in range(3):
+        begun = time.thread_time()
+        with contextlib.suppress(InferOpsError, ValueError, PollError):
+            call()
+        costs.append(time.thread_time() - begun)
+    return min(costs)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_bodies(text):
+    """Reading a request, and whether it may be continued."""
+    assert cost(lambda: load(text, _WANTED)) < MOST_SECONDS
+    offloaded = lambda call: {}  # noqa: E731 - what a native thread does is not counted
+    assert cost(lambda: read_ask(ROUTES[CHAT], text, offloaded)) < MOST_SECONDS
+    assert cost(lambda: refusal(CHAT, text)) < MOST_SECONDS
+    if refusal(CHAT, text) is None:
+        assert cost(lambda: read_original(CHAT, text)) < MOST_SECONDS
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_answers(text):
+    """Counters, an error's words, and a stream's lines."""
+    assert cost(lambda: read_timings(text)) < MOST_SECONDS
+    assert cost(lambda: message_in(text)) < MOST_SECONDS
+    for sse, line in ((False, text + b"\n"), (True, b"data: " + text + b"\n\n")):
+
+        def pass_on(sse=sse, line=line):
+            gate = Gate(sse=sse)
+            gate.feed(line)
+            return gate.finished, gate.timings()
+
+        assert cost(pass_on) < MOST_SECONDS
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_polls(text):
+    """What a node answers to a poll."""
+    assert cost(lambda: _parsed(200, text)) < MOST_SECONDS
+
+
+def test_a_piece_of_a_long_line():
+    """However much of a line is held, another piece of it costs the same."""
+    gate = Gate(sse=True)
+    for _ in range(200):
+        gate.feed(b"a" * 65_536)
+    assert cost(lambda: gate.feed(b"a" * 65_536)) < MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"A: b\r\n" * 10_000, b"A" * 65_000, b"\r\n" * 32_000, b"A: " + b"\xff" * 65_000],
+    ids=["many", "no end", "empty", "one"],
+)
+def test_heads_of_a_node(head):
+    """A head as large as one may be."""
+
+    def read():
+        with contextlib.suppress(ProtocolError):
+            split_head(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+
+    assert cost(read) < MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 60 * MIB, "a/" * MIB, "a:" * 320, "/" * 640, "x://" * 160, "-" * 640]
+)
+def test_names(name):
+    """A name of whatever length and shape."""
+    assert cost(lambda: (canonical(name), is_model_name(name))) < MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(text, id=name) for name, text in shapes(60 * MIB)]
+)
+def test_what_is_read_elsewhere_is_soon_over(text):
+    """A native thread's whole work with the largest body is bounded as well."""
+    assert cost(lambda: members(text, _WANTED)) < 5
