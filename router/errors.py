@@ -29,6 +29,7 @@ The class says who may retry and what the client hears; nothing else does.
         ├── MaybeSentError           sent, but no reply head: retry, no effect kept
         ├── EvictedError             the node is being emptied: always retry
         └── RefusedError             the node answered that it cannot: retry elsewhere
+            └── RunnerDiedError          another request saw its runner die: retry
 """
 
 from __future__ import annotations
@@ -190,3 +191,9 @@ class RefusedError(AttemptError):
         super().__init__(message)
         self.status = status
         self.body = body
+
+
+class RunnerDiedError(RefusedError):
+    """The node told another request that the runner of both is dead."""
+
+    reason = "runner_died"

@@ -18,6 +18,8 @@ import gevent
 from prometheus_client import CollectorRegistry
 
 from router.alerts.notify import Doorbell
+from router.assembly.failover import FailoverParts, build_failover
+from router.assembly.failover import apply as apply_failover
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
 from router.capacity.ledger import Ledger
@@ -30,8 +32,6 @@ from router.control.decide import Ages, Knowledge, decide
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.errors import UnavailableError
-from router.failover.attempts import Failover, Limits
-from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
 from router.model import Inventory, Outcome
@@ -207,15 +207,20 @@ class Router:
             clock=time.monotonic,
         )
         self.backends = Backends(dispatch.connect_timeout_seconds)
-        self.failover = Failover(
-            self.dispatcher,
-            self.backends,
-            self.holds,
-            self.metrics,
-            Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
-            budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
+        destinations = self.health.destinations(self.dispatcher, self.published)
+        self.failover = build_failover(
+            FailoverParts(
+                config=lambda: self.config,
+                dispatcher=self.dispatcher,
+                backends=self.backends,
+                holds=self.holds,
+                metrics=self.metrics,
+                ledger=self.ledger,
+                published=self.published,
+                destinations=destinations,
+            )
         )
-        self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
+        self.health.empty_nodes(destinations, self.ledger, self.published)
 
     def _build_control(self, config: Config) -> None:
         prometheus = config.prometheus
@@ -244,6 +249,7 @@ class Router:
             settings=lambda: self.config.control,
             holds=self.holds,
             changed=self.loop.wake,
+            moves=self.failover.liveness.moves,
             clock=self.health.clock,
         )
         self.doorbell = Doorbell(
@@ -301,7 +307,6 @@ class Router:
             self.metrics,
             self.trails,
             _door_limits(config),
-            speed=self.ledger.speed,
             log=RequestLog(lambda: self.config.log),
             fallback=flask_app(blueprints, self.metrics.registry, self.not_ready),
         )
@@ -342,10 +347,7 @@ class Router:
         self.dispatcher.queue.limit = dispatch.max_waiting
         self.dispatcher.picker = PICKERS[dispatch.picker]()
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
-        self.failover.limits = Limits(
-            dispatch.attempts, dispatch.first_byte_timeout_seconds
-        )
-        self.failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
+        apply_failover(self.failover, config)
         self.inference.limits = _door_limits(config)
         self.cors.origins = Origins(config.web.origins)
         self.host_check.hosts = Hosts(config.web.hosts)
@@ -413,9 +415,7 @@ def _door_limits(config: Config) -> DoorLimits:
     dispatch = config.dispatch
     return DoorLimits(
         max_body_bytes=dispatch.max_body_bytes,
-        body_seconds=dispatch.body_timeout_seconds,
         queue_seconds=dispatch.queue_timeout_seconds,
-        stall_seconds=dispatch.stall_timeout_seconds,
         request_seconds=dispatch.request_timeout_seconds,
     )
 

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from router.keep_alive import keep_alive
+
 __all__ = ["PollError", "PollRefusedError", "exchange", "get_json"]
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -118,6 +120,7 @@ def _exchange(
     if body is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
     with socket.create_connection(address, timeout=left()) as peer:
+        keep_alive(peer)
         wire = _Wire(peer, left)
         wire.sendall(head.encode() + b"\r\n" + data)
         with http.client.HTTPResponse(wire, method=method) as response:  # type: ignore[arg-type]

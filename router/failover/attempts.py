@@ -7,7 +7,8 @@ is under way is the pump's and the frame's affair.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -20,8 +21,11 @@ from router.errors import (
     NotFoundError,
     NotSentError,
     RefusedError,
+    RunnerDiedError,
     UnavailableError,
 )
+from router.failover.dead_runner import DIED, DeadRunners
+from router.failover.liveness import Liveness, Watch
 from router.failover.retry import RetryBudget, runner_died, speaks_of_node
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
@@ -51,10 +55,9 @@ class Tally(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how often; seconds."""
+    """How often a request may be tried."""
 
     attempts: int
-    first_byte_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class Failover:
         limits: Limits,
         *,
         budget: RetryBudget,
+        liveness: Liveness,
+        runners: DeadRunners,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
@@ -97,6 +102,8 @@ class Failover:
         self._tally = tally
         self.limits = limits
         self.budget = budget
+        self.liveness = liveness
+        self.runners = runners
         self._clock = clock
 
     def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
@@ -121,7 +128,7 @@ class Failover:
     ) -> T:
         """Do `take` with a slot of one node after the other until one succeeds.
 
-        It gives the slot back when it fails. Where no other node is left, the last is
+        It gives the slot back when it fails. Where no other node is free, the last is
         asked once more if just its runner died. Raises what `present` raises.
         """
         before = call.wish.tried
@@ -130,13 +137,14 @@ class Failover:
         last: AttemptError | None = None
         while True:
             wish = replace(call.wish, tried=before | tried) if tried else call.wish
+            if not asked_again and _runner_died(last):
+                asked_again = not self.free_elsewhere(wish, call.priority)
+                if asked_again:
+                    tried.discard(node)
+                    continue
             try:
                 grant = self._acquire(call, wish, attention)
             except (NotFoundError, UnavailableError):
-                if not asked_again and _runner_died(last):
-                    asked_again = True
-                    tried.discard(node)
-                    continue
                 if last and not isinstance(last, EvictedError):
                     raise last from None
                 raise
@@ -169,7 +177,8 @@ class Failover:
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._exchange(grant.node, message, attention, grant.lease)
+            reply = self._sent(grant.node, message, attention)
+            reply = self._answered(reply, grant, message, attention)
             presented = Presented(reply, grant.lease, self._judge(reply, grant.node))
         except StoppedError as error:
             outcome = error.outcome
@@ -177,65 +186,88 @@ class Failover:
         except EvictedError:
             outcome = Outcome.EVICTED
             raise
+        except RefusedError as error:
+            self.runners.note(grant.lease, str(error))
+            raise
         finally:
             if presented is None:
                 grant.lease.done(outcome)
         self._tally.attempted(grant.node.name, "presented")
+        if reply.gate:
+            self.runners.spoke(grant.lease)
         return presented
 
     def fetch(
-        self, node: Node, message: Message, attention: Attention
-    ) -> tuple[int, bytes]:
-        """Ask for a whole reply on a slot that is held already: status and body.
-
-        Raises AttemptError, StoppedError.
-        """
-        reply = self._exchange(node, message, attention)
-        body = self._judge(reply, node)
-        status = reply.head.status if reply.head else 0
-        self.release(reply)
-        return status, body
-
-    def _exchange(
         self,
-        node: Node,
+        grant: Grant,
+        messages: Sequence[Message],
+        attention: Attention,
+        *,
+        within_seconds: float | None = None,
+    ) -> list[tuple[int, bytes]]:
+        """Ask for whole replies, all at one time, on a slot that is held already.
+
+        Returns status and body of each. Raises AttemptError, StoppedError.
+        """
+        node = grant.node
+        replies: deque[Reply] = deque()
+        try:
+            replies.extend(self._sent(node, each, attention) for each in messages)
+            fetched = []
+            for message in messages:
+                reply = replies.popleft()
+                reply = self._answered(reply, grant, message, attention, within_seconds)
+                body = self._judge(reply, node)
+                fetched.append((reply.head.status if reply.head else 0, body))
+                self.release(reply)
+        except RefusedError as error:
+            self.runners.note(grant.lease, str(error))
+            raise
+        finally:
+            for reply in replies:
+                self.release(reply)
+        return fetched
+
+    def _sent(
+        self, node: Node, message: Message, attention: Attention, *, fresh: bool = False
+    ) -> Reply:
+        return Reply(self._backends.send(node, message, fresh=fresh), attention)
+
+    def _answered(
+        self,
+        reply: Reply,
+        grant: Grant,
         message: Message,
         attention: Attention,
-        lease: Lease | None = None,
+        within_seconds: float | None = None,
     ) -> Reply:
-        """Send, and sleep until the reply can be judged."""
-        reply = self._ask(node, message, attention, lease, fresh=False)
-        unread = not reply.bytes_seen and not reply.evicted
+        """Sleep until the reply can be judged."""
+        self._wait(reply, grant, attention, within_seconds)
+        unread = not reply.bytes_seen and not (reply.evicted or reply.runner_died)
         if reply.broken and unread and reply.connection.reused:
             # It was closed while idle, and the request crossed the close.
             self.release(reply)
-            reply = self._ask(node, message, attention, lease, fresh=True)
+            reply = self._sent(grant.node, message, attention, fresh=True)
+            self._wait(reply, grant, attention, within_seconds)
         return reply
 
-    def _ask(
+    def _wait(
         self,
-        node: Node,
-        message: Message,
+        reply: Reply,
+        grant: Grant,
         attention: Attention,
-        lease: Lease | None,
-        *,
-        fresh: bool,
-    ) -> Reply:
-        reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
-        if lease is not None:
-            lease.reply = reply  # what an eviction cuts
-        deadline = self._clock() + self.limits.first_byte_seconds
+        within_seconds: float | None,
+    ) -> None:
+        """Wait while the node is at work. Raises MaybeSentError, StoppedError."""
         try:
-            in_time = attention.until(lambda: reply.presentable, deadline, self._clock)
+            why = self.liveness.wait(grant.lease, reply, attention, within_seconds)
         except BaseException:
             # Closing is what frees the slot in Ollama.
             self.release(reply)
             raise
-        if not in_time:
+        if why is not None:
             self.release(reply)
-            seconds = self.limits.first_byte_seconds
-            raise MaybeSentError(f"{node.name}: no reply within {seconds:g} s")
-        return reply
+            raise MaybeSentError(f"{grant.node.name}: {why}")
 
     def _judge(self, reply: Reply, node: Node) -> bytes:
         """Return what came; raise where the node, not the request, is at fault."""
@@ -243,6 +275,9 @@ class Failover:
         if reply.evicted:
             self.release(reply)
             raise EvictedError(f"{node.name}: the node is being emptied")
+        if reply.runner_died:
+            self.release(reply)
+            raise RunnerDiedError(f"{node.name}: {DIED}", status=500, body=b"")
         if reply.gate and reply.gate.failure is not None:
             self.release(reply)
             text = reply.gate.failure
@@ -259,6 +294,26 @@ class Failover:
                 f"{node.name}: {status}: {text}", status=status, body=body
             )
         return body
+
+    def watch(self, lease: Lease, attention: Attention) -> Watch:
+        """Watch over a stream of plain text that has no client."""
+        return self.liveness.stream(lease, attention, plain=True)
+
+    def free_elsewhere(self, wish: Wish, priority: Priority) -> bool:
+        """Say whether a node could take a request at once."""
+        return self._dispatcher.explain(wish, priority).picked is not None
+
+    def broke_off(self, lease: Lease, reply: Reply, *, wordless: bool = False) -> None:
+        """Take what the end of a broken stream says of others on its node.
+
+        wordless: on its route a dead runner leaves an end without any word
+        """
+        if reply.runner_died:
+            return
+        if reply.gate and reply.gate.failure is not None:
+            self.runners.note(lease, reply.gate.failure)
+        elif wordless and reply.broken is None:
+            self.runners.doubt(lease)
 
     def release(self, reply: Reply) -> None:
         """Finish with a reply: its connection is kept where it can be."""
@@ -284,8 +339,10 @@ class Failover:
             return True
         if attempts >= self.limits.attempts:
             return False
-        # Where nothing was sent, no load was caused: no budget is needed.
-        if not isinstance(error, NotSentError) and not self.budget.withdraw():
+        # Where nothing was sent, no load was caused, and where another request saw the
+        # runner die this one did nothing: no budget is needed.
+        free = isinstance(error, (NotSentError, RunnerDiedError))
+        if not free and not self.budget.withdraw():
             return False
         self._tally.retried(error.reason)
         return True

@@ -11,8 +11,13 @@ from router.relay.framing import message_in
 _GATEWAY = frozenset({502, 503, 504})
 _RUNNER_TEXTS = (
     "model runner has unexpectedly stopped",
+    "the model runner has stopped",  # ours, where it leaves no word (framing)
     "llama runner process has terminated",
+    "llama runner process no longer running",
+    "llama-server process has terminated",
     "an error was encountered while running the model",
+    "error reading llm response",
+    "do embedding request",
 )
 _NODE_TEXTS = (
     *_RUNNER_TEXTS,

@@ -1,6 +1,7 @@
 """Connections to the nodes' Ollama: pooled, keep-alive, plain HTTP/1.1.
 
-Bytes go out here; the event loop reads what comes back (`reply.py`).
+A request begins to go out here. The event loop sends what the kernel did not take at
+once, and reads what comes back (`router.relay.upstream`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gevent import socket as cooperative
 
 from router.cancellation import CooperativeSocket
 from router.errors import MaybeSentError, NotSentError
+from router.keep_alive import keep_alive
 from router.model import Node
 
 # Never more than its slots, for as many were in use at one time.
@@ -43,14 +45,21 @@ class Message:
         return "\r\n".join(lines).encode("latin-1") + self.body
 
 
+_NOTHING = memoryview(b"")
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A socket to a node; `reused` ones may turn out to be dead on first use."""
+    """A socket to a node; `reused` ones may turn out to be dead on first use.
+
+    unsent: the rest of a request that the node has not taken yet
+    """
 
     node: str
     sock: CooperativeSocket
     reused: bool
     idle_since: float = 0.0
+    unsent: memoryview = _NOTHING
 
     @property
     def raw(self) -> socket.socket:
@@ -68,33 +77,24 @@ class Backends:
         self._idle: dict[str, deque[Connection]] = defaultdict(deque)
 
     def send(self, node: Node, message: Message, *, fresh: bool) -> Connection:
-        """Send a request, on an idle connection if not to be on a `fresh` one.
+        """Begin a request, on an idle connection if not to be on a `fresh` one.
 
-        Raises NotSentError (the node cannot be reached: nothing was sent) or
-        MaybeSentError (it broke while sending).
+        What does not go out at once is the connection's `unsent`: who reads the reply
+        sends it. Raises NotSentError (the node cannot be reached: nothing was sent)
+        or MaybeSentError (it broke at once).
         """
         # The node's own address: Ollama on loopback answers any other Host by 403.
         netloc = urlsplit(node.url).netloc
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            self._send(connection, message.encode(netloc))
+            connection.unsent = _send(connection.raw, message.encode(netloc))
         except OSError as error:
             connection.close()
             if idle:
                 return self.send(node, message, fresh=True)
             raise MaybeSentError(f"{node.name}: sending failed: {error}") from error
         return connection
-
-    def _send(self, connection: Connection, data: bytes) -> None:
-        """Send at once what fits, which is nearly always all of it."""
-        try:
-            sent = connection.raw.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            connection.sock.settimeout(self.connect_timeout_seconds)
-            connection.sock.sendall(data[sent:])
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply is whole."""
@@ -129,7 +129,17 @@ class Backends:
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock)
         return Connection(node.name, cast("CooperativeSocket", sock), reused=False)
+
+
+def _send(raw: socket.socket, data: bytes) -> memoryview:
+    """Send at once what fits, which is nearly always all of it; return the rest."""
+    try:
+        sent = raw.send(data)
+    except BlockingIOError:
+        sent = 0
+    return memoryview(data)[sent:] if sent < len(data) else _NOTHING
 
 
 def _connected(address: tuple[str, int], seconds: float) -> cooperative.socket:

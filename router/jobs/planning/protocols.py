@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from router.cancellation import Attention
+from router.capacity.ledger import Lease
 from router.errors import AttemptError
 from router.failover.continuation.bridge import Asking
 from router.jobs.model import Backlog, ItemResult, Pending
 from router.model import Node
+from router.relay.upstream import Patience, Reply
 
 
 class Waiting(Protocol):
@@ -69,6 +72,10 @@ class Predictor(Protocol):
 
 class Attempts(Asking, Protocol):
     """Sends a request on a slot that is held (`router.failover.attempts.Failover`)."""
+
+    def watch(self, lease: Lease, attention: Attention) -> Patience: ...
+
+    def broke_off(self, lease: Lease, reply: Reply) -> None: ...
 
     def note(self, node: Node, error: AttemptError, request_id: str) -> None: ...
 

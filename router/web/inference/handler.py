@@ -7,19 +7,18 @@ touch every second does without it. Everything else goes to `fallback`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from router.cancellation import CooperativeSocket
 from router.failover.attempts import Call, Failover, Presented
 from router.failover.continuation.continuity import Continuity
 from router.failover.continuation.request import refusal
-from router.failover.continuation.silence import longest_silence
 from router.logs.events import RequestLog
 from router.metrics import Metrics
 from router.model import Outcome, Timings, canonical
 from router.relay.pool import Message
-from router.relay.protocols import ROUTES, Ask, read_ask
+from router.relay.protocols import ROUTES, WORDLESS, Ask, read_ask
 from router.relay.upstream import Pump
 from router.scheduling.pipeline import Wish
 from router.scheduling.trace import Trail, Trails
@@ -47,7 +46,6 @@ class Inference:
         trails: Trails,
         limits: DoorLimits,
         *,
-        speed: Callable[[str, str], float | None],
         log: RequestLog,
         fallback: WSGIApplication,
     ) -> None:
@@ -55,7 +53,6 @@ class Inference:
         self._metrics = metrics
         self._trails = trails
         self.limits = limits
-        self._speed = speed
         self._log = log
         self._fallback = fallback
         self.visits = Visits()
@@ -115,20 +112,16 @@ class Inference:
         plain: bool,
     ) -> Outcome:
         """Pump a stream to its end; `plain` ones say each token as it is made."""
-        stall_seconds = self.limits.stall_seconds
-        presented.lease.decoding_since = time.monotonic()
-        if plain:
-            lease = presented.lease
-            speed = self._speed(lease.node, lease.model)
-            stall_seconds = longest_silence(speed, stall_seconds)
+        lease, attention = presented.lease, visit.attention
+        lease.decoding_since = time.monotonic()
         pump = Pump(
             presented.reply,
             client,
-            visit.attention,
+            attention,
             chunked=chunked,
             clock=time.monotonic,
         )
-        return pump.run(stall_seconds)
+        return pump.run(self._failover.liveness.stream(lease, attention, plain=plain))
 
     def continuity(
         self, visit: Visit, call: Call, presented: Presented
@@ -157,6 +150,11 @@ class Inference:
         """Give slot and connection back; the ledger's listeners count the reply."""
         self._failover.release(presented.reply)
         presented.lease.done(outcome, timings)
+
+    def node_failed(self, visit: Visit, presented: Presented) -> None:
+        """Have the others on a node hear of what its broken stream tells of them."""
+        wordless = visit.route.path in WORDLESS
+        self._failover.broke_off(presented.lease, presented.reply, wordless=wordless)
 
     def broke_off(self, outcome: str) -> None:
         self._metrics.failovers.labels("mid_stream", outcome).inc()

@@ -24,12 +24,10 @@ _SAFE_ID = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DoorLimits:
-    """What a client may send, how slowly, and how long anything may stand still."""
+    """What a client may send, and how long it may wait."""
 
     max_body_bytes: int
-    body_seconds: float
     queue_seconds: float
-    stall_seconds: float
     request_seconds: float
 
 
@@ -116,12 +114,10 @@ def read_body(environ: WSGIEnvironment, limits: DoorLimits) -> bytes:
         raise too_large
     environ["wsgi.input"].expect(declared)
     try:
-        # Its deadline is `router.server.worker.Worker.body_seconds`.
+        # How slowly it may come: `router.server.body_pace`.
         body: bytes = environ["wsgi.input"].read(limits.max_body_bytes + 1)
     except TimeoutError as error:
-        raise BodyTimeoutError(
-            f"the body took over {limits.body_seconds:g} s to arrive"
-        ) from error
+        raise BodyTimeoutError(str(error)) from error
     except OSError as error:
         raise BadRequestError(f"the body cannot be read: {error}") from error
     if len(body) > limits.max_body_bytes:

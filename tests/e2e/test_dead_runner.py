@@ -1,0 +1,177 @@
+"""A runner dies under six streams and two whole replies: all go on, and at once.
+
+Real Ollama nodes: they tell some of the requests, and hang for the rest. A server's
+death, of which every connection tells at once, is measured beside it. INFEROPS_KILLS=20
+kills so many runners.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import pytest
+import requests
+
+from tests.e2e.test_counting_proof import inventory
+from tests.harness.counting import PATHS, Heard, counted, listen, request_of
+from tests.harness.counting_model import Shape
+from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.poll import until
+from tests.harness.ports import free_port
+from tests.harness.router import Router
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(ollama_binary() is None, reason="no ollama on PATH"),
+    pytest.mark.timeout(1800),
+]
+
+MODEL = "counting"
+KILLS = int(os.environ.get("INFEROPS_KILLS", "2"))
+STREAMS, WHOLE = 6, 2
+SLOTS = STREAMS + WHOLE
+# Slow enough for eight at a time to be under way when the kill comes.
+MODELS = {MODEL: Shape(width=256, layers=2, feed_forward=2048)}
+TOKENS = 300
+WAIT = {"seconds": 120.0, "every": 0.002}
+
+
+class Fleet:
+    """Two warm nodes; `only` keeps new requests away from the other one."""
+
+    def __init__(self, nodes: dict[str, RealOllama], router: Router) -> None:
+        self.nodes = nodes
+        self.router = router
+
+    @contextlib.contextmanager
+    def only(self, name: str) -> Iterator[None]:
+        others = [each for each in self.nodes if each != name]
+        for other in others:
+            held = self.router.post(f"/admin/nodes/{other}/cordon", json={"by": "test"})
+            assert held.ok, held.text
+        yield
+        for other in others:
+            assert self.router.post(f"/admin/nodes/{other}/uncordon", json={}).ok
+
+    def idle(self) -> bool:
+        return all(n["in_flight"] == 0 for n in self.router.nodes().values())
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory) -> Iterator[Fleet]:
+    tmp = tmp_path_factory.mktemp("runners")
+    with contextlib.ExitStack() as stack:
+        nodes = {
+            name: stack.enter_context(
+                RealOllama(tmp / name, models=MODELS, cache=tmp / "gguf", slots=SLOTS)
+            )
+            for name in ("one", "two")
+        }
+        path = inventory(tmp, nodes, slots=SLOTS)
+        router = stack.enter_context(Router(tmp, path, prometheus_port=free_port()))
+        for node in nodes.values():
+            assert listen(node.url, PATHS[0], request_of(PATHS[0], MODEL, 2)).ended
+        yield Fleet(nodes, router)
+
+
+class Load:
+    """Eight requests under way on one node."""
+
+    def __init__(self, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
+        url = fleet.router.url
+        self.heard = [Heard() for _ in range(STREAMS)]
+        self.streams = [
+            pool.submit(listen, url, path, request_of(path, MODEL, TOKENS), heard=heard)
+            for path, heard in zip((*PATHS, *PATHS), self.heard, strict=False)
+        ]
+        self.whole = [pool.submit(ask, url, path) for path in PATHS[:WHOLE]]
+
+    def under_way(self) -> bool:
+        return all(len(each.lines) > 3 for each in self.heard)
+
+    def check(self) -> list[float]:
+        """Every answer is whole; return the longest pause of each stream."""
+        for each in self.streams:
+            each.result(timeout=180)
+        for heard in self.heard:
+            assert (None, True) == (heard.error, heard.ended)
+            assert counted(TOKENS) == heard.numbers
+            assert ("length", TOKENS) == (heard.reason, heard.generated)
+        answers: list[Future[Any]] = self.whole
+        for answer in answers:
+            assert TOKENS == answer.result(timeout=180)["eval_count"]
+        return [max(b - a for a, b in pairwise(each.times)) for each in self.heard]
+
+
+def ask(url: str, path: str) -> dict[str, Any]:
+    body = request_of(path, MODEL, TOKENS) | {"stream": False}
+    answer = requests.post(f"{url}{path}", json=body, timeout=180)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def strike(fleet: Fleet, victim: str, kind: str) -> list[float]:
+    """Put all requests on one node and kill its runner, or all of it."""
+    node = fleet.nodes[victim]
+    with ThreadPoolExecutor(SLOTS) as pool:
+        with fleet.only(victim):
+            load = Load(fleet, pool)
+            until(load.under_way, "all streams are under way", **WAIT)
+            in_flight = fleet.router.nodes()[victim]["in_flight"]
+            assert SLOTS == in_flight
+        if kind == "server":
+            node.kill()
+        else:
+            assert node.kill_runners()
+        pauses = load.check()
+    until(fleet.idle, "every slot is given back")
+    if kind == "server":
+        node.restart()
+        until(
+            lambda: fleet.router.nodes()[victim]["schedulable"],
+            "the node is back",
+        )
+    return pauses
+
+
+def test_runner_dies_under_load(fleet, capsys):
+    """Nothing fails or hangs, and no pause is longer than a dead server's."""
+    pauses: dict[str, list[float]] = {"runner": [], "server": []}
+    for number in range(KILLS):
+        victim = ("one", "two")[number % 2]
+        for kind in pauses:
+            pauses[kind] += strike(fleet, victim, kind)
+    runner, server = (median(seen) for seen in pauses.values())
+    with capsys.disabled():
+        print(
+            f"\n  {KILLS} runners, {KILLS} servers killed under {STREAMS} streams and"
+            f" {WHOLE} whole replies: median pause {runner:.2f} s and {server:.2f} s,"
+            f" ratio {runner / server:.2f};"
+            f" longest {max(pauses['runner']):.2f} and {max(pauses['server']):.2f} s"
+        )
+    # Two busy cores give and take half a second.
+    assert runner <= 1.2 * server + 0.5
+
+
+def test_a_model_that_lost_its_runner_counts_as_not_loaded(fleet):
+    """Whatever `/api/ps` says, until a generation there has succeeded."""
+    node, body = fleet.nodes["one"], request_of(PATHS[0], MODEL, TOKENS)
+
+    def loaded() -> bool:
+        return f"{MODEL}:latest" in fleet.router.nodes()["one"]["resident"]
+
+    with fleet.only("one"):
+        assert listen(fleet.router.url, PATHS[0], body).ended
+    until(loaded, "the model is seen on the node")
+    strike(fleet, "one", "runner")
+    assert not loaded()
+    with fleet.only("one"):
+        assert listen(fleet.router.url, PATHS[0], body).ended
+    until(loaded, "the model is seen on the node again")
+    assert node.kill_runners()
