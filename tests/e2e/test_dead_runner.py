@@ -19,7 +19,14 @@ import pytest
 import requests
 
 from tests.e2e.test_counting_proof import inventory
-from tests.harness.counting import PATHS, Heard, counted, listen, request_of
+from tests.harness.counting import (
+    PATHS,
+    START,
+    Heard,
+    counted,
+    listen,
+    request_of,
+)
 from tests.harness.counting_model import Shape
 from tests.harness.ollama import RealOllama, ollama_binary
 from tests.harness.poll import until
@@ -29,7 +36,7 @@ from tests.harness.router import Router
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(ollama_binary() is None, reason="no ollama on PATH"),
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
 ]
 
 MODEL = "counting"
@@ -37,8 +44,8 @@ KILLS = int(os.environ.get("INFEROPS_KILLS", "2"))
 STREAMS, WHOLE = 6, 2
 SLOTS = STREAMS + WHOLE
 # Slow enough for eight at a time to be under way when the kill comes.
-MODELS = {MODEL: Shape(width=256, layers=2, feed_forward=2048)}
-TOKENS = 300
+MODELS = {MODEL: Shape(width=256, layers=2, feed_forward=1024)}
+TOKENS = 250
 WAIT = {"seconds": 120.0, "every": 0.002}
 
 
@@ -161,17 +168,59 @@ def test_runner_dies_under_load(fleet, capsys):
 
 def test_a_model_that_lost_its_runner_counts_as_not_loaded(fleet):
     """Whatever `/api/ps` says, until a generation there has succeeded."""
-    node, body = fleet.nodes["one"], request_of(PATHS[0], MODEL, TOKENS)
+    url, node = fleet.router.url, fleet.nodes["one"]
+    body = request_of(PATHS[0], MODEL, TOKENS)
+    name, heard = f"{MODEL}:latest", Heard()
 
     def loaded() -> bool:
-        return f"{MODEL}:latest" in fleet.router.nodes()["one"]["resident"]
+        return name in fleet.router.nodes()["one"]["resident"]
 
+    with ThreadPoolExecutor(1) as pool:
+        with fleet.only("one"):
+            stream = pool.submit(listen, url, PATHS[0], body, heard=heard)
+            until(lambda: len(heard.lines) > 3, "the stream is under way", **WAIT)
+            until(loaded, "the model is seen on the node")
+        assert node.kill_runners()
+        stream.result(timeout=180)
+    assert (None, counted(TOKENS)) == (heard.error, heard.numbers)
+    listed = requests.get(f"{node.url}/api/ps", timeout=10).json()["models"]
+    assert ([name], False) == ([each["name"] for each in listed], loaded())
     with fleet.only("one"):
-        assert listen(fleet.router.url, PATHS[0], body).ended
-    until(loaded, "the model is seen on the node")
-    strike(fleet, "one", "runner")
-    assert not loaded()
-    with fleet.only("one"):
-        assert listen(fleet.router.url, PATHS[0], body).ended
+        assert listen(url, PATHS[0], body).ended
     until(loaded, "the model is seen on the node again")
-    assert node.kill_runners()
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+def test_a_runner_that_dies_without_a_word(fleet, path):
+    """On these routes a stream just ends: a question finds out for who is beside it."""
+    url, heard = fleet.router.url, Heard()
+    with ThreadPoolExecutor(2) as pool:
+        with fleet.only("one"):
+            beside = pool.submit(
+                listen,
+                url,
+                PATHS[0],
+                request_of(PATHS[0], MODEL, TOKENS),
+                heard=heard,
+            )
+            wordless = pool.submit(end_of, url, path)
+            until(lambda: len(heard.lines) > 3, "the stream is under way", **WAIT)
+            until(
+                lambda: fleet.router.nodes()["one"]["in_flight"] == 2,
+                "both are under way",
+            )
+        assert fleet.nodes["one"].kill_runners()
+        assert "error" in wordless.result(timeout=60)
+        beside.result(timeout=180)
+    assert (None, counted(TOKENS)) == (heard.error, heard.numbers)
+
+
+def end_of(url: str, path: str) -> str:
+    """Stream on a route that is not continued; return the last event."""
+    asked = {"input": START, "max_output_tokens": TOKENS}
+    if path == "/v1/messages":
+        messages = [{"role": "user", "content": START}]
+        asked = {"messages": messages, "max_tokens": TOKENS}
+    body = {"model": MODEL, "stream": True, **asked}
+    with requests.post(f"{url}{path}", json=body, stream=True, timeout=120) as answer:
+        return [line.decode() for line in answer.iter_lines() if line][-1]
