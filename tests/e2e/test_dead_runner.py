@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -52,9 +53,25 @@ WAIT = {"seconds": 120.0, "every": 0.002}
 class Fleet:
     """Two warm nodes; `only` keeps new requests away from the other one."""
 
-    def __init__(self, nodes: dict[str, RealOllama], router: Router) -> None:
+    def __init__(self, nodes: dict[str, RealOllama], folder: Path) -> None:
         self.nodes = nodes
-        self.router = router
+        self.router: Router
+        self._folder = folder
+        self._routers = contextlib.ExitStack()
+        self._count = 0
+
+    def renew(self) -> None:
+        """Begin with a router that has not learned to send a node less than eight."""
+        self._routers.close()
+        self._count += 1
+        folder = self._folder / f"router-{self._count}"
+        folder.mkdir()
+        path = inventory(folder, self.nodes, slots=SLOTS)
+        router = Router(folder, path, prometheus_port=free_port())
+        self.router = self._routers.enter_context(router)
+
+    def close(self) -> None:
+        self._routers.close()
 
     @contextlib.contextmanager
     def only(self, name: str) -> Iterator[None]:
@@ -80,11 +97,12 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
             )
             for name in ("one", "two")
         }
-        path = inventory(tmp, nodes, slots=SLOTS)
-        router = stack.enter_context(Router(tmp, path, prometheus_port=free_port()))
         for node in nodes.values():
             assert listen(node.url, PATHS[0], request_of(PATHS[0], MODEL, 2)).ended
-        yield Fleet(nodes, router)
+        made = Fleet(nodes, tmp)
+        stack.callback(made.close)
+        made.renew()
+        yield made
 
 
 class Load:
@@ -152,6 +170,8 @@ def test_runner_dies_under_load(fleet, capsys):
     pauses: dict[str, list[float]] = {"runner": [], "server": []}
     for number in range(KILLS):
         victim = ("one", "two")[number % 2]
+        if number:
+            fleet.renew()
         for kind in pauses:
             pauses[kind] += strike(fleet, victim, kind)
     runner, server = (median(seen) for seen in pauses.values())
