@@ -32,9 +32,10 @@ The class says who may retry and what the client hears; nothing else does.
         │   └── GoneError                  and then nothing listened there any more
         ├── EvictedError             the node is being emptied: always retry
         └── RefusedError             the node answered that it cannot: retry elsewhere
-            ├── UnclearError               a second node decides whose fault it is
-            └── OtherBuildError            wrong to this build: ask another
-            └── RouteMissingError        its release has no such route, others may
+            ├── UnclearError             a second node decides whose fault it is
+            ├── OtherBuildError          wrong to this build: ask another
+            ├── RouteMissingError        its release has no such route, others may
+            └── RunnerDiedError          another request saw its runner die: retry
 """
 
 from __future__ import annotations
@@ -269,3 +270,9 @@ class RouteMissingError(RefusedError):
     ) -> None:
         super().__init__(message, status=status, body=body, headers=headers)
         self.charged = True  # with nothing: the node is well
+
+
+class RunnerDiedError(RefusedError):
+    """The node told another request that the runner of both is dead."""
+
+    reason = "runner_died"

@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry
 
 from router import __version__
 from router.alerts.notify import Doorbell
+from router.assembly.failover import FailoverParts, build_failover
+from router.assembly.failover import apply as apply_failover
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
 from router.assembly.traffic_health import TrafficHealth
@@ -34,10 +36,7 @@ from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.errors import UnavailableError
-from router.failover.attempts import Failover, Limits
 from router.failover.light import LightCalls
-from router.failover.releases import Releases
-from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger
 from router.metrics import FleetCollector, Metrics
 from router.metrics.circuits import CircuitCollector
@@ -218,17 +217,21 @@ class Router:
             health=self.traffic.circuits,
         )
         self.backends = Backends(dispatch.connect_timeout_seconds, self.bodies)
-        self.failover = Failover(
-            self.dispatcher,
-            self.backends,
-            self.holds,
-            self.metrics,
-            Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
-            learned=self.traffic.learned(self.dispatcher),
-            budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
-            releases=Releases(self.published),
+        destinations = self.health.destinations(self.dispatcher, self.published)
+        self.failover = build_failover(
+            FailoverParts(
+                config=lambda: self.config,
+                dispatcher=self.dispatcher,
+                backends=self.backends,
+                holds=self.holds,
+                metrics=self.metrics,
+                ledger=self.ledger,
+                published=self.published,
+                destinations=destinations,
+                learned=self.traffic.learned(self.dispatcher),
+            )
         )
-        self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
+        self.health.empty_nodes(destinations, self.ledger, self.published)
 
     def _build_control(self, config: Config) -> None:
         prometheus = config.prometheus
@@ -257,6 +260,7 @@ class Router:
             settings=lambda: self.config.control,
             holds=self.holds,
             changed=self.loop.wake,
+            moves=self.failover.liveness.moves,
             clock=self.health.clock,
         )
         self.dispatcher.look_again = self.probe.hurry
@@ -325,7 +329,6 @@ class Router:
             self.metrics,
             self.trails,
             _door_limits(config),
-            speed=self.ledger.speed,
             light=LightCalls(
                 self.published, self.holds, ask, unloaded=self.probe.look_at
             ),
@@ -372,10 +375,7 @@ class Router:
         self.dispatcher.picker = PICKERS[dispatch.picker]()
         self.dispatcher.down_wait_seconds = dispatch.down_wait_seconds
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
-        self.failover.limits = Limits(
-            dispatch.attempts, dispatch.first_byte_timeout_seconds
-        )
-        self.failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
+        apply_failover(self.failover, config)
         self.inference.limits = _door_limits(config)
         self.cors.origins = Origins(config.web.origins)
         self.host_check.hosts = Hosts(config.web.hosts)
@@ -443,9 +443,7 @@ def _door_limits(config: Config) -> DoorLimits:
     dispatch = config.dispatch
     return DoorLimits(
         max_body_bytes=dispatch.max_body_bytes,
-        body_seconds=dispatch.body_timeout_seconds,
         queue_seconds=dispatch.queue_timeout_seconds,
-        stall_seconds=dispatch.stall_timeout_seconds,
         request_seconds=dispatch.request_timeout_seconds,
     )
 

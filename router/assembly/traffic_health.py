@@ -69,6 +69,7 @@ class TrafficHealth:
             self._published,
             self._holds,
             seconds=lambda: self._config().control.verify_timeout_seconds,
+            spoke=failover.runners.spoke,
         )
         self._isolation.trial = trials.attempt
         gevent.spawn(trials.run)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from router.json_scan import values_at_most
+from router.keep_alive import keep_alive
 
 __all__ = ["Answer", "PollError", "PollRefusedError", "ask", "exchange", "get_json"]
 
@@ -145,6 +146,7 @@ def _exchange(
     if data is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
     with socket.create_connection(address, timeout=left()) as peer:
+        keep_alive(peer)
         wire = _Wire(peer, left)
         wire.sendall(head.encode() + b"\r\n" + (data or b""))
         with http.client.HTTPResponse(wire, method=method) as response:  # type: ignore[arg-type]

@@ -26,11 +26,15 @@ from router.holds.store import HoldStore, Standing
 from router.logs.events import get_logger
 from router.model import Hold, HoldKind, Inventory, Node
 
-__all__ = ["Fetch", "Probe"]
+__all__ = ["Fetch", "Moves", "Probe"]
 
 Fetch = Callable[[str, float], Any]
+# Begins to watch what a node says to requests; calls back whether it said anything.
+Moves = Callable[[str], Callable[[], bool]]
 
 _TOLERATED = 1  # failures in a row that hold nothing yet
+# The list of hundreds of models over a slow link is a transfer, not a sign of life.
+_TIMES_FOR_A_LIST = 10
 _SOURCE = "probe"
 _LIFTED = (_SOURCE, "traffic")
 _CONCURRENCY = 64
@@ -76,6 +80,7 @@ class Probe:
         changed: Callable[[], None],
         *,
         fetch: Fetch = get_json,
+        moves: Moves = lambda _node: lambda: False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         concurrency: int = _CONCURRENCY,
@@ -85,6 +90,7 @@ class Probe:
         self._holds = holds
         self._changed = changed
         self._fetch = fetch
+        self._moves = moves
         self._clock = clock
         self._monotonic = monotonic
         self._log = get_logger("probe")
@@ -161,10 +167,11 @@ class Probe:
     def _poll(self, watch: _Watch, poll: Poll) -> None:
         # Only what stood before the question is lifted by its answer.
         found = self._down(watch.node.name)
+        moved = self._moves(watch.node.name)
         try:
             answer = self._ask(watch.node, poll)
         except PollError as error:
-            self._failed(watch, error)
+            self._failed(watch, error, moved())
         else:
             self._answered(watch, found, answer)
         finally:
@@ -206,6 +213,7 @@ class Probe:
                 )
             }
         version = listings.version(self._fetch(f"{node.url}/api/version", timeout))
+        timeout *= _TIMES_FOR_A_LIST
         present = listings.present(self._fetch(f"{node.url}/api/tags", timeout))
         return {"version": version, "present": present}
 
@@ -218,9 +226,11 @@ class Probe:
             and each.hold.source in _LIFTED
         ]
 
-    def _failed(self, watch: _Watch, error: PollError) -> None:
-        watch.failures += 1
+    def _failed(self, watch: _Watch, error: PollError, moved: bool) -> None:
         gone = isinstance(error, PollRefusedError)
+        if moved and not gone:
+            return  # it is busy with requests, or its link is: no sign of death
+        watch.failures += 1
         if gone or watch.failures > _TOLERATED:
             self._hold(watch.node.name, str(error))
         else:

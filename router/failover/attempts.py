@@ -7,7 +7,8 @@ is under way is the pump's and the frame's affair.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -27,8 +28,10 @@ from router.errors import (
     UnavailableError,
 )
 from router.failover.course import Course, Learned, Retries
+from router.failover.dead_runner import DeadRunners
 from router.failover.findings import Findings
 from router.failover.judgement import judged, route_missing
+from router.failover.liveness import Liveness, Watch
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.holds.store import HoldStore
@@ -57,10 +60,9 @@ class Tally(Retries, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how often; seconds."""
+    """How often a request may be tried."""
 
     attempts: int
-    first_byte_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,12 @@ class _Progress:
     def attempts(self) -> int:
         return len(self.tried) + self.asked_again
 
+    def wish(self, call: Call) -> Wish:
+        """Return what the request asks for, without the nodes that it is done with."""
+        past = self.tried | self.lacking
+        wish = call.wish
+        return replace(wish, tried=wish.tried | past) if past else wish
+
     def ask_again(self) -> None:
         """Let the node that was asked last be asked once more."""
         self.asked_again = True
@@ -129,6 +137,8 @@ class Failover:
         learned: Learned,
         budget: RetryBudget,
         releases: Releases,
+        liveness: Liveness,
+        runners: DeadRunners,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
@@ -138,6 +148,8 @@ class Failover:
         self.limits = limits
         self.budget = budget
         self._releases = releases
+        self.liveness = liveness
+        self.runners = runners
         self._clock = clock
         self.course = Course(
             learned,
@@ -175,7 +187,7 @@ class Failover:
     ) -> T:
         """Do `take` with a slot of one node after the other until one succeeds.
 
-        It gives the slot back when it fails. Where no other node is left, the last is
+        It gives the slot back when it fails. Where no other node is free, the last is
         asked once more if just its runner died. Raises what `present` raises.
         """
         course, found = self.course, call.findings
@@ -199,9 +211,12 @@ class Failover:
     ) -> Grant | None:
         """Wait for a slot of another node; None where the last may be asked again."""
         course, found, last = self.course, call.findings, progress.last
-        wish = call.wish
-        if past := progress.tried | progress.lacking:
-            wish = replace(wish, tried=wish.tried | past)
+        wish = progress.wish(call)
+        died = last is not None and last.cause == Cause.RUNNER_DIED
+        again = died and not progress.asked_again
+        if again and not self.free_elsewhere(wish, call.priority):
+            progress.ask_again()
+            wish = progress.wish(call)
         wish = course.place(wish, found, progress.node)
         # Who has an answer to give does not wait for a node that is switched off.
         patient = not isinstance(last, RefusedError)
@@ -280,7 +295,8 @@ class Failover:
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._exchange(grant.node, message, attention, grant.lease)
+            reply = self._sent(grant.node, message, attention)
+            reply = self._answered(reply, grant, message, attention)
             body, refused = self._judge(reply, grant.node, message.path)
             presented = Presented(reply, grant.lease, body, refused)
         except StoppedError as error:
@@ -289,6 +305,8 @@ class Failover:
         except AttemptError as error:
             if isinstance(error, EvictedError):
                 outcome = Outcome.EVICTED
+            if isinstance(error, RefusedError):
+                self.runners.note(grant.lease, str(error))
             # First: giving the slot back has the next request sent there.
             request_id = message.headers.get("X-Request-Id", "")
             self.course.charge(grant, message.path, error, request_id)
@@ -299,66 +317,86 @@ class Failover:
         self._tally.attempted(grant.node.name, "presented")
         if not refused:
             self.course.answered(grant)
+        if reply.gate:
+            self.runners.spoke(grant.lease)
         return presented
 
     def fetch(
-        self, node: Node, message: Message, attention: Attention
-    ) -> tuple[int, bytes]:
-        """Ask for a whole reply on a slot that is held already: status and body.
-
-        Raises AttemptError, StoppedError.
-        """
-        reply = self._exchange(node, message, attention)
-        body, _ = self._judge(reply, node, message.path)
-        status = reply.head.status if reply.head else 0
-        self.release(reply)
-        return status, body
-
-    def _exchange(
         self,
-        node: Node,
+        grant: Grant,
+        messages: Sequence[Message],
+        attention: Attention,
+        *,
+        within_seconds: float | None = None,
+    ) -> list[tuple[int, bytes]]:
+        """Ask for whole replies, all at one time, on a slot that is held already.
+
+        Returns status and body of each. Raises AttemptError, StoppedError.
+        """
+        node = grant.node
+        replies: deque[Reply] = deque()
+        try:
+            replies.extend(self._sent(node, each, attention) for each in messages)
+            fetched = []
+            for message in messages:
+                reply = replies.popleft()
+                reply = self._answered(reply, grant, message, attention, within_seconds)
+                body, _ = self._judge(reply, node, message.path)
+                fetched.append((reply.head.status if reply.head else 0, body))
+                self.release(reply)
+        except RefusedError as error:
+            self.runners.note(grant.lease, str(error))
+            raise
+        finally:
+            for reply in replies:
+                self.release(reply)
+        return fetched
+
+    def _sent(
+        self, node: Node, message: Message, attention: Attention, *, fresh: bool = False
+    ) -> Reply:
+        reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
+        reply.open_ended = message.path not in ROUTES
+        return reply
+
+    def _answered(
+        self,
+        reply: Reply,
+        grant: Grant,
         message: Message,
         attention: Attention,
-        lease: Lease | None = None,
+        within_seconds: float | None = None,
     ) -> Reply:
-        """Send, and sleep until the reply can be judged."""
-        reply = self._ask(node, message, attention, lease, fresh=False)
-        unread = not reply.bytes_seen and not reply.evicted
+        """Sleep until the reply can be judged."""
+        self._wait(reply, grant, attention, within_seconds)
+        unread = not reply.bytes_seen and not (reply.evicted or reply.runner_died)
         if reply.broken and unread and reply.connection.reused:
             # It was closed while idle, and the request crossed the close.
             self.release(reply)
             try:
-                reply = self._ask(node, message, attention, lease, fresh=True)
+                reply = self._sent(grant.node, message, attention, fresh=True)
             except NotSentError as error:  # or this request ended the server
                 raise GoneError(str(error), Cause.RESET) from error
+            self._wait(reply, grant, attention, within_seconds)
         return reply
 
-    def _ask(
+    def _wait(
         self,
-        node: Node,
-        message: Message,
+        reply: Reply,
+        grant: Grant,
         attention: Attention,
-        lease: Lease | None,
-        *,
-        fresh: bool,
-    ) -> Reply:
-        reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
-        reply.open_ended = message.path not in ROUTES
-        if lease is not None:
-            lease.reply = reply  # what an eviction cuts
-        deadline = self._clock() + self.limits.first_byte_seconds
+        within_seconds: float | None,
+    ) -> None:
+        """Wait while the node is at work. Raises MaybeSentError, StoppedError."""
         try:
-            in_time = attention.until(lambda: reply.presentable, deadline, self._clock)
+            why = self.liveness.wait(grant.lease, reply, attention, within_seconds)
         except BaseException:
             # Closing is what frees the slot in Ollama.
             self.release(reply)
             raise
-        if not in_time:
+        if why is not None:
             self.release(reply)
-            seconds = self.limits.first_byte_seconds
-            text = f"{node.name}: no reply within {seconds:g} s"
-            raise MaybeSentError(text, Cause.TIMEOUT)
-        return reply
+            raise MaybeSentError(f"{grant.node.name}: {why}", Cause.TIMEOUT)
 
     def _judge(self, reply: Reply, node: Node, path: str) -> tuple[bytes, bool]:
         """Return what came, and whether it blames the request; else AttemptError."""
@@ -367,6 +405,27 @@ class Failover:
         except InferOpsError:
             self.release(reply)
             raise
+
+    def watch(self, lease: Lease, attention: Attention) -> Watch:
+        """Watch over a stream of plain text that has no client."""
+        return self.liveness.stream(lease, attention, plain=True)
+
+    def free_elsewhere(self, wish: Wish, priority: Priority) -> bool:
+        """Say whether a node could take a request at once."""
+        decision = self._dispatcher.explain(wish, priority)
+        return decision.picked is not None and not decision.last_resort
+
+    def broke_off(self, lease: Lease, reply: Reply, *, wordless: bool = False) -> None:
+        """Take what the end of a broken stream says of others on its node.
+
+        wordless: on its route a dead runner leaves an end without any word
+        """
+        if reply.runner_died:
+            return
+        if reply.gate and reply.gate.failure is not None:
+            self.runners.note(lease, reply.gate.failure)
+        elif wordless and reply.broken is None:
+            self.runners.doubt(lease)
 
     def release(self, reply: Reply) -> None:
         """Finish with a reply: its connection is kept where it can be."""

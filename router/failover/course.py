@@ -14,6 +14,7 @@ from router.errors import (
     NotSentError,
     OtherBuildError,
     RefusedError,
+    RunnerDiedError,
     UnclearError,
 )
 from router.failover.builds import Builds, with_note
@@ -169,8 +170,9 @@ class Course:
         elif attempts <= 1 < most:
             goes_on = True
         elif isinstance(error, UnclearError) or not self._well_elsewhere(call, tried):
-            # Where nothing was sent, no load was caused: no budget is needed.
-            free = isinstance(error, NotSentError)
+            # Where nothing was sent, no load was caused, and where another request saw
+            # the runner die this one did nothing: no budget is needed.
+            free = isinstance(error, NotSentError | RunnerDiedError)
             goes_on = attempts < most and (free or self._budget.withdraw())
         else:
             goes_on = True

@@ -7,8 +7,10 @@ from router.errors import (
     MaybeSentError,
     RefusedError,
     RouteMissingError,
+    RunnerDiedError,
     UnclearError,
 )
+from router.failover.dead_runner import DIED
 from router.failover.repetition import completed, ending, repeats, text_of
 from router.failover.soundness import Unsound, unsound_start
 from router.failover.verdict import Blame, Verdict, judge, judge_words
@@ -28,6 +30,9 @@ def judged(reply: Reply, node: str, path: str) -> tuple[bytes, bool]:
     body = reply.take()
     if reply.evicted:
         raise EvictedError(f"{node}: the node is being emptied")
+    if reply.runner_died:
+        why = f"{node}: {DIED}"
+        raise RunnerDiedError(why, Cause.RUNNER_DIED, status=500, body=b"")
     if reply.no_room:
         raise reply.no_room
     gate = reply.gate

@@ -7,34 +7,37 @@ where it would push out a model that is in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
 import orjson
 
 from router.cancellation import Attention, StoppedError
-from router.capacity.ledger import Ledger
+from router.capacity.ledger import Lease, Ledger
 from router.errors import AttemptError, MaybeSentError
 from router.failover.findings import Aboard
 from router.health.circuit import Failure
 from router.health.circuits import CIRCUIT, NODE, Circuits, Key
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
-from router.model import Cause, Node, Outcome
+from router.model import Cause, Outcome
 from router.relay.pool import Message
+from router.scheduling.pipeline import Decision
+from router.scheduling.queue import Grant
 from router.snapshot import NodeView, Published
 
 __all__ = ["Fetch", "Trials", "trial_message"]
 
 # `router.failover.attempts.Failover.fetch`
-Fetch = Callable[[Node, Message, Attention], tuple[int, bytes]]
+Fetch = Callable[[Grant, Sequence[Message], Attention], object]
 
 _TICK_SECONDS = 0.25
 _HEADERS = {"Content-Type": "application/json", "X-Request-Id": "inferops-trial"}
 _PROMPT = "Count on from 1 2 3"
 _MESSAGES = [{"role": "user", "content": _PROMPT}]
 _TOKENS = 4
+_NO_DECISION = Decision(None, (), {})  # its slot is taken without one
 _NATIVE = {"stream": False, "options": {"num_predict": _TOKENS, "temperature": 0}}
 _BODIES: dict[str, dict[str, Any]] = {
     "/api/generate": {"prompt": _PROMPT, **_NATIVE},
@@ -70,14 +73,20 @@ class Trials:
         holds: HoldStore,
         *,
         seconds: Callable[[], float],
+        spoke: Callable[[Lease], None],
     ) -> None:
-        """Prepare; `seconds` is the longest a trial may take, a load included."""
+        """Prepare.
+
+        seconds: the longest a trial may take, a load included
+        spoke:   told of a model that generated, and is loaded therefore
+        """
         self._circuits = circuits
         self._fetch = fetch
         self._ledger = ledger
         self._published = published
         self._holds = holds
         self._seconds = seconds
+        self._spoke = spoke
         self._under_way: set[Key] = set()
 
     def run(self) -> None:
@@ -102,11 +111,13 @@ class Trials:
         timer = gevent.spawn_later(self._seconds(), attention.stop, Outcome.DEADLINE)
         message = trial_message(aboard.path, aboard.model)
         try:
-            self._fetch(aboard.node, message, attention)
+            self._fetch(Grant(lease, aboard.node, _NO_DECISION), [message], attention)
         except AttemptError as error:
             return error
         except StoppedError:
             return MaybeSentError("no answer to a trial", Cause.TIMEOUT)
+        else:
+            self._spoke(lease)
         finally:
             timer.kill(block=False)
             lease.done(Outcome.REFUSED)  # it is nobody's reply: nothing is learned

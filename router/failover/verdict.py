@@ -16,7 +16,14 @@ from router.failover.soundness import unsound
 from router.model import Cause
 from router.relay.framing import message_in
 
-__all__ = ["Blame", "Verdict", "cause_of_words", "judge", "judge_words"]
+__all__ = [
+    "Blame",
+    "Verdict",
+    "cause_of_words",
+    "judge",
+    "judge_words",
+    "runner_died",
+]
 
 
 class Blame(StrEnum):
@@ -56,6 +63,10 @@ _LIMITS = re.compile(
 )
 _SIZE_STATUSES = frozenset({413, 414, 431})
 
+# Said of a load, whatever else the text tells of the reason.
+_TERMINATED = re.compile(
+    "(llama|model)[- ](runner|server) (process )?(has )?terminated", re.IGNORECASE
+)
 # The first that is found in the text counts.
 _WORDS: Mapping[Cause, re.Pattern[str]] = {
     cause: re.compile("|".join(patterns), re.IGNORECASE)
@@ -81,10 +92,12 @@ _WORDS: Mapping[Cause, re.Pattern[str]] = {
             r"(dial|read|write) tcp (127\.0\.0\.1|\[::1\])",
             r"(127\.0\.0\.1|localhost|\[::1\]):\d+/\S*: (unexpected )?EOF",
             "no longer running",
+            "error reading llm response",
+            "do embedding request",
             "runner (crashed|exited)",
         ),
         Cause.LOAD_FAILED: (
-            "(llama|model)[- ](runner|server) (process )?(has )?terminated",
+            _TERMINATED.pattern,
             "(unable|failed) to (load|start|initiali[sz]e|open|read|create)",
             "error (loading|starting)",
             "timed out waiting for|timeout (waiting|loading)",
@@ -100,6 +113,11 @@ def cause_of_words(text: str) -> Cause | None:
     """Name what a node's error text is known to mean; None where it is not."""
     found = (cause for cause, words in _WORDS.items() if words.search(text))
     return next(found, None)
+
+
+def runner_died(text: str) -> bool:
+    """Say whether a runner's process has ended: Ollama starts another by itself."""
+    return bool(_WORDS[Cause.RUNNER_DIED].search(text) or _TERMINATED.search(text))
 
 
 def judge(path: str, status: int, content_type: str, body: bytes) -> Verdict | None:

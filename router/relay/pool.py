@@ -1,6 +1,7 @@
 """Connections to the nodes' Ollama: pooled, keep-alive, plain HTTP/1.1.
 
-Bytes go out here; the event loop reads what comes back (`reply.py`).
+A request begins to go out here. The event loop sends what the kernel did not take at
+once, and reads what comes back (`router.relay.upstream`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gevent import socket as cooperative
 
 from router.cancellation import CooperativeSocket
 from router.errors import MaybeSentError, NotSentError
+from router.keep_alive import keep_alive
 from router.model import Cause, Node
 from router.server.body_budget import Bodies
 
@@ -50,11 +52,15 @@ class Message:
         return (head + self.body,)
 
 
+_NOTHING = memoryview(b"")
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """A socket to a node; `reused` ones may turn out to be dead on first use.
 
     bodies: where the bytes of its replies are counted while they are held
+    unsent: the rest of a request that the node has not taken yet
     """
 
     node: str
@@ -62,6 +68,7 @@ class Connection:
     reused: bool
     idle_since: float = 0.0
     bodies: Bodies = field(default_factory=Bodies)
+    unsent: memoryview = _NOTHING
 
     @property
     def raw(self) -> socket.socket:
@@ -85,18 +92,18 @@ class Backends:
         self._idle: dict[str, deque[Connection]] = defaultdict(deque)
 
     def send(self, node: Node, message: Message, *, fresh: bool) -> Connection:
-        """Send a request, on an idle connection if not to be on a `fresh` one.
+        """Begin a request, on an idle connection if not to be on a `fresh` one.
 
-        Raises NotSentError (the node cannot be reached: nothing was sent) or
-        MaybeSentError (it broke while sending).
+        What does not go out at once is the connection's `unsent`: who reads the reply
+        sends it. Raises NotSentError (the node cannot be reached: nothing was sent)
+        or MaybeSentError (it broke at once).
         """
         # The node's own address: Ollama on loopback answers any other Host by 403.
         netloc = urlsplit(node.url).netloc
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            for piece in message.encode(netloc):
-                self._send(connection, piece)
+            connection.unsent = _send(connection.raw, message.encode(netloc))
         except OSError as error:
             connection.close()
             if idle:
@@ -104,16 +111,6 @@ class Backends:
             text = f"{node.name}: sending failed: {error}"
             raise MaybeSentError(text, Cause.RESET) from error
         return connection
-
-    def _send(self, connection: Connection, data: bytes) -> None:
-        """Send at once what fits, which is nearly always all of it."""
-        try:
-            sent = connection.raw.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            connection.sock.settimeout(self.connect_timeout_seconds)
-            connection.sock.sendall(memoryview(data)[sent:])
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply is whole."""
@@ -148,8 +145,23 @@ class Backends:
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock)
         socket_ = cast("CooperativeSocket", sock)
         return Connection(node.name, socket_, reused=False, bodies=self._bodies)
+
+
+def _send(raw: socket.socket, pieces: tuple[bytes, ...]) -> memoryview:
+    """Send at once what fits, which is nearly always all of it; return the rest."""
+    for at, piece in enumerate(pieces):
+        try:
+            sent = raw.send(piece)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(piece):
+            rest = memoryview(piece)[sent:]
+            more = pieces[at + 1 :]
+            return memoryview(b"".join((rest, *more))) if more else rest
+    return _NOTHING
 
 
 def _connected(address: tuple[str, int], seconds: float) -> cooperative.socket:

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 import gevent
 
 from router.cancellation import Attention, StoppedError
-from router.errors import AttemptError, EvictedError, NotSentError, UnclearError
+from router.errors import (
+    AttemptError,
+    EvictedError,
+    NotSentError,
+    RunnerDiedError,
+    UnclearError,
+)
 from router.failover.retry import RetryBudget
 from router.jobs.execution import answer
 from router.jobs.execution.active import Active, Attempt
@@ -44,7 +50,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _RETRY_RATIO = 0.2
 _RETRIES_AT_ONCE = 20
 _STORE_PAUSE_SECONDS = 0.25
-_NO_TRY = (NotSentError, EvictedError)
+_NO_TRY = (NotSentError, EvictedError, RunnerDiedError)
 _HOME_SECONDS = 30.0  # a node's cache keeps a text until others have used its slots
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 
@@ -209,7 +215,7 @@ class Flights:
             self._parts.tally.continued()
         if again:
             prompt = flight.held.pending.prompt
-            tokens = prompt if talk.continued is None else talk.continued
+            tokens = prompt + (talk.continued or 0)
             active.tally(reread_tokens=round(tokens))
             self._parts.tally.reread(tokens)
         self._count_waste(active, talk.lost)

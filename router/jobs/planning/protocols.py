@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from router.cancellation import Attention
+from router.capacity.ledger import Lease
 from router.errors import AttemptError
 from router.failover.continuation.bridge import Asking
 from router.jobs.model import Backlog, ItemResult, JobState, Pending
+from router.relay.upstream import Patience, Reply
 from router.scheduling.queue import Grant
 
 
@@ -75,6 +78,10 @@ class Attempts(Asking, Protocol):
     ) -> None: ...
 
     def forgive(self, request_id: str) -> None: ...
+
+    def watch(self, lease: Lease, attention: Attention) -> Patience: ...
+
+    def broke_off(self, lease: Lease, reply: Reply) -> None: ...
 
 
 class Tally(Protocol):

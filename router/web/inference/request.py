@@ -21,12 +21,10 @@ _SAFE_ID = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DoorLimits:
-    """What a client may send, how slowly, and how long anything may stand still."""
+    """What a client may send, and how long it may wait."""
 
     max_body_bytes: int
-    body_seconds: float
     queue_seconds: float
-    stall_seconds: float
     request_seconds: float
 
 

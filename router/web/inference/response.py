@@ -79,6 +79,8 @@ class Desk(Protocol):
 
     def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None: ...
 
+    def node_failed(self, visit: Visit, presented: Presented) -> None: ...
+
     def broke_off(self, outcome: str) -> None: ...
 
     def rejected(self, reason: str) -> None: ...
@@ -187,6 +189,11 @@ class Answering:
                 return
             outcome = self._pump()
         self._visit.outcome = outcome.value
+        continuity = self._continuity
+        if outcome is Outcome.END and continuity and continuity.unfinished:
+            yield self._last_lines()  # the rest may take a moment
+            yield Held(continuity.closing())
+            return
         yield Held(self._last_lines())
         if outcome not in {Outcome.END, Outcome.CLIENT_GONE}:
             self._desk.broke_off("error_frame")
@@ -235,6 +242,7 @@ class Answering:
         presented, self._presented = self._presented, None
         assert presented is not None  # noqa: S101 - it has just been pumped
         self._visit.outcome = outcome.value
+        self._desk.node_failed(self._visit, presented)
         self._desk.end(presented, outcome, Timings())
         message = _BROKEN[outcome].format(node=presented.lease.node)
         failure = presented.reply.gate and presented.reply.gate.failure

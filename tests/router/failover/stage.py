@@ -13,13 +13,17 @@ from router.errors import (
     NotSentError,
     OtherBuildError,
     RefusedError,
+    RunnerDiedError,
     UnclearError,
 )
 from router.failover.attempts import Call, Failover, Limits
 from router.failover.builds import Builds
 from router.failover.course import Learned
+from router.failover.dead_runner import DIED, DeadRunners
+from router.failover.destinations import Destinations
 from router.failover.findings import Findings
 from router.failover.isolation import Isolation
+from router.failover.liveness import Inquiry, Liveness, SilenceLimits
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.health.circuits import Circuits
@@ -60,6 +64,9 @@ class Tally:
     def attempted(self, node, outcome):
         self.attempts[node, outcome] += 1
 
+    def runner_died(self, node, model):
+        self.attempts[node, "runner_died"] += 1
+
     def retried(self, reason):
         self.retries[reason] += 1
 
@@ -86,6 +93,9 @@ ERRORS = {
     ),
     "reset": lambda n: MaybeSentError(f"{n}: connection reset", Cause.RESET),
     "gone": lambda n: GoneError(f"{n}: cannot connect: refused", Cause.RESET),
+    "abandoned": lambda n: RunnerDiedError(
+        f"{n}: {DIED}", Cause.RUNNER_DIED, status=500, body=b""
+    ),
     "moved": lambda n: EvictedError(f"{n}: the node is being emptied"),
     "refused": lambda n: NotSentError(f"{n}: cannot connect: refused"),
     "tools": lambda n: OtherBuildError(
@@ -152,15 +162,32 @@ class Fleet:
         )
         self.isolation.trial = self._trial
         self.ledger.listen(self.isolation.ended)
+        self.liveness = Liveness(
+            Inquiry(lambda _: True),
+            self.ledger,
+            Destinations(self.dispatcher, self.published, lambda *_: None),
+            lambda: SilenceLimits(600.0, 120.0),
+            clock=lambda: self.now,
+        )
+        self.runners = DeadRunners(
+            self.ledger,
+            self.published,
+            self.liveness,
+            self.tally,
+            runs=lambda *_: True,
+            clock=lambda: self.now,
+        )
         self.failover = Failover(
             self.dispatcher,
             None,
             self.holds,
             self.tally,
-            Limits(attempts=3, first_byte_seconds=5),
+            Limits(attempts=3),
             learned=Learned(self.circuits, self.isolation, Builds(self.published)),
             budget=RetryBudget(0.0, budget),
             releases=Releases(self.published),
+            liveness=self.liveness,
+            runners=self.runners,
             clock=lambda: self.now,
         )
 

@@ -7,6 +7,7 @@ import json
 import gevent
 import pytest
 
+from router.capacity.ledger import Lease
 from router.errors import RefusedError
 from router.failover.findings import Aboard
 from router.failover.trials import Trials, trial_message
@@ -21,6 +22,7 @@ class Stage:
     def __init__(self):
         self.fleet = Fleet("ab")
         self.works, self.sent = False, []
+        self.spoke: list[Lease] = []
         self.trials = Trials(
             self.fleet.circuits,
             self.fetch,
@@ -28,16 +30,17 @@ class Stage:
             self.fleet.published,
             self.fleet.holds,
             seconds=lambda: 5.0,
+            spoke=self.spoke.append,
         )
         self.fleet.answers["a"] = "gpu"
         while not self.fleet.open_on():
             self.fleet.ask()
 
-    def fetch(self, node, message, attention):
-        self.sent.append((node.name, message.path))
+    def fetch(self, grant, messages, attention):
+        self.sent += [(grant.node.name, message.path) for message in messages]
         if not self.works:
             raise RefusedError("boom", Cause.GPU_ERROR, status=500, body=b"")
-        return 200, b"{}"
+        return [(200, b"{}")]
 
     def look(self, seconds=0.0):
         self.fleet.now += seconds
@@ -70,6 +73,7 @@ def test_one_that_passes_lets_requests_through(stage):
     assert [("a", "/api/chat")] == stage.sent
     assert [] == stage.fleet.open_on()
     assert () == stage.fleet.holds.of("a")
+    assert [("a", MODEL)] == [(each.node, each.model) for each in stage.spoke]
 
 
 def test_a_node_that_is_held_is_left_alone(stage):
@@ -91,7 +95,7 @@ def test_a_trial_that_hangs_ends():
     """It is given up after its time, and its slot is free again."""
     stage = Stage()
 
-    def hang(node, message, attention):
+    def hang(grant, messages, attention):
         attention.until(lambda: False, float("inf"), lambda: 0.0)
 
     stage.trials._fetch = hang

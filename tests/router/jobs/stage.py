@@ -91,8 +91,16 @@ class FakeAttempts:
         status, body = answer
         return Presented(FakeReply(status), grant.lease, body)
 
-    def fetch(self, node, message, attention):
+    def fetch(self, grant, messages, attention, *, within_seconds=None):
         """Nothing is continued on played nodes."""
+        raise AssertionError
+
+    def watch(self, lease, attention):
+        """Nothing is streamed from them."""
+        raise AssertionError
+
+    def broke_off(self, lease, reply):
+        """Nothing breaks off on them."""
         raise AssertionError
 
     def release(self, reply):
