@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from router.cancellation import Attention
 from router.capacity.ledger import Ledger
@@ -23,6 +24,7 @@ from router.failover.dead_runner import DIED, DeadRunners
 from router.failover.destinations import Destinations
 from router.failover.findings import Findings
 from router.failover.isolation import Isolation
+from router.failover.judgement import route_missing
 from router.failover.liveness import Inquiry, Liveness, SilenceLimits
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
@@ -96,6 +98,7 @@ ERRORS = {
     "abandoned": lambda n: RunnerDiedError(
         f"{n}: {DIED}", Cause.RUNNER_DIED, status=500, body=b""
     ),
+    "lacks": lambda n: route_missing(n, "/api/chat"),
     "moved": lambda n: EvictedError(f"{n}: the node is being emptied"),
     "refused": lambda n: NotSentError(f"{n}: cannot connect: refused"),
     "tools": lambda n: OtherBuildError(
@@ -236,6 +239,14 @@ class Fleet:
 
         trail = Trail("r", "/api/chat", MODEL, self.now)
         return self.failover.attempt(call, Attention(), trail, take)
+
+    def lack_the_route(self, names):
+        """Have some nodes run an older release, which answers 404."""
+        views = dict(self.published.current.nodes)
+        for name in names:
+            views[name] = replace(views[name], version="0.1")
+            self.answers[name] = "lacks"
+        self.published.publish(Snapshot(views, made_at=0.0))
 
     def open_on(self):
         """Name the nodes where the model's circuit is open."""

@@ -12,6 +12,7 @@ from router.errors import (
     NotSentError,
     OtherBuildError,
     RefusedError,
+    RouteMissingError,
     UnavailableError,
 )
 from router.model import Cause, Hold, HoldKind, Outcome
@@ -352,3 +353,42 @@ def test_what_was_charged_is_told_once():
     fleet.answers["a"] = "gpu"
     fleet.ask()
     assert {("a", Cause.GPU_ERROR): 1} == fleet.circuits.failures
+
+
+def test_a_release_without_the_route_is_not_blamed():
+    """It is asked once by all, no circuit hears of it, and it takes no attempt."""
+    fleet = Fleet("abcdef", budget=0)
+    fleet.lack_the_route("abcde")
+    assert ["f"] * 3 == [fleet.ask() for _ in range(3)]
+    assert 1 >= fleet.asked.count("a")
+    assert [] == list(fleet.circuits.shown())
+
+
+def test_a_route_that_no_release_has():
+    """The client is told so, whichever was asked."""
+    fleet = Fleet("ab")
+    fleet.lack_the_route("ab")
+    for _ in range(2):
+        with pytest.raises(RouteMissingError):
+            fleet.ask()
+
+
+def test_those_on_a_dead_runner_need_no_budget():
+    """They did nothing: they go on elsewhere, and one death is two failures at most."""
+    fleet = Fleet("abc", budget=0)
+    fleet.answers["a"] = "abandoned"
+    began = [fleet.ledger.take("a", MODEL) for _ in range(3)]
+    calls = [fleet.call(bytes([n])) for n in range(4)]
+    assert all(fleet.ask(call) in "bc" for call in calls[:2])
+    assert 3 == len(began)
+    assert [] == fleet.open_on()
+
+
+def test_nobody_else_is_free():
+    """Where a runner died, its node is asked again before a busy one is waited for."""
+    fleet = Fleet("ab")
+    fleet.answers["a"] = ["abandoned", "ok"]
+    taken = [fleet.ledger.take("b", MODEL) for _ in range(4)]
+    assert "a" == fleet.ask()
+    assert ["a", "a"] == fleet.asked
+    assert 4 == len(taken)
