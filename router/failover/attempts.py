@@ -305,11 +305,11 @@ class Failover:
         except AttemptError as error:
             if isinstance(error, EvictedError):
                 outcome = Outcome.EVICTED
-            if isinstance(error, RefusedError):
-                self.runners.note(grant.lease, str(error))
-            # First: giving the slot back has the next request sent there.
+            # First: what follows has the next request sent there.
             request_id = message.headers.get("X-Request-Id", "")
             self.course.charge(grant, message.path, error, request_id)
+            if isinstance(error, RefusedError):
+                self.runners.note(grant.lease, str(error))
             raise
         finally:
             if presented is None:

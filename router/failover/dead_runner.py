@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from types import MappingProxyType
 from typing import Protocol
 
@@ -62,6 +63,7 @@ class DeadRunners:
         self._clock = clock
         self._spawn = spawn
         self._lost_at: dict[tuple[str, str], float] = {}
+        self._died_at: dict[tuple[str, str], float] = {}
         ledger.listen(self._ended)
         published.correct_by(self.without_dead)
 
@@ -114,10 +116,12 @@ class DeadRunners:
 
     def _died(self, lease: Lease, why: str) -> None:
         """End what is older; those whose own end says the same are over already."""
-        node, model = lease.node, lease.model
-        if (node, model) not in self._lost_at:
+        node, model = key = lease.node, lease.model
+        if lease.taken_at <= self._died_at.get(key, -inf):
+            return  # one more word on the same death: who is there now began after it
+        if key not in self._lost_at:
             self._tally.runner_died(node, model)
-        self._lost_at[node, model] = self._clock()
+        self._lost_at[key] = self._died_at[key] = self._clock()
         older = [each for each in self._ledger.leases(node) if each.model == model]
         moved = sum(bool(each.reply and each.reply.abandon(DIED)) for each in older)
         self._published.refresh()

@@ -186,3 +186,13 @@ def test_nobody_is_asked_about_where_nobody_else_runs(scene):
     scene.older.done(Outcome.END)
     scene.meanwhile = lambda: pytest.fail("asked")
     scene.runners.doubt(scene.told)
+
+
+def test_a_late_word_on_the_same_death(scene):
+    """Who was sent there after the first word is on another runner, and stays."""
+    scene.runners.note(scene.told, TOLD)
+    later = scene.begin()
+    scene.runners.note(scene.older, TOLD)
+    assert [] == later.reply.ended
+    scene.runners.note(later, TOLD)
+    assert 1 == scene.counted["n", MODEL], "it has not spoken between the two"
