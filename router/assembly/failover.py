@@ -93,7 +93,7 @@ def _answers(parts: FailoverParts, node: str) -> bool:
     try:
         if view is not None:
             seconds = parts.config().control.probe_timeout_seconds
-            get_json(f"{view.node.url}/api/version", seconds)
+            get_json(view.node, "/api/version", seconds)
     except PollError:
         return False
     return view is not None
@@ -107,7 +107,7 @@ def _runs(parts: FailoverParts, node: str, model: str) -> bool:
     seconds = parts.config().control.probe_timeout_seconds
     body = {"model": model, "stream": False}
     try:
-        exchange("POST", f"{view.node.url}/api/generate", seconds, body=body)
+        exchange("POST", view.node, "/api/generate", seconds, body=body)
     except PollError:
         return False
     return True

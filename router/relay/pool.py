@@ -1,4 +1,4 @@
-"""Connections to the nodes' Ollama: pooled, keep-alive, plain HTTP/1.1.
+"""Connections to the nodes' Ollama: pooled, keep-alive, HTTP/1.1.
 
 A request begins to go out here. The event loop sends what the kernel did not take at
 once, and reads what comes back (`router.relay.upstream`).
@@ -19,9 +19,11 @@ from urllib.parse import urlsplit
 from gevent import socket as cooperative
 
 from router.cancellation import CooperativeSocket
+from router.config.access import authorization
 from router.errors import MaybeSentError, NotSentError
 from router.keep_alive import keep_alive
-from router.model import Cause, Node
+from router.model import NO_ACCESS, Cause, Node
+from router.relay import tls
 from router.server.body_budget import Bodies
 
 # Never more than its slots, for as many were in use at one time.
@@ -41,10 +43,20 @@ class Message:
     headers: Mapping[str, str]
     body: bytes
 
-    def encode(self, netloc: str) -> tuple[bytes, ...]:
-        """Return what goes out; a large body by itself, so that it is not copied."""
-        lines = [f"{self.method} {self.path} HTTP/1.1", f"Host: {netloc}"]
+    def encode(self, node: Node) -> tuple[bytes, ...]:
+        """Return what goes out; a large body by itself, so that it is not copied.
+
+        Raises OSError where the node's login cannot be read.
+        """
+        parts = urlsplit(node.url)
+        # The node's own address: Ollama on loopback answers any other Host by 403.
+        lines = [
+            f"{self.method} {parts.path}{self.path} HTTP/1.1",
+            f"Host: {parts.netloc}",
+        ]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if node.access is not NO_ACCESS and (shown := authorization(node.access)):
+            lines.append(f"Authorization: {shown}")
         lines += [f"Content-Length: {len(self.body)}", "", ""]
         head = "\r\n".join(lines).encode("latin-1")
         if len(self.body) > _COPIED_BYTES:
@@ -59,11 +71,12 @@ _NOTHING = memoryview(b"")
 class Connection:
     """A socket to a node; `reused` ones may turn out to be dead on first use.
 
+    address: the node's base URL: one that has moved is not asked there again
     bodies: where the bytes of its replies are counted while they are held
     unsent: the rest of a request that the node has not taken yet
     """
 
-    node: str
+    address: str
     sock: CooperativeSocket
     reused: bool
     idle_since: float = 0.0
@@ -98,12 +111,14 @@ class Backends:
         sends it. Raises NotSentError (the node cannot be reached: nothing was sent)
         or MaybeSentError (it broke at once).
         """
-        # The node's own address: Ollama on loopback answers any other Host by 403.
-        netloc = urlsplit(node.url).netloc
+        try:
+            pieces = message.encode(node)
+        except OSError as error:
+            raise NotSentError(f"{node.name}: {error}") from error
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            connection.unsent = _send(connection.raw, message.encode(netloc))
+            connection.unsent = _send(connection.raw, pieces)
         except OSError as error:
             connection.close()
             if idle:
@@ -114,7 +129,7 @@ class Backends:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply is whole."""
-        idle = self._idle[connection.node]
+        idle = self._idle[connection.address]
         if len(idle) >= _IDLE_PER_NODE:
             connection.close()
             return
@@ -128,7 +143,7 @@ class Backends:
                 idle.pop().close()
 
     def _take_idle(self, node: Node) -> Connection | None:
-        idle = self._idle[node.name]
+        idle = self._idle[node.url]
         while idle:
             connection = idle.pop()
             rested = time.monotonic() - connection.idle_since
@@ -138,16 +153,22 @@ class Backends:
         return None
 
     def _connect(self, node: Node) -> Connection:
-        parts = urlsplit(node.url)
-        address = (parts.hostname or "", parts.port or 80)
         try:
-            sock = _connected(address, self.connect_timeout_seconds)
+            sock = _opened(node, self.connect_timeout_seconds)
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        keep_alive(sock)
         socket_ = cast("CooperativeSocket", sock)
-        return Connection(node.name, socket_, reused=False, bodies=self._bodies)
+        return Connection(node.url, socket_, reused=False, bodies=self._bodies)
+
+
+def _opened(node: Node, seconds: float) -> cooperative.socket:
+    parts = urlsplit(node.url)
+    secure = parts.scheme == "https"
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    sock = _connected((host, port), seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    keep_alive(sock)
+    return tls.wrap(sock, host, node.access, seconds) if secure else sock
 
 
 def _send(raw: socket.socket, pieces: tuple[bytes, ...]) -> memoryview:
