@@ -19,6 +19,7 @@ The class says who may retry and what the client hears; nothing else does.
     │   ├── BodyTimeoutError         408  the body did not arrive in time
     │   ├── ConflictError            409  not in this state of the thing
     │   ├── BodyTooLargeError        413
+    │   ├── EndsRunnersError         422  a request that ended runners, twice
     │   ├── UnsupportedEncodingError 415  a Content-Encoding that is not read
     │   ├── OverloadedError          429  queue full or hopeless wait
     │   │   └── BodiesFullError           bodies of other requests fill the memory
@@ -30,9 +31,13 @@ The class says who may retry and what the client hears; nothing else does.
     └── AttemptError           one try on one node failed
         ├── NotSentError             nothing reached the node: always retry
         ├── MaybeSentError           sent, but no reply head: retry, no effect kept
+        │   └── GoneError                  and then nothing listened there any more
         ├── EvictedError             the node is being emptied: always retry
         └── RefusedError             the node answered that it cannot: retry elsewhere
-            └── RouteMissingError        its release has no such route, others may
+            ├── UnclearError             a second node decides whose fault it is
+            ├── OtherBuildError          wrong to this build: ask another
+            ├── RouteMissingError        its release has no such route, others may
+            └── RunnerDiedError          another request saw its runner die: retry
 """
 
 from __future__ import annotations
@@ -141,6 +146,13 @@ class BodyTooLargeError(RequestError):
     code = "body_too_large"
 
 
+class EndsRunnersError(RequestError):
+    """Not 5xx: clients repeat those by themselves, on the next node's runner."""
+
+    status = 422
+    code = "request_ends_runners"
+
+
 class UnsupportedEncodingError(RequestError):
     status = 415
     code = "unsupported_encoding"
@@ -179,9 +191,18 @@ class CannotContinueError(InferOpsError):
 
 
 class AttemptError(InferOpsError):
-    """One try on one node failed before the client was sent anything."""
+    """One try on one node failed before the client was sent anything.
+
+    cause: a `router.model.Cause`; it decides nothing about who may retry
+    charged: whether the node's circuits were told
+    """
 
     reason = "error"
+
+    def __init__(self, message: str, cause: str = "error") -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.charged = False
 
 
 class NotSentError(AttemptError):
@@ -192,6 +213,10 @@ class MaybeSentError(AttemptError):
     reason = "maybe_sent"
 
 
+class GoneError(MaybeSentError):
+    """The node closed the connection without a reply and then refused another."""
+
+
 class EvictedError(AttemptError):
     """The request was moved off a node that is being emptied, not the node's doing."""
 
@@ -199,17 +224,65 @@ class EvictedError(AttemptError):
 
 
 class RefusedError(AttemptError):
-    """The node answered, and the answer speaks of the node, not of the request."""
+    """The node answered, and the answer speaks of the node, not of the request.
+
+    status, headers, body: the answer, for a client to whom nothing better can be given
+    """
 
     reason = "refused"
 
-    def __init__(self, message: str, *, status: int, body: bytes) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        cause: str = "error",
+        *,
+        status: int,
+        body: bytes,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message, cause)
         self.status = status
         self.body = body
+        self.headers = headers
+
+
+class UnclearError(RefusedError):
+    """Nothing says whose fault it is: it is the request's if a second node agrees."""
+
+
+class OtherBuildError(RefusedError):
+    """The node says that the request is wrong; another build may think otherwise."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        body: bytes,
+        headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        super().__init__(message, status=status, body=body, headers=headers)
+        self.charged = True  # with nothing: the node is well
 
 
 class RouteMissingError(RefusedError):
     """The node's release does not have the route: no fault of node or request."""
 
     reason = "route_missing"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        body: bytes,
+        headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        super().__init__(message, status=status, body=body, headers=headers)
+        self.charged = True  # with nothing: the node is well
+
+
+class RunnerDiedError(RefusedError):
+    """The node told another request that the runner of both is dead."""
+
+    reason = "runner_died"

@@ -289,6 +289,28 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # no reply that the client could be given
 
 
+class Cause(StrEnum):
+    """Why an attempt failed, where that speaks of the node or of a model on it."""
+
+    TIMEOUT = "timeout"  # nothing came within the limit
+    RESET = "reset"  # the node closed the connection before its reply was complete
+    RUNNER_DIED = "runner_died"
+    LOAD_FAILED = "load_failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    GPU_ERROR = "gpu_error"
+    MODEL_MISSING = "model_missing"
+    DENIED = "denied"  # 401, 403, 407
+    NOT_OLLAMA = "not_ollama"  # a login page, a redirect, a proxy's own error
+    GATEWAY = "gateway"  # 502, 503, 504 of a proxy
+    OVERLOADED = "overloaded"  # 429, or Ollama's own queue is full
+    TOO_LARGE = "too_large"  # for this node's limits; says nothing of its health
+    EMPTY = "empty"  # done, and no token was generated
+    NONSENSE = "nonsense"  # 200, and not what the route answers with
+    ERROR = "error"  # words that are not known
+    BROKE_OFF = "broke_off"  # a stream that ended before its last line
+    STALLED = "stalled"  # a stream that stood still for too long
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """What a finished reply tells of itself; seconds and tokens, 0 if untold."""

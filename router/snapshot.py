@@ -64,11 +64,19 @@ class Snapshot:
 
 
 class Published:
-    """The one reference that control swaps and dispatch takes once a request."""
+    """The one reference that control swaps and dispatch takes once a request.
+
+    What requests find out between two passes corrects each snapshot.
+    """
 
     def __init__(self, first: Snapshot) -> None:
-        self._current = first
+        self._decided = self._current = first
+        self._correct: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot
         self._listeners: list[Callable[[], None]] = []
+
+    def correct_by(self, correct: Callable[[Snapshot], Snapshot]) -> None:
+        """Have each snapshot corrected; `refresh` says that the correction changed."""
+        self._correct = correct
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back after each publish, in the publisher's greenlet."""
@@ -79,7 +87,12 @@ class Published:
         return self._current
 
     def publish(self, snapshot: Snapshot) -> None:
-        self._current = snapshot
+        self._decided = snapshot
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Publish the last decision again, as it is corrected now."""
+        self._current = self._correct(self._decided)
         for callback in self._listeners:
             callback()
 

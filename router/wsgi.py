@@ -21,9 +21,12 @@ from prometheus_client import CollectorRegistry
 from router import __version__
 from router.alerts.firing import Firing
 from router.alerts.notify import Doorbell
+from router.assembly.failover import FailoverParts, build_failover
+from router.assembly.failover import apply as apply_failover
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
 from router.assembly.services import service
+from router.assembly.traffic_health import TrafficHealth
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
 from router.clients.http_json import ask
@@ -37,12 +40,10 @@ from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.errors import UnavailableError
-from router.failover.attempts import Failover, Limits
 from router.failover.light import LightCalls
-from router.failover.releases import Releases
-from router.failover.retry import RetryBudget
 from router.logs.events import RequestLog, configure, get_logger, writer
 from router.metrics import FleetCollector, Metrics
+from router.metrics.circuits import CircuitCollector
 from router.metrics.predictions import Predictions
 from router.model import Degrade, Inventory, Outcome
 from router.relay.pool import Backends
@@ -152,6 +153,7 @@ class Router:
         self.files.inventory.listen(lambda *_: self._take_inventory())
         self.probe.start()
         self.loop.start()
+        self.traffic.begin_trials(self.failover)
         self.batches.start()
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
@@ -244,6 +246,9 @@ class Router:
         )
         self.recollection.load(self.inventory)
         self.trails = Trails()
+        self.traffic = TrafficHealth(
+            lambda: self.config, self.holds, self.ledger, self.published
+        )
         self.dispatcher = Dispatcher(
             self.published,
             self.holds,
@@ -251,18 +256,24 @@ class Router:
             Queue(dispatch.max_waiting),
             PICKERS[dispatch.picker](),
             clock=time.monotonic,
+            health=self.traffic.circuits,
         )
         self.backends = Backends(dispatch.connect_timeout_seconds, self.bodies)
-        self.failover = Failover(
-            self.dispatcher,
-            self.backends,
-            self.holds,
-            self.metrics,
-            Limits(dispatch.attempts, dispatch.first_byte_timeout_seconds),
-            budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
-            releases=Releases(self.published),
+        destinations = self.health.destinations(self.dispatcher, self.published)
+        self.failover = build_failover(
+            FailoverParts(
+                config=lambda: self.config,
+                dispatcher=self.dispatcher,
+                backends=self.backends,
+                holds=self.holds,
+                metrics=self.metrics,
+                ledger=self.ledger,
+                published=self.published,
+                destinations=destinations,
+                learned=self.traffic.learned(self.dispatcher),
+            )
         )
-        self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
+        self.health.empty_nodes(destinations, self.ledger, self.published)
 
     def _build_control(self, config: Config) -> None:
         prometheus = service(config.prometheus)
@@ -292,8 +303,10 @@ class Router:
             settings=lambda: self.config.control,
             holds=self.holds,
             changed=self.loop.wake,
+            moves=self.failover.liveness.moves,
             clock=self.health.clock,
         )
+        self.dispatcher.look_again = self.probe.hurry
         self.discovery = Discovery(self.probe, self.published)
         self.doorbell = Doorbell(
             self.holds,
@@ -312,6 +325,7 @@ class Router:
             self.ledger,
             dispatcher.queue,
             dispatcher.estimates,
+            self.traffic.circuits,
         )
         self.batches, self.files_of_jobs = build_batches(
             Surroundings(
@@ -326,6 +340,7 @@ class Router:
     def _build_web(self, config: Config) -> WSGIApplication:
         self.metrics.registry.register(self._fleet_collector())
         self.metrics.registry.register(self._predictions())
+        self.metrics.registry.register(CircuitCollector(self.traffic.circuits))
         admin = AdminParts(
             published=self.published,
             holds=self.holds,
@@ -339,6 +354,7 @@ class Router:
             silences=self.health.silences,
             waits=self.health.waits,
             clock=self.health.clock,
+            circuits=self.traffic.circuits,
         )
         parts = WebParts(
             admin=admin,
@@ -360,7 +376,6 @@ class Router:
             self.metrics,
             self.trails,
             _door_limits(config),
-            speed=self.ledger.speed,
             light=LightCalls(
                 self.published, self.holds, ask, unloaded=self.probe.look_at
             ),
@@ -423,11 +438,9 @@ class Router:
         self.ledger.default_slots = dispatch.default_slots
         self.dispatcher.queue.limit = dispatch.max_waiting
         self.dispatcher.policy = PICKERS[dispatch.picker]()
+        self.dispatcher.down_wait_seconds = dispatch.down_wait_seconds
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
-        self.failover.limits = Limits(
-            dispatch.attempts, dispatch.first_byte_timeout_seconds
-        )
-        self.failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
+        apply_failover(self.failover, config)
         self.inference.limits = _door_limits(config)
         self.cors.origins = Origins(config.web.origins)
         self.host_check.hosts = Hosts(config.web.hosts)
@@ -500,9 +513,7 @@ def _door_limits(config: Config) -> DoorLimits:
     dispatch = config.dispatch
     return DoorLimits(
         max_body_bytes=dispatch.max_body_bytes,
-        body_seconds=dispatch.body_timeout_seconds,
         queue_seconds=dispatch.queue_timeout_seconds,
-        stall_seconds=dispatch.stall_timeout_seconds,
         request_seconds=dispatch.request_timeout_seconds,
     )
 

@@ -25,7 +25,7 @@ __all__ = ["Check", "Checks", "Tally", "Verifier", "generates"]
 # Says why a node does not do; None when it does. Takes the node and both limits.
 Check = Callable[[Node, float, float], str | None]
 
-_CONCURRENCY = 4
+_CONCURRENCY = 16  # a load may take minutes, and keeps nobody from being checked
 _LONGEST_WAIT_SECONDS = 600.0
 _MODELS_TRIED = 3  # embedding models cannot generate
 _BY = "verification"

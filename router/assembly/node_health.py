@@ -96,11 +96,16 @@ class Health:
         self.holds.follow(look)
         look()
 
+    def destinations(
+        self, dispatcher: Dispatcher, published: Published
+    ) -> Destinations:
+        """Build what knows who else could take a request."""
+        return Destinations(dispatcher, published, self._show)
+
     def empty_nodes(
-        self, dispatcher: Dispatcher, ledger: Ledger, published: Published
+        self, destinations: Destinations, ledger: Ledger, published: Published
     ) -> None:
         """Move requests off nodes that an alert evicts, or that hang."""
-        destinations = Destinations(dispatcher, published, self._show)
         evictor = Evictor(self.holds, ledger, destinations, self.counters.evicted)
         self.holds.follow(evictor.after_change)
         published.listen(evictor.after_pass)

@@ -41,7 +41,16 @@ class Evictable(Protocol):
     @property
     def answered(self) -> bool: ...
 
+    @property
+    def mark(self) -> object:
+        """Return what differs after the node took or said anything."""
+
+    def moved_within(self, seconds: float) -> bool:
+        """Say whether the node took or said something of it, before its first line."""
+
     def evict(self) -> bool: ...
+
+    def abandon(self, why: str) -> bool: ...
 
 
 class Lease:

@@ -20,6 +20,7 @@ import orjson
 
 from router.config.access import authorization, check_pin, tls_context
 from router.json_scan import values_at_most
+from router.keep_alive import keep_alive
 from router.model import Node
 
 __all__ = ["Answer", "PollError", "PollRefusedError", "ask", "exchange", "get_json"]
@@ -174,6 +175,7 @@ def _connected(
     host, secure = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     plain = socket.create_connection((host, port), timeout=left())
+    keep_alive(plain)
     if not secure:
         return plain
     try:

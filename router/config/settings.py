@@ -140,7 +140,7 @@ class ControlSettings(Section):
         1800, "how long at most, however often it comes back"
     )
     verify_timeout_seconds: float = seconds(
-        120,
+        900,
         "longest time for the generation that brings a node back where its alert has"
         " `clear: verified`; loading is in it",
     )
@@ -183,28 +183,57 @@ class DispatchSettings(Section):
     max_waiting: int = setting(
         512, "requests in the queue; one more is answered 429", ge=0, le=1_000_000
     )
-    queue_timeout_seconds: float = seconds(120, "longest wait in the queue")
+    queue_timeout_seconds: float = seconds(
+        3600, "longest wait in the queue; a client that leaves ends its wait at once"
+    )
     request_timeout_seconds: float = seconds(
-        3600,
+        DAY,
         "longest time for queue and whole reply; `X-Request-Timeout` asks for less",
     )
     attempts: int = setting(
-        3, "nodes tried for one request, the first included", ge=1, le=100
+        3,
+        "nodes tried for one request, the first included; nodes of which nothing bad is"
+        " known are tried beyond that",
+        ge=1,
+        le=100,
     )
     retry_ratio: float = setting(
-        0.2, "share of requests that may be tried again, over the fleet", ge=0, le=1
+        0.2,
+        "share of requests that may be tried a third time where every node left has"
+        " failed, over the fleet; a first retry is always allowed",
+        ge=0,
+        le=1,
     )
     retry_minimum: int = setting(
-        10, "tries that are allowed whatever that share says", ge=0, le=10_000
+        10, "such tries that are allowed whatever that share says", ge=0, le=10_000
+    )
+    down_wait_seconds: float = setting(
+        15,
+        "longest wait for a node to come back, where every node that could take a"
+        " request is down; `0`: it is answered 503 at once",
+        ge=0,
+        le=3600,
+    )
+    circuit_wait_seconds: float = seconds(
+        2,
+        "first wait before a node, or a model on it, that failed is tried by a small"
+        " generation; three times that after each further failure",
+    )
+    longest_circuit_wait_seconds: float = seconds(
+        60, "how long that wait becomes at most"
     )
     connect_timeout_seconds: float = seconds(
         2, "longest wait for a node to take the connection", longest=60
     )
     first_byte_timeout_seconds: float = seconds(
-        600, "longest wait for a reply's first byte: loading and prefill are in it"
+        600,
+        "silence before a reply after which its node must give a sign of life, or the"
+        " request goes elsewhere; replies in one piece are silent to their end",
     )
     stall_timeout_seconds: float = seconds(
-        120, "longest silence in the middle of a reply"
+        120,
+        "the same within a stream; longest time in which a node takes no more of a"
+        " request, or a client no more of a reply",
     )
     max_body_bytes: int = setting(
         67_108_864, "largest request body (images count)", ge=1024, le=2**31
@@ -217,8 +246,16 @@ class DispatchSettings(Section):
         le=2**40,
     )
     body_timeout_seconds: float = seconds(
-        30, "longest wait for a request's body to arrive", longest=3600
+        60,
+        "longest time in which nothing of a request's body arrives; beyond it, also"
+        " the time at less than 500 bytes/s",
+        longest=3600,
     )
+
+    @field_validator("longest_circuit_wait_seconds")
+    @classmethod
+    def _outlasts_the_first(cls, value: float, info: ValidationInfo) -> float:
+        return above(value, "circuit_wait_seconds", info)
 
     @field_validator("max_bodies_bytes")
     @classmethod
@@ -332,7 +369,9 @@ class BatchSettings(Section):
         1000, "jobs that are not over; one more is answered 429", ge=1, le=100_000
     )
     upload_stall_seconds: float = seconds(
-        30, "longest time for the next 64 KiB of an upload to arrive", longest=3600
+        60,
+        "as `dispatch.body_timeout_seconds`, for uploaded files",
+        longest=3600,
     )
     attempts: int = setting(
         3, "tries of an item, where its job does not say", ge=1, le=20
@@ -343,7 +382,7 @@ class BatchSettings(Section):
         " `at_once` has them leave the node that it goes to, and wait",
     )
     item_timeout_seconds: float = seconds(
-        1800, "longest time for one item's reply", longest=DAY
+        21_600, "longest time for one item's reply", longest=DAY
     )
     lease_seconds: float = seconds(
         60, "how long items stay with a router that says nothing any more"
@@ -368,7 +407,7 @@ class WebSettings(Section):
         restart=True,
     )
     head_timeout_seconds: float = seconds(
-        10,
+        30,
         "longest time from the first byte of a request's head to its last",
         longest=3600,
     )

@@ -3,7 +3,8 @@
 A node that hangs costs one of a bounded number of polls and delays no other, and
 never a pass of the loop. Places and lifts `down` holds only: one refused
 connection, or two failures in a row, hold a node; one answer lifts that, and
-what live traffic found before it asked.
+what live traffic found before it asked. An open circuit it does not lift: to answer
+a poll is not to generate.
 """
 
 from __future__ import annotations
@@ -25,17 +26,22 @@ from router.holds.store import HoldStore, Standing
 from router.logs.events import get_logger
 from router.model import Access, Hold, HoldKind, Inventory, Node
 
-__all__ = ["Fetch", "Probe"]
+__all__ = ["Fetch", "Moves", "Probe"]
 
 Fetch = Callable[[Node, str, float], Any]
+# Begins to watch what a node says to requests; calls back whether it said anything.
+Moves = Callable[[str], Callable[[], bool]]
 
 _TOLERATED = 1  # failures in a row that hold nothing yet
+# The list of hundreds of models over a slow link is a transfer, not a sign of life.
+_TIMES_FOR_A_LIST = 10
 _SOURCE = "probe"
 _LIFTED = (_SOURCE, "traffic")
 _CONCURRENCY = 64
 _SILENT_SHARE = 3
 _DOWN_POLLS_PER_SECOND = 200.0  # a seventh of a core
 _TICK_SECONDS = 0.1
+_HURRIED_SECONDS = 0.5  # between two polls of a node that somebody waits for
 _STOP_SECONDS = 5.0
 
 
@@ -82,6 +88,7 @@ class Probe:
         changed: Callable[[], None],
         *,
         fetch: Fetch = get_json,
+        moves: Moves = lambda _node: lambda: False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         concurrency: int = _CONCURRENCY,
@@ -91,11 +98,13 @@ class Probe:
         self._holds = holds
         self._changed = changed
         self._fetch = fetch
+        self._moves = moves
         self._clock = clock
         self._monotonic = monotonic
         self._log = get_logger("probe")
         self._watched: dict[str, _Watch] = {}
         self._pool = ThreadPoolExecutor(concurrency, "probe")
+        self._hurried_until = float("-inf")
         # Apart, so that nodes which do not answer keep nobody waiting who does.
         self._silent = ThreadPoolExecutor(_SILENT_SHARE * concurrency, "probe-silent")
         self._followed: Inventory | None = None
@@ -119,6 +128,14 @@ class Probe:
         """Give what each node held when it last answered."""
         return {name: each.models for name, each in tuple(self._watched.items())}
 
+    def hurry(self, seconds: float) -> None:
+        """Ask the nodes that are down at once, and often for so long: one is needed."""
+        now = self._monotonic()
+        self._hurried_until = max(self._hurried_until, now + seconds)
+        for name, watch in tuple(self._watched.items()):
+            if self._down(name):
+                watch.due[Poll.RESIDENT] = now
+
     def look_for_models(self) -> None:
         """Ask every node that is up what it has on disk; return when all have said."""
         self._look(Poll.PRESENT, [n for n in self._watched if not self._down(n)])
@@ -141,6 +158,7 @@ class Probe:
         self._follow(now)
         self._failing = sum(w.failures > _TOLERATED for w in self._watched.values())
         for watch in self._watched.values():
+            self._hurry(watch, now)
             for poll in Poll:
                 if watch.due[poll] <= now:
                     self._ask_now(watch, poll, now)
@@ -158,13 +176,19 @@ class Probe:
         asked.add_done_callback(self._report)
         return asked
 
+    def _hurry(self, watch: _Watch, now: float) -> None:
+        if now < self._hurried_until and watch.failures:
+            soon = now + _HURRIED_SECONDS
+            watch.due[Poll.RESIDENT] = min(watch.due[Poll.RESIDENT], soon)
+
     def _poll(self, watch: _Watch, poll: Poll) -> None:
         # Only what stood before the question is lifted by its answer.
         found = self._down(watch.node.name)
+        moved = self._moves(watch.node.name)
         try:
             answer = self._ask(watch.node, poll)
         except PollError as error:
-            self._failed(watch, error)
+            self._failed(watch, error, moved())
         else:
             self._answered(watch, found, answer)
         finally:
@@ -212,6 +236,7 @@ class Probe:
                 "resident": listings.resident(self._fetch(node, "/api/ps", timeout))
             }
         version = listings.version(self._fetch(node, "/api/version", timeout))
+        timeout *= _TIMES_FOR_A_LIST
         present = listings.present(self._fetch(node, "/api/tags", timeout))
         return {"version": version, "present": present}
 
@@ -222,9 +247,11 @@ class Probe:
             if each.hold.kind is HoldKind.DOWN and each.hold.source in _LIFTED
         ]
 
-    def _failed(self, watch: _Watch, error: PollError) -> None:
-        watch.failures += 1
+    def _failed(self, watch: _Watch, error: PollError, moved: bool) -> None:
         gone = isinstance(error, PollRefusedError)
+        if moved and not gone:
+            return  # it is busy with requests, or its link is: no sign of death
+        watch.failures += 1
         if gone or watch.failures > _TOLERATED:
             self._hold(watch.node.name, str(error))
         else:

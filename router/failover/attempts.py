@@ -7,8 +7,9 @@ is under way is the pump's and the frame's affair.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from router.cancellation import Attention, StoppedError
@@ -16,21 +17,28 @@ from router.capacity.ledger import Lease
 from router.errors import (
     AttemptError,
     EvictedError,
+    GoneError,
+    InferOpsError,
     MaybeSentError,
     NotFoundError,
     NotSentError,
+    OtherBuildError,
     RefusedError,
     RouteMissingError,
     UnavailableError,
 )
+from router.failover.course import Course, Learned, Retries
+from router.failover.dead_runner import DeadRunners
+from router.failover.findings import Findings
+from router.failover.judgement import judged, route_missing
+from router.failover.liveness import Liveness, Watch
 from router.failover.releases import Releases
-from router.failover.retry import RetryBudget, runner_died, speaks_of_node
+from router.failover.retry import RetryBudget
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
-from router.model import Hold, HoldKind, Node, Outcome, Priority
-from router.relay.framing import message_in
+from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority
 from router.relay.pool import Backends, Message
-from router.relay.protocols import NO_ROUTE, ROUTES, lacks_route
+from router.relay.protocols import ROUTES
 from router.relay.upstream import Reply
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Grant
@@ -42,42 +50,77 @@ T = TypeVar("T")
 log = get_logger("failover")
 
 
-class Tally(Protocol):
+class Tally(Retries, Protocol):
     """What attempts are counted with."""
 
     def queued(self, priority: Priority, seconds: float) -> None: ...
 
     def attempted(self, node: str, outcome: str) -> None: ...
 
-    def retried(self, reason: str) -> None: ...
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how often; seconds."""
+    """How often a request may be tried."""
 
     attempts: int
-    first_byte_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A client's request on its way; `deadline` in the router's monotonic time."""
+    """A client's request on its way; `deadline` in the router's monotonic time.
+
+    findings: what its attempts found out, over all legs of its stream
+    """
 
     wish: Wish
     message: Message
     priority: Priority
     deadline: float
     streams: bool = False
+    findings: Findings = field(default_factory=Findings)
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A reply that the client may have; its slot is still taken."""
+    """A reply that the client may have; its slot is still taken.
+
+    refused: whether the node says that the request is wrong
+    """
 
     reply: Reply
     lease: Lease
     body: bytes
+    refused: bool = False
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a request has come.
+
+    lacking: nodes whose release does not have the route
+    node:    the one that was asked last, and `last`: how that failed
+    """
+
+    lacking: frozenset[str]
+    tried: set[str] = field(default_factory=set)
+    node: str = ""
+    last: AttemptError | None = None
+    asked_again: bool = False
+
+    @property
+    def attempts(self) -> int:
+        return len(self.tried) + self.asked_again
+
+    def wish(self, call: Call) -> Wish:
+        """Return what the request asks for, without the nodes that it is done with."""
+        past = self.tried | self.lacking
+        wish = call.wish
+        return replace(wish, tried=wish.tried | past) if past else wish
+
+    def ask_again(self) -> None:
+        """Let the node that was asked last be asked once more."""
+        self.asked_again = True
+        self.tried.discard(self.node)
 
 
 class Failover:
@@ -91,8 +134,11 @@ class Failover:
         tally: Tally,
         limits: Limits,
         *,
+        learned: Learned,
         budget: RetryBudget,
         releases: Releases,
+        liveness: Liveness,
+        runners: DeadRunners,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher = dispatcher
@@ -102,7 +148,18 @@ class Failover:
         self.limits = limits
         self.budget = budget
         self._releases = releases
+        self.liveness = liveness
+        self.runners = runners
         self._clock = clock
+        self.course = Course(
+            learned,
+            dispatcher.explain,
+            holds,
+            tally,
+            budget,
+            attempts=lambda: self.limits.attempts,
+            clock=clock,
+        )
 
     def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
         """Return the first reply that speaks to the request.
@@ -111,9 +168,13 @@ class Failover:
         StoppedError.
         """
         self.budget.deposit()
+        self.course.admit(call)
 
         def take(grant: Grant) -> Presented:
-            return self.take(grant, call.message, attention)
+            presented = self.take(grant, call.message, attention)
+            if not presented.refused:
+                return presented
+            return self._by_build(call, grant, presented)
 
         return self.attempt(call, attention, trail, take)
 
@@ -126,51 +187,101 @@ class Failover:
     ) -> T:
         """Do `take` with a slot of one node after the other until one succeeds.
 
-        It gives the slot back when it fails. Where no other node is left, the last is
+        It gives the slot back when it fails. Where no other node is free, the last is
         asked once more if just its runner died. Raises what `present` raises.
         """
-        before = call.wish.tried
-        tried: set[str] = set()
-        path = call.message.path
-        lacking = self._releases.lacking(path)
-        node, asked_again = "", False
-        last: AttemptError | None = None
+        course, found = self.course, call.findings
+        progress = _Progress(self._releases.lacking(call.message.path))
         while True:
-            past = before | tried | lacking
-            wish = replace(call.wish, tried=past) if past != before else call.wish
-            try:
-                grant = self._acquire(call, wish, attention)
-            except (NotFoundError, UnavailableError):
-                if not asked_again and _runner_died(last):
-                    asked_again = True
-                    tried.discard(node)
-                    continue
-                if last and not isinstance(last, EvictedError):
-                    raise last from None
-                if self._releases.all_lack(path, call.wish.model):
-                    raise route_missing("every node", path) from None
-                raise
+            grant = self._next(call, attention, trail, progress)
+            if grant is None:
+                continue
             step = Step.of(grant.decision, grant.lease)
             trail.steps.append(step)
+            credible = course.begins(grant, found)
             try:
                 return take(grant)
             except AttemptError as error:
                 step.failure = str(error)
-                last = error
-                node = grant.node.name
-                if isinstance(error, RouteMissingError):
-                    self._releases.note(path, node)
-                    lacking = self._releases.lacking(path)
-                    self._tally.attempted(node, error.reason)
-                    continue
-                tried.add(node)
-                self.note(grant.node, error, trail.request_id)
-                if not self._may_retry(error, len(tried) + asked_again):
-                    raise
+                progress.last, progress.node = error, grant.node.name
+                self._failed(call, grant, error, trail, progress, credible=credible)
 
-    def _acquire(self, call: Call, wish: Wish, attention: Attention) -> Grant:
+    def _next(
+        self, call: Call, attention: Attention, trail: Trail, progress: _Progress
+    ) -> Grant | None:
+        """Wait for a slot of another node; None where the last may be asked again."""
+        course, found, last = self.course, call.findings, progress.last
+        wish = progress.wish(call)
+        died = last is not None and last.cause == Cause.RUNNER_DIED
+        again = died and not progress.asked_again
+        if again and not self.free_elsewhere(wish, call.priority):
+            progress.ask_again()
+            wish = progress.wish(call)
+        wish = course.place(wish, found, progress.node)
+        # Who has an answer to give does not wait for a node that is switched off.
+        patient = not isinstance(last, RefusedError)
+        try:
+            return self._acquire(call, wish, attention, patient=patient)
+        except (NotFoundError, UnavailableError):
+            if not progress.asked_again and last and last.cause in _ASKED_AGAIN:
+                progress.ask_again()
+                return None
+            course.given_up(found, trail.request_id)
+            if last and not isinstance(last, EvictedError):
+                raise found.aside or last from None
+            if self._releases.all_lack(call.message.path, call.wish.model):
+                raise route_missing("every node", call.message.path) from None
+            raise
+
+    def _failed(
+        self,
+        call: Call,
+        grant: Grant,
+        error: AttemptError,
+        trail: Trail,
+        progress: _Progress,
+        *,
+        credible: bool,
+    ) -> None:
+        """Take in a failed attempt; raises where no other is to be made."""
+        course, found, path = self.course, call.findings, call.message.path
+        node, tried, request_id = grant.node.name, progress.tried, trail.request_id
+        if isinstance(error, RouteMissingError):
+            self._releases.note(path, node)
+            progress.lacking = self._releases.lacking(path)
+            self._tally.attempted(node, error.reason)
+            return
+        self.note(grant, path, error, request_id)
+        if isinstance(error, NotSentError) and node not in found.unreached:
+            found.unreached.add(node)  # once it is back, it may be asked again
+        else:
+            tried.add(node)
+        tried |= course.failed(call, grant, error, request_id, credible=credible)
+        if not course.goes_on(call, error, tried, progress.attempts):
+            course.given_up(found, request_id)
+            raise found.aside or error from None
+
+    def _by_build(self, call: Call, grant: Grant, presented: Presented) -> Presented:
+        """Have another build asked before the client hears that its request is wrong.
+
+        Raises OtherBuildError, with this answer, where there is one to be asked.
+        """
+        body, elsewhere = self.course.other_build(call, grant, presented.body)
+        head = presented.reply.head
+        if head is None or not elsewhere:
+            return replace(presented, body=body)
+        self.release(presented.reply)
+        presented.lease.done(Outcome.REFUSED)
+        why = f"{grant.node.name}: {head.status}: refused by this build"
+        raise OtherBuildError(why, status=head.status, body=body, headers=head.headers)
+
+    def _acquire(
+        self, call: Call, wish: Wish, attention: Attention, *, patient: bool
+    ) -> Grant:
         began = self._clock()
-        grant = self._dispatcher.acquire(wish, call.priority, attention, call.deadline)
+        grant = self._dispatcher.acquire(
+            wish, call.priority, attention, call.deadline, patient=patient
+        )
         self._tally.queued(call.priority, self._clock() - began)
         grant.lease.streams = call.streams
         grant.lease.continued = call.priority is Priority.CONTINUED
@@ -185,140 +296,161 @@ class Failover:
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._exchange(grant.node, message, attention, grant.lease)
-            body = self._judge(reply, grant.node, message.path)
-            presented = Presented(reply, grant.lease, body)
+            reply = self._sent(grant.node, message, attention)
+            reply = self._answered(reply, grant, message, attention)
+            body, refused = self._judge(reply, grant.node, message.path)
+            presented = Presented(reply, grant.lease, body, refused)
         except StoppedError as error:
             outcome = error.outcome
             raise
-        except EvictedError:
-            outcome = Outcome.EVICTED
+        except AttemptError as error:
+            if isinstance(error, EvictedError):
+                outcome = Outcome.EVICTED
+            # First: what follows has the next request sent there.
+            request_id = message.headers.get("X-Request-Id", "")
+            self.course.charge(grant, message.path, error, request_id)
+            if isinstance(error, RefusedError):
+                self.runners.note(grant.lease, str(error))
             raise
         finally:
             if presented is None:
                 grant.lease.done(outcome)
         self._tally.attempted(grant.node.name, "presented")
+        if not refused:
+            self.course.answered(grant)
+        if reply.gate:
+            self.runners.spoke(grant.lease)
         return presented
 
     def fetch(
-        self, node: Node, message: Message, attention: Attention
-    ) -> tuple[int, bytes]:
-        """Ask for a whole reply on a slot that is held already: status and body.
-
-        Raises AttemptError, StoppedError.
-        """
-        reply = self._exchange(node, message, attention)
-        body = self._judge(reply, node, message.path)
-        status = reply.head.status if reply.head else 0
-        self.release(reply)
-        return status, body
-
-    def _exchange(
         self,
-        node: Node,
-        message: Message,
+        grant: Grant,
+        messages: Sequence[Message],
         attention: Attention,
-        lease: Lease | None = None,
-    ) -> Reply:
-        """Send, and sleep until the reply can be judged."""
-        reply = self._ask(node, message, attention, lease, fresh=False)
-        unread = not reply.bytes_seen and not reply.evicted
-        if reply.broken and unread and reply.connection.reused:
-            # It was closed while idle, and the request crossed the close.
-            self.release(reply)
-            reply = self._ask(node, message, attention, lease, fresh=True)
-        return reply
-
-    def _ask(
-        self,
-        node: Node,
-        message: Message,
-        attention: Attention,
-        lease: Lease | None,
         *,
-        fresh: bool,
+        within_seconds: float | None = None,
+    ) -> list[tuple[int, bytes]]:
+        """Ask for whole replies, all at one time, on a slot that is held already.
+
+        Returns status and body of each. Raises AttemptError, StoppedError.
+        """
+        node = grant.node
+        replies: deque[Reply] = deque()
+        try:
+            replies.extend(self._sent(node, each, attention) for each in messages)
+            fetched = []
+            for message in messages:
+                reply = replies.popleft()
+                reply = self._answered(reply, grant, message, attention, within_seconds)
+                body, _ = self._judge(reply, node, message.path)
+                fetched.append((reply.head.status if reply.head else 0, body))
+                self.release(reply)
+        except RefusedError as error:
+            self.runners.note(grant.lease, str(error))
+            raise
+        finally:
+            for reply in replies:
+                self.release(reply)
+        return fetched
+
+    def _sent(
+        self, node: Node, message: Message, attention: Attention, *, fresh: bool = False
     ) -> Reply:
         reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
         reply.open_ended = message.path not in ROUTES
-        if lease is not None:
-            lease.reply = reply  # what an eviction cuts
-        deadline = self._clock() + self.limits.first_byte_seconds
+        return reply
+
+    def _answered(
+        self,
+        reply: Reply,
+        grant: Grant,
+        message: Message,
+        attention: Attention,
+        within_seconds: float | None = None,
+    ) -> Reply:
+        """Sleep until the reply can be judged."""
+        self._wait(reply, grant, attention, within_seconds)
+        unread = not reply.bytes_seen and not (reply.evicted or reply.runner_died)
+        if reply.broken and unread and reply.connection.reused:
+            # It was closed while idle, and the request crossed the close.
+            self.release(reply)
+            try:
+                reply = self._sent(grant.node, message, attention, fresh=True)
+            except NotSentError as error:  # or this request ended the server
+                raise GoneError(str(error), Cause.RESET) from error
+            self._wait(reply, grant, attention, within_seconds)
+        return reply
+
+    def _wait(
+        self,
+        reply: Reply,
+        grant: Grant,
+        attention: Attention,
+        within_seconds: float | None,
+    ) -> None:
+        """Wait while the node is at work. Raises MaybeSentError, StoppedError."""
         try:
-            in_time = attention.until(lambda: reply.presentable, deadline, self._clock)
+            why = self.liveness.wait(grant.lease, reply, attention, within_seconds)
         except BaseException:
             # Closing is what frees the slot in Ollama.
             self.release(reply)
             raise
-        if not in_time:
+        if why is not None:
             self.release(reply)
-            seconds = self.limits.first_byte_seconds
-            raise MaybeSentError(f"{node.name}: no reply within {seconds:g} s")
-        return reply
+            raise MaybeSentError(f"{grant.node.name}: {why}", Cause.TIMEOUT)
 
-    def _judge(self, reply: Reply, node: Node, path: str) -> bytes:
-        """Return what came; raise where the node, not the request, is at fault."""
-        body = reply.take()
-        if reply.evicted:
+    def _judge(self, reply: Reply, node: Node, path: str) -> tuple[bytes, bool]:
+        """Return what came, and whether it blames the request; else AttemptError."""
+        try:
+            return judged(reply, node.name, path)
+        except InferOpsError:
             self.release(reply)
-            raise EvictedError(f"{node.name}: the node is being emptied")
-        if reply.no_room:
-            self.release(reply)
-            raise reply.no_room
+            raise
+
+    def watch(self, lease: Lease, attention: Attention) -> Watch:
+        """Watch over a stream of plain text that has no client."""
+        return self.liveness.stream(lease, attention, plain=True)
+
+    def free_elsewhere(self, wish: Wish, priority: Priority) -> bool:
+        """Say whether a node could take a request at once."""
+        decision = self._dispatcher.explain(wish, priority)
+        return decision.picked is not None and not decision.last_resort
+
+    def broke_off(self, lease: Lease, reply: Reply, *, wordless: bool = False) -> None:
+        """Take what the end of a broken stream says of others on its node.
+
+        wordless: on its route a dead runner leaves an end without any word
+        """
+        if reply.runner_died:
+            return
         if reply.gate and reply.gate.failure is not None:
-            self.release(reply)
-            text = reply.gate.failure
-            raise RefusedError(f"{node.name}: {text}", status=500, body=b"")
-        if reply.head is None or (reply.over and reply.outcome() is not Outcome.END):
-            self.release(reply)
-            why = reply.broken or "the stream ended before its last line"
-            raise MaybeSentError(f"{node.name}: {why}")
-        status = reply.head.status
-        if lacks_route(path, status, body):
-            self.release(reply)
-            raise route_missing(node.name, path)
-        if status >= 400 and speaks_of_node(status, body):
-            self.release(reply)
-            text = message_in(body) or reply.head.reason
-            raise RefusedError(
-                f"{node.name}: {status}: {text}", status=status, body=body
-            )
-        return body
+            self.runners.note(lease, reply.gate.failure)
+        elif wordless and reply.broken is None:
+            self.runners.doubt(lease)
 
     def release(self, reply: Reply) -> None:
         """Finish with a reply: its connection is kept where it can be."""
         if reply.close():
             self._backends.give_back(reply.connection)
 
-    def note(self, node: Node, error: AttemptError, request_id: str) -> None:
+    def note(
+        self, grant: Grant, path: str, error: AttemptError, request_id: str
+    ) -> None:
         """Count a failed attempt; a node that cannot be reached is held at once."""
-        self._tally.attempted(node.name, error.reason)
-        if isinstance(error, NotSentError):
+        node = grant.node.name
+        self._tally.attempted(node, error.reason)
+        if isinstance(error, NotSentError | GoneError):
             # The router's own evidence first; a probe brings the node back.
             why = str(error)
-            hold = Hold(node.name, HoldKind.DOWN, "traffic", why, time.time())
+            hold = Hold(node, HoldKind.DOWN, "traffic", why, time.time())
             if self._holds.find_down(hold):
-                log.warning(
-                    "node is down", node=node.name, why=why, request_id=request_id
-                )
+                log.warning("node is down", node=node, why=why, request_id=request_id)
+        self.course.charge(grant, path, error, request_id)
 
-    def _may_retry(self, error: AttemptError, attempts: int) -> bool:
-        if isinstance(error, EvictedError):
-            # Not the request's doing, and each node is tried once at most.
-            self._tally.retried(error.reason)
-            return True
-        if attempts >= self.limits.attempts:
-            return False
-        # Where nothing was sent, no load was caused: no budget is needed.
-        if not isinstance(error, NotSentError) and not self.budget.withdraw():
-            return False
-        self._tally.retried(error.reason)
-        return True
+    def forgive(self, request_id: str) -> None:
+        """Charge nodes no more with what was the request's own fault."""
+        self.course.forgive(request_id)
 
 
-def route_missing(node: str, path: str) -> RouteMissingError:
-    why = f"{node}: its release has no {path}"
-    return RouteMissingError(why, status=404, body=NO_ROUTE)
-
-
-def _runner_died(error: AttemptError | None) -> bool:
-    return isinstance(error, RefusedError) and runner_died(str(error))
+# Where no other node is left: Ollama starts another runner by itself.
+_ASKED_AGAIN = frozenset({Cause.RUNNER_DIED, Cause.LOAD_FAILED, Cause.GPU_ERROR})

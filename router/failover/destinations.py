@@ -49,6 +49,8 @@ class Destinations:
         """Give the nodes that may take it: free ones first, then busy ones."""
         wish = Wish(lease.model, lease.tried | {lease.node})
         decision = self._dispatcher.explain(wish)
+        if decision.last_resort:
+            return  # they fail, too
         yield from (each.view for each in decision.candidates)
         nodes = self._published.current.nodes
         for name, reason in decision.rejected.items():

@@ -20,6 +20,8 @@ from router.model import Hold, HoldKind, HoldState
 __all__ = ["Elsewhere", "Evictor"]
 
 _BY_PROBE = "probe"
+# What took or said something just now is not hung, whatever a poll came to.
+_MOVES_SECONDS = 2.0
 
 
 class Elsewhere(Protocol):
@@ -72,7 +74,7 @@ class Evictor:
         moved = 0
         for lease in self._ledger.leases(node):
             reply = lease.reply
-            if reply is not None and (answered_too or not reply.answered):
+            if reply is not None and (answered_too or _hung(reply)):
                 moved += self._moved(lease, reply)
         if moved:
             self._count(node, moved)
@@ -93,3 +95,7 @@ def _evicts(hold: Hold) -> bool:
 
 def _hangs(hold: Hold) -> bool:
     return hold.kind is HoldKind.DOWN and hold.source == _BY_PROBE
+
+
+def _hung(reply: Evictable) -> bool:
+    return not reply.answered and not reply.moved_within(_MOVES_SECONDS)

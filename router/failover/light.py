@@ -23,6 +23,7 @@ from router.errors import (
     OverloadedError,
     UnavailableError,
 )
+from router.failover.verdict import Blame, judge
 from router.model import Hold, HoldKind, Node
 from router.relay.fields import Need
 from router.snapshot import NodeView, Published
@@ -156,9 +157,13 @@ class LightCalls:
         seconds = min(_ANSWER_SECONDS, request.deadline - self._clock())
         try:
             seconds = max(0.1, seconds)
-            return self._ask("POST", view.node, request.path, request.body, seconds)
+            path, body = request.path, request.body
+            answer = self._ask("POST", view.node, path, body, seconds)
         except PollError as error:
             return Answer(502, "", f"{view.node.name}: {error}".encode())
+        if text := _speaks_of_node(request.path, answer):
+            return Answer(502, "", f"{view.node.name}: {text}".encode())
+        return answer
 
     def _everywhere(
         self, request: LightRequest, having: Sequence[NodeView], attention: Attention
@@ -175,6 +180,16 @@ class LightCalls:
         self._unloaded(names)
         asked = list(zip(views, answers, strict=True))
         return replace(_of_all(request.model, asked), attempts=len(names))
+
+
+def _speaks_of_node(path: str, answer: Answer) -> str:
+    """Return what is wrong with a node whose answer does not say so by itself."""
+    if answer.status >= 500 or answer.status == 404:
+        return ""
+    verdict = judge(path, answer.status, answer.content_type, answer.body)
+    if verdict is None or verdict.blame is not Blame.NODE:
+        return ""
+    return f"{answer.status}: {verdict.text or verdict.cause}"
 
 
 def _of_all(model: str, asked: Sequence[tuple[NodeView, Answer]]) -> LightAnswer:

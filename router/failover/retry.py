@@ -1,50 +1,6 @@
-"""Which of a node's answers speak of the node, not of the request.
-
-Such an answer is tried elsewhere; any other is the client's own. The texts are
-Ollama's (0.17 and 0.33 sources, and what a real one said when it was broken).
-"""
+"""How many retries there may be, so that a fleet in trouble is not flooded by them."""
 
 from __future__ import annotations
-
-from router.relay.framing import message_in
-
-_GATEWAY = frozenset({502, 503, 504})
-_RUNNER_TEXTS = (
-    "model runner has unexpectedly stopped",
-    "llama runner process has terminated",
-    "an error was encountered while running the model",
-)
-_NODE_TEXTS = (
-    *_RUNNER_TEXTS,
-    "model requires more system memory",
-    "model requires more gpu memory",
-    "out of memory",
-    "cudamalloc failed",
-    "unable to load model",
-    "error loading model",
-    "timed out waiting for llama runner",
-    "failed to load model",
-)
-
-
-def speaks_of_node(status: int, body: bytes) -> bool:
-    """Tell whether another node may answer better.
-
-    404 is only ever `model not found` on these routes: this node lacks it.
-    """
-    if status in _GATEWAY:
-        return True
-    if status == 404:
-        return "not found" in message_in(body).lower()
-    if status == 500:
-        text = message_in(body).lower()
-        return any(known in text for known in _NODE_TEXTS)
-    return False
-
-
-def runner_died(text: str) -> bool:
-    """Tell whether only the runner is gone: Ollama starts another by itself."""
-    return any(known in text.lower() for known in _RUNNER_TEXTS)
 
 
 class RetryBudget:

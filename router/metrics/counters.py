@@ -72,6 +72,11 @@ class Metrics:
             "Requests whose node failed, by when and by what became of them.",
             ("phase", "outcome"),
         )
+        self.runner_deaths = self._counter(
+            "inferops_runner_deaths",
+            "Runners (the processes that keep a model loaded) that were seen to die.",
+            ("node", "model"),
+        )
         self.pause_seconds = Histogram(
             "inferops_continuation_pause_seconds",
             "From the break of a stream to its first line from another node.",
@@ -151,6 +156,9 @@ class Metrics:
     def retried(self, reason: str) -> None:
         self.retries.labels(reason).inc()
         self.failovers.labels("before_first_byte", "moved").inc()
+
+    def runner_died(self, node: str, model: str) -> None:
+        self.runner_deaths.labels(node, model).inc()
 
     # What continuations are counted with (router.failover.continuation).
 

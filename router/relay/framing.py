@@ -148,6 +148,7 @@ class Gate:
 # How `/v1/responses` and Anthropic's `/v1/messages` say that a stream is whole.
 _SSE_ENDS = frozenset(
     {b"event: message_stop", b"event: response.completed", b"event: response.failed"}
+    | {b"event: response.incomplete"}
 )
 
 
@@ -220,11 +221,11 @@ def message_in(reply: bytes) -> str:
     if len(reply) > _PARSED_BYTES:
         return ""
     try:
-        error = orjson.loads(reply).get("error", "")
+        error = orjson.loads(reply).get("error") or ""
     except (orjson.JSONDecodeError, AttributeError):
         return ""
     if isinstance(error, dict):
-        error = error.get("message", "")
+        error = error.get("message") or ""
     return str(error)
 
 

@@ -1,6 +1,7 @@
 """Connections to the nodes' Ollama: pooled, keep-alive, HTTP/1.1.
 
-Bytes go out here; the event loop reads what comes back (`reply.py`).
+A request begins to go out here. The event loop sends what the kernel did not take at
+once, and reads what comes back (`router.relay.upstream`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from gevent import socket as cooperative
 from router.cancellation import CooperativeSocket
 from router.config.access import authorization
 from router.errors import MaybeSentError, NotSentError
-from router.model import NO_ACCESS, Node
+from router.keep_alive import keep_alive
+from router.model import NO_ACCESS, Cause, Node
 from router.relay import tls
 from router.server.body_budget import Bodies
 
@@ -62,12 +64,16 @@ class Message:
         return (head + self.body,)
 
 
+_NOTHING = memoryview(b"")
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """A socket to a node; `reused` ones may turn out to be dead on first use.
 
     address: the node's base URL: one that has moved is not asked there again
     bodies: where the bytes of its replies are counted while they are held
+    unsent: the rest of a request that the node has not taken yet
     """
 
     address: str
@@ -75,6 +81,7 @@ class Connection:
     reused: bool
     idle_since: float = 0.0
     bodies: Bodies = field(default_factory=Bodies)
+    unsent: memoryview = _NOTHING
 
     @property
     def raw(self) -> socket.socket:
@@ -98,10 +105,11 @@ class Backends:
         self._idle: dict[str, deque[Connection]] = defaultdict(deque)
 
     def send(self, node: Node, message: Message, *, fresh: bool) -> Connection:
-        """Send a request, on an idle connection if not to be on a `fresh` one.
+        """Begin a request, on an idle connection if not to be on a `fresh` one.
 
-        Raises NotSentError (the node cannot be reached: nothing was sent) or
-        MaybeSentError (it broke while sending).
+        What does not go out at once is the connection's `unsent`: who reads the reply
+        sends it. Raises NotSentError (the node cannot be reached: nothing was sent)
+        or MaybeSentError (it broke at once).
         """
         try:
             pieces = message.encode(node)
@@ -110,24 +118,14 @@ class Backends:
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            for piece in pieces:
-                self._send(connection, piece)
+            connection.unsent = _send(connection.raw, pieces)
         except OSError as error:
             connection.close()
             if idle:
                 return self.send(node, message, fresh=True)
-            raise MaybeSentError(f"{node.name}: sending failed: {error}") from error
+            text = f"{node.name}: sending failed: {error}"
+            raise MaybeSentError(text, Cause.RESET) from error
         return connection
-
-    def _send(self, connection: Connection, data: bytes) -> None:
-        """Send at once what fits, which is nearly always all of it."""
-        try:
-            sent = connection.raw.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            connection.sock.settimeout(self.connect_timeout_seconds)
-            connection.sock.sendall(memoryview(data)[sent:])
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply is whole."""
@@ -169,7 +167,22 @@ def _opened(node: Node, seconds: float) -> cooperative.socket:
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     sock = _connected((host, port), seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    keep_alive(sock)
     return tls.wrap(sock, host, node.access, seconds) if secure else sock
+
+
+def _send(raw: socket.socket, pieces: tuple[bytes, ...]) -> memoryview:
+    """Send at once what fits, which is nearly always all of it; return the rest."""
+    for at, piece in enumerate(pieces):
+        try:
+            sent = raw.send(piece)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(piece):
+            rest = memoryview(piece)[sent:]
+            more = pieces[at + 1 :]
+            return memoryview(b"".join((rest, *more))) if more else rest
+    return _NOTHING
 
 
 def _connected(address: tuple[str, int], seconds: float) -> cooperative.socket:

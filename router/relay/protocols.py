@@ -66,6 +66,10 @@ ROUTES = {
 }
 
 
+# Streams that end without any word where their runner dies (0.17.4).
+WORDLESS = frozenset({"/v1/messages", "/v1/responses"})
+
+
 def dialect_of(path: str) -> Dialect:
     """Return whose words an error on this path, known or not, is told in."""
     if route := ROUTES.get(path):

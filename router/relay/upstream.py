@@ -1,5 +1,8 @@
 """One node's reply, read and passed on by callbacks of the event loop.
 
+The rest of a large request goes out in the same way: a node may take its time over a
+slow link, and may answer before it has taken everything.
+
 A greenlet is not woken per token: it starts the reading, sleeps until there is
 a head and a first line, decides, lets `pump` run, and sleeps until the end.
 A callback must never block and never raise, or its greenlet sleeps for ever.
@@ -7,6 +10,7 @@ A callback must never block and never raise, or its greenlet sleeps for ever.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -26,6 +30,7 @@ from router.relay.http1 import (
 from router.relay.pool import Connection
 
 _READ_BYTES = 65_536
+_SEND_BYTES = 262_144
 # Up to here, what came with a stream's end waits to be sent together with it.
 _WITH_THE_END_BYTES = 16_384
 # Of so many so short pieces the kept text is made plain: rarely, as the mean answer of
@@ -45,6 +50,20 @@ class Drain(Protocol):
     def send(self, block: bytes) -> None: ...
 
 
+class Patience(Protocol):
+    """Says how long a stream may stand still, and when its node counts as dead.
+
+    step_seconds:   how often to ask
+    client_seconds: how long a client may take nothing of what there is for it
+    """
+
+    step_seconds: float
+    client_seconds: float
+
+    def lost(self, silent_seconds: float) -> bool:
+        """Say whether to give the node up after so long a silence; must not wait."""
+
+
 class Reply:
     """The reading end of a connection.
 
@@ -56,9 +75,17 @@ class Reply:
     evicted: whether it was cut for that
     open_ended: whether its last line cannot be known, as the route is not
     no_room: set where it was ended because the router holds too much already
+    runner_died: whether it was cut because another request saw its runner die
+    moved_at: when the node took or said something last, or the request began; what
+              a stream says behind its first line is the pump's to notice
     """
 
-    def __init__(self, connection: Connection, attention: Attention) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        attention: Attention,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.connection = connection
         self.head: Head | None = None
         self.gate: Gate | None = None
@@ -69,6 +96,9 @@ class Reply:
         self.evicted = False
         self.open_ended = False
         self.no_room: BodiesFullError | None = None
+        self.runner_died = False
+        self.moved_at = self._begun_at = clock()
+        self._clock = clock
         self._attention = attention
         self._body: Body | None = None
         self._buffer = b""
@@ -80,6 +110,25 @@ class Reply:
         self._recv = connection.raw.recv
         self._io = watch(connection.sock.fileno(), 1)
         self._io.start(self._readable)
+        self._sending: Any = None
+        if connection.unsent:
+            self._sending = watch(connection.sock.fileno(), 2)
+            self._sending.start(self._send_more)
+
+    @property
+    def sending(self) -> bool:
+        """Whether a part of the request is still to be taken by the node."""
+        return self._sending is not None
+
+    @property
+    def mark(self) -> object:
+        """Return what differs after the node took or said anything."""
+        said = self.gate.last if self.gate else b""
+        return self.bytes_seen, len(self.connection.unsent), said
+
+    def moved_within(self, seconds: float) -> bool:
+        """Say whether the node took or said something of it, before its first line."""
+        return self._begun_at < self.moved_at >= self._clock() - seconds
 
     @property
     def over(self) -> bool:
@@ -138,13 +187,26 @@ class Reply:
         self._break("the node is being emptied")
         return True
 
+    def abandon(self, why: str) -> bool:
+        """End it because its runner is dead, movable or not; False if it is over."""
+        if self.over:
+            return False
+        self.runner_died = True
+        if self.gate:
+            self.gate.failure = why
+        self._break(why)
+        return True
+
     def close(self) -> bool:
         """Stop reading; True if the connection may carry another request."""
         self._io.stop()
         self._io.close()
         self._count(0)
+        taken = not self.connection.unsent
+        self._stop_sending()
         self._drain = self._callback = None  # they point back here
-        if self.broken is None and self._body is not None and self._body.reusable:
+        reusable = self._body is not None and self._body.reusable
+        if self.broken is None and reusable and taken:
             return True
         self.connection.close()
         return False
@@ -160,6 +222,27 @@ class Reply:
         if self.gate and not (self.open_ended or self.gate.finished):
             return Outcome.EOF
         return Outcome.END
+
+    def _send_more(self) -> None:
+        connection = self.connection
+        try:
+            sent = connection.raw.send(connection.unsent[:_SEND_BYTES])
+        except BlockingIOError:
+            return
+        except OSError:
+            # It takes no more. What it said before, or its end, is still to be read.
+            self._stop_sending()
+            return
+        connection.unsent = connection.unsent[sent:]
+        self.moved_at = self._clock()
+        if not connection.unsent:
+            self._stop_sending()
+
+    def _stop_sending(self) -> None:
+        if self._sending:
+            self._sending.stop()
+            self._sending.close()
+            self._sending = None
 
     def _readable(self) -> None:
         try:
@@ -233,6 +316,8 @@ class Reply:
             self._end_of_connection()
             return
         self.bytes_seen += len(data)
+        if self._drain is None:
+            self.moved_at = self._clock()
         body = self._body
         if body is None:
             self._buffer += data
@@ -251,13 +336,16 @@ class Reply:
                 self._drain.send(payload)
             else:
                 self._collect(payload)
+        self._count_held()
+        if self.over:
+            self._io.stop()
+            self._attention.nudge()
+
+    def _count_held(self) -> None:
         # A whole reply is there twice when it is put together.
         held = self._size + self.gate.held_bytes if self.gate else 2 * self._size
         if held - self._counted > _COUNTED_BYTES or held < self._counted:
             self._count(held)
-        if self.over:
-            self._io.stop()
-            self._attention.nudge()
 
     def _count(self, held: int) -> None:
         """Count what is held here; where there is no room, it ends."""
@@ -309,7 +397,7 @@ class Pump:
 
     chunked: whether the client takes chunks of HTTP
     put:     sends at once what fits; for who sees to the rest by `write`
-    moved:   whether anything came since `run` looked last
+    moved:   whether anything came, or was taken, since `run` looked last
     """
 
     def __init__(
@@ -331,7 +419,7 @@ class Pump:
         self._fd = client.fileno()
         self._io: Any = None  # made when the client is slow for the first time
 
-    def run(self, stall_seconds: float) -> Outcome:
+    def run(self, patience: Patience) -> Outcome:
         """Pump until the end; all that can be is sent then, but the reply's `last`."""
         self._reply.deliver_to(self)
         self.send(self._reply.take())
@@ -343,10 +431,13 @@ class Pump:
                 now = self._clock()
                 if self.moved:
                     self.moved, moved_at = False, now
-                elif now - moved_at >= stall_seconds:
-                    return Outcome.CLIENT_GONE if self._rest else Outcome.STALLED
+                elif self._rest:
+                    if now - moved_at >= patience.client_seconds:
+                        return Outcome.CLIENT_GONE
+                elif patience.lost(now - moved_at):
+                    return Outcome.STALLED
                 # Tokens only leave a mark; the clock is read a few times a stall.
-                self._attention.sleep(stall_seconds / 4)
+                self._attention.sleep(patience.step_seconds)
         finally:
             self._reply.pause()
             if self._io:

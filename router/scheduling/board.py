@@ -44,6 +44,8 @@ class Nodes(NamedTuple):
 
     others:  what is known of the model's other requests
     refused: why nodes are not taken, whatever their slots
+    proving: the names of those where a request under way must be answered first
+    last_resort: whether these are nodes that have failed of late
     full:    the names of those that have no free slot
     barred:  of those that may not push out what they hold
     slower:  how many more have one, which are not looked at
@@ -56,6 +58,17 @@ class Nodes(NamedTuple):
     full: Iterable[str]
     barred: Iterable[str] = ()
     slower: int = 0
+    proving: Iterable[str] = ()
+    last_resort: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether one of them may take a request, now or soon."""
+        return any(map(any_of, (self.free, self.full, self.barred, self.proving)))
+
+
+def any_of(names: Iterable[object]) -> bool:
+    return next(iter(names), None) is not None
 
 
 @dataclass(slots=True)
@@ -72,7 +85,9 @@ class Board:
 
     def __init__(self, views: Iterable[NodeView], refused: Mapping[str, str]) -> None:
         self.views = {view.node.name: view for view in views}
-        self.refused = refused
+        self._refused = refused
+        self._failing: dict[str, str] = {}
+        self._proving: dict[str, None] = {}
         self._numbers = {name: number for number, name in enumerate(self.views)}
         self._free: list[tuple[float, int, Offer]] = []
         self._groups: dict[_GroupKey, Group] = {}
@@ -105,8 +120,24 @@ class Board:
         self._drop(name)
         self._barred[name] = None
 
+    def refuse(self, name: str, reason: str) -> None:
+        """Keep a node that fails what it is asked."""
+        self._drop(name)
+        self._failing[name] = reason
+
+    def prove(self, name: str) -> None:
+        """Keep a node that is on trial: it takes one request at a time."""
+        self._drop(name)
+        self._proving[name] = None
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        return {**self._refused, **self._failing} if self._failing else self._refused
+
     def _drop(self, name: str) -> None:
         self._barred.pop(name, None)
+        self._failing.pop(name, None)
+        self._proving.pop(name, None)
         place = self._places.pop(name, None)
         if place is None:
             return
@@ -131,6 +162,7 @@ class Board:
             self._full,
             self._barred,
             max(0, len(self._free) - LOOKED_AT),
+            self._proving,
         )
 
 

@@ -6,17 +6,20 @@ Nothing in here waits: between the look and the taking nobody else comes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Priority
 from router.scheduling.estimates import Estimates
 from router.scheduling.pipeline import (
+    ALL_WELL,
     Candidate,
     Decision,
+    NodeHealth,
     Scene,
     decide,
+    failing,
     held,
     model_absent,
 )
@@ -34,6 +37,7 @@ class Fleet:
     ledger: Ledger
     queue: Queue
     estimates: Estimates
+    health: NodeHealth = ALL_WELL
 
 
 class Idle:
@@ -55,7 +59,8 @@ class Idle:
         wishes = {waiter.asking.wish for waiter in self._fleet.queue}
         for view in self._snapshot.nodes.values():
             scene = self._scene
-            if held(view, "", scene):
+            # What an open circuit holds is told by model: `room`.
+            if held(view, "", replace(scene, last_resort=True)):
                 continue
             if not any(_may(view, wish, scene) for wish in wishes):
                 yield view
@@ -63,6 +68,8 @@ class Idle:
     def room(self, node: str, model: str) -> bool:
         """Say whether a slot is free, or a ceiling that is not known may be tried."""
         ledger = self._fleet.ledger
+        if self._fails(node, model):
+            return False
         free = ledger.room(node, model, item=True) is not None
         return free or ledger.may_try_one_more(node, model)
 
@@ -70,6 +77,8 @@ class Idle:
         """Take a slot of this node; None where it has none for the model."""
         name = view.node.name
         ledger = self._fleet.ledger
+        if self._fails(name, model):
+            return None
         streams = ledger.room(name, model, item=True)
         if streams is None and not ledger.may_try_one_more(name, model):
             return None
@@ -85,6 +94,16 @@ class Idle:
         """Say of every node why it does not run the model now."""
         asking = Asking(Wish(model), held=False)
         return decide(asking, self._scene, lambda candidates: candidates[0], 0.0)
+
+    def _fails(self, node: str, model: str) -> bool:
+        """Say whether the model fails there, and may not fail on another node."""
+        scene = self._scene
+        view = scene.snapshot.nodes.get(node)
+        if view is None or node not in scene.health.troubled:
+            return False
+        if not (held(view, model, scene) or failing(view, model, scene)):
+            return False
+        return not self.decision(model).last_resort
 
     @property
     def wanted(self) -> bool:
@@ -105,6 +124,7 @@ class Idle:
             fleet.ledger,
             fleet.estimates.offers,
             fleet.holds.version,
+            fleet.health,
         )
 
 

@@ -86,7 +86,7 @@ def _cheapest(each: Asking, moment: Moment) -> tuple[float, Offer | None]:
     found, least = None, 0.0
     nodes, now = moment.nodes, moment.now
     work, waited, typical = each.work, now - each.since, nodes.others.typical
-    tried = each.wish.tried
+    tried = each.wish.avoided
     for offer in nodes.free:
         if offer.load:
             cost = offer.cost_with_load(work, waited, now, nodes.others)
@@ -133,7 +133,7 @@ def _least(each: Asking, free: Offer, cost: float, moment: Moment) -> _Later | N
     """Return the least cost of waiting for one of the groups that are better."""
     nodes, waiting, now = moment
     work, waited, typical = each.work, now - each.since, nodes.others.typical
-    tried = each.wish.tried
+    tried = each.wish.avoided
     least, ends, groups = None, 0.0, 0
     for group in nodes.groups:
         if not (group.measured or free.cold):

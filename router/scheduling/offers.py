@@ -17,7 +17,7 @@ from router.scheduling.completion import AGE_OF_FULL, Offer, Others
 from router.scheduling.demand import Demand
 from router.scheduling.eviction import Evictions, Victim, price
 from router.scheduling.in_flight import InFlight
-from router.scheduling.pipeline import Scene, filtered
+from router.scheduling.pipeline import PROVING, Scene, failing, filtered
 from router.scheduling.prediction import Prediction
 from router.scheduling.prompt_speed import PromptSpeeds
 from router.scheduling.residency import Residency, Standing, split
@@ -37,6 +37,9 @@ _HANGING_TIMES = 0.5
 # Losses of a moment are no need of a copy: so many times the price must be lost.
 _SURE = 2.0
 _MOST_BOARDS = 128  # models that are asked for; of others a board is made again
+
+
+_Key = tuple[str, type[LoadView], bool]
 
 
 class Slots(LoadView, Protocol):
@@ -78,11 +81,11 @@ class Offers:
         self._learned = learned
         self._clock = clock
         self.evictions = Evictions(learned.residency, learned.demand)
-        self._boards: OrderedDict[tuple[str, type[LoadView]], _Kept] = OrderedDict()
+        self._boards: OrderedDict[_Key, _Kept] = OrderedDict()
 
     def nodes(self, runner: str, scene: Scene) -> Nodes:
         """Return what the nodes offer now for a model, as it is to be loaded."""
-        key, now = (runner, type(scene.load)), self._clock()
+        key, now = (runner, type(scene.load), scene.last_resort), self._clock()
         kept = self._boards.get(key)
         if kept is None or kept.seen != (scene.snapshot, scene.version):
             kept = self._boards[key] = _Kept(self, runner, scene)
@@ -91,7 +94,7 @@ class Offers:
                 self._boards.popitem(last=False)
         for name in self._learned.residency.settle(now):
             self.changes.add(name)
-        kept.bring_up_to_date(scene.load, now)
+        kept.bring_up_to_date(scene, now)
         model, learned = kept.model, self._learned
         typical = learned.prediction.mean(model)
         return kept.board.nodes(Others(typical, self._avoidable(runner, now)))
@@ -136,11 +139,11 @@ class _Kept:
         self._queue_version = -1
         self._unsteady: set[str] = set()
 
-    def bring_up_to_date(self, load: LoadView, now: float) -> None:
+    def bring_up_to_date(self, scene: Scene, now: float) -> None:
         changes = self._offers.changes
         changed: Iterable[str] | None = changes.since(self._position)
         self._position = changes.position
-        unsteady = self._offers.unsteady
+        unsteady = self._offers.unsteady | scene.health.troubled
         if changed is None:
             changed = self.board.views
         elif unsteady or self._unsteady:
@@ -154,11 +157,17 @@ class _Kept:
             changed = {*changed, *self.board.barred}
         for name in changed:
             if name in self.board.views:
-                self._put(name, load, now)
+                self._put(name, scene, now)
 
-    def _put(self, name: str, load: LoadView, now: float) -> None:
+    def _put(self, name: str, scene: Scene, now: float) -> None:
         view, maker = self.board.views[name], self._maker
-        streams = load.room(name, self.model)
+        if reason := failing(view, self.model, scene):
+            if reason is PROVING:
+                self.board.prove(name)
+            else:
+                self.board.refuse(name, reason)
+            return
+        streams = scene.load.room(name, self.model)
         standing = maker.standing(name, now)
         if standing.leaving:
             self.board.bar(name)

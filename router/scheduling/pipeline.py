@@ -7,9 +7,10 @@ body of a 503 and `/admin/explain` repeat these reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
+from router.health.circuits import CIRCUIT
 from router.model import Hold
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Expected, Offer
@@ -22,6 +23,36 @@ __all__ = ["BUSY", "Candidate", "Decision", "Filter", "Picker", "Scene", "Wish"]
 BUSY = "busy"
 _BARRED = "loading the model would evict one that is in use"
 _TRIED = "tried already"
+_SPARED = "spared: the request has ended a runner, and others run there"
+PROVING = "it has failed: a request under way there must be answered first"
+
+
+class NodeHealth(Protocol):
+    """What traffic has learned (`router.health.circuits.Circuits`)."""
+
+    @property
+    def troubled(self) -> frozenset[str]:
+        """Nodes of which anything is to be said at all."""
+
+    def reason(self, node: str, model: str) -> str | None:
+        """Say why the model is not to be asked for there."""
+
+    def one_at_a_time(self, node: str, model: str) -> bool:
+        """Say whether a request under way there must be answered first."""
+
+
+class _Well:
+    """A fleet of which nothing is known."""
+
+    troubled: frozenset[str] = frozenset()
+
+    def reason(self, *_: str) -> str | None: ...
+
+    def one_at_a_time(self, *_: str) -> bool:
+        return False
+
+
+ALL_WELL: NodeHealth = _Well()
 
 
 class Offering(Protocol):
@@ -35,6 +66,8 @@ class Scene:
     """What a decision looks at, taken once.
 
     version: of what `blocking` answers: another number where it may have changed
+    last_resort: every node that could take it has failed of late: one is asked all
+                 the same, as a trial
     """
 
     snapshot: Snapshot
@@ -42,6 +75,8 @@ class Scene:
     load: LoadView
     offers: Offering
     version: int = 0
+    health: NodeHealth = ALL_WELL
+    last_resort: bool = False
 
 
 class Candidate(NamedTuple):  # made for each node of each decision: a tuple is quick
@@ -85,6 +120,9 @@ class Decision:
     barred:     the names of those that may not evict what they hold for it now
     held_back:  why it waits or waited although there were candidates, or None
     tried:      nodes that it is not to go to any more
+    spared:     nodes whose streams it might end
+    proving:    the names of those that have failed and are being tried
+    last_resort: whether the candidates are nodes that have failed of late
     slower:     how many more nodes have a free slot, which were not looked at
     waited:     seconds in the queue
     """
@@ -98,15 +136,18 @@ class Decision:
     tried: frozenset[str] = frozenset()
     slower: int = 0
     waited: float = 0.0
+    spared: frozenset[str] = frozenset()
+    proving: tuple[str, ...] = ()
+    last_resort: bool = False
 
     @property
     def rejected(self) -> Mapping[str, str]:
         """Return a reason for every node that was not a candidate."""
         found = {**self.refused, **dict.fromkeys(self.full, BUSY)}
         found |= dict.fromkeys(self.barred, _BARRED)
-        for name in self.tried:
-            if name not in self.refused:
-                found[name] = _TRIED
+        found |= dict.fromkeys(self.proving, PROVING)
+        for names, why in ((self.spared, _SPARED), (self.tried, _TRIED)):
+            found |= {name: why for name in names if name not in self.refused}
         return found
 
     def lost(self, asking: Asking, since: float | None) -> float:
@@ -127,7 +168,8 @@ class Decision:
     def busy(self) -> bool:
         """Whether some node could take the request but for its slots."""
         return self.held_back is not None or any(
-            name not in self.tried for name in (*self.full, *self.barred)
+            name not in self.tried and name not in self.spared
+            for name in (*self.full, *self.barred, *self.proving)
         )
 
 
@@ -137,6 +179,8 @@ Picker = Callable[[Sequence[Candidate]], Candidate]
 
 def held(view: NodeView, _: str, scene: Scene) -> str | None:
     holds = scene.blocking(view.node.name)
+    if holds and scene.last_resort:
+        holds = tuple(hold for hold in holds if hold.source != CIRCUIT)
     return "; ".join(f"{h.kind}: {h.reason}" for h in holds) if holds else None
 
 
@@ -148,6 +192,16 @@ def model_absent(view: NodeView, model: str, _: Scene) -> str | None:
 
 
 FILTERS: tuple[Filter, ...] = (held, model_absent)
+
+
+def failing(view: NodeView, model: str, scene: Scene) -> str | None:
+    """A circuit is open, or a request under way has yet to show that it may close."""
+    name, health = view.node.name, scene.health
+    if name not in health.troubled:
+        return None
+    if not scene.last_resort and (reason := health.reason(name, model)):
+        return reason
+    return PROVING if health.one_at_a_time(name, model) else None
 
 
 def filtered(model: str, scene: Scene) -> tuple[list[NodeView], dict[str, str]]:
@@ -172,7 +226,7 @@ def decide(
     asking: Asking, scene: Scene, picker: Picker, now: float, ahead: int = 0
 ) -> Decision:
     """Choose a node for a request, with reasons; `ahead` others wait before it."""
-    nodes = scene.offers.nodes(asking.wish.runner, scene)
+    nodes = offered(asking.wish.runner, scene)
     candidates = weighed(asking, nodes, now)
     picked = picker(candidates) if candidates else None
     if picked is None:
@@ -182,12 +236,25 @@ def decide(
     return decision(asking, None if back else picked, candidates, nodes, back)
 
 
+def offered(runner: str, scene: Scene) -> Nodes:
+    """Return what the nodes offer.
+
+    Open circuits never empty the fleet: where no other node may take it, now or soon,
+    those are asked.
+    """
+    nodes = scene.offers.nodes(runner, scene)
+    if nodes.any or not scene.health.troubled:
+        return nodes
+    last = scene.offers.nodes(runner, replace(scene, last_resort=True))
+    return last._replace(last_resort=True)
+
+
 def weighed(asking: Asking, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
     """Return the nodes with a free slot as candidates."""
     work, waited, others = asking.work, now - asking.since, nodes.others
     offers: Iterable[Offer] = nodes.free
-    if tried := asking.wish.tried:
-        offers = (offer for offer in offers if offer.view.node.name not in tried)
+    if avoided := asking.wish.avoided:
+        offers = (offer for offer in offers if offer.view.node.name not in avoided)
     return tuple(
         [
             Candidate(
@@ -220,4 +287,7 @@ def decision(
         back,
         asking.wish.tried,
         nodes.slower,
+        spared=asking.wish.spared,
+        proving=tuple(nodes.proving),
+        last_resort=nodes.last_resort,
     )

@@ -33,11 +33,20 @@ UNKNOWN = Traits()
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request wants of a node: its model, and not those tried already."""
+    """What a request wants of a node: its model, and not those tried already.
+
+    spared: nodes whose streams it might end, where another node will do
+    """
 
     model: str  # canonical
     tried: frozenset[str] = frozenset()
+    spared: frozenset[str] = frozenset()
     traits: Traits = field(default=UNKNOWN, compare=False)
+
+    @property
+    def avoided(self) -> frozenset[str]:
+        """Name the nodes that it is not to go to."""
+        return self.tried | self.spared if self.spared else self.tried
 
     @property
     def runner(self) -> str:

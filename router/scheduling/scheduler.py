@@ -14,18 +14,23 @@ from router.errors import (
     OverloadedError,
     UnavailableError,
 )
+from router.health.circuits import CIRCUIT
 from router.holds.store import HoldStore
-from router.model import Outcome, Priority, Timings
+from router.model import HoldKind, Outcome, Priority, Timings
 from router.scheduling.board import Nodes
 from router.scheduling.estimates import Estimates
 from router.scheduling.matching import WINDOW, Moment, match
 from router.scheduling.pickers import Policy
 from router.scheduling.pipeline import (
+    ALL_WELL,
     Candidate,
     Decision,
+    NodeHealth,
     Scene,
     decide,
     decision,
+    model_absent,
+    offered,
     weighed,
 )
 from router.scheduling.queue import Grant, Queue, Waiter
@@ -36,7 +41,12 @@ from router.snapshot import LoadView, Published
 
 
 class Dispatcher:
-    """Gives out slots; the queue holds what no node can take now."""
+    """Gives out slots; the queue holds what no node can take now.
+
+    down_wait_seconds: how long a request waits for a node to come back, where all that
+                       could take it are down
+    look_again: has the nodes that are down asked at once
+    """
 
     def __init__(
         self,
@@ -48,12 +58,16 @@ class Dispatcher:
         *,
         clock: Callable[[], float],
         estimates: Estimates | None = None,
+        health: NodeHealth = ALL_WELL,
     ) -> None:
         self._published = published
         self._holds = holds
         self._ledger = ledger
         self.queue = queue
         self.policy = policy
+        self.health = health
+        self.down_wait_seconds = 0.0
+        self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
         self.estimates = estimates or Estimates(ledger, clock)
         self.estimates.offers.evictions.waiting = queue
@@ -86,6 +100,7 @@ class Dispatcher:
             load,
             self.estimates.offers,
             self._holds.version,
+            self.health,
         )
 
     def _look(self) -> None:
@@ -98,9 +113,17 @@ class Dispatcher:
         self.serve()
 
     def acquire(
-        self, wish: Wish, priority: Priority, attention: Attention, deadline: float
+        self,
+        wish: Wish,
+        priority: Priority,
+        attention: Attention,
+        deadline: float,
+        *,
+        patient: bool = True,
     ) -> Grant:
         """Return a slot, waiting in the queue for one.
+
+        patient: whether it may wait for a node that is down, where all are.
 
         Raises NotFoundError, UnavailableError (no node may take it),
         OverloadedError (queue full), DeadlineError, StoppedError.
@@ -114,11 +137,13 @@ class Dispatcher:
                 return self._take(asking, picked, decided)
             if trial := self._one_more(asking, priority, decided):
                 return trial
+        waiter = Waiter(asking, priority, attention.nudge, decided.held_back)
         if not (decided.picked or decided.busy):
-            raise no_node(wish, decided)
+            if not (patient and self._any_may_return(wish, decided)):
+                raise no_node(wish, decided)
+            return self._await_return(waiter, attention, deadline)
         if decided.picked is None:
             self._refuse_hopeless(wish, priority, decided, deadline)
-        waiter = Waiter(asking, priority, attention.nudge, decided.held_back)
         return self._wait(waiter, attention, deadline)
 
     def _take(
@@ -146,7 +171,9 @@ class Dispatcher:
             return None  # its first token comes late for reasons of its own
         model = asking.wish.model
         for name in decided.full:
-            if name not in decided.tried and self._ledger.may_try_one_more(name, model):
+            if name not in asking.wish.avoided and self._ledger.may_try_one_more(
+                name, model
+            ):
                 view = self._published.current.nodes[name]
                 streams = self._ledger.streams(name)
                 offer = self.estimates.offers.offer(model, view, streams)
@@ -156,6 +183,35 @@ class Dispatcher:
                 self.estimates.began(lease, asking, decided)
                 return Grant(lease, view.node, decided)
         return None
+
+    def _await_return(
+        self, waiter: Waiter, attention: Attention, deadline: float
+    ) -> Grant:
+        """Have the nodes that are down asked now, and wait for one of them."""
+        until = min(deadline, self._clock() + self.down_wait_seconds)
+        self.look_again(until - self._clock())
+        try:
+            return self._wait(waiter, attention, until)
+        except DeadlineError:
+            decided = self._decide(waiter.asking, waiter.priority)
+            if not (decided.picked or decided.busy):
+                raise no_node(waiter.asking.wish, decided) from None
+        return self._wait(waiter, attention, deadline)
+
+    def _any_may_return(self, wish: Wish, decided: Decision) -> bool:
+        """Say whether nothing but being down keeps some node from taking the wish."""
+        if self.down_wait_seconds <= 0:
+            return False
+        return any(self._may_return(wish, node) for node in decided.rejected)
+
+    def _may_return(self, wish: Wish, node: str) -> bool:
+        view = self._published.current.nodes.get(node)
+        if view is None or node in wish.tried:
+            return False
+        holds = self._holds.blocking(node)
+        down = all(h.kind is HoldKind.DOWN and h.source != CIRCUIT for h in holds)
+        absent = model_absent(view, wish.model, self._scene(Priority.INTERACTIVE))
+        return bool(holds) and down and absent is None
 
     def _refuse_hopeless(
         self, wish: Wish, priority: Priority, decided: Decision, deadline: float
@@ -239,7 +295,7 @@ class Dispatcher:
             runner = next((r for r in runners if r not in stuck), None)
             if runner is None:
                 return True
-            nodes = self.estimates.offers.nodes(runner, self._scene(priority))
+            nodes = offered(runner, self._scene(priority))
             if self._serve_one(runner, priority, _under(turn.caps, nodes)):
                 if turn.barred and turn.version != self.queue.version:
                     return False
@@ -304,8 +360,8 @@ class Dispatcher:
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
         """Yield those that wait and did not try all the free nodes already."""
         for waiter in self.queue.waiting(priority, runner):
-            tried = waiter.asking.wish.tried
-            if not tried or any(o.view.node.name not in tried for o in nodes.free):
+            avoided = waiter.asking.wish.avoided
+            if not avoided or any(o.view.node.name not in avoided for o in nodes.free):
                 yield waiter
 
 

@@ -2,7 +2,7 @@
 
 gunicorn bounds neither how slowly a body comes nor how many connections lie
 idle, drains refused bodies for as long as they last, and answers in HTML. Here
-each connection has its deadlines, an idle one makes room for a new one, and no
+each connection has its limits, an idle one makes room for a new one, and no
 sender of much data holds the event loop. TLS and HTTP/2 are not spoken.
 """
 
@@ -22,15 +22,16 @@ from typing import Any, TypeVar
 import orjson
 from gevent.socket import wait_read, wait_write
 from gunicorn.http import errors
-from gunicorn.http.body import LengthReader
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
-from router.errors import BodiesFullError
+from router.errors import BadRequestError, BodiesFullError
 from router.logs.events import get_logger
 from router.server.body_budget import Bodies
+from router.server.body_pace import BodyPace
 from router.server.file_limit import spare_for
 from router.server.response import serve
 
@@ -40,6 +41,8 @@ MAX_HEAD_BYTES = 65_536
 MAX_HEADER_BYTES = 32_768  # of one; a token of a company's login may take half of it
 MAX_HEADERS = 100
 MAX_REQUEST_LINE_BYTES = 8_190
+# So much of what is in chunks is taken before their size is looked at.
+_UNWRAPPED_BYTES = 16_384
 # A rest of a refused body that is cheaper to read than a new connection.
 _DRAIN_BYTES = 65_536
 _DRAIN_SECONDS = 1.0
@@ -58,7 +61,7 @@ class HeadTimeoutError(Exception):
 
 
 class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
-    """A connection's bytes; each wait has a deadline, and bodies share a limit.
+    """A connection's bytes; each wait has a limit, and bodies share a limit.
 
     silent:     nothing of a next request has come
     held_bytes: of the request's body, counted in `bodies`
@@ -68,21 +71,23 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
         super().__init__(client)
         self.bodies = bodies
         self.held_bytes = 0
-        self.deadline = 0.0
+        self.pace = BodyPace(0.0, 0.0)
         self.silent = True
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Read more of a body. Raises TimeoutError past the deadline, BodiesFullError.
+        """Read more of a body.
 
-        It waits in any case: a fast sender whose bytes are always there would
-        hold the event loop until its body ends.
+        Raises TimeoutError where it is too slow, BodiesFullError. It waits in any case:
+        a fast sender whose bytes are always there would hold the event loop until its
+        body ends.
         """
-        late = TimeoutError("the body came too slowly")
-        left = self.deadline - time.monotonic()
+        late = TimeoutError(self.pace.told)
+        left = self.pace.left(time.monotonic())
         if left <= 0:
             raise late
         wait_read(self.sock.fileno(), left, late)
         data: bytes = super().chunk(size_hint)
+        self.pace.take(len(data))
         self.hold(len(data))
         return data
 
@@ -140,6 +145,24 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
         return bool(piece)
 
 
+class Chunks:
+    """Reads a body's chunks; small ones without end are refused."""
+
+    def __init__(self, reader: Any, source: Source) -> None:
+        self._reader = reader
+        self._source = source
+
+    @property
+    def parser(self) -> Any:
+        """Return what parses them; None behind the last one."""
+        return self._reader.parser
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._reader.read(min(size, _UNWRAPPED_BYTES))
+        self._source.pace.unwrap(len(data))
+        return data
+
+
 class Upload:
     """A request's body. What is wrong with it is an OSError, which all expect."""
 
@@ -148,10 +171,10 @@ class Upload:
         self._source = source
         self.failed = False
 
-    def wait_longer(self, seconds: float) -> None:
-        """Give what comes next so much time: a large file may take its own."""
+    def may_stall(self, seconds: float) -> None:
+        """Let it stand still for so long from now on."""
         if isinstance(self._source, Source):
-            self._source.deadline = time.monotonic() + seconds
+            self._source.pace = BodyPace(time.monotonic(), seconds)
 
     def expect(self, size: int) -> None:
         """Raise BodiesFullError where a body of this size has no room now."""
@@ -217,6 +240,8 @@ class DoorRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
 
     def set_body_reader(self) -> None:
         super().set_body_reader()
+        if isinstance(self.body.reader, ChunkedReader):
+            self.body.reader = Chunks(self.body.reader, self.unreader)
         self.body = Upload(self.body, self.unreader)
         self._last = bool(super().should_close())  # as its head says
 
@@ -255,7 +280,7 @@ class DoorParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no type
             return True
         try:
             return bool(super().finish_body(deadline, max_bytes))
-        except BodiesFullError:
+        except (BodiesFullError, BadRequestError):
             return False
 
 
@@ -264,7 +289,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     hasty:        SIGINT or SIGQUIT: streams end now, with their frame
     head_seconds: longest wait for a head
-    body_seconds: longest wait for a body, whoever reads it
+    body_seconds: longest time in which nothing of a body comes, whoever reads it
     refused:      told why a client was sent away at the door
     bodies:       counts what is held of bodies, and bounds it
     """
@@ -272,8 +297,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hasty = False
-        self.head_seconds: Callable[[], float] = lambda: 10.0
-        self.body_seconds: Callable[[], float] = lambda: 30.0
+        self.head_seconds: Callable[[], float] = lambda: 30.0
+        self.body_seconds: Callable[[], float] = lambda: 60.0
         self.refused: Callable[[str], None] = lambda _reason: None
         self.bodies = Bodies()
         self._limit = self.worker_connections
@@ -341,7 +366,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                     return
             finally:
                 self._idle.pop(client, None)
-            source.deadline = time.monotonic() + self.body_seconds()
+            source.pace = BodyPace(time.monotonic(), self.body_seconds())
             request = next(parser)
             serve(self, name, request, client, addr)
             source.let_go()

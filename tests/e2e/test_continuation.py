@@ -83,15 +83,20 @@ def test_a_dead_runner_of_the_only_node(alone, path):
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_runner_that_died_before_it_said_anything(alone, path, stream):
-    """Where no other node is, the same is asked again: it has a new runner."""
+    """Where no other node is, the same is asked again: it has a new runner.
+
+    Where that dies as well, while the node generates for the router, the request is
+    at fault.
+    """
     router, fleet = alone
     fleet.clear("only")
     fleet.put("only", "error", times=1)
-    answer = router.post(path, request_of(path, MODEL, 5) | {"stream": stream})
+    body = request_of(path, MODEL, 5 + stream) | {"stream": stream}
+    answer = router.post(path, body)
     assert (200, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
     fleet.put("only", "error", times=2)
-    answer = router.post(path, request_of(path, MODEL, 5) | {"stream": stream})
-    assert (500, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
+    answer = router.post(path, body)
+    assert (422, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
     assert "model runner has unexpectedly stopped" in answer.text
 
 

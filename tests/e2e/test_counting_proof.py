@@ -102,11 +102,14 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
         yield Fleet(nodes, router)
 
 
-def inventory(tmp: Path, nodes: dict[str, RealOllama]) -> Path:
+def inventory(
+    tmp: Path, nodes: dict[str, RealOllama], *, slots: int | None = None
+) -> Path:
+    given = {} if slots is None else {"__slots": str(slots)}
     entries = [
         {
             "targets": [f"127.0.0.1:{node.port}"],
-            "labels": {"node": name, "__ollama": node.url, "__scrape": "probe"},
+            "labels": {"node": name, "__ollama": node.url, "__scrape": "probe"} | given,
         }
         for name, node in nodes.items()
     ]

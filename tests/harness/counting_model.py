@@ -41,12 +41,14 @@ class Shape:
     """How much there is to multiply: only the speed depends on it.
 
     merging: whether two numbers of a text are read as one token
+    stuck:   a number after which it says that number for ever
     """
 
     width: int = 256
     layers: int = 1
     feed_forward: int = 512
     merging: bool = False
+    stuck: int | None = None
 
 
 FAST = Shape()
@@ -57,6 +59,7 @@ SLOW = Shape(width=512, layers=8, feed_forward=8192)
 def write_counting_model(folder: Path, shape: Shape = FAST) -> Path:
     """Return the model's file in `folder`; written only where it is not there yet."""
     kind = "merging" if shape.merging else "counting"
+    kind += "" if shape.stuck is None else f"-stuck-{shape.stuck}"
     name = f"{kind}-{shape.width}x{shape.layers}x{shape.feed_forward}.gguf"
     path = folder / name
     if path.exists():
@@ -119,6 +122,10 @@ def _add_tensors(writer: gguf.GGUFWriter, shape: Shape) -> None:
     width, wide = shape.width, shape.feed_forward
     embeddings = _embeddings(width)
     output = _output(embeddings)
+    if shape.stuck is not None:
+        at = _FIRST_NUMBER + shape.stuck
+        output[at] += _LOGIT * embeddings[at]
+        output[at + 1] = 0.0
     # A pair is read as its second number, and never said.
     seconds = embeddings[[_FIRST_NUMBER + number for number in _pairs(shape)]]
     embeddings = np.concatenate([embeddings, seconds])

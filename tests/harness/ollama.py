@@ -51,6 +51,7 @@ class RealOllama:
         self._models = {MODEL: Shape()} if models is None else dict(models)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.log = tmp / "ollama.log"
         self._env = self._environment(slots) | dict(settings or {})
         tmp.mkdir(parents=True, exist_ok=True)
         self.process = self._serve()
@@ -72,8 +73,7 @@ class RealOllama:
 
     def _serve(self) -> Process:
         (self._tmp / "home").mkdir(parents=True, exist_ok=True)
-        log = self._tmp / "ollama.log"
-        return Process([self._binary, "serve"], log=log, env=self._env)
+        return Process([self._binary, "serve"], log=self.log, env=self._env)
 
     def _until_ready(self) -> None:
         until(
@@ -84,15 +84,19 @@ class RealOllama:
     def _create_models(self) -> None:
         for name, shape in self._models.items():
             weights = write_counting_model(self._cache, shape)
-            modelfile = self._tmp / f"{name.replace(':', '-')}.Modelfile"
-            modelfile.write_text(MODELFILE.format(gguf=weights.resolve()))
-            subprocess.run(
-                [self._binary, "create", name, "-f", modelfile],
-                env={**os.environ, **self._env},
-                check=True,
-                capture_output=True,
-                timeout=120,
-            )
+            self.create(name, MODELFILE.format(gguf=weights.resolve()))
+
+    def create(self, name: str, text: str) -> None:
+        """Create a model from a Modelfile's text."""
+        modelfile = self._tmp / f"{name.replace(':', '-')}.Modelfile"
+        modelfile.write_text(text)
+        subprocess.run(
+            [self._binary, "create", name, "-f", modelfile],
+            env={**os.environ, **self._env},
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
 
     def _family(self) -> list[psutil.Process]:
         """`ollama serve` and its runners."""

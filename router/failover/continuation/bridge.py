@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
 
-from router.cancellation import Attention
-from router.errors import CannotContinueError
+from router.cancellation import Attention, StoppedError
+from router.errors import AttemptError, CannotContinueError
 from router.failover.attempts import Presented
 from router.failover.continuation.leg import Leg, SeamGate, Spent, totals_of
-from router.failover.continuation.proof import Said, Seam, prove
+from router.failover.continuation.proof import Question, Said, Seam, prove
 from router.failover.continuation.request import read_original
 from router.failover.continuation.shape import Shape
 from router.failover.continuation.transcript import Kept
-from router.failover.continuation.ways import Body, sampled_anew
-from router.model import Node, Timings
-from router.relay.framing import message_in
+from router.failover.continuation.ways import (
+    Body,
+    counting,
+    first_request,
+    sampled_anew,
+)
+from router.model import Timings
+from router.relay.framing import message_in, read_timings_of
 from router.relay.pool import Message
 from router.relay.upstream import Reply
 from router.scheduling.queue import Grant
@@ -26,6 +31,10 @@ from router.scheduling.queue import Grant
 # How often a node is asked to say a text's last piece again. Greedy decoding says it
 # at once; where tokens are drawn, an unlikely one takes some tries of a token each.
 _MOST_REPEATS = 16
+
+
+# The whole text is there, only the prompt's count is missing: it can be told nearly.
+_COUNT_SECONDS = 5.0
 
 
 class Asking(Protocol):
@@ -36,8 +45,13 @@ class Asking(Protocol):
     ) -> Presented: ...
 
     def fetch(
-        self, node: Node, message: Message, attention: Attention
-    ) -> tuple[int, bytes]: ...
+        self,
+        grant: Grant,
+        messages: Sequence[Message],
+        attention: Attention,
+        *,
+        within_seconds: float | None = None,
+    ) -> list[tuple[int, bytes]]: ...
 
     def release(self, reply: Reply) -> None: ...
 
@@ -64,6 +78,8 @@ class Bridge:
         self._asking = asking
         self._attention = attention
         self._clock = clock
+        self._leg: Leg | None = None
+        self._grant: Grant | None = None
 
     def leg(self, grant: Grant, spent: Spent) -> Presented | bytes:
         """Prove and send; returns the leg, or the end where only that is missing.
@@ -71,19 +87,17 @@ class Bridge:
         The slot is given back only where the leg was sent and failed.
         Raises CannotContinueError, AttemptError, StoppedError.
         """
-
-        def ask(path: str, body: Body) -> Mapping[str, Any]:
-            return self._ask(grant, path, body)
-
+        self._grant = grant
         # An answer that was said to be over is whole, however it ends.
-        last = "" if self.kept.reason else self.kept.last()
-        said = Said(self.kept.text(), last, self.kept.pieces)
-        self.seam = seam = prove(self.original, said, ask)
+        ended = bool(self.kept.reason)
+        last = "" if ended else self.kept.last()
+        said = Said(self.kept.text(), last, self.kept.pieces, ended)
+        self.seam = seam = prove(self.original, said, self._ask, self._ask_together)
         shape = Shape(self.original, self.kept.first)
-        if self.kept.reason or seam.left == 0:
+        if ended or seam.left == 0:
             return self._end(seam, shape, spent)
         for time in range(_MOST_REPEATS):
-            leg = Leg(seam, shape, self.kept, spent, self._clock)
+            self._leg = leg = Leg(seam, shape, self.kept, spent, self._clock)
             message = self._message(seam.path, sampled_anew(seam.body, time))
             presented = self._begun(grant, message, leg)
             if not leg.strayed:
@@ -93,6 +107,27 @@ class Bridge:
             "a stop string may have ended the text, and its last piece did not come"
             f" again in {_MOST_REPEATS} tries"
         )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a leg that ended well lacks its last line: its counters."""
+        return self._leg is not None and self._leg.ending is not None
+
+    def closing(self) -> bytes:
+        """Return that line, after asking the node how many tokens the prompt has.
+
+        The leg's slot must be held still.
+        """
+        leg = self._leg
+        if leg is None or leg.ending is None:
+            return b""
+        path, body = first_request(self.original)
+        question = path, counting(body)
+        try:
+            (counted,) = self._ask_together([question], within_seconds=_COUNT_SECONDS)
+        except (AttemptError, CannotContinueError, StoppedError):
+            return leg.close(None)
+        return leg.close(read_timings_of(counted).prompt_tokens or None)
 
     def _begun(self, grant: Grant, message: Message, leg: Leg) -> Presented:
         """Send, and translate what comes first."""
@@ -112,20 +147,38 @@ class Bridge:
         totals = replace(totals, context=seam.context)
         return shape.last(totals, "length", shape.created_at)
 
-    def _ask(self, grant: Grant, path: str, body: Body) -> Mapping[str, Any]:
-        message = self._message(path, body)
-        status, reply = self._asking.fetch(grant.node, message, self._attention)
-        if status != 200:
-            raise CannotContinueError(f"{path}: {status}: {message_in(reply)}")
-        try:
-            fields = orjson.loads(reply)
-        except orjson.JSONDecodeError as error:
-            raise CannotContinueError(f"{path}: not JSON") from error
-        if not isinstance(fields, dict):
-            raise CannotContinueError(f"{path}: not a JSON object")
-        return fields
+    def _ask(self, path: str, body: Body) -> Mapping[str, Any]:
+        (answer,) = self._ask_together([(path, body)])
+        return answer
+
+    def _ask_together(
+        self, questions: Sequence[Question], *, within_seconds: float | None = None
+    ) -> list[Mapping[str, Any]]:
+        assert self._grant is not None  # noqa: S101 - asked while it is held
+        fetched = self._asking.fetch(
+            self._grant,
+            [self._message(path, body) for path, body in questions],
+            self._attention,
+            within_seconds=within_seconds,
+        )
+        return [
+            _fields(path, status, reply)
+            for (path, _), (status, reply) in zip(questions, fetched, strict=True)
+        ]
 
     def _message(self, path: str, body: Body) -> Message:
         headers = dict(self.message.headers)
         headers["Content-Type"] = "application/json"
         return Message("POST", path, headers, orjson.dumps(body))
+
+
+def _fields(path: str, status: int, reply: bytes) -> Mapping[str, Any]:
+    if status != 200:
+        raise CannotContinueError(f"{path}: {status}: {message_in(reply)}")
+    try:
+        fields = orjson.loads(reply)
+    except orjson.JSONDecodeError as error:
+        raise CannotContinueError(f"{path}: not JSON") from error
+    if not isinstance(fields, dict):
+        raise CannotContinueError(f"{path}: not a JSON object")
+    return fields

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from router.cancellation import Attention, StoppedError
-from router.errors import CannotContinueError, NotFoundError, UnavailableError
+from router.errors import CannotContinueError
 from router.failover.attempts import Call, Failover, Presented
 from router.failover.continuation.bridge import Bridge
 from router.failover.continuation.leg import Spent
@@ -56,6 +56,7 @@ class Continuity:
         self._began_at = self._leg_began_at = clock()
         self._generate_seconds = 0.0
         self._seams = 0
+        self._bridge: Bridge | None = None
 
     def begin(self, presented: Presented) -> None:
         """Keep what the first leg says."""
@@ -84,18 +85,27 @@ class Continuity:
         )
         if self.kept.reason and not bridge.original.usage:
             return _DONE
+        self._bridge = bridge
         following = self._next(bridge, node, outcome, cut_at)
         self._leg_began_at = self._clock()
         tokens = bridge.seam.sent if bridge.seam else 0
         self._tally.continued(self._leg_began_at - cut_at, tokens)
         return following
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a leg that ended well still lacks its last line."""
+        return self._bridge is not None and self._bridge.unfinished
+
+    def closing(self) -> bytes:
+        """Return that line; the leg's slot must be held still."""
+        return self._bridge.closing() if self._bridge else b""
+
     def _next(
         self, bridge: Bridge, node: str, outcome: Outcome, cut_at: float
     ) -> Presented | bytes:
         before = self._call.wish
-        # An evicted node is held, not at fault: once it is well, it may be asked again.
-        broke = frozenset() if outcome is Outcome.EVICTED else {node}
+        broke = self._broke(node, outcome)
         self._call = replace(
             self._call,
             wish=replace(before, tried=before.tried | broke),
@@ -106,14 +116,22 @@ class Continuity:
         def take(grant: Grant) -> Presented | bytes:
             return self._take(bridge, grant)
 
-        try:
-            return self._attempt(take)
-        except (NotFoundError, UnavailableError):
-            if outcome is not Outcome.ERROR_LINE:
-                raise
-            # A runner died, its node did not: Ollama starts a new one by itself.
-            self._call = replace(self._call, wish=before)
-            return self._attempt(take)
+        return self._attempt(take)
+
+    def _broke(self, node: str, outcome: Outcome) -> frozenset[str]:
+        """Return the node if it is not to be asked again.
+
+        An evicted one is held, not at fault. One whose runner died loads the model
+        again: sooner than a slot is free elsewhere.
+        """
+        if outcome is Outcome.EVICTED:
+            return frozenset()
+        wish = replace(self._call.wish, tried=self._call.wish.tried | {node})
+        if outcome is Outcome.ERROR_LINE and not self._failover.free_elsewhere(
+            wish, Priority.CONTINUED
+        ):
+            return frozenset()
+        return frozenset({node})
 
     def _attempt(self, take: Callable[[Grant], Presented | bytes]) -> Presented | bytes:
         return self._failover.attempt(self._call, self._attention, self._trail, take)

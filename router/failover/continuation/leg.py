@@ -25,10 +25,22 @@ class Spent:
     generate_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A leg's last line, whose counters are not the whole answer's yet."""
+
+    last: Timings
+    reason: str
+    created_at: str
+    context: list[int] | None
+    at: float
+
+
 class Leg:
     """Translates one leg: text to `kept` and to the client, counters to the whole.
 
     strayed: it was to say the text's last piece again, and said something else
+    ending:  its last line, where the prompt's count is to be asked for first
     """
 
     def __init__(
@@ -46,6 +58,7 @@ class Leg:
         self._clock = clock
         self._again = seam.again
         self.strayed = False
+        self.ending: Ending | None = None
         self._path = CHAT if seam.path == CHAT else GENERATE
 
     def line(self, raw: bytes) -> bytes:
@@ -74,13 +87,42 @@ class Leg:
         new = text[known:]
         data = self._shape.piece(new, created_at) if new else b""
         if fields.get("done"):
-            last = read_timings_of(fields)
-            totals = totals_of(self._seam, last, self._spent, self._clock())
-            totals = replace(totals, context=fields.get("context"))
-            reason = fields.get("done_reason") or "stop"
-            data += self._shape.last(totals, reason, created_at)
+            data += self._end(fields)
         self._kept.add_text(text, known)
         return data
+
+    def _end(self, fields: dict[str, Any]) -> bytes:
+        reason = fields.get("done_reason") or "stop"
+        ending = Ending(
+            read_timings_of(fields),
+            reason,
+            fields["created_at"],
+            fields.get("context"),
+            self._clock(),
+        )
+        first = self._seam.first
+        if first is None and self._shape.counts:
+            self.ending = ending
+            return b""
+        return self._whole(ending, first or Timings())
+
+    def close(self, prompt_tokens: int | None) -> bytes:
+        """Return the end that was held; None where the prompt could not be counted."""
+        ending, self.ending = self.ending, None
+        if ending is None:
+            return b""
+        last, read = ending.last, ending.last.prompt_tokens
+        if prompt_tokens is None:
+            prompt_tokens = max(0, read - self._seam.sent)
+        seconds = last.prompt_seconds * prompt_tokens / max(read, 1)
+        first = replace(last, prompt_tokens=prompt_tokens, prompt_seconds=seconds)
+        return self._whole(ending, first)
+
+    def _whole(self, ending: Ending, first: Timings) -> bytes:
+        seam = replace(self._seam, first=first)
+        totals = totals_of(seam, ending.last, self._spent, ending.at)
+        totals = replace(totals, context=ending.context)
+        return self._shape.last(totals, ending.reason, ending.created_at)
 
     def _known(self, text: str, *, over: bool) -> int:
         """Return how many of the first characters the client has already."""
@@ -94,13 +136,19 @@ class Leg:
 
 
 def totals_of(seam: Seam, last: Timings, spent: Spent, now: float) -> Totals:
-    """Restore the counters of the whole answer from what its last leg says."""
+    """Restore the counters of the whole answer from what its last leg says.
+
+    The tokens before it are as many as pieces were seen, or more: what the leg read
+    beside the prompt.
+    """
+    first = seam.first or Timings()
+    read = last.prompt_tokens - first.prompt_tokens
     return Totals(
-        prompt_tokens=seam.first.prompt_tokens,
-        generated_tokens=seam.sent + last.generated_tokens,
+        prompt_tokens=first.prompt_tokens,
+        generated_tokens=max(seam.sent, read) + last.generated_tokens,
         total_seconds=now - spent.began_at,
-        load_seconds=seam.first.load_seconds,
-        prompt_seconds=seam.first.prompt_seconds,
+        load_seconds=first.load_seconds,
+        prompt_seconds=first.prompt_seconds,
         generate_seconds=spent.generate_seconds + last.generate_seconds,
     )
 

@@ -1,20 +1,27 @@
-"""Proves on the new node that a way continues the answer, and counts; no I/O here.
+"""Proves on the new node that a way continues the answer; no I/O here.
 
-`ask` is how the node is asked: each question needs the model loaded, as the
-continuation itself does, and finds the prompt in the cache that the one before
-has filled.
+Renderings prove it, and cost nothing beside loading the model, which the continuation
+needs as well. Counting tokens takes a generation, and the client waits for it. So
+nothing is counted before the leg but what the leg has to know; the prompt's tokens,
+which only the last line tells, are asked for at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from router.errors import CannotContinueError
 from router.failover.continuation import template
 from router.failover.continuation.request import GENERATE, Original
-from router.failover.continuation.stops import may_leave_part_of_a_token
+from router.failover.continuation.stops import (
+    asked_stops,
+    each_piece_is_a_token,
+    may_leave_part_of_a_token,
+)
 from router.failover.continuation.ways import (
     Body,
     Way,
@@ -28,7 +35,9 @@ from router.failover.continuation.ways import (
 from router.model import Timings
 from router.relay.framing import read_timings_of
 
+Question = tuple[str, Body]
 Ask = Callable[[str, Body], Mapping[str, Any]]
+AskTogether = Callable[[Sequence[Question]], Sequence[Mapping[str, Any]]]
 
 # Texts that a renderer may put at the start of a prompt, which only a normal
 # request strips again (0.33): a raw prompt would then begin with two.
@@ -39,6 +48,20 @@ _BOS = (
     "<|startoftext|>",
     "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
 )
+# Any name in brackets may be one, but for those that open a turn.
+_NAME = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+_TURNS = (
+    "<|im_start|>",
+    "<|start_header_id|>",
+    "<|start_of_role|>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|user|>",
+    "<|system|>",
+    "<|assistant|>",
+    "<\uff5cUser\uff5c>",
+    "<start_of_turn>",
+    "[INST]",
+)
 _PARSED_FAMILIES = frozenset({"gptoss", "gpt-oss"})
 
 
@@ -47,9 +70,9 @@ class Seam:
     """What was proven.
 
     left: tokens that may still come; None: no limit; 0: the answer is whole
-    sent: tokens of the answer that the leg begins after
+    sent: tokens of the answer that the leg begins after, as far as they are counted
     again: what the leg says once more before it says anything new
-    first: what the original request's prompt cost on this node
+    first: what the original request's prompt cost on this node; None: not asked yet
     context: generate's context for an answer that ends here; None: untold
     """
 
@@ -58,74 +81,129 @@ class Seam:
     body: Body
     left: int | None
     sent: int
-    first: Timings
+    first: Timings | None
     context: list[int] | None
     again: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The answer so far: whole text, last piece, how many pieces with text."""
+    """The answer so far: whole text, last piece, how many pieces with text.
+
+    ended: whether nothing may follow
+    """
 
     text: str
     last: str
     pieces: int
+    ended: bool = False
 
     def before_last(self) -> Said:
-        return Said(self.text.removesuffix(self.last), "", self.pieces - 1)
+        return Said(self.text.removesuffix(self.last), "", self.pieces - 1, self.ended)
 
 
-@dataclass(frozen=True, slots=True)
 class _Case:
-    """What each way is tried on; `first` counts the rendered `prompt`."""
+    """What each way is tried on: the rendered prompt, the text, and how to ask."""
 
-    original: Original
-    prompt: str
-    text: str
-    first: Timings
-    ask: Ask
+    def __init__(self, original: Original, said: Said, ask: Ask) -> None:
+        self.original = original
+        self.said = said
+        self.ask = ask
+        self.show: Mapping[str, Any] = {}
+        self.prompt = ""
+        self.shown = True  # by the node itself
+        self.as_message: Question | None = None
+        self.message_rendered: str | None = None
+
+    @cached_property
+    def first(self) -> Timings:
+        """Count the original request's prompt."""
+        path, body = first_request(self.original)
+        return read_timings_of(self.ask(path, counting(body)))
+
+    def rendered(self, path: str, body: Body) -> str | None:
+        question = path, rendering(body)
+        if question == self.as_message:
+            return self.message_rendered
+        return _rendered(self.ask(*question))
 
 
-def prove(original: Original, said: Said, ask: Ask) -> Seam:
+def prove(
+    original: Original,
+    said: Said,
+    ask: Ask,
+    together: AskTogether | None = None,
+) -> Seam:
     """Return the first way that holds. Raises CannotContinueError.
 
     Where a stop string may have ended the text, the leg begins before its last
     piece (`router.failover.continuation.stops`).
     """
-    show = ask("/api/show", {"model": original.fields["model"]})
-    _check_model(show)
-    again = said.last if may_leave_part_of_a_token(original, show) else ""
-    if again:
-        said = said.before_last()
-    text = said.text
-    path, body = first_request(original)
-    prompt = _rendered(ask(path, rendering(body)))
-    if prompt is None:
-        prompt = template.render(str(show.get("template", "")), original)
-    if prompt is None:
-        raise CannotContinueError("the node cannot show the prompt")
-    if not prompt + text:
-        raise CannotContinueError("the prompt is empty")
-    first = read_timings_of(ask(path, counting(body)))
-    case = _Case(original, prompt, text, first, ask)
+    case, again = _opened(original, said, ask, together)
     why = "no way fits"
     for way in ways_of(original):
         proven = _proven(case, way)
-        if isinstance(proven, str):
-            why = f"{way}: {proven}"
-            continue
-        leg_path, leg, counted = proven
-        seen = read_timings_of(counted).prompt_tokens - first.prompt_tokens
-        # A cut or merged prompt counts less than what was surely sent.
-        sent = max(seen, said.pieces)
-        limit = _limit(original, show)
-        left = None if limit is None else max(0, limit - sent)
-        context = None
-        if left == 0 and original.path == GENERATE:
-            context = _context(ask, leg_path, leg, counted)
-        leg = limited(leg, left)
-        return Seam(way, leg_path, leg, left, sent, first, context, again)
+        if not isinstance(proven, str):
+            return _seam(case, way, *proven, again)
+        why = f"{way}: {proven}"
     raise CannotContinueError(why)
+
+
+def _opened(
+    original: Original, said: Said, ask: Ask, together: AskTogether | None
+) -> tuple[_Case, str]:
+    """Ask for the model and the renderings at one time; return what is said again."""
+    path, body = first_request(original)
+    show: Question = "/api/show", {"model": original.fields["model"]}
+    questions = [show, (path, rendering(body))]
+    # Nearly always right; where the model has stop strings, it is asked again.
+    guess = said.before_last() if asked_stops(original) and said.last else said
+    as_message = None
+    if Way.MESSAGE in ways_of(original):
+        leg_path, leg = leg_request(original, Way.MESSAGE, "", guess.text)
+        as_message = leg_path, rendering(leg)
+        questions.append(as_message)
+    if together is None:
+        shown, *renderings = [ask(*each) for each in questions]
+    else:
+        shown, *renderings = together(questions)
+    _check_model(shown)
+    again = said.last if may_leave_part_of_a_token(original, shown) else ""
+    case = _Case(original, said.before_last() if again else said, ask)
+    case.show, case.as_message = shown, as_message
+    case.message_rendered = _rendered(renderings[-1])
+    prompt = _rendered(renderings[0])
+    case.shown = prompt is not None
+    if prompt is None:
+        prompt = template.render(str(shown.get("template", "")), original)
+    if prompt is None:
+        raise CannotContinueError("the node cannot show the prompt")
+    if not prompt + case.said.text:
+        raise CannotContinueError("the prompt is empty")
+    case.prompt = prompt
+    return case, again
+
+
+def _seam(case: _Case, way: Way, path: str, body: Body, again: str) -> Seam:
+    """Limit the leg to what is left; count before it only where that must be known."""
+    original, said = case.original, case.said
+    limit = _limit(original, case.show)
+    known = each_piece_is_a_token(said.text, original, case.show)
+    left = None if limit is None else max(0, limit - said.pieces)
+    if not said.ended and left != 0 and (known or limit is None):
+        first = vars(case).get("first")  # where the proof had to count
+        leg = limited(body, left)
+        return Seam(way, path, leg, left, said.pieces, first, None, again)
+    counted = case.ask(path, counting(body))
+    seen = read_timings_of(counted).prompt_tokens - case.first.prompt_tokens
+    # A cut or merged prompt counts less than what was surely sent.
+    sent = max(seen, said.pieces)
+    left = None if limit is None else max(0, limit - sent)
+    context = None
+    if left == 0 and original.path == GENERATE:
+        context = _context(case.ask, path, body, counted)
+    leg = limited(body, left)
+    return Seam(way, path, leg, left, sent, case.first, context, again)
 
 
 def parsed(show: Mapping[str, Any]) -> bool:
@@ -142,22 +220,34 @@ def _check_model(show: Mapping[str, Any]) -> None:
         raise CannotContinueError("the model has a parser")
 
 
-def _proven(case: _Case, way: Way) -> tuple[str, Body, Mapping[str, Any]] | str:
-    """Return the leg and its count, or why this way does not hold."""
-    prompt = case.prompt
-    if way is not Way.MESSAGE:
+def _proven(case: _Case, way: Way) -> tuple[str, Body] | str:
+    """Return the leg, or why this way does not hold."""
+    prompt, text = case.prompt, case.said.text
+    if way is not Way.MESSAGE and not _surely_same_start(case, way):
         same = _same_start(case, way)
         if same is None:
             return "the prompt counts differently"
         prompt = same
-    path, body = leg_request(case.original, way, prompt, case.text)
-    rendered = _rendered(case.ask(path, rendering(body)))
+    path, body = leg_request(case.original, way, prompt, text)
+    rendered = case.rendered(path, body)
     # Byte for byte: a small context drops the question and still ends well.
-    if rendered is not None and rendered != prompt + case.text:
+    if rendered is not None and rendered != prompt + text:
         return "the prompt is rendered differently"
     if rendered is None and way is not Way.RAW:
         return "the node cannot show the prompt"
-    return path, body, case.ask(path, counting(body))
+    return path, body
+
+
+def _surely_same_start(case: _Case, way: Way) -> bool:
+    """Say whether the prompt is read alike without counting.
+
+    A template that passes it on is read as every other prompt is, unless it begins
+    with a text that only some prompts lose.
+    """
+    if way is not Way.TEMPLATE or not case.shown:
+        return False
+    start = case.prompt
+    return not _NAME.match(start) or start.startswith(_TURNS)
 
 
 def _same_start(case: _Case, way: Way) -> str | None:

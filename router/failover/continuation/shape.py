@@ -47,6 +47,11 @@ class Shape:
         self._first: Line = orjson.loads(line)
 
     @property
+    def counts(self) -> bool:
+        """Whether its end tells tokens."""
+        return not self._original.openai or self._original.usage
+
+    @property
     def created_at(self) -> str:
         """When the stream began, as its first line says it."""
         return str(self._first.get("created_at", ""))

@@ -31,6 +31,21 @@ def may_leave_part_of_a_token(original: Original, show: Mapping[str, Any]) -> bo
     return not all(_CONTROL_TOKEN.fullmatch(each) for each in own)
 
 
+def each_piece_is_a_token(
+    text: str, original: Original, show: Mapping[str, Any]
+) -> bool:
+    """Say whether every piece of a text is surely one token.
+
+    Ollama holds a token back for the next one where it ends within a character, or
+    may begin a stop string; a piece is several tokens then.
+    """
+    stops = asked_stops(original)
+    if stops is None:
+        stops = _own_stops(str(show.get("parameters", "")))
+    begins = {str(each)[:1] for each in stops}
+    return text.isascii() and begins.isdisjoint(text)
+
+
 def asked_stops(original: Original) -> list[Any] | None:
     """Return the request's stop strings; None where the model's own hold."""
     fields = original.fields

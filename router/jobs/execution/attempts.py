@@ -17,7 +17,13 @@ import gevent
 from sqlalchemy import Connection
 
 from router.cancellation import Attention, StoppedError
-from router.errors import AttemptError, EvictedError, NotSentError
+from router.errors import (
+    AttemptError,
+    EvictedError,
+    NotSentError,
+    RunnerDiedError,
+    UnclearError,
+)
 from router.failover.retry import RetryBudget
 from router.jobs.execution import answer
 from router.jobs.execution.active import Active, Attempt
@@ -46,7 +52,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _RETRY_RATIO = 0.2
 _RETRIES_AT_ONCE = 20
 _STORE_PAUSE_SECONDS = 0.25
-_NO_TRY = (NotSentError, EvictedError)
+_NO_TRY = (NotSentError, EvictedError, RunnerDiedError)
 _HOME_SECONDS = 30.0  # a node's cache keeps a text until others have used its slots
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 
@@ -147,12 +153,20 @@ class Flights:
             self._stopped(active, flight, error.outcome)
         except AttemptError as error:
             request_id = _request_id(active, flight)
-            self._parts.attempts.note(flight.grant.node, error, request_id)
+            path = flight.held.item.endpoint
+            self._parts.attempts.note(flight.grant, path, error, request_id)
             if isinstance(error, _NO_TRY):  # the node is held now
                 if flight.draft:
                     self._keep_text(active, flight, home="")
                 self._wait_again(active, flight, _ended_as(error))
                 return
+            last_try = flight.held.item.tries + 1 >= active.job.spec.attempts
+            if last_try and isinstance(error, UnclearError):  # wherever it goes
+                self._parts.attempts.forgive(request_id)
+                if 400 <= error.status < 500:
+                    said = Said(error.status, error.body)
+                    self._judge(active, flight, said, request_id)
+                    return
             self._failed(active, flight, "node_failed", str(error))
         except (answer.UnreadableError, ProtocolError) as error:
             self._failed(active, flight, "unreadable_reply", str(error))
@@ -206,7 +220,7 @@ class Flights:
             self._parts.tally.continued()
         if again:
             prompt = flight.held.pending.prompt
-            tokens = prompt if talk.continued is None else talk.continued
+            tokens = prompt + (talk.continued or 0)
             active.tally(reread_tokens=round(tokens))
             self._parts.tally.reread(tokens)
         self._count_waste(active, talk.lost)

@@ -11,23 +11,32 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import orjson
 
 from router.cancellation import Attention, StoppedError
-from router.errors import CannotContinueError, EvictedError, MaybeSentError
+from router.capacity.ledger import Lease
+from router.errors import (
+    CannotContinueError,
+    EvictedError,
+    MaybeSentError,
+    RunnerDiedError,
+)
 from router.failover.attempts import Presented
 from router.failover.continuation.bridge import Asking, Bridge
 from router.failover.continuation.leg import Spent
 from router.failover.continuation.request import refusal
 from router.failover.continuation.transcript import Kept
+from router.failover.dead_runner import DIED
+from router.failover.verdict import cause_of_words
 from router.jobs.execution.assemble import Whole
 from router.logs.events import get_logger
-from router.model import Outcome, Timings
+from router.model import Cause, Outcome, Timings
 from router.relay.framing import Gate
 from router.relay.http1 import ProtocolError
 from router.relay.pool import Message
-from router.relay.upstream import Reply
+from router.relay.upstream import Patience, Reply
 from router.scheduling.queue import Grant
 
 _MOST_BYTES = 32 * 1024 * 1024
@@ -131,17 +140,25 @@ class Said:
     timings: Timings | None = None
 
 
+class Watching(Asking, Protocol):
+    """Also watches over a stream that is read here."""
+
+    def watch(self, lease: Lease, attention: Attention) -> Patience: ...
+
+    def broke_off(self, lease: Lease, reply: Reply) -> None: ...
+
+
 class Talk:
     """One attempt's talk with its node, on a slot that is held.
 
     draft:     the answer in the making; None where it is not kept
-    continued: tokens of prompt and text that were given to the node once more
+    continued: tokens of text that were given to the node once more, with the prompt
     lost:      tokens of a draft that could not be gone on with
     """
 
     def __init__(
         self,
-        asking: Asking,
+        asking: Watching,
         grant: Grant,
         attention: Attention,
         clock: Callable[[], float],
@@ -179,7 +196,7 @@ class Talk:
                 self.lost += draft.tokens
         self.draft = draft = Draft(message.path, digest)
         presented = self._asking.take(self._grant, message, self._attention)
-        return self._gather(presented, draft, draft.add, first=True)
+        return self._gather(presented, draft, draft.add)
 
     def _go_on(self, message: Message, draft: Draft, digest: str | None) -> Said:
         if digest is None or digest != draft.digest:
@@ -187,19 +204,18 @@ class Talk:
         bridge = Bridge(self._asking, message, draft.kept, self._attention, self._clock)
         following = bridge.leg(self._grant, draft.spent(self._clock()))
         if bridge.seam:
-            self.continued = bridge.seam.first.prompt_tokens + bridge.seam.sent
+            self.continued = bridge.seam.sent
         if isinstance(following, bytes):
             draft.whole.add(following)
             return Said(200, draft.whole.reply(), Timings())
-        return self._gather(following, draft, draft.whole.add, first=False)
+        return self._gather(following, draft, draft.whole.add, bridge)
 
     def _gather(
         self,
         presented: Presented,
         draft: Draft,
         add: Callable[[bytes], None],
-        *,
-        first: bool,
+        bridge: Bridge | None = None,
     ) -> Said:
         reply, lease = presented.reply, presented.lease
         gate = reply.gate
@@ -211,6 +227,8 @@ class Talk:
             add(presented.body)
             self._read(reply, gate, add)
             self._check(reply, gate)
+            if bridge:
+                add(bridge.closing())
         except StoppedError as error:
             stopped = error.outcome
             raise
@@ -221,18 +239,26 @@ class Talk:
             if stopped:
                 lease.done(stopped)
         told = gate.timings()
-        if not first:  # most of its prompt was in the node's cache already
+        if bridge:  # most of its prompt was in the node's cache already
             told = Timings(0, told.generated_tokens, 0.0, told.generate_seconds)
         return Said(200, draft.whole.reply(), told)
 
     def _read(self, reply: Reply, gate: Gate, add: Callable[[bytes], None]) -> None:
         reply.deliver_to(Sink(add))
         add(reply.take())
+        watch = self._asking.watch(self._grant.lease, self._attention)
+        mark, moved_at = reply.mark, self._clock()
         while not reply.over:
             if self._attention.stopped and gate.finished:
                 break  # just in time: there is nothing to go on with
             self._attention.check()
-            self._attention.sleep(None)
+            now = self._clock()
+            if reply.mark != mark:
+                mark, moved_at = reply.mark, now
+            elif watch.lost(now - moved_at):
+                silent = f"{self._grant.node.name}: silent for {now - moved_at:.0f} s"
+                raise MaybeSentError(silent, Cause.STALLED)
+            self._attention.sleep(watch.step_seconds)
         add(reply.last)
 
     def _check(self, reply: Reply, gate: Gate) -> None:
@@ -240,12 +266,18 @@ class Talk:
         node = self._grant.node.name
         if outcome is Outcome.EVICTED:
             raise EvictedError(f"{node}: the node is being emptied")
+        if reply.runner_died:
+            why = f"{node}: {DIED}"
+            raise RunnerDiedError(why, Cause.RUNNER_DIED, status=500, body=b"")
+        if outcome is not Outcome.END:
+            self._asking.broke_off(self._grant.lease, reply)
         # Only the end of the framing may be missing.
         if outcome is not Outcome.END and (gate.failure or not gate.finished):
             why = (
                 gate.failure or reply.broken or "the stream ended before its last line"
             )
-            raise MaybeSentError(f"{node}: {why}")
+            cause = cause_of_words(why) or Cause.BROKE_OFF
+            raise MaybeSentError(f"{node}: {why}", cause)
 
 
 class Sink:

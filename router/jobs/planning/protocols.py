@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from router.cancellation import Attention
+from router.capacity.ledger import Lease
 from router.errors import AttemptError
 from router.failover.continuation.bridge import Asking
 from router.jobs.model import Backlog, ItemResult, JobState, Pending
-from router.model import Node
+from router.relay.upstream import Patience, Reply
+from router.scheduling.queue import Grant
 
 
 class Waiting(Protocol):
@@ -70,7 +73,15 @@ class Predictor(Protocol):
 class Attempts(Asking, Protocol):
     """Sends a request on a slot that is held (`router.failover.attempts.Failover`)."""
 
-    def note(self, node: Node, error: AttemptError, request_id: str) -> None: ...
+    def note(
+        self, grant: Grant, path: str, error: AttemptError, request_id: str
+    ) -> None: ...
+
+    def forgive(self, request_id: str) -> None: ...
+
+    def watch(self, lease: Lease, attention: Attention) -> Patience: ...
+
+    def broke_off(self, lease: Lease, reply: Reply) -> None: ...
 
 
 class Tally(Protocol):

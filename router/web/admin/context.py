@@ -12,12 +12,18 @@ from flask import Response, jsonify
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.errors import NotFoundError
+from router.health.circuits import Circuits
 from router.holds.history import Query
 from router.holds.store import Event, HoldStore, Key
 from router.scheduling.scheduler import Dispatcher
 from router.scheduling.trace import Trails
 from router.snapshot import NodeView, Published
-from router.web.admin.views import show_hold, show_node, show_override
+from router.web.admin.views import (
+    show_circuit,
+    show_hold,
+    show_node,
+    show_override,
+)
 from router.web.caller import local
 
 
@@ -36,6 +42,7 @@ class AdminParts:
     find:    looks into the history of holds; None where none is kept
     clock:   the holds' own, in unix seconds
     waits:   what a hold waits for beside its alert's end, by hold
+    circuits: what traffic has learned; None where that is not kept
     """
 
     published: Published
@@ -50,6 +57,7 @@ class AdminParts:
     silences: Silences | None = None
     waits: Callable[[], Mapping[Key, str]] = _nothing
     clock: Callable[[], float] = time.time
+    circuits: Circuits | None = None
 
     def view(self, name: str) -> NodeView:
         """Give a node of the inventory; raises NotFoundError."""
@@ -69,6 +77,10 @@ class AdminParts:
             show_override(each)
             for each in self.holds.overrides.list()
             if each.node == name
+        ]
+        node["circuits"] = [
+            show_circuit(each, time.monotonic(), self.clock())
+            for each in (self.circuits.shown(name) if self.circuits else ())
         ]
         return node
 

@@ -90,6 +90,13 @@ def _explain_request(parts: AdminParts, request_id: str) -> Response:
     return jsonify(show_trail(trail))
 
 
+def _trial(parts: AdminParts, name: str) -> Response:
+    """Have what failed on a node tried now: somebody has mended it."""
+    parts.view(name)
+    trials = parts.circuits.try_now(name) if parts.circuits else 0
+    return parts.answer(name, trials=trials)
+
+
 def _reload(parts: AdminParts) -> Response:
     """Read the files again; `confirmed` lets a shrunk inventory pass."""
     confirmed = fields({"confirmed": bool}).get("confirmed", False)
@@ -105,6 +112,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("POST", "/nodes/<name>/clear", holding.clear),
     ("POST", "/nodes/<name>/override", holding.override),
     ("DELETE", "/nodes/<name>/override", holding.end_override),
+    ("POST", "/nodes/<name>/trial", _trial),
     ("GET", "/overrides", holding.overrides),
     ("GET", "/holds", _holds),
     ("GET", "/holds/history", health.history),

@@ -8,6 +8,7 @@ from typing import Any
 
 from router.capacity.external_load import Suspicion
 from router.capacity.ledger import Ledger
+from router.health.circuits import Shown
 from router.holds.store import Change, Event
 from router.model import Hold, HoldKind, Override
 from router.snapshot import NodeView
@@ -86,6 +87,25 @@ def show_hold(hold: Hold, waits_for: str | None = None) -> dict[str, Any]:
         "until": None if hold.until is None else iso(hold.until),
         "waits_for": waits_for,
         "labels": dict(hold.labels),
+    }
+
+
+def show_circuit(shown: Shown, now: float, wall: float) -> dict[str, Any]:
+    """Show a circuit; `now` is the circuits' monotonic time, `wall` unix seconds."""
+    circuit, last = shown.circuit, shown.circuit.last
+
+    def at(seconds: float) -> str:
+        return iso(wall + seconds - now)
+
+    return {
+        "model": shown.model or None,
+        "state": circuit.state,
+        "failures_in_a_row": circuit.in_a_row,
+        "last_failure": last
+        and {"at": at(last.at), "cause": last.cause, "text": last.text},
+        "opened": at(circuit.opened_at) if circuit.is_open else None,
+        "next_trial": at(max(now, circuit.try_at)) if circuit.is_open else None,
+        "trials_failed": max(0, circuit.strikes - circuit.openings),
     }
 
 

@@ -43,7 +43,7 @@ class BodyReader:
         most = min(limits.max_body_bytes, route.max_body_bytes)
         header = environ.get("HTTP_CONTENT_ENCODING")
         coding = coding_of(header) if header else ""
-        body = _received(environ, most, limits.body_seconds)
+        body = _received(environ, most)
         if coding and body:
             body = self._decoded(body, coding, most, environ["wsgi.input"])
         return read_ask(route, body, self.run), body
@@ -84,18 +84,18 @@ def _reserved(upload: Any, size: int) -> Iterator[None]:
         upload.let_go(size)
 
 
-def _received(environ: WSGIEnvironment, most: int, seconds: float) -> bytes:
-    """Read a body whole: no larger, no slower, and not cut short."""
+def _received(environ: WSGIEnvironment, most: int) -> bytes:
+    """Read a body whole: no larger, and not cut short."""
     declared = int(environ.get("CONTENT_LENGTH") or 0)
     too_large = BodyTooLargeError(f"the body is over {most} bytes")
     if declared > most:
         raise too_large
     environ["wsgi.input"].expect(declared)
     try:
-        # Its deadline is `router.server.worker.Worker.body_seconds`.
+        # How slowly it may come: `router.server.body_pace`.
         body: bytes = environ["wsgi.input"].read(most + 1)
     except TimeoutError as error:
-        raise BodyTimeoutError(f"the body took over {seconds:g} s to arrive") from error
+        raise BodyTimeoutError(str(error)) from error
     except OSError as error:
         raise BadRequestError(f"the body cannot be read: {error}") from error
     if len(body) > most:

@@ -20,14 +20,14 @@ from router.errors import (
 from router.failover.attempts import Call, Failover, Presented
 from router.failover.continuation.continuity import Continuity
 from router.failover.continuation.request import refusal
-from router.failover.continuation.silence import longest_silence
+from router.failover.findings import Findings
 from router.failover.light import LightAnswer, LightCalls, LightRequest
 from router.logs.events import RequestLog
 from router.metrics import Metrics
 from router.model import Outcome, Timings, canonical, is_model_name
 from router.relay.fields import Ask, Need
 from router.relay.pool import Message
-from router.relay.protocols import ROUTES, Route
+from router.relay.protocols import ROUTES, WORDLESS, Route
 from router.relay.upstream import Pump
 from router.scheduling.pipeline import Wish
 from router.scheduling.trace import Trail, Trails
@@ -61,7 +61,6 @@ class Inference:
         trails: Trails,
         limits: DoorLimits,
         *,
-        speed: Callable[[str, str], float | None],
         light: LightCalls,
         find: Callable[[str], frozenset[str]],
         log: RequestLog,
@@ -72,7 +71,6 @@ class Inference:
         self._metrics = metrics
         self._trails = trails
         self.limits = limits
-        self._speed = speed
         self._light = light
         self._find = find
         self._log = log
@@ -169,13 +167,15 @@ class Inference:
     def call(
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
     ) -> Call:
-        return Call(
+        visit.call = Call(
             Wish(canonical(ask.model), traits=traits_of(body)),
             Message("POST", visit.route.path, headers, body),
             visit.terms.priority,
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
             streams=ask.streams,
+            findings=Findings(body),
         )
+        return visit.call
 
     def pump(
         self,
@@ -187,20 +187,16 @@ class Inference:
         plain: bool,
     ) -> Outcome:
         """Pump a stream to its end; `plain` ones say each token as it is made."""
-        stall_seconds = self.limits.stall_seconds
-        presented.lease.decoding_since = time.monotonic()
-        if plain:
-            lease = presented.lease
-            speed = self._speed(lease.node, lease.model)
-            stall_seconds = longest_silence(speed, stall_seconds)
+        lease, attention = presented.lease, visit.attention
+        lease.decoding_since = time.monotonic()
         pump = Pump(
             presented.reply,
             client,
-            visit.attention,
+            attention,
             chunked=chunked,
             clock=time.monotonic,
         )
-        return pump.run(stall_seconds)
+        return pump.run(self._failover.liveness.stream(lease, attention, plain=plain))
 
     def continuity(
         self, visit: Visit, call: Call, presented: Presented
@@ -230,6 +226,11 @@ class Inference:
         self._failover.release(presented.reply)
         presented.lease.done(outcome, timings)
 
+    def node_failed(self, visit: Visit, presented: Presented) -> None:
+        """Have the others on a node hear of what its broken stream tells of them."""
+        wordless = visit.route.path in WORDLESS
+        self._failover.broke_off(presented.lease, presented.reply, wordless=wordless)
+
     def broke_off(self, outcome: str) -> None:
         self._metrics.failovers.labels("mid_stream", outcome).inc()
 
@@ -240,6 +241,9 @@ class Inference:
         """Count and log the request; the last thing that is done for it."""
         self.visits.leave(visit)
         visit.let_go()
+        if visit.call and visit.call.findings.deaths:
+            outcome = Outcome(visit.outcome)
+            self._failover.course.settle(visit.call, visit.node, outcome)
         seconds = time.monotonic() - visit.arrived
         trail = self._trails.get(visit.request_id)
         if trail:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.cancellation import Attention
+from router.failover.attempts import Call
 from router.model import Outcome
 from router.relay.protocols import Route
 from router.web.inference.headers import USUAL, Terms, TimeLimit
@@ -20,12 +21,10 @@ _SAFE_ID = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DoorLimits:
-    """What a client may send, how slowly, and how long anything may stand still."""
+    """What a client may send, and how long it may wait."""
 
     max_body_bytes: int
-    body_seconds: float
     queue_seconds: float
-    stall_seconds: float
     request_seconds: float
 
 
@@ -45,6 +44,7 @@ class Visit:
     sender: Mapping[str, str] = field(default_factory=dict)
     terms: Terms = USUAL
     limit: TimeLimit | None = None
+    call: Call | None = None
 
     def keep_to(self, terms: Terms) -> None:
         """Take over the client's terms; its time runs since its arrival."""

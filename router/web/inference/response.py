@@ -20,6 +20,7 @@ from router.errors import (
 from router.failover.attempts import Call, Presented
 from router.failover.continuation.continuity import Continuity
 from router.failover.light import LightAnswer
+from router.failover.repetition import lost_end
 from router.model import Outcome, Timings
 from router.relay.fields import Ask
 from router.relay.framing import read_timings
@@ -77,6 +78,8 @@ class Desk(Protocol):
     def first_line(self, visit: Visit, presented: Presented) -> None: ...
 
     def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None: ...
+
+    def node_failed(self, visit: Visit, presented: Presented) -> None: ...
 
     def broke_off(self, outcome: str) -> None: ...
 
@@ -156,7 +159,9 @@ class Answering:
         self._visit.outcome = Outcome.END.value
         length = ("Content-Length", str(len(presented.body)))
         self._head(head.status, [*_passed_on(head.headers), length])
-        self._desk.end(presented, Outcome.END, read_timings(presented.body))
+        # A refusal took no time and proves nothing: the node must not look quick.
+        ended = Outcome.REFUSED if presented.refused else Outcome.END
+        self._desk.end(presented, ended, read_timings(presented.body))
         # The node is done with it, but the client may take it slowly.
         self._environ["wsgi.input"].keep(len(presented.body))
         self._finish()
@@ -184,6 +189,11 @@ class Answering:
                 return
             outcome = self._pump()
         self._visit.outcome = outcome.value
+        continuity = self._continuity
+        if outcome is Outcome.END and continuity and continuity.unfinished:
+            yield self._last_lines()  # the rest may take a moment
+            yield Held(continuity.closing())
+            return
         yield Held(self._last_lines())
         if outcome not in {Outcome.END, Outcome.CLIENT_GONE}:
             self._desk.broke_off("error_frame")
@@ -219,6 +229,12 @@ class Answering:
         gate = presented.reply.gate
         if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:
             return Outcome.END  # only the end of the framing was lost
+        if outcome is Outcome.EOF and gate and presented.reply.broken is None:
+            kept = self._continuity.kept.text() if self._continuity else None
+            lines = gate.before + gate.last
+            if end := lost_end(self._visit.route.path, lines, kept):
+                presented.reply.last += gate.feed(end)
+                return Outcome.END
         return outcome
 
     def _go_on(self, outcome: Outcome) -> bytes | None:
@@ -226,6 +242,7 @@ class Answering:
         presented, self._presented = self._presented, None
         assert presented is not None  # noqa: S101 - it has just been pumped
         self._visit.outcome = outcome.value
+        self._desk.node_failed(self._visit, presented)
         self._desk.end(presented, outcome, Timings())
         message = _BROKEN[outcome].format(node=presented.lease.node)
         failure = presented.reply.gate and presented.reply.gate.failure
@@ -307,12 +324,13 @@ class Answering:
         return self._answer(answer.status, answer.body, kind)
 
     def _refuse_as_node(self, error: RefusedError) -> Iterable[bytes]:
-        """Give the node's own words, where it had any: no other node is left."""
-        if not error.body:
+        """Give the node's own answer, where it had any: no other node is left."""
+        if not error.body and error.status >= 400:
             return self._refuse(error.status, "node_failed", str(error))
-        missing = isinstance(error, RouteMissingError)
-        kind = [("Content-Type", "text/plain")] if missing else []
-        return self._answer(error.status, error.body, kind)
+        if error.status < 500 and not isinstance(error, RouteMissingError):
+            self._visit.outcome = Outcome.END.value
+        headers = [*_passed_on(error.headers)]
+        return self._answer(error.status, error.body, headers)
 
     def _stopped(self, outcome: Outcome) -> Iterable[bytes]:
         self._visit.outcome = outcome.value

@@ -33,7 +33,7 @@ _MOST_NAME_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """most_bytes: of the file; stall_seconds: for the next 64 KiB to arrive.
+    """most_bytes: of the file; stall_seconds: longest time in which nothing comes.
 
     part: the form's part that the file is in
     """
@@ -169,16 +169,14 @@ def _events(decoder: MultipartDecoder, pieces: Iterator[bytes]) -> Iterator[Even
 
 def _pieces(environ: Mapping[str, Any], limits: UploadLimits) -> Iterator[bytes]:
     stream = environ["wsgi.input"]
-    wait_longer = getattr(stream, "wait_longer", lambda _seconds: None)
+    may_stall = getattr(stream, "may_stall", lambda _seconds: None)
     let_go = getattr(stream, "let_go", lambda _size: None)
+    may_stall(limits.stall_seconds)
     while True:
-        wait_longer(limits.stall_seconds)
         try:
             piece = stream.read(_PIECE_BYTES)
         except TimeoutError as error:
-            raise BodyTimeoutError(
-                f"the next {_PIECE_BYTES} bytes took over {limits.stall_seconds:g} s"
-            ) from error
+            raise BodyTimeoutError(str(error)) from error
         except OSError as error:
             raise BadRequestError(f"the body cannot be read: {error}") from error
         if not piece:

@@ -34,6 +34,13 @@ REJECTED = {
     "bodies-contradict": [
         "dispatch.max_bodies_bytes: must be >= max_body_bytes (1048576), got 1048575"
     ],
+    "circuits": [
+        "dispatch.down_wait_seconds: must be >= 0, got -1",
+        (
+            "dispatch.longest_circuit_wait_seconds: must be > circuit_wait_seconds"
+            " (30), got 30"
+        ),
+    ],
     "door": [
         "web.max_connections: must be >= 1, got 0",
         "web.head_timeout_seconds: must be > 0, got 0",

@@ -35,7 +35,8 @@ class Fleet:
         self.holds = store(self.clock)
         self.gate = threading.Event()
         self.gate.set()
-        self.stuck = set()
+        self.stuck, self.moving = set(), set()
+        self.timeouts = Counter()
         self.before_answer = lambda: None
         self.probe = Probe(
             lambda: Inventory(tuple(self.nodes.values())),
@@ -43,6 +44,7 @@ class Fleet:
             self.holds,
             self._change,
             fetch=self._fetch,
+            moves=lambda name: lambda: name in self.moving,
             clock=self.clock,
             monotonic=self.clock,
             concurrency=4,
@@ -55,6 +57,7 @@ class Fleet:
     def _fetch(self, node, path, timeout):
         node = node.url.removeprefix("http://").removesuffix(":1")
         self.asked[node, path] += 1
+        self.timeouts[path] = timeout
         if node in self.stuck:
             self.gate.wait(10)
         self.before_answer()
@@ -131,6 +134,26 @@ def test_a_node_that_does_not_answer_is_down(fleet, error, rounds):
     (hold,) = one.holds.blocking("rig")
     assert (hold.kind, hold.source) == (HoldKind.DOWN, "probe")
     assert hold.reason == str(error)
+
+
+def test_a_node_that_serves_requests_is_not_down(fleet):
+    """Its link may be full of a body; a refusal is certain all the same."""
+    one = fleet("rig")
+    one.moving.add("rig")
+    one.fail("rig", HUNG)
+    for _ in range(4):
+        one.tick(30)
+    assert not one.holds.blocking("rig")
+    one.fail("rig", REFUSED)
+    one.tick(30)
+    assert one.holds.blocking("rig")
+
+
+def test_a_long_list_has_more_time_than_a_sign_of_life(fleet):
+    """Hundreds of models over a slow link are a transfer."""
+    one = fleet("rig")
+    one.tick()
+    assert {"/api/ps": 2, "/api/version": 2, "/api/tags": 20} == one.timeouts
 
 
 def test_an_answer_lifts_what_probes_and_traffic_found(fleet):
@@ -263,6 +286,35 @@ def test_the_timer_polls_by_itself(fleet):
     one = fleet("rig")
     one.probe.start()
     until(lambda: one.probe.view().get("rig"), "a first poll")
+
+
+def test_hurry_asks_nodes_that_are_down_at_once():
+    """Somebody waits for any node: those that are down are asked often, for a while."""
+    fleet = Fleet("a", "b")
+    fleet.tick()
+    fleet.fail("a", REFUSED)
+    fleet.tick(fleet.settings.resident_interval_seconds)
+    assert fleet.holds.blocking("a")
+    fleet.asked.clear()
+    fleet.probe.hurry(2.0)
+    fleet.tick()
+    assert {("a", "/api/ps"): 1} == fleet.asked
+    for _ in range(19):
+        fleet.tick(0.1)
+    assert fleet.asked["a", "/api/ps"] == 4
+    fleet.answers["a"] = dict(FINE)
+    fleet.probe.hurry(2.0)
+    fleet.tick()
+    assert not fleet.holds.blocking("a")
+
+
+def test_a_poll_does_not_close_a_circuit():
+    """To answer a poll is not to generate."""
+    fleet = Fleet("a")
+    hold = Hold("a", HoldKind.DOWN, "traffic:circuit", "boom", 0.0)
+    fleet.holds.place(hold)
+    fleet.tick()
+    assert (hold,) == fleet.holds.of("a")
 
 
 def test_models_are_looked_for_at_once(fleet):

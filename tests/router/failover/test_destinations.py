@@ -9,6 +9,7 @@ import pytest
 from router.failover.destinations import Destinations
 from router.model import Hold, HoldKind
 from router.scheduling.pipeline import Wish
+from tests.router.scheduling.test_pipeline import Health
 from tests.router.scheduling.test_scheduler import Fleet
 
 PLAIN = {"modelfile": "FROM x", "details": {"family": "llama"}}
@@ -80,3 +81,10 @@ def test_nobody_is_left(scene, why):
         scene.lease.tried = frozenset({"slow"})
     assert not scene.takes()
     assert not scene.takes(answered=False)
+
+
+def test_a_node_that_fails_is_no_better_place(scene):
+    """Where the other one's circuit is open, a silent node is waited for."""
+    scene.fleet.dispatcher.health = Health(failing=["slow"])
+    assert not scene.takes(answered=False)
+    assert not scene.takes()

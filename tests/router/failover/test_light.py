@@ -98,6 +98,26 @@ def test_nobody_has_it():
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, "text/html", b"<html><title>Log in</title></html>"),
+        Answer(302, "text/html", b""),
+        Answer(401, JSON, b'{"error":"unauthorized"}'),
+    ],
+    ids=["login page", "redirect", "denied"],
+)
+def test_an_answer_that_speaks_of_the_node(answer):
+    """Another node is asked, and where there is none the client hears of the node."""
+    fleet = Fleet(view("a"), view("b"))
+    fleet.answers["a"] = answer
+    assert all(fleet.request().answer is WELL for _ in range(4))
+    fleet.answers["b"] = answer
+    told = fleet.request().answer
+    assert (502, "") == (told.status, told.content_type)
+    assert str(answer.status) in told.body.decode()
+
+
+@pytest.mark.parametrize(
     ("held", "asked"),
     [
         ({"a": HoldKind.CORDON}, ["b"]),

@@ -91,15 +91,26 @@ class FakeAttempts:
         status, body = answer
         return Presented(FakeReply(status), grant.lease, body)
 
-    def fetch(self, node, message, attention):
+    def fetch(self, grant, messages, attention, *, within_seconds=None):
         """Nothing is continued on played nodes."""
+        raise AssertionError
+
+    def watch(self, lease, attention):
+        """Nothing is streamed from them."""
+        raise AssertionError
+
+    def broke_off(self, lease, reply):
+        """Nothing breaks off on them."""
         raise AssertionError
 
     def release(self, reply):
         """Nothing was opened."""
 
-    def note(self, node, error, request_id):
-        self.noted.append((node.name, error.reason))
+    def note(self, grant, path, error, request_id):
+        self.noted.append((grant.node.name, error.reason))
+
+    def forgive(self, request_id):
+        """No circuit is kept."""
 
 
 @dataclass

@@ -14,6 +14,7 @@ from router.failover.continuation.transcript import Kept
 from router.model import Outcome
 from router.relay.pool import Connection
 from router.relay.upstream import Pump, Reply
+from tests.harness.patience import Patience
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
@@ -60,7 +61,7 @@ class Wire:
         )
         return self.reply
 
-    def pump(self, *, stall: float = 5.0) -> Outcome:
+    def pump(self, *, stall: float = 5.0, client: float | None = None) -> Outcome:
         pump = Pump(
             self.reply,
             self.ours,
@@ -69,7 +70,7 @@ class Wire:
             clock=time.monotonic,
         )
         with gevent.Timeout(10):
-            outcome = pump.run(stall)
+            outcome = pump.run(Patience(stall, client or stall))
             last = self.reply.last  # the answer sends it, together with its own end
             if last:
                 self.ours.sendall(chunk(last) if self.chunked else last)
@@ -271,6 +272,22 @@ def test_client_that_never_reads_is_given_up(wire):
     assert wire.pump(stall=0.2) is Outcome.CLIENT_GONE
 
 
+def test_a_slow_client_has_a_limit_of_its_own(wire):
+    """One that takes nothing for a moment is not measured by its node's silence."""
+    wire.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    long = b'{"response":"%s"}\n' % (b"x" * 2_000_000)
+    wire.node.sendall(HEAD + chunk(LINES[0]))
+    wire.presentable()
+    gevent.spawn(wire.node.sendall, chunk(long) + chunk(LAST) + b"0\r\n\r\n")
+    pumping = gevent.spawn(lambda: wire.pump(stall=0.1, client=5.0))
+    gevent.sleep(0.5)
+    assert not pumping.ready()
+    reading = gevent.spawn(wire.read_lines)
+    assert pumping.get(timeout=5) is Outcome.END
+    wire.ours.close()
+    assert reading.get(timeout=5) == LINES[0] + long + LAST
+
+
 def test_client_that_closes_is_noticed(wire):
     """The watch stops the request, in whatever phase it is."""
     watch = ClientWatch(wire.ours, wire.attention)
@@ -394,3 +411,84 @@ def test_the_end_of_an_unknown_stream(wire, more):
     wire.node.sendall(head + chunk(more) + b"0\r\n\r\n")
     wire.presentable()
     assert wire.reply.outcome() is Outcome.END
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["whole", "begun"])
+def test_a_dead_runner_ends_what_cannot_move(wire, answered):
+    """Its connection closes, whatever may go on with it: that cures Ollama."""
+    wire.node.sendall(HEAD + chunk(LINES[0]) if answered else b"HTTP/1.1 200")
+    if answered:
+        wire.presentable()
+    wire.reply.movable = False
+    gevent.spawn_later(0.05, wire.reply.abandon, "the model runner has stopped")
+    if answered:
+        assert wire.pump() is Outcome.ERROR_LINE
+        assert wire.received() == LINES[0]
+        assert wire.reply.gate.failure == "the model runner has stopped"
+    else:
+        assert wire.presentable().runner_died
+    assert not wire.reply.close()
+    assert not wire.reply.abandon("twice")
+
+
+class Upload:
+    """A node that takes a large request as the test says."""
+
+    def __init__(self, size=4_000_000):
+        self.ours, self.node = cooperative.socketpair()
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.ours.setblocking(False)
+        sent = self.ours._sock.send(b"x" * size)
+        connection = Connection("n", self.ours, reused=False)
+        connection.unsent = memoryview(b"x" * (size - sent))
+        self.attention, self.now, self.size = Attention(), 100.0, size
+        self.reply = Reply(connection, self.attention, lambda: self.now)
+
+    def take(self, size):
+        left = size
+        while left:
+            left -= len(self.node.recv(min(left, 65536)))
+
+    def until(self, ready):
+        with gevent.Timeout(5):
+            while not ready():
+                gevent.sleep(0)
+
+
+@pytest.fixture
+def upload():
+    made = Upload()
+    yield made
+    made.reply.close()
+    made.ours.close()
+    made.node.close()
+
+
+def test_a_request_goes_out_as_slowly_as_it_is_taken(upload):
+    """Each piece that a node takes is a sign of life; the answer comes after it."""
+    reply = upload.reply
+    assert not reply.moved_within(60)
+    mark, upload.now = reply.mark, 200.0
+    upload.take(1_000_000)
+    upload.until(lambda: reply.moved_at == 200.0)
+    assert (True, True) == (reply.sending, reply.moved_within(60))
+    assert mark != reply.mark
+    upload.take(upload.size - 1_000_000)
+    upload.node.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    upload.until(lambda: reply.presentable)
+    assert (False, b"ok", True) == (reply.sending, reply.take(), reply.close())
+
+
+def test_an_answer_before_the_whole_request_is_taken(upload):
+    """It is the answer, and the connection is of no more use."""
+    upload.node.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+    upload.until(lambda: upload.reply.presentable)
+    assert (413, b"no") == (upload.reply.head.status, upload.reply.take())
+    assert not upload.reply.close()
+
+
+def test_a_node_that_breaks_while_it_is_sent_to(upload):
+    """What it still said is read, or else its end."""
+    upload.node.close()
+    upload.until(lambda: upload.reply.presentable)
+    assert upload.reply.broken

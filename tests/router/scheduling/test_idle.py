@@ -5,7 +5,8 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from router.model import Outcome, Priority
+from router.health.circuits import CIRCUIT
+from router.model import Hold, HoldKind, Outcome, Priority
 from router.scheduling.idle import Fleet as Parts
 from router.scheduling.idle import Idle
 from tests.router.scheduling.test_scheduler import Fleet
@@ -80,3 +81,40 @@ def test_why_a_model_does_not_run(fleet, idle):
     assert "cordon: service" == found["fast"]
     assert found["slow"].startswith("model ")
     assert idle.decision(MODEL).picked.name == "slow"
+
+
+class Failing:
+    """Nodes whose circuits are open."""
+
+    def __init__(self, *nodes):
+        self.troubled = frozenset(nodes)
+
+    def reason(self, node, model):
+        return "circuit open: boom" if node in self.troubled else None
+
+    def one_at_a_time(self, node, model):
+        return False
+
+
+def with_failing(fleet, *nodes):
+    """Idle slots of a fleet some of whose nodes fail, and are held for it."""
+    for node in nodes:
+        fleet.holds.place(Hold(node, HoldKind.DOWN, CIRCUIT, "boom", 0.0))
+    parts = (fleet.published, fleet.holds, fleet.ledger, fleet.dispatcher.queue)
+    return Idle(Parts(*parts, health=Failing(*nodes)))
+
+
+def test_nodes_that_fail_get_no_items(fleet):
+    """While another node may take them."""
+    idle = with_failing(fleet, "fast")
+    assert not idle.room("fast", MODEL)
+    assert idle.take(view(fleet, "fast"), MODEL) is None
+    assert idle.room("slow", MODEL)
+
+
+def test_items_go_on_where_every_node_fails(fleet):
+    """As people's requests do: each item has its tries, and ends."""
+    idle = with_failing(fleet, "fast", "slow")
+    assert ["fast", "slow"] == names(idle)
+    assert idle.room("fast", MODEL)
+    assert idle.take(view(fleet, "fast"), MODEL)

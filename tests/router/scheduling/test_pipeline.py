@@ -134,3 +134,55 @@ def test_round_robin_takes_turns():
     seen, picker = scene(view("a"), view("b")), PICKERS["round_robin"]().pick
     names = [decide(Wish(MODEL), seen, picker).picked.name for _ in range(4)]
     assert ["a", "b", "a", "b"] == names
+
+
+class Health:
+    """What traffic has learned of nodes, as a test says."""
+
+    def __init__(self, *, failing=(), occupied=()):
+        self.troubled = frozenset([*failing, *occupied])
+        self.failing, self.occupied = failing, occupied
+
+    def reason(self, node, model):
+        return "circuit open: boom" if node in self.failing else None
+
+    def one_at_a_time(self, node, model):
+        return node in self.occupied
+
+
+def judged(health, *names, holds=None, wish=None):
+    seen = replace(scene(*map(view, names), holds=holds), health=health)
+    return decide(wish or Wish(MODEL), seen, soonest)
+
+
+def test_an_open_circuit_takes_a_node_out():
+    """Another node is taken, and the reason is on record."""
+    decision = judged(Health(failing="a"), "a", "b")
+    assert ("b", {"a": "circuit open: boom"}) == (
+        decision.picked.name,
+        decision.rejected,
+    )
+
+
+def test_open_circuits_are_a_last_resort():
+    """Where no other node may take it, now or soon, one that fails is asked."""
+    assert judged(Health(failing="ab"), "a", "b").picked
+    decision = judged(Health(failing="a", occupied="b"), "a", "b")
+    assert decision.picked is None
+    assert decision.busy
+
+
+def test_a_circuits_hold_gives_way_as_a_last_resort():
+    """So does the hold of a node whose own circuit is open, and no other hold."""
+    circuit = Hold("a", HoldKind.DOWN, "traffic:circuit", "boom", since=0.0)
+    down = Hold("b", HoldKind.DOWN, "probe", "refused", since=0.0)
+    decision = judged(Health(failing="a"), "a", "b", holds={"a": circuit, "b": down})
+    assert ("a", {"b": "down: refused"}) == (decision.picked.name, decision.rejected)
+
+
+def test_spared_nodes():
+    """A request that may end a runner is kept from nodes where others run."""
+    wish = Wish(MODEL, spared=frozenset({"a"}))
+    decision = judged(Health(), "a", "b", wish=wish)
+    assert "b" == decision.picked.name
+    assert decision.rejected["a"].startswith("spared: ")

@@ -337,3 +337,58 @@ def test_who_is_waited_for_no_more_may_be_evicted_at_once():
     fleet.holds.lift("only", HoldKind.CORDON, "operator:x", by="t", why="t")
     assert [Priority.CONTINUED] * 2 == order
     assert 1 == len(fleet.dispatcher.queue)
+
+
+def down(node: str, source: str = "probe") -> Hold:
+    return Hold(node, HoldKind.DOWN, source, "refused", 0.0)
+
+
+def all_down(*, seconds: float = 5.0) -> Fleet:
+    fleet = Fleet()
+    fleet.holds.place(down("fast"))
+    fleet.holds.place(down("slow"))
+    fleet.dispatcher.down_wait_seconds = seconds
+    return fleet
+
+
+def test_waits_for_a_node_that_is_down():
+    """Where all are down they are asked at once, and the first that is back serves."""
+    fleet, asked = all_down(), []
+    fleet.dispatcher.look_again = asked.append
+    waiting = gevent.spawn(fleet.acquire)
+    gevent.sleep(0)
+    assert [pytest.approx(5.0, abs=0.5)] == asked
+    fleet.holds.lift("slow", HoldKind.DOWN, "probe", by="probe", why="it answers")
+    assert "slow" == waiting.get(timeout=5).node.name
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05], ids=["not at all", "for a while"])
+def test_the_wait_is_bounded(seconds):
+    """Then the client hears why, of every node."""
+    fleet = all_down(seconds=seconds)
+    with pytest.raises(UnavailableError, match="fast: down: refused; slow: down"):
+        fleet.acquire()
+    assert len(fleet.dispatcher.queue) == 0
+
+
+def test_nobody_waits_for_what_will_not_come():
+    """A model that no node has, and nodes that people hold, are no reason to wait."""
+    fleet = all_down()
+    with pytest.raises(UnavailableError):
+        fleet.acquire(Wish("other:latest"))
+    fleet.hold("fast")
+    fleet.hold("slow")
+    with pytest.raises(UnavailableError):
+        fleet.acquire()
+
+
+def test_a_slot_of_who_came_back_is_waited_for():
+    """A node that came back and is full is waited for as any other."""
+    fleet = all_down(seconds=0.1)
+    waiting = gevent.spawn(fleet.acquire, seconds=5)
+    gevent.sleep(0)
+    other = fleet.ledger.take("slow", WISH.model)
+    fleet.holds.lift("slow", HoldKind.DOWN, "probe", by="probe", why="it answers")
+    gevent.sleep(0.2)
+    other.done(Outcome.END)
+    assert "slow" == waiting.get(timeout=5).node.name

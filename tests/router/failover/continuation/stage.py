@@ -26,6 +26,7 @@ class TableNode:
     says:       the token that a native answer has, unless it is a stop string;
                 none is an end
     samples:    whether it then says another one
+    generations: how many it has made
     """
 
     closes: str = ""
@@ -39,6 +40,7 @@ class TableNode:
     parameters: str = ""
     template: str = "{{ .Prompt }}"
     asked: list[str] = field(default_factory=list)
+    generations: int = 0
 
     def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         self.asked.append(path)
@@ -48,6 +50,7 @@ class TableNode:
         prompt = self._render(path, body)
         if body.get("_debug_render_only") and self.debugs:
             return {"_debug_info": {"rendered_template": prompt}}
+        self.generations += 1
         read = prompt if body.get("raw") else prompt.removeprefix(self.bos)
         count = min(self.window, tokens(read) + read.startswith(self.bos or "\0"))
         if path.startswith("/v1/"):

@@ -78,6 +78,40 @@ def test_native_end():
     assert gate.finished
 
 
+UNCOUNTED = replace(SEAM, first=None)
+READ = {"prompt_eval_count": 16, "prompt_eval_duration": 8 * 10**8, **LAST}
+
+
+@pytest.mark.parametrize(
+    ("counted", "prompt", "generated"),
+    [(11, 11, 8), (9, 9, 10), (12, 12, 8), (None, 11, 8)],
+    ids=["as seen", "tokens of several pieces", "tokens that merge", "not counted"],
+)
+def test_end_that_waits_for_the_prompts_count(counted, prompt, generated):
+    """Only its last line needs it: the client has the text, and waits for no count."""
+    gate, kept = gate_of("/api/generate", seam=UNCOUNTED)
+    data = gate.feed(native(" 2") + native("", **READ))
+    assert [" 2"] == [each["response"] for each in fields_of(data)]
+    assert (True, " 1 2") == (gate.finished, kept.text())
+    (line,) = fields_of(gate._leg.close(counted))
+    assert (prompt, generated) == (line["prompt_eval_count"], line["eval_count"])
+    assert line["prompt_eval_duration"] == round(8 * 10**8 * prompt / 16)
+    assert (line["done_reason"], line["total_duration"]) == ("stop", 10 * 10**9)
+    assert gate._leg.close(counted) == b""
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_openai_end_waits_only_to_tell_usage(usage):
+    """Where no counters were asked for, none are waited for."""
+    gate, _ = gate_of("/v1/chat/completions", usage, UNCOUNTED)
+    data = gate.feed(native(" 2", **READ))
+    assert data.endswith(b"data: [DONE]\n\n") is not usage
+    whole = data + gate._leg.close(11)
+    assert whole.endswith(b"data: [DONE]\n\n")
+    told = [each["usage"]["total_tokens"] for each in fields_of(whole)[2:]]
+    assert told == ([19] if usage else [])
+
+
 @pytest.mark.parametrize("usage", [True, False])
 def test_openai_end(usage):
     """OpenAI's end is reason, usage where it was asked for, and `[DONE]`."""

@@ -75,6 +75,78 @@ def test_doubled_start_is_stripped():
     assert seam.body["prompt"] == "count 102 103" + TEXT
 
 
+GENERATIONS = [
+    ("/api/chat", CHAT, {}, "", 0),
+    ("/api/chat", CHAT, {"num_predict": 9}, "", 0),
+    ("/v1/chat/completions", CHAT, {}, "", 0),
+    ("/api/generate", PROMPT, {}, "", 0),
+    ("/v1/completions", PROMPT, {}, "", 0),
+    ("/api/generate", {**PROMPT, "raw": True}, {}, "", 2),
+    ("/api/chat", CHAT, {"num_predict": 2}, "", 2),
+    ("/api/chat", CHAT, {}, "num_predict 9", 0),
+    ("/api/chat", CHAT, {"num_predict": 9}, 'stop "<|end|>"', 0),
+    ("/api/chat", CHAT, {"num_predict": 9}, 'stop " 1"', 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "options", "parameters", "counted"),
+    GENERATIONS,
+    ids=[
+        "open template",
+        "a limit",
+        "OpenAI",
+        "a template that passes on",
+        "completions",
+        "raw: nothing else shows a doubled start",
+        "the limit is reached",
+        "the model's own limit",
+        "a control token",
+        "tokens that a stop string may have held back",
+    ],
+)
+def test_what_is_counted_before_the_leg(path, fields, options, parameters, counted):
+    """Each count is a generation that the client waits for: none where one will do."""
+    node = TableNode(parameters=parameters)
+    more = {"options": options} if options else {}
+    seam = prove(original(path, fields, **more), SAID, node)
+    assert counted == node.generations
+    assert (seam.first is None) == (counted == 0)
+
+
+def test_text_beyond_ascii_is_counted():
+    """A character may be several tokens; only where there is a limit does it matter."""
+    said, node = Said(" hé", "é", 2), TableNode()
+    assert prove(original("/api/chat", CHAT), said, node).first is None
+    limited = original("/api/chat", CHAT, options={"num_predict": 9})
+    assert prove(limited, said, node).first is not None
+
+
+@pytest.mark.parametrize(
+    ("start", "counted"),
+    [("<s>", True), ("<|new_start|>", True), ("[BOS]", True), ("<|im_start|>", False)],
+)
+def test_what_may_be_a_start_is_counted(start, counted):
+    """A name in brackets may be one that only some prompts lose; a turn's is none."""
+    node = TableNode(closes="<end>")
+    asked = {"role": "user", "content": f"{start}count 102 103"}
+    seam = prove(original("/api/chat", CHAT, messages=[asked]), SAID, node)
+    assert (Way.TEMPLATE, counted) == (seam.way, seam.first is not None)
+
+
+def test_renderings_are_asked_for_together():
+    """With the model, at one time: none waits for another."""
+    node, batches = TableNode(closes="<end>"), []
+
+    def together(questions):
+        batches.append([path for path, _ in questions])
+        return [node(*each) for each in questions]
+
+    assert Way.TEMPLATE is prove(original("/api/chat", CHAT), SAID, node, together).way
+    assert batches == [["/api/show", "/api/chat", "/api/chat"]]
+    assert node.asked == ["/api/show", "/api/chat", "/api/chat", "/api/generate"]
+
+
 @pytest.mark.parametrize(
     ("asked", "parameters", "pieces", "left"),
     [

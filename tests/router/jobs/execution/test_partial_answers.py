@@ -10,7 +10,7 @@ import pytest
 
 from router.cancellation import Attention, StoppedError
 from router.capacity.ledger import Ledger
-from router.errors import EvictedError, MaybeSentError
+from router.errors import EvictedError, MaybeSentError, RunnerDiedError
 from router.failover.attempts import Presented
 from router.jobs.execution.partial_answers import Draft, Drafts, Talk, streamed
 from router.jobs.model import CHAT, DATASET_ENDPOINT, EMBEDDINGS
@@ -21,6 +21,7 @@ from router.relay.pool import Message
 from router.scheduling.pipeline import Decision
 from router.scheduling.queue import Grant
 from router.snapshot import NodeView, PresentModel
+from tests.harness.patience import Patience
 from tests.router.failover.continuation.stage import TableNode
 from tests.router.jobs.stage import MODEL
 from tests.router.scheduling.offering import candidate
@@ -54,7 +55,8 @@ class FakeStream:
         self.over = False
         self.broken = None
         self.last = b""
-        self.evicted = False
+        self.evicted = self.runner_died = False
+        self.mark = 0
         self._attention = attention
         self._drain = None
 
@@ -65,6 +67,7 @@ class FakeStream:
         return b""
 
     def say(self, *lines):
+        self.mark += 1
         self._drain.send(self.gate.feed(b"".join(lines)))
 
     def end(self, *lines, broken=None):
@@ -85,6 +88,8 @@ class Table:
         self.node = TableNode(**traits)
         self.sent = []
         self.streams = []
+        self.broken = []
+        self.patience = Patience(60.0, 60.0)
         self.released = 0
 
     def take(self, grant, asked, attention):
@@ -94,10 +99,18 @@ class Table:
         first = reply.gate.feed(line(f" {104 + 3 * (len(self.streams) - 1)}"))
         return Presented(reply, grant.lease, first)
 
-    def fetch(self, node, asked, attention):
-        del node
+    def fetch(self, grant, messages, attention, *, within_seconds=None):
         attention.check()
-        return 200, orjson.dumps(self.node(asked.path, orjson.loads(asked.body)))
+        return [
+            (200, orjson.dumps(self.node(asked.path, orjson.loads(asked.body))))
+            for asked in messages
+        ]
+
+    def watch(self, lease, attention):
+        return self.patience
+
+    def broke_off(self, lease, reply):
+        self.broken.append(reply.broken)
 
     def release(self, reply):
         self.released += 1
@@ -170,8 +183,8 @@ def test_the_next_one_goes_on():
     assert " 104 105 106" == scene.table.sent[1]["messages"][-1]["content"]
     scene.table.streams[1].end(line(" 108"), last(10, 2))
     answer = running.get()
-    prompt = talk.continued - 3
-    assert (" 104 105 106 107 108", prompt, 5) == said(answer)
+    assert (" 104 105 106 107 108", 7, 5) == said(answer)
+    assert 3 == talk.continued
     assert (0, 2) == (answer.timings.prompt_tokens, answer.timings.generated_tokens)
 
 
@@ -225,15 +238,30 @@ def test_just_in_time_is_an_answer():
     assert (" 104 105", 7, 2) == said(running.get())
 
 
-@pytest.mark.parametrize("evicted", [False, True], ids=["broken", "emptied"])
-def test_a_stream_that_breaks(evicted):
-    """Is a try that failed, or none where the node is being emptied."""
+@pytest.mark.parametrize(
+    ("why", "error"),
+    [("", MaybeSentError), ("evicted", EvictedError), ("runner_died", RunnerDiedError)],
+    ids=["broken", "emptied", "another's runner"],
+)
+def test_a_stream_that_breaks(why, error):
+    """Is a try that failed, or none where it is not the item's doing."""
     scene = Scene()
     running, _, _ = scene.start()
-    scene.table.streams[0].evicted = evicted
+    if why:
+        setattr(scene.table.streams[0], why, True)
     scene.table.streams[0].end(line(" 105"), broken="reset")
-    with pytest.raises(EvictedError if evicted else MaybeSentError):
+    with pytest.raises(error):
         running.get()
+    assert scene.table.broken == ([] if why else ["reset"])
+
+
+def test_a_stream_that_stands_still():
+    """A node that is lost costs no half an hour."""
+    scene = Scene()
+    scene.table.patience = Patience(0.05, 60.0)
+    running, _, _ = scene.start()
+    with pytest.raises(MaybeSentError, match="one: silent for"):
+        running.get(timeout=5)
 
 
 def test_thoughts_are_not_kept():

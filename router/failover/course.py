@@ -1,0 +1,223 @@
+"""What follows from a failed attempt: who is charged, who is asked next, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from router.errors import (
+    AttemptError,
+    EndsRunnersError,
+    EvictedError,
+    MaybeSentError,
+    NotSentError,
+    OtherBuildError,
+    RefusedError,
+    RunnerDiedError,
+    UnclearError,
+)
+from router.failover.builds import Builds, with_note
+from router.failover.findings import Aboard, Finding, Findings, build_of
+from router.failover.isolation import Isolation
+from router.failover.retry import RetryBudget
+from router.health.circuit import Failure
+from router.health.circuits import Circuits
+from router.health.offenders import may_end_runners
+from router.holds.store import HoldStore
+from router.model import Cause, HoldKind, Node, Outcome
+from router.scheduling.pipeline import BUSY, Decision, Wish
+from router.scheduling.queue import Grant
+
+if TYPE_CHECKING:
+    from router.failover.attempts import Call
+
+__all__ = ["Course", "Learned", "Retries"]
+
+
+class Retries(Protocol):
+    """What retries are counted with."""
+
+    def retried(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What attempts have taught of nodes, of builds and of requests."""
+
+    circuits: Circuits
+    isolation: Isolation
+    builds: Builds
+
+
+class Course:
+    """See the module; it sends nothing itself."""
+
+    def __init__(
+        self,
+        learned: Learned,
+        explain: Callable[[Wish], Decision],
+        holds: HoldStore,
+        tally: Retries,
+        budget: RetryBudget,
+        *,
+        attempts: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        """Prepare; `attempts` is how many a request may have, the first included."""
+        self._circuits = learned.circuits
+        self._isolation = learned.isolation
+        self._builds = learned.builds
+        self._explain = explain
+        self._holds = holds
+        self._tally = tally
+        self._budget = budget
+        self._attempts = attempts
+        self._clock = clock
+
+    # Before an attempt
+
+    def admit(self, call: Call) -> None:
+        """Raise EndsRunnersError for a request that is known to end runners."""
+        self._isolation.admit(call.findings)
+
+    def place(self, wish: Wish, found: Findings, last: str) -> Wish:
+        """Keep a request that may end a runner away from others' streams."""
+        return self._isolation.place(wish, found, last)
+
+    def begins(self, grant: Grant, found: Findings) -> bool:
+        """Note who is on the slot; returns whether its node is a credible witness."""
+        self._isolation.board(grant.lease, found)
+        return self._circuits.healthy(grant.node.name, grant.lease.model)
+
+    # After it
+
+    def answered(self, grant: Grant) -> None:
+        """Take in an answer: a stream's first line, or a whole reply."""
+        node, lease = grant.node.name, grant.lease
+        self._circuits.succeeded(node, lease.model, began_at=lease.taken_at)
+
+    def charge(
+        self, grant: Grant, path: str, error: AttemptError, request_id: str
+    ) -> None:
+        """Tell the node's circuits of a failure, once."""
+        counts = isinstance(error, MaybeSentError | RefusedError)
+        if error.charged or not counts or error.cause == Cause.TOO_LARGE:
+            return
+        error.charged = True
+        node, lease = grant.node.name, grant.lease
+        cause, now = Cause(error.cause), self._clock()
+        failure = Failure(now, cause, str(error), request_id, path, lease.model)
+        self._circuits.failed(node, lease.model, failure, began_at=lease.taken_at)
+
+    def forgive(self, request_id: str) -> None:
+        """Charge nodes no more with what was the request's own fault."""
+        self._circuits.forgive(request_id)
+
+    def other_build(self, call: Call, grant: Grant, body: bytes) -> tuple[bytes, bool]:
+        """Say whether another build might think better of a request than this one.
+
+        Returns its answer, with a note of the builds where there are several.
+        """
+        found, model = call.findings, call.wish.model
+        if grant.decision.picked is None:
+            return body, False
+        found.refused.add(build_of(grant.decision.picked.view, model))
+        if note := self._builds.note(model):
+            body = with_note(body, note)
+        tried = call.wish.tried | self._builds.nodes(found.refused, model)
+        decision = self._explain(replace(call.wish, tried=tried))
+        return body, bool(decision.picked or decision.busy)
+
+    def failed(
+        self,
+        call: Call,
+        grant: Grant,
+        error: AttemptError,
+        request_id: str,
+        *,
+        credible: bool,
+    ) -> frozenset[str]:
+        """Keep what a node said; return other nodes that would say the same.
+
+        Raises EndsRunnersError where the request, and no node, is at fault.
+        """
+        self._look_for_deaths(call, grant, error, request_id)
+        found, model, node = call.findings, call.wish.model, grant.node.name
+        if isinstance(error, OtherBuildError):
+            found.aside = found.aside or error
+            return self._builds.nodes(found.refused, model)
+        if isinstance(error, RefusedError) and grant.decision.picked:
+            build = build_of(grant.decision.picked.view, model)
+            unclear = isinstance(error, UnclearError)
+            text = str(error).removeprefix(f"{node}: ")
+            found.found.append(Finding(node, build, text, unclear, credible))
+        return frozenset()
+
+    def goes_on(
+        self, call: Call, error: AttemptError, tried: set[str], attempts: int
+    ) -> bool:
+        """Say whether another node is asked.
+
+        The first retry is free, and so is one on a node of which nothing bad is known:
+        circuits bound those. The number of attempts and the budget bound the others.
+        """
+        most = self._attempts()
+        if isinstance(error, EvictedError | OtherBuildError):
+            goes_on = True  # each node, or build, is asked once at most
+        elif call.findings.agreed:
+            goes_on = False
+        elif attempts <= 1 < most:
+            goes_on = True
+        elif isinstance(error, UnclearError) or not self._well_elsewhere(call, tried):
+            # Where nothing was sent, no load was caused, and where another request saw
+            # the runner die this one did nothing: no budget is needed.
+            free = isinstance(error, NotSentError | RunnerDiedError)
+            goes_on = attempts < most and (free or self._budget.withdraw())
+        else:
+            goes_on = True
+        if goes_on:
+            self._tally.retried(error.reason)
+        return goes_on
+
+    def given_up(self, found: Findings, request_id: str) -> None:
+        """Charge no node where all that could be asked blame the request alike."""
+        if found.agreed or found.unanimous:
+            self.forgive(request_id)
+
+    def settle(self, call: Call, node: str, outcome: Outcome) -> None:
+        """Remember a request under which runners died, once it is over."""
+        broke = outcome in {Outcome.EOF, Outcome.ERROR_LINE, Outcome.REFUSED}
+        last = self._builds.node(node)
+        aboard = None
+        if broke and last:
+            aboard = Aboard(last, call.wish.model, call.message.path)
+        if aboard or outcome is Outcome.END:
+            self._isolation.settle(call.findings, aboard)
+
+    # Inside
+
+    def _look_for_deaths(
+        self, call: Call, grant: Grant, error: AttemptError, request_id: str
+    ) -> None:
+        went_down = isinstance(error, EvictedError) and self._is_down(grant.node)
+        if not (went_down or may_end_runners(error.cause, call.message.body)):
+            return
+        aboard = Aboard(grant.node, call.wish.model, call.message.path)
+        try:
+            self._isolation.blame(grant.lease, aboard, call.findings, error)
+        except EndsRunnersError:
+            self.forgive(request_id)
+            raise
+
+    def _is_down(self, node: Node) -> bool:
+        return any(hold.kind is HoldKind.DOWN for hold in self._holds.of(node.name))
+
+    def _well_elsewhere(self, call: Call, tried: set[str]) -> bool:
+        """Say whether a node that has not failed could take it, now or soon."""
+        model = call.wish.model
+        wish = replace(call.wish, tried=call.wish.tried | tried)
+        decision = self._explain(wish)
+        names = [each.name for each in decision.candidates]
+        names += [n for n, reason in decision.rejected.items() if reason == BUSY]
+        return any(self._circuits.healthy(name, model) for name in names)

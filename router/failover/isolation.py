@@ -1,0 +1,183 @@
+"""Keeps requests that end runners from going through the fleet, and from company.
+
+A request whose runner died may have ended it. It is sent on where it can end nobody's
+stream, if there is such a place. When a second runner dies under it and that node then
+generates for the router, the request is refused (`router.health.offenders`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import gevent
+
+from router.capacity.ledger import Lease
+from router.errors import AttemptError, EndsRunnersError, NotSentError
+from router.failover.findings import Aboard, Findings
+from router.health.offenders import Offenders, digest_of
+from router.logs.events import get_logger
+from router.model import Cause, Outcome
+from router.scheduling.pipeline import Decision, Wish
+
+__all__ = ["Isolation", "Load", "Trial"]
+
+
+# Has a node generate a little; says why it did not, None when it did.
+Trial = Callable[[Aboard], AttemptError | None]
+
+_ENOUGH_DEATHS = 2
+_ENOUGH_BROKEN = 3  # answers that broke off, over a client's own retries
+_LOOKS, _LOOK_SECONDS = 6, 0.5
+_DIED = frozenset({Outcome.EOF, Outcome.ERROR_LINE})
+
+log = get_logger("failover")
+
+
+class Load(Protocol):
+    """What is read of the ledger."""
+
+    def leases(self, node: str) -> tuple[Lease, ...]: ...
+
+
+class Isolation:
+    """See the module; one for the process.
+
+    trial: set by who builds it
+    """
+
+    def __init__(
+        self,
+        offenders: Offenders,
+        load: Load,
+        explain: Callable[[Wish], Decision],
+        nodes: Callable[[], tuple[str, ...]],
+        *,
+        spawn: Callable[..., object] = gevent.spawn,
+        pause: Callable[[float], object] = gevent.sleep,
+    ) -> None:
+        """Prepare; `spawn` runs a call beside this one: a trial may take a while."""
+        self.trial: Trial = lambda _: None
+        self._spawn = spawn
+        self._pause = pause
+        self._offenders = offenders
+        self._load = load
+        self._explain = explain
+        self._nodes = nodes
+        self._aboard: dict[Lease, Findings] = {}
+
+    def admit(self, findings: Findings) -> None:
+        """Raise EndsRunnersError for a body that is known to end runners."""
+        if not self._offenders:
+            return
+        record = self._offenders.find(digest_of(findings.body))
+        if record.verdict:
+            raise EndsRunnersError(record.verdict)
+        findings.deaths, findings.suspect = record.deaths, record.deaths > 0
+
+    def place(self, wish: Wish, findings: Findings, last: str) -> Wish:
+        """Keep a suspect from nodes where it could end streams, if another will do.
+
+        last: where it ended a runner; once, it may go back there: all others who ran
+              on it are lost already
+        """
+        if not findings.suspect or not self._explain(wish).picked:
+            return wish
+        crowded = self._nodes_with(lambda _: True)
+        for spared in (crowded, self._nodes_with(_breaks)):
+            choice = replace(wish, spared=spared)
+            if self._will_do(choice):
+                return choice
+        back = replace(wish, spared=crowded - {last}, tried=wish.tried - {last})
+        if findings.went_back or not self._will_do(back):
+            return wish
+        findings.went_back = True
+        return back
+
+    def _will_do(self, wish: Wish) -> bool:
+        decision = self._explain(wish)
+        return decision.picked is not None and not decision.last_resort
+
+    def board(self, lease: Lease, findings: Findings) -> None:
+        """Note who is on which slot, until that is given back."""
+        self._aboard[lease] = findings
+
+    def ended(self, lease: Lease, outcome: Outcome, _: object = None) -> None:
+        """Take in the end of a lease: a stream may have died with its runner."""
+        findings = self._aboard.pop(lease, None)
+        if findings is not None and outcome in _DIED:
+            findings.died(answering=lease.decoding_since is not None)
+
+    def blame(
+        self, lease: Lease, aboard: Aboard, findings: Findings, error: AttemptError
+    ) -> None:
+        """Judge a request under which a runner died unanswered.
+
+        Raises EndsRunnersError when it is the second one, and the node is well.
+        """
+        findings.died(answering=False)
+        first, findings.first = findings.first, findings.first or aboard
+        if findings.deaths < _ENOUGH_DEATHS or self._other_suspects(lease):
+            return
+        if self._ended_by_request(aboard, first):
+            raise EndsRunnersError(self._convict(findings.body, str(error)))
+        findings.deaths -= 1  # that one is the node's
+
+    def _ended_by_request(self, aboard: Aboard, first: Aboard | None) -> bool:
+        """Try the node: it is well, or its whole server has gone as the first one's."""
+        fault = self._tried(aboard)
+        if fault is None or first is None or not isinstance(fault, NotSentError):
+            return fault is None
+        fault = self._tried(first)
+        return fault is None or isinstance(fault, NotSentError)
+
+    def _tried(self, aboard: Aboard) -> AttemptError | None:
+        """Try a node; one that is about to go closes connections for a moment."""
+        for _ in range(_LOOKS):
+            fault = self.trial(aboard)
+            if fault is None or fault.cause != Cause.RESET:
+                break
+            self._pause(_LOOK_SECONDS)
+        return fault
+
+    def settle(self, findings: Findings, aboard: Aboard | None) -> None:
+        """Remember how a request with deaths ended; `aboard`: where it broke off."""
+        digest = digest_of(findings.body)
+        if aboard is None:
+            self._offenders.clear(digest)
+            return
+        deaths = self._offenders.find(digest).deaths + 1
+        self._offenders.died(digest, deaths)
+        if deaths >= _ENOUGH_BROKEN:
+            self._spawn(self._check, findings.body, aboard)
+
+    def _check(self, body: bytes, aboard: Aboard) -> None:
+        if self.trial(aboard) is None:
+            self._convict(body, "its answers broke off each time")
+
+    def _convict(self, body: bytes, why: str) -> str:
+        told = (
+            "this request has ended the model's runner on each node that it was sent"
+            f" to, and is not sent to another; last: {why}"
+        )
+        self._offenders.convict(digest_of(body), told)
+        log.warning("request ends runners", last=why)
+        return told
+
+    def _other_suspects(self, lease: Lease) -> bool:
+        return any(
+            other.node == lease.node and other is not lease and findings.suspect
+            for other, findings in self._aboard.items()
+        )
+
+    def _nodes_with(self, kind: Callable[[Lease], bool]) -> frozenset[str]:
+        return frozenset(
+            node for node in self._nodes() if any(map(kind, self._load.leases(node)))
+        )
+
+
+def _breaks(lease: Lease) -> bool:
+    """Say whether a request under way would be lost with its runner."""
+    reply = lease.reply
+    return reply is not None and reply.answered and not reply.movable

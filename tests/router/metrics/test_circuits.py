@@ -1,0 +1,31 @@
+"""What a scrape tells of circuits."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from router.metrics.circuits import CircuitCollector
+from tests.router.failover.stage import Fleet
+
+
+def test_series():
+    """An open circuit is 1, for the model and for the node that has no other."""
+    fleet, registry = Fleet("ab"), CollectorRegistry()
+    registry.register(CircuitCollector(fleet.circuits))
+    fleet.answers["a"] = "gpu"
+    for _ in range(3):
+        fleet.ask()
+
+    def value(name, **labels):
+        return registry.get_sample_value(name, labels)
+
+    assert 1.0 == value("inferops_circuit_open", node="a", model="m:latest")
+    assert 1.0 == value("inferops_circuit_open", node="a", model="all")
+    assert value("inferops_circuit_open", node="b", model="all") is None
+    counted = value("inferops_circuit_failures_total", node="a", cause="gpu_error")
+    assert 3.0 == counted
+    assert 2.0 == value("inferops_circuit_openings_total", node="a")
+    fleet.circuits.tried(("a", "m:latest"), passed=True)
+    assert 0.0 == value("inferops_circuit_open", node="a", model="m:latest")
+    trials = value("inferops_circuit_trials_total", node="a", outcome="passed")
+    assert 1.0 == trials
