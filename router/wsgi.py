@@ -448,6 +448,7 @@ def _door_limits(config: Config) -> DoorLimits:
         queue_seconds=dispatch.queue_timeout_seconds,
         stall_seconds=dispatch.stall_timeout_seconds,
         request_seconds=dispatch.request_timeout_seconds,
+        first_token_seconds=dispatch.first_token_seconds or float("inf"),
     )
 
 

@@ -158,6 +158,13 @@ class DispatchSettings(Section):
         512, "requests in the queue; one more is answered 429", ge=0, le=1_000_000
     )
     queue_timeout_seconds: float = seconds(120, "longest wait in the queue")
+    first_token_seconds: float = setting(
+        0.0,
+        "an interactive request is answered 429 once its first token cannot be there in"
+        " so many seconds; 0 is no limit; `X-First-Token-Timeout` asks for less",
+        ge=0,
+        le=86_400,
+    )
     request_timeout_seconds: float = seconds(
         3600,
         "longest time for queue and whole reply; `X-Request-Timeout` asks for less",

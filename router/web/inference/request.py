@@ -27,6 +27,7 @@ class DoorLimits:
     queue_seconds: float
     stall_seconds: float
     request_seconds: float
+    first_token_seconds: float = float("inf")
 
 
 @dataclass(slots=True)
