@@ -32,6 +32,8 @@ _TYPICAL_PROMPT = 512.0  # tokens, by which nodes are put in order
 # Loading a model: its size at disk speed, and the engine's start.
 _LOAD_BYTES_PER_SECOND = 1e9
 _LOAD_START_SECONDS = 1.5
+# A node that was never polled may not be there: any that has the model comes first.
+_UNKNOWN_SECONDS = 60.0
 _SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
 # Streams that are so much older than a slot was ever held hang: no slot frees up there.
 _HANGING_TIMES = 0.5
@@ -302,7 +304,10 @@ class _Maker:
         vram = view.node.attributes.get("vram_bytes")
         spill = _SPILL_COST * self._typical * each if vram and size > vram else 0.0
         ends = self._ledger.slot_seconds(view.node.name) or 0.0
-        return _load_seconds(view, self._model) + spill + (ends if standing.busy else 0)
+        seconds = _UNKNOWN_SECONDS
+        if view.present is not None and self._model in view.present:
+            seconds = _load_seconds(view, self._model)
+        return seconds + spill + (ends if standing.busy else 0)
 
     def _price(self, view: NodeView, standing: Standing, now: float) -> float:
         """Return what those lose whose models go."""

@@ -12,6 +12,8 @@ from router.holds.store import Change, Event
 from router.model import Hold, HoldKind, Override
 from router.snapshot import NodeView
 
+_LAST_MOMENT = "9999-12-31T23:59:59.999+00:00"
+
 
 def show_node(
     view: NodeView, holds: tuple[Hold, ...], ledger: Ledger, *, schedulable: bool
@@ -109,9 +111,15 @@ def show_event(event: Event) -> dict[str, Any]:
         "change": event.change,
         "by": event.by,
         "why": event.why,
+        "principal": event.actor.principal,
+        "client": event.actor.client,
         **hold,
     }
 
 
 def iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    """Write unix seconds in ISO 8601, the last moment for what no calendar has."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return _LAST_MOMENT
