@@ -515,6 +515,7 @@ def _door_limits(config: Config) -> DoorLimits:
         max_body_bytes=dispatch.max_body_bytes,
         queue_seconds=dispatch.queue_timeout_seconds,
         request_seconds=dispatch.request_timeout_seconds,
+        first_token_seconds=dispatch.first_token_seconds or float("inf"),
     )
 
 

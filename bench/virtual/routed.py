@@ -101,6 +101,7 @@ class Setup:
     models: Sequence[str] = (MODEL,)
     resident: Callable[[int], Sequence[str]] = _one_model
     queue_seconds: float = QUEUE_SECONDS
+    first_token_seconds: float = inf
 
 
 class Routed:
@@ -236,7 +237,9 @@ class Routed:
 
     def wish(self, ask: Ask) -> Wish:
         size = round(_BYTES_PER_TOKEN * ask.prompt)
-        return Wish(ask.model, traits=Traits(prompt_bytes=size, options=ask.options))
+        traits = Traits(prompt_bytes=size, options=ask.options)
+        by = ask.at + self.setup.first_token_seconds
+        return Wish(ask.model, traits=traits, first_token_by=by)
 
     def _take(self, grant: Grant, reply: Reply, attention: VirtualAttention) -> None:
         lease, ask = grant.lease, reply.ask

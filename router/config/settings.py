@@ -186,6 +186,13 @@ class DispatchSettings(Section):
     queue_timeout_seconds: float = seconds(
         3600, "longest wait in the queue; a client that leaves ends its wait at once"
     )
+    first_token_seconds: float = setting(
+        0.0,
+        "an interactive request is answered 429 once its first token cannot be there in"
+        " so many seconds; 0 is no limit; `X-First-Token-Timeout` asks for less",
+        ge=0,
+        le=86_400,
+    )
     request_timeout_seconds: float = seconds(
         DAY,
         "longest time for queue and whole reply; `X-Request-Timeout` asks for less",

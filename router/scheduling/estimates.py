@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from router.capacity.ledger import Lease, Ledger
 from router.model import Outcome, Priority, Timings
@@ -15,7 +16,7 @@ from router.scheduling.offers import Offers
 from router.scheduling.pipeline import Decision
 from router.scheduling.prediction import Prediction
 from router.scheduling.prompt_speed import PromptSpeeds
-from router.scheduling.request import Asking, Wish
+from router.scheduling.request import FIRST_TOKEN_SECONDS, Asking, Wish
 from router.scheduling.residency import Residency, split
 from router.snapshot import Snapshot
 
@@ -51,7 +52,10 @@ class Estimates:
             wish = self._as_loaded(wish)
         work = self.prediction.work(wish.model, wish.traits)
         held = priority is not Priority.CONTINUED
-        return Asking(wish, work, self._clock(), held=held)
+        now, in_time = self._clock(), FIRST_TOKEN_SECONDS
+        if wish.first_token_by < inf:
+            in_time = max(0.0, wish.first_token_by - now)
+        return Asking(wish, work, now, in_time, held=held)
 
     def _as_loaded(self, wish: Wish) -> Wish:
         """Name the options by what is known to be loaded alike."""

@@ -316,7 +316,7 @@ class _Maker:
         return load + spill + (ends if standing.busy else 0)
 
     def _load_seconds(self, view: NodeView, model: str) -> float:
-        if view.present is None:
+        if view.present is None or model not in view.present:
             return _UNKNOWN_SECONDS
         size = _file_bytes(view, model)
         return self._ledger.load_seconds(view.node.name, model, size)

@@ -7,6 +7,7 @@ path. How many tokens a byte is, and how long answers are, is learned from repli
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 FIRST_GUESS = 256.0  # tokens of an answer of which nothing is known
@@ -36,12 +37,14 @@ class Wish:
     """What a request wants of a node: its model, and not those tried already.
 
     spared: nodes whose streams it might end, where another node will do
+    first_token_by: when its first token is worthless, on the router's clock
     """
 
     model: str  # canonical
     tried: frozenset[str] = frozenset()
     spared: frozenset[str] = frozenset()
     traits: Traits = field(default=UNKNOWN, compare=False)
+    first_token_by: float = field(default=inf, compare=False)
 
     @property
     def avoided(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import inf
 
 from router.cancellation import Attention
 from router.capacity.ledger import ItemsCounted, Lease, Ledger, Rescue
@@ -142,9 +143,20 @@ class Dispatcher:
             if not (patient and self._any_may_return(wish, decided)):
                 raise no_node(wish, decided)
             return self._await_return(waiter, attention, deadline)
+        deadline = min(deadline, self._slot_by(asking, priority))
         if decided.picked is None:
             self._refuse_hopeless(wish, priority, decided, deadline)
         return self._wait(waiter, attention, deadline)
+
+    def _slot_by(self, asking: Asking, priority: Priority) -> float:
+        """Return when a slot would be too late for the first token."""
+        by = asking.wish.first_token_by
+        if by == inf:
+            return by
+        nodes = offered(asking.wish.runner, self._scene(priority))
+        offers = [*nodes.free, *(group.offer for group in nodes.groups)]
+        quickest = min((offer.per_prompt_token for offer in offers), default=0.0)
+        return by - asking.work.prompt * quickest
 
     def _take(
         self,
@@ -240,10 +252,7 @@ class Dispatcher:
             if waiter.grant and not in_time:
                 waiter.grant.lease.done(Outcome.REFUSED)
         if not in_time or waiter.grant is None:
-            model = waiter.asking.wish.model
-            raise DeadlineError(
-                f"no free slot for model {model!r} within the time limit"
-            )
+            raise _too_late(waiter.asking)
         return waiter.grant
 
     def _leave(self, waiter: Waiter) -> None:
@@ -386,6 +395,17 @@ def _under(caps: dict[str, int], nodes: Nodes) -> Nodes:
         return nodes
     free = [o for o in nodes.free if o.streams < caps.get(o.view.node.name, 1 << 30)]
     return nodes._replace(free=free)
+
+
+def _too_late(asking: Asking) -> OverloadedError | DeadlineError:
+    model = asking.wish.model
+    if asking.wish.first_token_by < inf:
+        return OverloadedError(
+            f"no free slot for model {model!r} in time for a first token within"
+            f" {asking.in_time:g} s",
+            retry_after_seconds=max(1.0, asking.in_time),
+        )
+    return DeadlineError(f"no free slot for model {model!r} within the time limit")
 
 
 def no_node(wish: Wish, decided: Decision) -> NotFoundError | UnavailableError:

@@ -24,7 +24,7 @@ from router.failover.findings import Findings
 from router.failover.light import LightAnswer, LightCalls, LightRequest
 from router.logs.events import RequestLog
 from router.metrics import Metrics
-from router.model import Outcome, Timings, canonical, is_model_name
+from router.model import Outcome, Priority, Timings, canonical, is_model_name
 from router.relay.fields import Ask, Need
 from router.relay.pool import Message
 from router.relay.protocols import ROUTES, WORDLESS, Route
@@ -167,8 +167,11 @@ class Inference:
     def call(
         self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
     ) -> Call:
+        by = visit.arrived + visit.terms.first_token_seconds
+        if visit.terms.priority is Priority.INTERACTIVE:
+            by = min(by, visit.arrived + self.limits.first_token_seconds)
         visit.call = Call(
-            Wish(canonical(ask.model), traits=traits_of(body)),
+            Wish(canonical(ask.model), traits=traits_of(body), first_token_by=by),
             Message("POST", visit.route.path, headers, body),
             visit.terms.priority,
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),

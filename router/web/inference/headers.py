@@ -1,4 +1,4 @@
-"""What a request asks of the queue in its headers: its priority and its time limit."""
+"""What a request asks of the queue in its headers: its priority and its time limits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from router.duration import parse_duration
 from router.errors import BadRequestError
 from router.model import Outcome, Priority
 
-_TIMEOUT = "HTTP_X_REQUEST_TIMEOUT"
+_TIMEOUT = "X-Request-Timeout"
+_FIRST_ANSWER = "X-First-Token-Timeout"
 _PRIORITY = "HTTP_X_INFEROPS_PRIORITY"
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """seconds: for queue and whole reply, from the request's arrival."""
+    """What a request asks for, from its arrival.
+
+    seconds:             for queue and whole reply
+    first_token_seconds: until the first token
+    """
 
     priority: Priority
     seconds: float
+    first_token_seconds: float = float("inf")
 
 
 USUAL = Terms(Priority.INTERACTIVE, float("inf"))
@@ -33,8 +39,9 @@ _ASKED = {p.value: p for p in (Priority.INTERACTIVE, Priority.BATCH)}
 
 
 def read_terms(environ: Mapping[str, Any], longest_seconds: float) -> Terms:
-    """Read both headers. Raises BadRequestError."""
-    return Terms(_priority(environ), min(_seconds(environ), longest_seconds))
+    """Read the headers. Raises BadRequestError."""
+    seconds = min(_seconds(environ, _TIMEOUT), longest_seconds)
+    return Terms(_priority(environ), seconds, _seconds(environ, _FIRST_ANSWER))
 
 
 def _priority(environ: Mapping[str, Any]) -> Priority:
@@ -50,8 +57,8 @@ def _priority(environ: Mapping[str, Any]) -> Priority:
         ) from None
 
 
-def _seconds(environ: Mapping[str, Any]) -> float:
-    text: str | None = environ.get(_TIMEOUT)
+def _seconds(environ: Mapping[str, Any], header: str) -> float:
+    text: str | None = environ.get(f"HTTP_{header.upper().replace('-', '_')}")
     if text is None:
         return float("inf")
     try:
@@ -60,7 +67,7 @@ def _seconds(environ: Mapping[str, Any]) -> float:
         seconds = parse_duration(text.strip()) or -1.0
     if not isfinite(seconds) or seconds <= 0:
         raise BadRequestError(
-            "X-Request-Timeout: must be over 0, in seconds (30) or with units"
+            f"{header}: must be over 0, in seconds (30) or with units"
             f" (1m30s), got {text[:40]!r}"
         )
     return seconds

@@ -26,6 +26,7 @@ class DoorLimits:
     max_body_bytes: int
     queue_seconds: float
     request_seconds: float
+    first_token_seconds: float = float("inf")
 
 
 @dataclass(slots=True)

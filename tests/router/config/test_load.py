@@ -107,6 +107,7 @@ REJECTED = {
     "wrong-types": [
         "dispatch.default_slots: must be a whole number, got '4'",
         "dispatch.max_waiting: must be a whole number, got 'yes'",
+        "dispatch.first_token_seconds: must be >= 0, got -1",
         "dispatch.attempts: must be a whole number, got 2.5",
         "dispatch.retry_ratio: must be <= 1, got 1.5",
     ],

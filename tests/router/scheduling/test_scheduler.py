@@ -20,7 +20,7 @@ from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Queue, Waiter
-from router.scheduling.request import Asking
+from router.scheduling.request import Asking, Traits
 from router.scheduling.scheduler import Dispatcher
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
@@ -392,3 +392,39 @@ def test_a_slot_of_who_came_back_is_waited_for():
     gevent.sleep(0.2)
     other.done(Outcome.END)
     assert "slow" == waiting.get(timeout=5).node.name
+
+
+def test_a_first_token_that_would_be_too_late_is_refused():
+    """Once a slot could not be in time any more, with 429 and when to come again."""
+    fleet = Fleet()
+    taken = [fleet.acquire(), fleet.acquire()]
+    wish = Wish("m:latest", first_token_by=fleet.clock() + 0.05)
+    with pytest.raises(OverloadedError, match="in time for a first token") as caught:
+        fleet.acquire(wish)
+    assert caught.value.retry_after_seconds >= 1
+    taken[0].lease.done(Outcome.END)
+    assert "fast" == fleet.acquire(wish).node.name
+    assert 0 == len(fleet.dispatcher.queue)
+
+
+def test_reading_the_prompt_counts_towards_the_first_token():
+    """A long prompt has to have its slot earlier."""
+    now = [100.0]
+    fleet = Fleet(clock=lambda: now[0])
+    for each in [fleet.acquire(), fleet.acquire()]:
+        now[0] += 2.0
+        each.lease.done(Outcome.END, Timings(1000, 100, 1.0, 1.0))
+    by = now[0] + 2.0
+    short, long = (
+        fleet.dispatcher.estimates.asking(
+            Wish("m:latest", traits=Traits(size), first_token_by=by),
+            Priority.INTERACTIVE,
+        )
+        for size in (40, 6000)
+    )
+    when = [
+        fleet.dispatcher._slot_by(each, Priority.INTERACTIVE) for each in (short, long)
+    ]
+    assert by - 0.1 < when[0] <= by
+    assert by - 2.0 <= when[1] < by - 1.0
+    assert (2.0, 2.0) == (short.in_time, long.in_time)

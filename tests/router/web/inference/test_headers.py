@@ -11,10 +11,11 @@ from router.model import Outcome, Priority
 from router.web.inference.headers import TimeLimit, read_terms
 
 
-def terms(timeout=None, priority=None):
+def terms(timeout=None, priority=None, first_token=None):
     headers = {
         "HTTP_X_REQUEST_TIMEOUT": timeout,
         "HTTP_X_INFEROPS_PRIORITY": priority,
+        "HTTP_X_FIRST_TOKEN_TIMEOUT": first_token,
     }
     return read_terms({k: v for k, v in headers.items() if v is not None}, 60.0)
 
@@ -45,6 +46,14 @@ def test_terms(timeout, priority, seconds, wanted):
 
 
 @pytest.mark.parametrize(
+    ("sent", "seconds"), [(None, float("inf")), ("2", 2.0), ("1500ms", 1.5)]
+)
+def test_first_token(sent, seconds):
+    """Nothing said is no limit."""
+    assert seconds == terms(first_token=sent).first_token_seconds
+
+
+@pytest.mark.parametrize(
     ("headers", "message"),
     [
         (("soon",), "X-Request-Timeout: {}, got 'soon'"),
@@ -56,6 +65,8 @@ def test_terms(timeout, priority, seconds, wanted):
         (("-5s",), "X-Request-Timeout: {}, got '-5s'"),
         (("30 sec",), "X-Request-Timeout: {}, got '30 sec'"),
         (("",), "X-Request-Timeout: {}, got ''"),
+        ((None, None, "0"), "X-First-Token-Timeout: {}, got '0'"),
+        ((None, None, "soon"), "X-First-Token-Timeout: {}, got 'soon'"),
         (
             (None, "urgent"),
             "X-InferOps-Priority: must be interactive or batch, got 'urgent'",
@@ -71,6 +82,8 @@ def test_terms(timeout, priority, seconds, wanted):
         "less than none",
         "unknown unit",
         "empty",
+        "no time for the first token",
+        "words for the first token",
         "priority",
     ],
 )
