@@ -1,7 +1,8 @@
 """How long jobs have stood still, state by state; pure.
 
 A job that may not run, since it is paused, parked or outside of its window, does not
-stand still. Files are read one after the other, so rows of any of them are progress for all.
+stand still. Files are read one after the other, so rows of any of them are progress for
+all.
 """
 
 from __future__ import annotations
