@@ -27,7 +27,8 @@ WEBHOOK_TOKEN = "webhook-token-for-tests"
 class Router:
     """One router process; `settings` are `SECTION__FIELD` overrides.
 
-    inside: what its argument list begins with (`tests.harness.memory_cgroup`)
+    inside: what its argument list begins with, such as `setpriv` with its arguments
+        (`tests.harness.memory_cgroup`)
     app:    what gunicorn serves; env: more of its environment
     """
 
@@ -42,6 +43,7 @@ class Router:
         inside: Sequence[str] = (),
         app: str = "router.wsgi:app",
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -60,6 +62,7 @@ class Router:
         self.process = Process(
             [*inside, sys.executable, "-m", "gunicorn", "-c", config, app],
             log=folder / "router.log",
+            pass_fds=pass_fds,
             env={
                 "INFEROPS_BIND": f"127.0.0.1:{self.port}",
                 **(env or {}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flask import request
+from flask import g, request
 
 from router.errors import BadRequestError
 from router.jobs.input.uploads import Draft, new_file_id
@@ -48,6 +48,7 @@ def _placed(
         expires=expires,
     )
     draft.keep(batches.uploads.path(upload.id))
+    g.audit = {"file": upload.id, "bytes": upload.size}
     return upload
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from router.config.settings import BatchSettings
 from router.errors import ConflictError, DatasetError
@@ -118,6 +118,7 @@ def _make(parts: JobParts, asked: Asked, upload: Upload, *, fresh: bool) -> Resp
     _look(parts, Look(path, spec.format, spec.reading, spec.template))
     kept = upload if fresh else None
     job = parts.batches.create(spec, openai=False, upload=kept)
+    g.audit = {**g.get("audit", {}), "job": job.id}
     return answer(show_job(job, None), 201)
 
 
