@@ -40,7 +40,9 @@ def _write(path: Path) -> None:
     while True:
         if not path.exists():
             measure.longest = 0.0
-        path.write_text(json.dumps({"longest": measure.longest}))
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"longest": measure.longest}))
+        part.replace(path)
         gevent.sleep(0.5)
 
 

@@ -47,7 +47,7 @@ _ALLOWED = (
     nodes.Getattr,
     nodes.Getitem,
     nodes.Filter,
-    nodes.Neg,  # a negative index
+    nodes.Neg,  # of a number, such as a negative index
 )
 _MAY_HOLD = "a prompt may hold columns, their parts by .name or [number], and filters"
 _NAMED: tuple[tuple[type[nodes.Node], str], ...] = (
@@ -248,10 +248,7 @@ def _check(tree: nodes.Template, source: str) -> None:
     for count, (node, depth) in enumerate(_walk(tree, 0)):
         if count > _MOST_NODES or depth > _DEEPEST:
             raise TemplateError("the template is too large", line=node.lineno)
-        if not isinstance(node, _ALLOWED) or (
-            isinstance(node, nodes.Getitem)
-            and not isinstance(node.arg, nodes.Const | nodes.Neg)
-        ):
+        if not _allowed(node):
             words = _WORDS.search(source) if isinstance(node, nodes.BinExpr) else None
             if words:
                 raise _at(source, words.start(), _unclear(words[0] + "}}"))
@@ -260,6 +257,15 @@ def _check(tree: nodes.Template, source: str) -> None:
             )
         if isinstance(node, nodes.Filter):
             _check_filter(node, source)
+
+
+def _allowed(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.Getitem):
+        return isinstance(node.arg, nodes.Const | nodes.Neg)
+    if isinstance(node, nodes.Neg):
+        number = node.node.value if isinstance(node.node, nodes.Const) else None
+        return isinstance(number, int | float)
+    return isinstance(node, _ALLOWED)
 
 
 def _check_filter(node: nodes.Filter, source: str) -> None:
