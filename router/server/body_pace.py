@@ -43,8 +43,11 @@ class BodyPace:
         """Count what came, framing and all."""
         self._received += size
 
-    def unwrap(self, size: int) -> None:
-        """Count what was in chunks. Raises BadRequestError where that is too little."""
+    def unwrap(self, size: int, ahead: int = 0) -> None:
+        """Count what was in chunks. Raises BadRequestError where that is too little.
+
+        ahead: what is unwrapped beyond and was not asked for yet
+        """
         self._unwrapped += size
-        if self._received > 2 * self._unwrapped + _SPARE_BYTES:
+        if self._received > 2 * (self._unwrapped + ahead) + _SPARE_BYTES:
             raise BadRequestError("the body's chunks are too small")

@@ -159,7 +159,7 @@ class Chunks:
 
     def read(self, size: int) -> bytes:
         data: bytes = self._reader.read(min(size, _UNWRAPPED_BYTES))
-        self._source.pace.unwrap(len(data))
+        self._source.pace.unwrap(len(data), ahead=self._reader.buf.tell())
         return data
 
 

@@ -56,3 +56,10 @@ def test_chunks_of_next_to_nothing_have_an_end():
     tiny.take(6144)
     with pytest.raises(BadRequestError, match="the body's chunks are too small"):
         tiny.unwrap(1024)
+
+
+def test_what_was_unwrapped_ahead_counts():
+    """A chunk of a mebibyte may be there whole before its first bytes are read."""
+    pace = BodyPace(0.0, 60.0)
+    pace.take(1024 * 1024 + 8)
+    pace.unwrap(16_384, ahead=1024 * 1024 - 16_384)
