@@ -19,7 +19,8 @@ from router.failover.continuation.proof import Said, Seam, prove
 from router.failover.continuation.request import Original, read_original
 from router.failover.continuation.shape import Shape
 from router.failover.continuation.transcript import Kept
-from router.relay.framing import Gate
+from router.failover.continuation.ways import counting, first_request
+from router.relay.framing import Gate, read_timings_of
 from tests.harness import counting_model
 from tests.harness.counting import request_of
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -106,5 +107,9 @@ def continued(node: RealOllama, original: Original, kept: Kept) -> dict[str, Any
     answer = requests.post(f"{node.url}{seam.path}", json=seam.body, timeout=60)
     data = gate.feed(answer.content)
     assert gate.failure is None
+    if leg.ending is not None:  # its counters wait for the prompt's count
+        path, body = first_request(original)
+        counted = read_timings_of(ask(path, counting(body)))
+        data += leg.close(counted.prompt_tokens)
     ended: dict[str, Any] = json.loads(data.splitlines()[-1])
     return ended
