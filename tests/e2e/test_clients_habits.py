@@ -244,7 +244,7 @@ def test_headers(router, lines, status):
     body = json.dumps({"model": MODEL, **CHAT}).encode()
     head = [
         "POST /api/chat HTTP/1.1",
-        "Host: x",
+        "Host: localhost",
         f"Content-Length: {len(body)}",
         *lines,
     ]

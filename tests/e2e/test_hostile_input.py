@@ -146,7 +146,8 @@ def nobody_is_cut(crowd, router, cgroup) -> Iterator[None]:
 def send(router: Router, path: str, body: bytes, *headers: str) -> tuple[int, str]:
     """Send a request as fast as it goes; the answer may come before its end."""
     with connect(router.port, seconds=120) as client:
-        head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+        length = f"Content-Length: {len(body)}"
+        head = [f"POST {path} HTTP/1.1", "Host: localhost", length]
         client.sendall("\r\n".join([*head, *headers, "", ""]).encode())
         with contextlib.suppress(OSError):
             client.sendall(body)
@@ -246,7 +247,7 @@ def test_heads(router):
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(connect(router.port)) for _ in range(300)]
             for client in clients:
-                head = ["GET /api/version HTTP/1.1", "Host: x", *lines, "", ""]
+                head = ["GET /api/version HTTP/1.1", "Host: localhost", *lines, "", ""]
                 client.sendall("\r\n".join(head).encode())
             found = {read_answer(client).status for client in clients}
         assert {status} == found

@@ -9,11 +9,15 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from router.capacity.ledger import Ledger
+from router.health.circuits import Circuits
 from router.holds.store import HoldStore, Key
 from router.jobs.metrics import BatchCollector, BatchMetrics, Standing
 from router.metrics import FleetCollector, Metrics
+from router.metrics.circuits import CircuitCollector
 from router.metrics.holds import HealthCollector, HealthCounters
+from router.metrics.predictions import Predictions
 from router.model import Hold, Inventory
+from router.scheduling.accuracy import Deviations
 from router.snapshot import Published, Snapshot
 
 Changes = Mapping[Key, Hold | None]
@@ -121,7 +125,12 @@ def _router() -> set[str]:
     health = HealthCollector(HoldStore(_NoJournal()), _NoHealth())
     BatchMetrics(registry)
     jobs = BatchCollector(lambda: Standing(eta=1.0))
-    collectors = (registry, fleet, health, jobs)
+    circuits = Circuits(
+        HoldStore(_NoJournal()), leases=lambda _: (), present=lambda _: None
+    )
+    failing = CircuitCollector(circuits)
+    expected = Predictions(Deviations(), {})
+    collectors = (registry, fleet, health, jobs, failing, expected)
     families = [family for each in collectors for family in each.collect()]
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
     return {

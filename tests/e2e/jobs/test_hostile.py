@@ -216,7 +216,7 @@ def raw(router, request):
 
 
 def get(path):
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def test_polls_that_are_not_read(stage):
@@ -245,7 +245,7 @@ def test_polls_that_are_not_read(stage):
 def test_uploads_that_stand_still(stage):
     """A hundred and fifty senders of a MiB each that do not go on."""
     head = (
-        b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
+        b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
         b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     )

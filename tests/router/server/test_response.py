@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_waited_for():
 CFG = Config()
 CLIENT = ("127.0.0.2", 4711)
 LISTENER = ("127.0.0.1", 8000)
-CHAT = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+CHAT = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def parsed(data: bytes):
