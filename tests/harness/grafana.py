@@ -16,9 +16,17 @@ DASHBOARDS = ROOT / "grafana" / "dashboards"
 # clients stream; every other one must answer.
 RIGHTLY_EMPTY: Mapping[str, str] = {
     "Alerts firing now": "nothing fires in a fleet that is well",
+    "Alerts of the budgets": "nothing fires in a fleet that is well",
     "Holds now": "no node is held",
     "annotation Holds": "no node is held",
+    "annotation Alerts": "nothing fires in a fleet that is well",
+    "annotation Returns": "no node was out",
+    "annotation Restarts": "nothing was started again",
+    "annotation Upgrades": "no Ollama changed its version",
     "Machine load and memory": "only where node_exporter runs",
+    "Disk available": "only where node_exporter runs",
+    "Clock skew": "only where node_exporter runs",
+    "Collectors work": "only where our exporter runs",
     "GPU duty cycle": "only by our exporter on a card",
     "GPU power: mean, extremes and limit": "extremes only by our exporter on a card",
     "SM, tensor and memory activity": "only on Hopper and newer, by our exporter",
@@ -37,8 +45,25 @@ RIGHTLY_EMPTY: Mapping[str, str] = {
     "Time left": "no job runs",
     "Time left and lag": "no job runs",
     "Item duration": "no job runs",
+    "Models loaded and unloaded": "counted by a steady exporter, not by probes",
+    "Oldest request without a token": "first tokens come at once",
+    "Pause of a continued stream": "no stream broke",
+    "Time to first token, cold": "no model had to be loaded",
+    "Load time by model": "no model had to be loaded",
+    "Load time, spread": "no model had to be loaded",
+    "What more streams at once bring": "learned in time",
+    "Power while idle": "no node is idle",
+    "Power of idle nodes": "no node is idle",
+}
+# Read records of each 5 min, and windows of them.
+SELDOM = ("history.json",)
+SELDOM_TITLES = {
+    *("Error budget left of 30 days", "Error budget left over time"),
+    *("Objectives and what was reached", "Bad events within a day"),
+    *("Energy in the time range", "Cost in the time range", "CO2 in the time range"),
 }
 
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([a-zA-Z_]\w*))")
 _LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), *\w+\)")
 
 
@@ -58,17 +83,40 @@ def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def queries(
-    dashboard: Mapping[str, Any], *, rate_interval: str = "1m", node: str = ".+"
+    dashboard: Mapping[str, Any],
+    *,
+    rate_interval: str = "1m",
+    interval: str = "5m",
+    span: str = "1h",
+    node: str = ".+",
 ) -> list[tuple[str, str]]:
     """(title, PromQL) of all panels, annotations and variables, variables filled in.
 
     rate_interval: at least four scrape intervals
+    interval, span: of a point, and of the whole time range
     node: a regular expression, as Grafana makes one of the chosen nodes
     """
-    return [
-        (title, expr.replace("$__rate_interval", rate_interval).replace("$node", node))
-        for title, expr in _written(dashboard)
-    ]
+    values = {
+        "__rate_interval": rate_interval,
+        "__interval": interval,
+        "__range": span,
+        **chosen(dashboard),
+        "node": node,
+    }
+    return [(title, fill(expr, values)) for title, expr in _written(dashboard)]
+
+
+def chosen(dashboard: Mapping[str, Any]) -> dict[str, str]:
+    """What stands for each variable at first: "All", or what its box holds."""
+    return {
+        each["name"]: each.get("allValue") or each["current"]["value"]
+        for each in dashboard["templating"]["list"]
+    }
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values for `$name` and `${name}`; what has none stays."""
+    return _VARIABLE.sub(lambda f: values.get(f[1] or f[2], f[0]), text)
 
 
 def _written(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
