@@ -122,13 +122,11 @@ def _availability() -> Json:
 
 def _table() -> Json:
     available = f"avg_over_time(node:available:ratio_avg5m{{{NODE}}}[$__range])"
-    out = (
-        f"sum_over_time((1 - node:available:ratio_avg5m{{{NODE}}})[$__range:5m]) * 300"
-    )
+    count = f"count_over_time(node:available:ratio_avg5m{{{NODE}}}[$__range])"
     tokens = f'node:tokens:rate5m{{{NODE}, kind="generated"}}'
     return joined(
         "Nodes in the time range",
-        "Availability, time out, and what each did. Same words as on the other boards.",
+        "Availability, time out, and what each did in that time.",
         "node",
         [
             Column(
@@ -139,7 +137,7 @@ def _table() -> Json:
                 ),
                 "color-text",
             ),
-            Column("time out", out, Field("s", 0)),
+            Column("time out", f"(1 - {available}) * {count} * 300", Field("s", 0)),
             Column(
                 "attempts",
                 f"sum_over_time(node:attempts:rate5m{{{NODE}}}[$__range]) * 300",

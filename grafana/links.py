@@ -14,7 +14,10 @@ TAKES = {
     "ollama": ("node", "model"),
     "gpu": ("node", "gpu"),
 }
-KEPT = "${__url_time_range}&${datasource:queryparam}"
+KEPT = (
+    "${__url_time_range}&${datasource:queryparam}"
+    "&${router_url:queryparam}&${prometheus_url:queryparam}"
+)
 RUNBOOK = "${prometheus_url}/user/%s.md"
 
 

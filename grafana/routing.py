@@ -82,9 +82,7 @@ def _balance() -> Json:
 def _phases() -> Json:
     wait = "inferops_queue_wait_seconds"
     replies = "inferops_reply_phase_seconds_total"
-    answered = (
-        '(sum(rate(inferops_attempts_total{outcome="end"}[$__rate_interval])) > 0)'
-    )
+    answered = rate("inferops_requests_total", f'{NODE}, outcome="end"')
     return timeseries(
         "Mean time of a reply by phase",
         "Queue in the router, then as the nodes report it: load, prompt (prefill), "
@@ -92,7 +90,8 @@ def _phases() -> Json:
         [
             Query(f"{rate(f'{wait}_sum')} / ({rate(f'{wait}_count')} > 0)", "queue"),
             Query(
-                f"{rate(replies, NODE, by='phase')} / on () group_left () {answered}",
+                f"{rate(replies, NODE, by='phase')}\n"
+                f"/ on () group_left ()\n({answered} > 0)",
                 "{{phase}}",
             ),
         ],

@@ -96,6 +96,21 @@ def queries(
     interval, span: of a point, and of the whole time range
     node: a regular expression, as Grafana makes one of the chosen nodes
     """
+    asked = legended(
+        dashboard, rate_interval=rate_interval, interval=interval, span=span, node=node
+    )
+    return [(title, expr) for title, _, expr in asked]
+
+
+def legended(
+    dashboard: Mapping[str, Any],
+    *,
+    rate_interval: str,
+    interval: str,
+    span: str,
+    node: str = ".+",
+) -> list[tuple[str, str, str]]:
+    """(title, legend, PromQL), as `queries`."""
     values = {
         "__rate_interval": rate_interval,
         "__interval": interval,
@@ -103,7 +118,10 @@ def queries(
         **chosen(dashboard),
         "node": node,
     }
-    return [(title, fill(expr, values)) for title, expr in _written(dashboard)]
+    return [
+        (title, legend, fill(expr, values))
+        for title, legend, expr in _written(dashboard)
+    ]
 
 
 def chosen(dashboard: Mapping[str, Any]) -> dict[str, str]:
@@ -119,13 +137,13 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda f: values.get(f[1] or f[2], f[0]), text)
 
 
-def _written(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _written(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for panel in panels(dashboard):
         for target in panel["targets"]:
-            yield panel["title"], target["expr"]
+            yield panel["title"], target["legendFormat"], target["expr"]
     for annotation in dashboard["annotations"]["list"]:
-        yield f"annotation {annotation['name']}", annotation["target"]["expr"]
+        yield f"annotation {annotation['name']}", "", annotation["target"]["expr"]
     for variable in dashboard["templating"]["list"]:
         found = _LABEL_VALUES.fullmatch(variable.get("definition", ""))
         if found:
-            yield f"variable {variable['name']}", found["series"]
+            yield f"variable {variable['name']}", "", found["series"]
