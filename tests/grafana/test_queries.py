@@ -57,13 +57,6 @@ def test_typed_values_are_filled_in():
     assert grafana.fill("$price * ${co2} $1 $nobody", values) == "0.30 * 380 $1 $nobody"
 
 
-def test_panels_that_may_be_empty_exist():
-    """A title that has changed would excuse nothing, and its panel would fail."""
-    titles = {title for _, title, _ in QUERIES}
-    assert set(grafana.RIGHTLY_EMPTY) | grafana.SELDOM_TITLES <= titles
-    assert set(grafana.SELDOM) <= {board for board, *_ in QUERIES}
-
-
 @pytest.mark.parametrize("promtool", programs("promtool") or [None], ids=str)
 def test_prometheus_can_parse_every_query(promtool, tmp_path):
     """Each query, as the expression of a recording rule, passes every promtool."""
