@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from grafana.panels import Json, override
 
-# Of a label, the board about it, and the label that the board's variable takes.
-ABOUT = {"node": ("node", "node"), "model": ("ollama", "model"), "gpu": ("gpu", "uuid")}
+# Of a label, the board about it, and the variable there that takes its value.
+ABOUT = {"node": ("node", "node"), "model": ("ollama", "model"), "uuid": ("gpu", "gpu")}
 # The variables that a board has, so that a link brings no others.
 TAKES = {
     "node": ("node",),
     "ollama": ("node", "model"),
     "gpu": ("node", "gpu"),
+    "router": ("node",),
+}
+# Columns about a node that another board shows in depth.
+COLUMNS = {
+    **dict.fromkeys(("GPU heat", "GPU busy", "GPU memory"), "gpu"),
+    "resident": "ollama",
+    "attempts/s": "router",
 }
 KEPT = (
     "${__url_time_range}&${datasource:queryparam}"
@@ -50,7 +57,7 @@ def linked(panel: Json, here: str, names: Sequence[str]) -> Json:
         return _table(panel, here, names)
     legends = " ".join(target["legendFormat"] for target in panel["targets"])
     found = [
-        _link(label, names, "__field.labels")
+        _about(label, [label], names, "__field.labels")
         for label in ABOUT
         if f"{{{{{label}}}}}" in legends and ABOUT[label][0] != here
     ]
@@ -60,25 +67,28 @@ def linked(panel: Json, here: str, names: Sequence[str]) -> Json:
 
 
 def _table(panel: Json, here: str, names: Sequence[str]) -> Json:
-    order = panel["transformations"][-1]["options"]["indexByName"]
-    columns = {column.partition("\\")[0] for column in order}
+    organized = panel["transformations"][-1]["options"]
+    titles = organized["renameByName"]
+    columns = [titles.get(name, name) for name in organized["indexByName"]]
     cells = {
-        label: [_link(label, names, "__data.fields")]
+        label: [_about(label, columns, names, "__data.fields")]
         for label in ABOUT
-        if label in columns and ABOUT[label][0] != here and _has(label, columns)
+        if label in columns and ABOUT[label][0] != here
     }
-    cells |= _hold_links(columns) | _alert_links(columns)
+    if "node" in columns:
+        cells |= {
+            column: [_board(board, "node", names)]
+            for column, board in COLUMNS.items()
+            if column in columns
+        }
+    cells |= _hold_links(columns) | _alert_links(columns, names)
     panel["fieldConfig"]["overrides"] += [
         override("byName", column, {"links": found}) for column, found in cells.items()
     ]
     return panel
 
 
-def _has(label: str, columns: set[str]) -> bool:
-    return ABOUT[label][1] in columns
-
-
-def _hold_links(columns: set[str]) -> dict[str, list[Json]]:
+def _hold_links(columns: Sequence[str]) -> dict[str, list[Json]]:
     if "runbook" not in columns:
         return {}
     node = "${router_url}/admin/nodes/${__data.fields.node}"
@@ -91,28 +101,44 @@ def _hold_links(columns: set[str]) -> dict[str, list[Json]]:
     }
 
 
-def _alert_links(columns: set[str]) -> dict[str, list[Json]]:
-    if not {"alertname", "component"} <= columns:
+def _alert_links(columns: Sequence[str], names: Sequence[str]) -> dict[str, list[Json]]:
+    """The alert's runbook, and its board; an alert without a node must bring none."""
+    if not {"alertname", "component"} <= set(columns):
         return {}
-    node = "&var-node=${__data.fields.node}" if "node" in columns else ""
-    board = f"/d/{uid('${__data.fields.component}')}?{KEPT}{node}"
+    board = uid("${__data.fields.component}")
+    kept = "".join(f"&${{{name}:queryparam}}" for name in names if name == "node")
     return {
         "alertname": [_away("Runbook", RUNBOOK % "${__data.fields.alertname}")],
-        "component": [_to("Board", board)],
+        "component": [_to("Board", f"/d/{board}?{KEPT}{kept}")],
     }
 
 
-def _link(label: str, names: Sequence[str], source: str) -> Json:
-    """To the board about a label; what was chosen here stays chosen there."""
-    board, value = ABOUT[label]
+def _about(
+    label: str, labels: Sequence[str], names: Sequence[str], source: str
+) -> Json:
+    """To the board about a label; what was chosen here stays chosen there.
+
+    labels: what the row has; its node goes along
+    """
+    board, _ = ABOUT[label]
+    brought = [label, *(["node"] if "node" in labels and label != "node" else [])]
+    values = {ABOUT[each][1]: f"${{{source}.{each}}}" for each in brought}
+    return _to(f"${{{source}.{label}}} in detail", _address(board, values, names))
+
+
+def _board(board: str, label: str, names: Sequence[str]) -> Json:
+    value = f"${{__data.fields.{label}}}"
+    return _to(f"{value} in detail", _address(board, {label: value}, names))
+
+
+def _address(board: str, values: Mapping[str, str], names: Sequence[str]) -> str:
+    chosen = [f"var-{name}={value}" for name, value in values.items()]
     kept = [
         f"${{{name}:queryparam}}"
         for name in names
-        if name != label and name in TAKES[board]
+        if name not in values and name in TAKES[board]
     ]
-    chosen = f"var-{label}=${{{source}.{value}}}"
-    url = f"/d/{uid(board)}?{'&'.join([KEPT, chosen, *kept])}"
-    return _to(f"${{{source}.{label if label != 'gpu' else value}}} in detail", url)
+    return f"/d/{uid(board)}?{'&'.join([KEPT, *chosen, *kept])}"
 
 
 def _to(title: str, url: str) -> Json:

@@ -103,6 +103,25 @@ def test_links_read_labels_that_the_panel_has():
             assert re.search(rf"\b{label}\b", text), (panel["title"], label)
 
 
+def test_alerts_lead_to_card_node_board_and_runbook():
+    """Each of its labels that has a board is a link; a card brings its node."""
+    (panel,) = (
+        panel
+        for panel in grafana.panels(BOARDS["inferops-fleet"])
+        if panel["title"] == "Alerts firing now"
+    )
+    urls = {link["url"].partition("?")[0]: link["url"] for link in links(panel)}
+    assert urls.keys() == {
+        "/d/inferops-node",
+        "/d/inferops-gpu",
+        "/d/inferops-${__data.fields.component}",
+        "${prometheus_url}/user/${__data.fields.alertname}.md",
+    }
+    card = urls["/d/inferops-gpu"]
+    assert "var-gpu=${__data.fields.uuid}" in card
+    assert "var-node=${__data.fields.node}" in card
+
+
 def test_every_node_on_a_panel_leads_to_its_board():
     """From any line of a node to the board of this node."""
     for uid, board in BOARDS.items():
