@@ -191,7 +191,7 @@ def _snapshot_age() -> Json:
         "Seconds since the control loop last published. It passes every few seconds.",
         [Query("max(inferops_snapshot_age_seconds)")],
         # A pass takes place every few seconds: 15 s are several missed ones.
-        Field("s", 1, steps=[(0, GREEN), (15, ORANGE), (60, RED)], empty="no router"),
+        Field("s", 1, steps=[(0, GREEN), (15, ORANGE), (30, RED)], empty="no router"),
     )
 
 
@@ -228,7 +228,7 @@ def _dispatch_columns() -> list[Column]:
 def _telemetry_columns() -> list[Column]:
     # 80 and 90 °C: most cards begin to slow down between the two.
     heat = [(0.0, GREEN), (80.0, ORANGE), (90.0, RED)]
-    full = [(0.0, GREEN), (0.9, ORANGE), (0.97, RED)]
+    full = [(0.0, GREEN), (0.9, ORANGE), (0.95, RED)]
     answers = [(0.0, RED), (0.5, ORANGE), (1.0, GREEN)]
     return [
         Column(
