@@ -58,8 +58,9 @@ def legended(
     interval: str,
     span: str,
     node: str = ".+",
+    model: str = "",
 ) -> list[tuple[str, str, str]]:
-    """(title, legend, PromQL), as `queries`."""
+    """(title, legend, PromQL), as `queries`; `model`: all where it is empty."""
     values = {
         "__rate_interval": rate_interval,
         "__interval": interval,
@@ -67,6 +68,8 @@ def legended(
         **chosen(dashboard),
         "node": node,
     }
+    if model:
+        values["model"] = model
     return [
         (title, legend, fill(expr, values))
         for title, legend, expr in _written(dashboard)
