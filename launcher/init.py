@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import alertmanager, files
+from launcher import alertmanager, files, webconfig
 from launcher.errors import LaunchError
 
 WEBHOOK_TOKEN = "webhook-token"  # noqa: S105  a file's name
+PASSWORD = "alertmanager-password"  # noqa: S105  a file's name
 _MODE = 0o400
 
 
@@ -32,10 +33,11 @@ class Consumer:
     secrets: tuple[str, ...]
 
 
-ALERTMANAGER = Consumer("alertmanager", 65534, (WEBHOOK_TOKEN,))
+ALERTMANAGER = Consumer("alertmanager", 65534, (WEBHOOK_TOKEN, PASSWORD))
 CONSUMERS = (
-    Consumer("router", 10001, (WEBHOOK_TOKEN, "admin-token")),
+    Consumer("router", 10001, (WEBHOOK_TOKEN, "admin-token", PASSWORD)),
     ALERTMANAGER,
+    Consumer("prometheus", 65534, (PASSWORD,)),
     Consumer("grafana", 472, ("grafana-admin-password",)),
     Consumer("open-webui", 0, ("open-webui-secret-key",)),
 )
@@ -61,6 +63,8 @@ def prepare(volumes: Path, receivers: Path, own: Own = own) -> None:
     home = volumes / ALERTMANAGER.volume
     rendered = alertmanager.render(home)
     files.write(home / "alertmanager.yml", rendered, mode=_MODE)
+    webconfig.ensure(home / "web.yml", home / PASSWORD, mode=_MODE)
+    files.write(home / "amtool.yml", webconfig.client(home / PASSWORD), mode=_MODE)
     # Last: without capabilities, root cannot read what is no longer its own.
     for consumer in CONSUMERS:
         for path in (volumes / consumer.volume).iterdir():

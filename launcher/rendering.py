@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from launcher import alertmanager, files
+from launcher import alertmanager, files, webconfig
 from launcher.services import Paths, Ports
 from launcher.substitutions import Substitutions, table
 
@@ -24,14 +24,20 @@ class Intervals:
 
 def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> None:
     """Make the secrets, and every file that the parts read."""
-    for token in (paths.webhook_token, paths.grafana_password):
+    for token in (
+        paths.webhook_token,
+        paths.admin_token,
+        paths.alertmanager_password,
+        paths.grafana_password,
+    ):
         files.ensure_token(token)
+    webconfig.ensure(paths.alertmanager_web, paths.alertmanager_password)
+    files.write(paths.amtool_yml, webconfig.client(paths.alertmanager_password))
     substitutions = table(ports, paths)
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
-    # Private: the address of people's webhook may be a secret.
-    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml, mode=0o600)
+    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml)
     provisioning = paths.root / "grafana" / "provisioning"
     for source in sorted(provisioning.rglob("*.yml")):
         rendered = substitutions.tree(_load(source))
@@ -100,5 +106,5 @@ def _load(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _dump(content: object, path: Path, *, mode: int = 0o644) -> None:
-    files.write(path, yaml.safe_dump(content, sort_keys=False), mode=mode)
+def _dump(content: object, path: Path) -> None:
+    files.write(path, yaml.safe_dump(content, sort_keys=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 
 from launcher import health
 from launcher.services import Paths, Ports, Programs
-from launcher.substitutions import SIMULATED, Substitutions, table
+from launcher.substitutions import SECRETS, SIMULATED, Substitutions, table
+from launcher.tools import AMTOOL, find
 from tests.harness.process import ROOT, Process
 
 Service = Mapping[str, Any]
@@ -60,6 +62,7 @@ class Stage:
             f"{flag}{folder}": f"{flag}{self.root}{folder}"
             for flag, folder in (
                 ("", "/run/inferops"),
+                ("", SECRETS),
                 ("", "/var/lib/inferops"),
                 ("--storage.tsdb.path=", "/prometheus"),
                 ("--storage.path=", "/alertmanager"),
@@ -113,7 +116,7 @@ class Stage:
             for variable, value in service.get("environment", {}).items()
         }
         return Process(
-            [*self._entry_point(name), *argv],
+            [*_named(service), *self._entry_point(name), *argv],
             log=self.root / f"{name}.log",
             env=environment,
         )
@@ -124,7 +127,18 @@ class Stage:
         return (str(getattr(self.programs, name.replace("-", "_"))),)
 
     def healthy(self, service: Service) -> bool:
-        """Ask what the healthcheck asks: its last word is the address."""
-        return health.answers(
-            self.substitutions().text(service["healthcheck"]["test"][-1])
-        )
+        """Do what the healthcheck does; an address at its end is asked itself."""
+        words = [self.substitutions().text(w) for w in service["healthcheck"]["test"]]
+        if "://" in words[-1]:
+            return health.answers(words[-1])
+        amtool = str(find(AMTOOL, ROOT))
+        asked = subprocess.run([amtool, *words[2:]], capture_output=True, check=False)
+        return asked.returncode == 0
+
+
+def _named(service: Service) -> tuple[str, ...]:
+    """Give the machine the container's name, for this process alone."""
+    if "hostname" not in service:
+        return ()
+    script = 'hostname "$0" && exec "$@"'
+    return "unshare", "--uts", "sh", "-c", script, str(service["hostname"])

@@ -245,9 +245,6 @@ def _begin_job(product: Stack) -> None:
 
 
 def _hold(product: Stack, node: str, what: str) -> None:
-    answer = requests.post(
-        f"{product.url}/admin/nodes/{node}/{what}",
-        json={"by": "demo", "reason": "planned work"},
-        timeout=5,
-    )
+    body = {"by": "demo", "reason": "planned work"}
+    answer = product.admin("POST", f"nodes/{node}/{what}", body)
     assert answer.ok, answer.text

@@ -35,8 +35,15 @@ def names(folder) -> list[str]:
 def test_each_consumer_has_its_own(volumes) -> None:
     """No service can read a secret that is not for it."""
     assert {
-        "router": ["admin-token", "webhook-token"],
-        "alertmanager": ["alertmanager.yml", "webhook-token"],
+        "router": ["admin-token", "alertmanager-password", "webhook-token"],
+        "alertmanager": [
+            "alertmanager-password",
+            "alertmanager.yml",
+            "amtool.yml",
+            "web.yml",
+            "webhook-token",
+        ],
+        "prometheus": ["alertmanager-password"],
         "grafana": ["grafana-admin-password"],
         "open-webui": ["open-webui-secret-key"],
     } == {
@@ -47,6 +54,7 @@ def test_each_consumer_has_its_own(volumes) -> None:
 def test_files_belong_to_the_images_users(volumes, owners) -> None:
     """Only the consumer's user can read its files."""
     users = {"router": 10001, "alertmanager": 65534, "grafana": 472, "open-webui": 0}
+    users |= {"prometheus": 65534}
 
     assert users == {path.parent.name: uid for path, uid in owners.items()}
     assert {0o400} == {path.stat().st_mode & 0o777 for path in owners}
