@@ -38,6 +38,10 @@ test: .venv/.dev-installed .venv/bin/inferops tools ## run every test (ARGS=test
 chaos: .venv/.dev-installed tools ## break everything under load; writes docs/chaos.md
 	INFEROPS_CHAOS=full INFEROPS_CHAOS_PAGE=docs/chaos.md pytest -p no:randomly tests/chaos $(ARGS)
 
+.PHONY: boards
+boards: .venv/.dev-installed tools ## ask every query of every board; writes docs/dashboards-asked.md
+	INFEROPS_BOARDS_PAGE=docs/dashboards-asked.md pytest -n 0 tests/e2e/test_boards.py $(ARGS)
+
 .PHONY: check
 check: .venv/.dev-installed tools ## lint, types, rules, configuration
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target \

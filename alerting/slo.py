@@ -115,6 +115,15 @@ def _windows() -> Iterator[str]:
                 f"  (sum_over_time(slo:sli_events:rate5m[{window}]) > 0)"
             )
         )
+    # Summed every 5 min by prometheus/records/history.yml: a tenth of the samples.
+    yield (
+        "- record: slo:sli_error:ratio_rate30d\n"
+        + _expr(
+            "  sum_over_time(slo:sli_errors:count5m[30d])\n"
+            "/ on (slo)\n"
+            "  (sum_over_time(slo:sli_events:count5m[30d]) > 0)"
+        )
+    )
     for pair in _PAIRS:
         yield (
             f"- record: slo:sli_errors:count{pair.long}\n"
@@ -138,7 +147,7 @@ def _alert(objective: Objective, urgency: Urgency, least: int) -> str:
         f"      Too many {objective.failing}",
         "    description: >-",
         indent(_meaning(objective, urgency), " " * 6),
-        "    dashboard: /d/inferops-fleet",
+        "    dashboard: /d/inferops-slo",
         f'    runbook_url: "{{{{ $externalURL }}}}/user/{objective.alert}.md"',
     )
     return "\n".join(lines) + "\n"

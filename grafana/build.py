@@ -11,16 +11,33 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from grafana.batch import jobs
-from grafana.fleet import fleet
+from grafana.board import Board
+from grafana.energy import energy
+from grafana.gpu import gpus
+from grafana.history import history
+from grafana.jobs import jobs
+from grafana.models import models
+from grafana.node import nodes
+from grafana.overview import overview
 from grafana.panels import Json
+from grafana.routing import routing
+from grafana.slo import objectives
+from grafana.telemetry import telemetry
 
 DIRECTORY = Path(__file__).resolve().parent / "dashboards"
 COMMAND = "python -m grafana.build"
 
-DASHBOARDS: Mapping[str, Callable[[], Json]] = {
-    "fleet.json": fleet,
+BOARDS: Mapping[str, Callable[[], Board]] = {
+    "overview.json": overview,
+    "node.json": nodes,
+    "gpu.json": gpus,
+    "models.json": models,
+    "routing.json": routing,
     "jobs.json": jobs,
+    "slo.json": objectives,
+    "energy.json": energy,
+    "history.json": history,
+    "telemetry.json": telemetry,
 }
 
 
@@ -29,8 +46,8 @@ def render(dashboard: Json) -> str:
 
 
 def write(directory: Path) -> None:
-    for name, build in DASHBOARDS.items():
-        (directory / name).write_text(render(build()), encoding="utf-8")
+    for name, build in BOARDS.items():
+        (directory / name).write_text(render(build().render()), encoding="utf-8")
 
 
 def stale(directory: Path) -> list[str]:
@@ -38,13 +55,13 @@ def stale(directory: Path) -> list[str]:
     found = {path.name for path in directory.glob("*.json")}
     wrong = [
         f"{directory / name}: not current, run `{COMMAND}`"
-        for name, build in DASHBOARDS.items()
+        for name, build in BOARDS.items()
         if name not in found
-        or (directory / name).read_text(encoding="utf-8") != render(build())
+        or (directory / name).read_text(encoding="utf-8") != render(build().render())
     ]
     return wrong + [
         f"{directory / name}: no code writes it, delete it or add it to {__name__}"
-        for name in sorted(found - set(DASHBOARDS))
+        for name in sorted(found - set(BOARDS))
     ]
 
 

@@ -1,82 +1,58 @@
-"""The first screen: is the fleet well, is it busy, and which node is not."""
+"""The board "Overview": is inference fine, who is out and why, and for how long yet.
+
+Its uid is that of the former single board, so that old links still lead somewhere.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from grafana import promql
+from grafana.board import Board
 from grafana.grid import Band, Section
-from grafana.panels import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    YELLOW,
-    Field,
-    Json,
-    Query,
-    stat,
-)
+from grafana.node import holds_now, states_over_time
+from grafana.panels import BLUE, GREEN, ORANGE, RED, Field, Json, Query, stat
 from grafana.promql import per_node
+from grafana.slo import budget_left
+from grafana.states import DEGRADE_WORDS, NODE_STATE, SCORE, SCORE_STEPS, YES_NO
 from grafana.tables import Column, joined
-
-# Kinds of holds, the worst first: it gives a node its colour.
-HOLD_COLOURS = {
-    "down": RED,
-    "evict": RED,
-    "drain": ORANGE,
-    "cordon": BLUE,
-    "derate": YELLOW,
-}
+from grafana.telemetry import firing_now
+from grafana.variables import NODE as NODE_VARIABLE
 
 
-def _hold_words(bits: int) -> tuple[str, str]:
-    kinds = [kind for kind in HOLD_COLOURS if bits & promql.HOLD_BITS[kind]]
-    if not kinds:
-        return "serving", GREEN
-    return ", ".join(kinds), HOLD_COLOURS[kinds[0]]
-
-
-# By the sum of the bits of `promql.HOLD_BITS`.
-HOLD_WORDS = {
-    bits: _hold_words(bits) for bits in range(sum(promql.HOLD_BITS.values()) + 1)
-}
-DEGRADE_WORDS = {
-    0: ("fresh", GREEN),
-    1: ("last good", BLUE),
-    2: ("own figures only", ORANGE),
-    3: ("static weights", RED),
-}
-YES_NO = {0: ("no", RED), 1: ("yes", GREEN)}
-SCORE = Field("none", 2, low=0, high=1)
-SCORE_STEPS = ((0.0, RED), (0.3, ORANGE), (0.6, GREEN))
-
-
-def overview() -> Section:
-    health = (
-        _nodes(),
-        _alerts(),
-        _watchdog(),
-        _panic(),
-        _degrade(),
-        _snapshot_age(),
-    )
-    traffic = (_requests(), _errors(), _first_token(), _tokens(), _queue())
-    return Section(
+def overview() -> Board:
+    serving = (_nodes(), _errors(), _first_token(), _waiting(), _requests())
+    trust = (_alerts(), _watchdog(), _panic(), _degrade(), _snapshot_age())
+    return Board(
+        "fleet",
         "Overview",
+        "Is inference fine? If not, a node, a model or an alert here leads on.",
         (
-            Band(4, health, (6, 4, 3, 3, 4, 4)),
-            Band(4, traffic, (4, 4, 6, 5, 5)),
-            Band(9, (_table(),)),
+            Section(
+                "Is inference fine",
+                (
+                    Band(4, serving, (6, 4, 5, 5, 4)),
+                    Band(4, (_headroom(), budget_left()), (6, 18)),
+                ),
+            ),
+            Section(
+                "Who is out, and why",
+                (
+                    Band(9, (_table(),)),
+                    Band(7, (states_over_time(), holds_now())),
+                    Band(7, (firing_now(),)),
+                ),
+            ),
+            Section("Can this page be trusted", (Band(4, trust, (6, 4, 4, 5, 5)),)),
         ),
+        (NODE_VARIABLE,),
     )
 
 
 def _nodes() -> Json:
     schedulable = "inferops_node_schedulable"
     return stat(
-        "Fleet",
+        "Nodes",
         "Nodes that take new work, nodes that a hold keeps out of it, and all of the "
         "inventory. Held nodes and the reasons are in the table below.",
         [
@@ -89,6 +65,74 @@ def _nodes() -> Json:
             "schedulable": [(0, RED), (1, GREEN)],
             "held": [(0, GREEN), (1, ORANGE)],
         },
+    )
+
+
+def _errors() -> Json:
+    return stat(
+        "Error ratio",
+        "Share of requests of the last minute that failed for their client: a 5xx, or "
+        "a stream that broke off. What clients did wrong (4xx) does not count.",
+        [Query(promql.ERROR_RATIO, min_step="1m")],
+        # 1 % spends an availability target of 99 %; 5 % is felt by everyone.
+        Field(
+            "percentunit",
+            2,
+            steps=[(0, GREEN), (0.01, ORANGE), (0.05, RED)],
+            empty="no router",
+        ),
+    )
+
+
+def _first_token() -> Json:
+    series = "inferops_time_to_first_token_seconds"
+    return stat(
+        "Time to first token",
+        "From the request's arrival to the first token sent, over the last minute; "
+        "waiting in the queue and loading the model are in it.",
+        [
+            Query(promql.quantile(0.5, series), "p50", "1m"),
+            Query(promql.quantile(0.95, series), "p95", "1m"),
+        ],
+        # People wait 1 s without noticing much; 5 s is mostly a model being loaded.
+        Field("s", 2, steps=[(0, GREEN), (1, ORANGE), (5, RED)], empty="idle"),
+    )
+
+
+def _waiting() -> Json:
+    return stat(
+        "Waiting",
+        "Requests that wait in the router for a free slot. The queue is bounded: "
+        "when it is full, clients get 429.",
+        [Query("sum by (priority) (inferops_queue_length)", "{{priority}}")],
+        Field("none", steps=[(0, GREEN), (1, ORANGE)], empty="no router"),
+    )
+
+
+def _requests() -> Json:
+    return stat(
+        "Requests",
+        "Requests that ended, per second over the last minute, whatever the outcome.",
+        [Query(promql.or_zero(promql.rate("inferops_requests_total")), min_step="1m")],
+        Field("reqps", 2, steps=[(0, BLUE)], empty="no router"),
+    )
+
+
+def _headroom() -> Json:
+    used, slots = promql.serving("inferops_in_flight"), promql.serving("inferops_slots")
+    return stat(
+        "Slots in use",
+        "Of the nodes that take work. Above 90 % waits grow steeply: FleetHeadroomLow "
+        "fires after 10 min of it.",
+        [Query(f"{used} / ({slots} > 0)", "in use"), Query(slots, "slots")],
+        Field(
+            "percentunit",
+            0,
+            steps=[(0, GREEN), (0.7, ORANGE), (0.9, RED)],
+            empty="no slots",
+        ),
+        colours={"slots": [(0, BLUE)]},
+        units={"slots": "none"},
     )
 
 
@@ -147,74 +191,13 @@ def _snapshot_age() -> Json:
         "Seconds since the control loop last published. It passes every few seconds.",
         [Query("max(inferops_snapshot_age_seconds)")],
         # A pass takes place every few seconds: 15 s are several missed ones.
-        Field("s", 1, steps=[(0, GREEN), (15, ORANGE), (60, RED)], empty="no router"),
-    )
-
-
-def _requests() -> Json:
-    expr = promql.or_zero(promql.rate("inferops_requests_total"))
-    return stat(
-        "Requests",
-        "Requests that ended, per second over the last minute, whatever the outcome.",
-        [Query(expr, min_step="1m")],
-        Field("reqps", 2, steps=[(0, BLUE)], empty="no router"),
-    )
-
-
-def _errors() -> Json:
-    return stat(
-        "Error ratio",
-        "Share of requests of the last minute that failed for their client: a 5xx, or "
-        "a stream that broke off. What clients did wrong (4xx) does not count.",
-        [Query(promql.ERROR_RATIO, min_step="1m")],
-        # 1 % spends an availability target of 99 %; 5 % is felt by everyone.
-        Field(
-            "percentunit",
-            2,
-            steps=[(0, GREEN), (0.01, ORANGE), (0.05, RED)],
-            empty="no router",
-        ),
-    )
-
-
-def _first_token() -> Json:
-    series = "inferops_time_to_first_token_seconds"
-    return stat(
-        "Time to first token",
-        "From the request's arrival to the first token sent, over the last minute; "
-        "waiting in the queue and loading the model are in it.",
-        [
-            Query(promql.quantile(0.5, series), "p50", "1m"),
-            Query(promql.quantile(0.95, series), "p95", "1m"),
-        ],
-        # People wait 1 s without noticing much; 5 s is mostly a model being loaded.
-        Field("s", 2, steps=[(0, GREEN), (1, ORANGE), (5, RED)], empty="idle"),
-    )
-
-
-def _tokens() -> Json:
-    expr = promql.rate("inferops_tokens_total", 'kind="generated"')
-    return stat(
-        "Generated tokens per second",
-        "What the whole fleet generated, per second over the last minute.",
-        [Query(promql.or_zero(expr), min_step="1m")],
-        Field("short", 1, steps=[(0, PURPLE)], empty="no router"),
-    )
-
-
-def _queue() -> Json:
-    return stat(
-        "Waiting",
-        "Requests that wait in the router for a free slot. The queue is bounded: "
-        "when it is full, clients hear 429.",
-        [Query("sum by (priority) (inferops_queue_length)", "{{priority}}")],
-        Field("none", steps=[(0, GREEN), (1, ORANGE)], empty="no router"),
+        Field("s", 1, steps=[(0, GREEN), (15, ORANGE), (30, RED)], empty="no router"),
     )
 
 
 def _table() -> Json:
     return joined(
-        "Nodes",
+        "Nodes in detail",
         "One row for each node of the inventory: whether it takes work and what keeps "
         "it out, its score, its load, and what its telemetry says.",
         "node",
@@ -228,12 +211,7 @@ def _dispatch_columns() -> list[Column]:
         "inferops_tokens_total", f'{promql.NODE}, kind="generated"', by="node"
     )
     return [
-        Column(
-            "state",
-            promql.HOLDS,
-            Field("none", words=HOLD_WORDS),
-            "color-background",
-        ),
+        Column("state", promql.STATES, NODE_STATE, "color-background"),
         Column(
             "score",
             per_node("inferops_node_score"),
@@ -250,16 +228,15 @@ def _dispatch_columns() -> list[Column]:
 def _telemetry_columns() -> list[Column]:
     # 80 and 90 °C: most cards begin to slow down between the two.
     heat = [(0.0, GREEN), (80.0, ORANGE), (90.0, RED)]
-    full = [(0.0, GREEN), (0.9, ORANGE), (0.97, RED)]
+    full = [(0.0, GREEN), (0.9, ORANGE), (0.95, RED)]
     answers = [(0.0, RED), (0.5, ORANGE), (1.0, GREEN)]
     return [
         Column(
             "Ollama",
-            per_node("node:ollama:up"),
+            per_node("node:ollama:up", "min"),
             Field("none", words=YES_NO),
             "color-text",
         ),
-        Column("models", per_node("inferops_ollama_models"), Field("none", 0)),
         Column(
             "resident", per_node("inferops_ollama_resident_models"), Field("none", 0)
         ),

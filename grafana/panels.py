@@ -15,7 +15,10 @@ Json = dict[str, Any]
 
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 GREEN, BLUE, ORANGE, RED, PURPLE = "green", "blue", "orange", "red", "purple"
-YELLOW = "yellow"
+YELLOW, LIGHT_BLUE = "yellow", "light-blue"
+
+# What stands in a panel that asks well and gets nothing.
+NOTHING = "no samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Field:
     """How values read.
 
     steps: the colour from a value on, ascending; the first holds below it, too
-    words: text and colour by value, for states
+    words: text and colour by value, for states; of labels, by text
     empty: what stands there when nothing answers
     """
 
@@ -44,7 +47,9 @@ class Field:
     low: float | None = None
     high: float | None = None
     steps: Sequence[tuple[float, str]] = ()
-    words: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    words: Mapping[int, tuple[str, str]] | Mapping[str, tuple[str, str]] = field(
+        default_factory=dict
+    )
     empty: str = ""
 
     def properties(self) -> Json:
@@ -88,7 +93,11 @@ def panel(
         "datasource": DATASOURCE,
         "targets": list(targets),
         "fieldConfig": {
-            "defaults": {"color": {"mode": mode}, **field.properties()},
+            "defaults": {
+                "color": {"mode": mode},
+                "noValue": NOTHING,
+                **field.properties(),
+            },
             "overrides": [],
         },
     }
@@ -131,15 +140,19 @@ def stat(
     field: Field,
     *,
     colours: Mapping[str, Sequence[tuple[float, str]]] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> Json:
     """Show figures of now; instant, so that a dead source shows no old value.
 
-    colours: steps of their own for the queries with these legends
+    colours, units: of their own for the queries with these legends
     """
     made = panel("stat", title, about, targets(queries, instant=True), field)
     made["fieldConfig"]["overrides"] = [
         override("byName", legend, {"thresholds": thresholds(steps)})
         for legend, steps in (colours or {}).items()
+    ] + [
+        override("byName", legend, {"unit": unit})
+        for legend, unit in (units or {}).items()
     ]
     made["options"] = {
         "colorMode": "value",

@@ -1,8 +1,11 @@
-"""PromQL that several panels share; `$node` is the dashboard's variable."""
+"""PromQL that several panels share; `$node` and such are the boards' variables."""
 
 from __future__ import annotations
 
 NODE = 'node=~"$node"'
+MODEL = 'model=~"$model"'
+BOTH = f"{NODE}, {MODEL}"
+GPU = f'{NODE}, uuid=~"$gpu"'
 
 ROUTER_ZERO = '0 * sum(up{job="router"} == 1)'
 NODE_ZERO = f"0 * max by (node) (inferops_node_schedulable{{{NODE}}})"
@@ -42,10 +45,13 @@ def per_node(series: str, aggregate: str = "max") -> str:
     return f"{aggregate} by (node) ({series}{{{NODE}}})"
 
 
-# Hold kinds as bits, so that one number says which stand at the same time. The parts
-# differ in their labels: `or` keeps each, and the sum adds them up.
+# What may be said of a node at the same time, as bits of one number: kinds of holds,
+# and that a node which came back gets its slots one by one. The parts differ in their
+# labels: `or` keeps each, and the sum adds them up.
 HOLD_BITS = {"cordon": 1, "drain": 2, "down": 4, "evict": 8, "derate": 16}
-HOLDS = "sum by (node) (\n{}\n)".format(
+STATE_BITS = {**HOLD_BITS, "returning": 32}
+SLOW_START = f"max by (node) (inferops_node_slow_start_ratio{{{NODE}}})"
+STATES = "sum by (node) (\n{}\n)".format(
     "\n  or\n".join(
         (
             *(
@@ -53,6 +59,7 @@ HOLDS = "sum by (node) (\n{}\n)".format(
                 f' (inferops_node_hold{{{NODE}, kind="{kind}"}})'
                 for kind, bit in HOLD_BITS.items()
             ),
+            f"    {STATE_BITS['returning']} * ({SLOW_START} < bool 1)",
             f"    {NODE_ZERO}",
         )
     )
@@ -72,10 +79,24 @@ sum(
 (sum(rate(inferops_requests_total[$__rate_interval])) > 0)""")
 
 
+def serving(series: str) -> str:
+    """The sum over the nodes that take work; 0 where none does."""
+    taking = f"{series} and on (node) (inferops_node_schedulable == 1)"
+    return f"(sum({taking}) or 0 * sum({series}))"
+
+
 def gpu(series: str) -> str:
     """One series for each GPU, with a short label `gpu` to tell a node's apart.
 
     A whole uuid makes a legend unreadable: its first characters have to do.
     """
-    each = f"max by (node, uuid) ({series}{{{NODE}}})"
+    return _short(f"max by (node, uuid) ({series}{{{GPU}}})")
+
+
+def gpu_by(series: str, label: str) -> str:
+    """One series for each GPU and value of a label, named as `gpu` does."""
+    return _short(f"max by (node, uuid, {label}) ({series}{{{GPU}}})")
+
+
+def _short(each: str) -> str:
     return f'label_replace({each}, "gpu", "$1", "uuid", "(?:GPU-)?(.{{1,12}}).*")'

@@ -52,28 +52,85 @@ def joined(title: str, about: str, key: str, columns: Sequence[Column]) -> Json:
 def matrix(title: str, about: str, expr: str, field: Field, *, by: str) -> Json:
     """Show nodes by the values of the label `by`, coloured by `field.steps`."""
     made = _table(title, about, [Query(expr)], field)
-    if field.steps:
+    if field.steps or field.words:
         custom = made["fieldConfig"]["defaults"]["custom"]
         custom["cellOptions"] = _cell("color-background")
-    grouping = {
-        "columnField": by,
-        "rowField": "node",
-        "valueField": "Value",
-        "emptyValue": "null",
-    }
     corner = f"node\\{by}"  # what the transformation calls its first column
     made["transformations"] = [
-        {"id": "groupingToMatrix", "options": grouping},
+        _grouping(by, "node"),
         _organize([corner], {corner: "node"}),
     ]
     return made
 
 
-def labels(title: str, about: str, expr: str, order: Sequence[str], empty: str) -> Json:
-    """Show the labels of each series as a row; the values say nothing."""
+def heat(
+    title: str,
+    about: str,
+    expr: str,
+    field: Field,
+    *,
+    row: tuple[str, Mapping[int, str]],
+    column: tuple[str, Sequence[str]],
+) -> Json:
+    """Show a grid of two labels, the darker the more.
+
+    row: the label and its values in words; column: the label and its values in order
+    """
+    (down, words), (across, order) = row, column
+    made = _table(title, about, [Query(expr)], field)
+    defaults = made["fieldConfig"]["defaults"]
+    defaults["color"] = {"mode": "continuous-BlPu"}
+    defaults["custom"]["cellOptions"] = _cell("color-background")
+    texts = {
+        str(value): {"index": value, "text": text} for value, text in words.items()
+    }
+    plain = {"custom.cellOptions": _cell("auto")}
+    mapped = {"mappings": [{"type": "value", "options": texts}]}
+    made["fieldConfig"]["overrides"] = [override("byName", down, plain | mapped)]
+    corner = f"{down}\\{across}"
+    made["transformations"] = [
+        _grouping(across, down),
+        _organize([corner, *order], {corner: down}),
+    ]
+    made["options"]["sortBy"] = [{"displayName": down, "desc": False}]
+    return made
+
+
+def labels(
+    title: str,
+    about: str,
+    expr: str,
+    order: Sequence[str],
+    empty: str,
+    *,
+    fields: Mapping[str, Field] | None = None,
+) -> Json:
+    """Show the labels of each series as a row; the values say nothing.
+
+    fields: how the values of these labels read
+    """
     made = _table(title, about, [Query(expr)], Field("none", empty=empty))
+    made["fieldConfig"]["overrides"] = [
+        override(
+            "byName", label, {**field.properties(), "custom.cellOptions": COLOURED}
+        )
+        for label, field in (fields or {}).items()
+    ]
     made["transformations"] = [_organize(order, {}, ["Time", "Value"])]
     return made
+
+
+def _grouping(column: str, row: str) -> Json:
+    grouping = {
+        "columnField": column,
+        "rowField": row,
+        "valueField": "Value",
+        "emptyValue": "null",
+    }
+    return {"id": "groupingToMatrix", "options": grouping}
+
+
+COLOURED = {"type": "color-text"}
 
 
 def _table(title: str, about: str, queries: Iterable[Query], field: Field) -> Json:

@@ -1,12 +1,14 @@
-"""What the rest of the page rests on: alerts, scrapes and the control loop."""
+"""The board "Telemetry health": what all other boards rest on."""
 
 from __future__ import annotations
 
 from grafana import promql
+from grafana.board import Board
 from grafana.grid import Band, Section
-from grafana.overview import DEGRADE_WORDS
 from grafana.panels import GREEN, ORANGE, RED, Field, Json, Query, timeline, timeseries
+from grafana.states import DEGRADE_WORDS
 from grafana.tables import labels
+from grafana.variables import NODE as NODE_VARIABLE
 
 # ALERTS has one series for each state; the firing one, at 2, covers a pending one.
 ALERT_BITS = """\
@@ -18,47 +20,163 @@ or
 TARGETS = 'min by (job, node) (up{node=~"$node|"})'
 
 
-def alerts() -> Section:
-    shown = "alertname, severity, action, node, uuid"
-    return Section(
-        "Alerts",
+def telemetry() -> Board:
+    return Board(
+        "monitoring",
+        "Telemetry health",
+        "Whether figures and alerts can be believed: scrapes, rules, control loop.",
         (
-            Band(
-                8,
+            Section("Alerts", (Band(8, (_alerts_over_time(), firing_now())),)),
+            Section(
+                "Scrapes",
                 (
-                    timeline(
-                        "Alerts over time",
-                        "Pending and firing. Watchdog always fires: a hole in its "
-                        "band is time in which nobody evaluated the others.",
-                        [Query(ALERT_BITS, "{{alertname}} {{node}}")],
-                        Field(
-                            "none", words={1: ("pending", ORANGE), 2: ("firing", RED)}
-                        ),
-                    ),
-                    labels(
-                        "Alerts firing now",
-                        "Watchdog left out. An action of drain or evict takes the "
-                        "node out of dispatch, derate gives it less; each alert's "
-                        "runbook is named after it.",
-                        f'max by ({shown}) (ALERTS{{alertstate="firing", '
-                        'severity!="none"})',
-                        shown.split(", "),
-                        "nothing fires",
-                    ),
+                    Band(9, (_targets(), _configuration())),
+                    Band(7, (_scrape_duration(), _collectors(), _clock())),
                 ),
             ),
+            Section(
+                "The router's control loop",
+                (
+                    Band(7, (_degrade(), _snapshot_age(), _loop_lag())),
+                    Band(7, (_passes(), _failures(), _webhooks())),
+                ),
+            ),
+            Section(
+                "Prometheus and Alertmanager",
+                (
+                    Band(7, (_rules(), _samples(), _storage())),
+                    Band(7, (_notifications(), _ignored())),
+                ),
+            ),
+        ),
+        (NODE_VARIABLE,),
+    )
+
+
+def _alerts_over_time() -> Json:
+    return timeline(
+        "Alerts over time",
+        "Pending and firing. Watchdog always fires: a hole in its band is time in "
+        "which nobody evaluated the others.",
+        [Query(ALERT_BITS, "{{alertname}} {{node}}")],
+        Field("none", words={1: ("pending", ORANGE), 2: ("firing", RED)}),
+    )
+
+
+def firing_now() -> Json:
+    shown = "alertname, severity, action, component, node, uuid"
+    return labels(
+        "Alerts firing now",
+        "Watchdog left out. Drain or evict takes the node out of dispatch, derate "
+        "gives it less. The name leads to the runbook, the component to the board.",
+        f'max by ({shown}) (ALERTS{{alertstate="firing", severity!="none"}})',
+        shown.split(", "),
+        "nothing fires",
+    )
+
+
+def _scrape_duration() -> Json:
+    return timeseries(
+        "Scrape duration",
+        "The slowest target of each job. Near the job's timeout figures go missing.",
+        [Query("max by (job) (scrape_duration_seconds)", "{{job}}")],
+        Field("s", 3, low=0),
+    )
+
+
+def _collectors() -> Json:
+    up = "min by (node, collector) (inferops_exporter_collector_up"
+    return timeline(
+        "Collectors work",
+        "Whether each part of our exporter could read what it is to read.",
+        [Query(f"{up}{{{promql.NODE}}})", "{{node}} {{collector}}")],
+        Field(
+            "none",
+            words={0: ("failing", RED), 1: ("works", GREEN)},
+            empty="no exporter",
         ),
     )
 
 
-def health() -> Section:
-    return Section(
-        "Telemetry and control",
-        (
-            Band(9, (_targets(), _configuration())),
-            Band(7, (_degrade(), _snapshot_age(), _loop_lag())),
-            Band(7, (_passes(), _failures(), _webhooks())),
-        ),
+def _clock() -> Json:
+    return timeseries(
+        "Clock skew",
+        "A node's clock against Prometheus', the time of the scrape included. XIDs and "
+        "ages are judged by clocks.",
+        [Query(promql.per_node("node:clock_skew:seconds"), "{{node}}")],
+        Field("s", 2, empty="no node_exporter"),
+    )
+
+
+def _rules() -> Json:
+    took = "max by (rule_group) (prometheus_rule_group_last_duration_seconds)"
+    every = "max by (rule_group) (prometheus_rule_group_interval_seconds)"
+    short = '"rule_group", "$1", "rule_group", ".*;(.+)"'
+    return timeseries(
+        "Rule groups: duration of their interval",
+        "How much of its interval a group's evaluation takes. At 100 % it misses "
+        "evaluations, and alerts come late.",
+        [Query(f"label_replace({took} / {every}, {short})", "{{rule_group}}")],
+        Field("percentunit", 1, low=0),
+    )
+
+
+def _samples() -> Json:
+    samples = promql.rate("prometheus_tsdb_head_samples_appended_total")
+    return timeseries(
+        "Samples and series",
+        "What Prometheus takes in each second, and how many series it has open.",
+        [
+            Query(samples, "samples a second"),
+            Query("sum(prometheus_tsdb_head_series)", "series"),
+        ],
+        Field("short", 0, low=0),
+    )
+
+
+def _storage() -> Json:
+    return timeseries(
+        "Disk of Prometheus",
+        "Blocks on the disk, without the newest hours. At the limit the oldest go, "
+        "whatever the retention time says; 0 is no limit.",
+        [
+            Query("sum(prometheus_tsdb_storage_blocks_bytes)", "blocks"),
+            Query("max(prometheus_tsdb_retention_limit_bytes)", "limit"),
+        ],
+        Field("bytes", 1, low=0),
+        dashed="limit",
+    )
+
+
+def _notifications() -> Json:
+    def events(counter: str) -> str:
+        return promql.rate(counter)
+
+    return timeseries(
+        "Notifications on their way",
+        "Alerts that Prometheus sent, and those that were dropped or failed. Of "
+        "Alertmanager: what it sent on, and what failed.",
+        [
+            Query(events("prometheus_notifications_sent_total"), "sent"),
+            Query(events("prometheus_notifications_dropped_total"), "dropped"),
+            Query(events("prometheus_notifications_errors_total"), "failed"),
+            Query(events("alertmanager_notifications_total"), "Alertmanager sent"),
+            Query(
+                events("alertmanager_notifications_failed_total"),
+                "Alertmanager failed",
+            ),
+        ],
+        Field("cps", 3, low=0),
+    )
+
+
+def _ignored() -> Json:
+    ignored = "sum by (reason) (inferops_alerts_ignored)"
+    return timeseries(
+        "Alerts without consequence",
+        "Firing alerts with an action that the router does not carry out, by reason.",
+        [Query(promql.or_zero(ignored), "{{reason}}")],
+        Field("none", 0, low=0),
     )
 
 
@@ -139,8 +257,8 @@ def _webhooks() -> Json:
     rings = promql.rate("inferops_webhook_notifications_total", by="outcome")
     return timeseries(
         "Alertmanager's notifications",
-        "Doorbells per second by outcome. Unauthorized: the two tokens differ, and "
-        "drains wait for the next control pass.",
+        "Webhook notifications per second by outcome. Unauthorized: the two tokens "
+        "differ, and drains wait for the next control pass.",
         [Query(promql.or_zero(rings), "{{outcome}}")],
         Field("cps", 3, low=0),
     )

@@ -22,8 +22,16 @@ from router.cancellation import StoppedError
 from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
 from router.failover.attempts import Call, Failover, Limits
+from router.failover.builds import Builds
+from router.failover.course import Learned
+from router.failover.dead_runner import DeadRunners
+from router.failover.destinations import Destinations
+from router.failover.isolation import Isolation
+from router.failover.liveness import Inquiry, Liveness, SilenceLimits
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
+from router.health.circuits import Circuits
+from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
 from router.relay.pool import Message
@@ -79,6 +87,8 @@ class _Uncounted:
     def attempted(self, node: str, outcome: str) -> None: ...
 
     def retried(self, reason: str) -> None: ...
+
+    def runner_died(self, node: str, model: str) -> None: ...
 
 
 def _one_model(_: int) -> Sequence[str]:
@@ -148,16 +158,53 @@ class Routed:
         return Estimates(self.ledger, self._now)
 
     def _failover(self) -> Failover:
+        liveness = Liveness(
+            Inquiry(lambda _: True),
+            self.ledger,
+            Destinations(self.dispatcher, self.published, lambda *_: None),
+            lambda: SilenceLimits(600.0, 120.0),
+            clock=self._now,
+        )
+        tally = _Uncounted()
         return Failover(
             self.dispatcher,
             cast(Any, None),  # no backends: `take` is ours
             self.holds,
-            _Uncounted(),
-            Limits(3, 600.0),
+            tally,
+            Limits(3),
+            learned=self._learned(),
             budget=RetryBudget(0.2, 10),
             releases=Releases(self.published, self._now),
+            liveness=liveness,
+            runners=DeadRunners(
+                self.ledger,
+                self.published,
+                liveness,
+                tally,
+                runs=lambda *_: True,
+                clock=self._now,
+            ),
             clock=self._now,
         )
+
+    def _learned(self) -> Learned:
+        """Return what failures teach; here nothing fails but by the bench's will."""
+        circuits = Circuits(
+            self.holds,
+            leases=self.ledger.leases,
+            present=lambda node: self._static[node].present,
+            clock=self._now,
+            wall_clock=self._now,
+        )
+        isolation = Isolation(
+            Offenders(self._now),
+            self.ledger,
+            self.dispatcher.explain,
+            lambda: tuple(self._static),
+            spawn=spawn,
+            pause=lambda _: None,
+        )
+        return Learned(circuits, isolation, Builds(self.published))
 
     def _view(self, spec: Spec) -> NodeView:
         slots = spec.slots if self.setup.slots_given else None

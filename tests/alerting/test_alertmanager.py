@@ -289,7 +289,7 @@ def parts(raw: str) -> dict[str, str]:
 
 
 RUNBOOK = "http://prometheus.test/user/GpuTooHot.md"
-BOARD = "http://grafana.test/d/inferops-fleet?var-node=rig"
+BOARD = "http://grafana.test/d/inferops-gpu?var-node=rig"
 HAPPENED = (
     "GPU GPU-1 of rig is at 91 °C, which is at or above its limit. The node gets no "
     "new work until the card has been cooler for 30 s."
@@ -333,7 +333,7 @@ def test_messages_say_what_happened_what_was_done_and_what_to_do(stage):
     assert f'<a href="{RUNBOOK}">What to do</a>' in texts["text/html"]
     (told,) = recorder.at("/people")[0].json["alerts"]
     assert told["annotations"]["router"] == DONE
-    assert told["annotations"]["dashboard"] == "/d/inferops-fleet?var-node=rig"
+    assert told["annotations"]["dashboard"] == "/d/inferops-gpu?var-node=rig"
     assert told["annotations"]["runbook_url"] == RUNBOOK
 
 

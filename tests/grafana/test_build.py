@@ -24,14 +24,14 @@ def test_writing_twice_gives_the_same_bytes(written, tmp_path_factory):
     """Nothing in a dashboard depends on when or where it was written."""
     other = tmp_path_factory.mktemp("other")
     build.write(other)
-    assert {path.name for path in written.iterdir()} == set(build.DASHBOARDS)
-    for name in build.DASHBOARDS:
+    assert {path.name for path in written.iterdir()} == set(build.BOARDS)
+    for name in build.BOARDS:
         assert (written / name).read_bytes() == (other / name).read_bytes()
 
 
 def test_an_edited_dashboard_is_named(written, capsys):
     """Who edited the JSON by hand hears which file, and what to run."""
-    path = written / "fleet.json"
+    path = written / "overview.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "title": "Mine"}))
     assert build.main(["--check"], written) == 1
     assert capsys.readouterr().err == (
@@ -41,9 +41,9 @@ def test_an_edited_dashboard_is_named(written, capsys):
 
 def test_a_missing_dashboard_is_named(written, capsys):
     """A deleted file is as stale as an edited one."""
-    (written / "fleet.json").unlink()
+    (written / "overview.json").unlink()
     assert build.main(["--check"], written) == 1
-    assert "fleet.json: not current" in capsys.readouterr().err
+    assert "overview.json: not current" in capsys.readouterr().err
 
 
 def test_a_dashboard_that_no_code_writes_is_named(written, capsys):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from grafana import promql
+from tests.harness import grafana
 
 ROUTER_UP = {"series": 'up{job="router"}', "values": "1x20"}
 ROUTER_DOWN = {"series": 'up{job="router"}', "values": "0x20"}
@@ -100,7 +101,7 @@ CASES = {
         {"{}": 0},
     ),
     "hold kinds add up, sources do not": (
-        promql.HOLDS,
+        promql.STATES,
         [
             *FLEET,
             hold("a", "cordon", "operator:x"),
@@ -111,7 +112,7 @@ CASES = {
     ),
     **{
         f"{kind} is no serving node": (
-            promql.HOLDS,
+            promql.STATES,
             [*FLEET, hold("b", kind, "x")],
             {'{node="a"}': 0, '{node="b"}': bit},
         )
@@ -140,7 +141,8 @@ def test_shared_promql(expr, series, expected, tmp_path):
     promtool = shutil.which("promtool")
     if not promtool:
         pytest.skip("promtool is not on PATH")
-    filled = expr.replace("$__rate_interval", "5m").replace("$node", ".+")
+    values = {"__rate_interval": "5m", "node": ".+", "gpu": ".+"}
+    filled = grafana.fill(expr, values)
     samples = [{"labels": labels, "value": each} for labels, each in expected.items()]
     question = {"expr": filled, "eval_time": "10m", "exp_samples": samples}
     test = {"interval": "1m", "input_series": series, "promql_expr_test": [question]}

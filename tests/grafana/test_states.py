@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from grafana import batch, promql
+from grafana import jobs, promql, states
 from router.jobs.model import JobState
-from router.model import Degrade, HoldKind
+from router.model import Degrade, HoldKind, HoldState
 from tests.harness import grafana
 
-BITS = [promql.HOLD_BITS.get(kind.value, 0) for kind in HoldKind]
-HOLDS = {
+# A node that came back gets its slots one by one: beside the kinds of holds.
+NODE_STATES = {*(kind.value for kind in HoldKind), "returning"}
+BITS = [promql.STATE_BITS.get(state, 0) for state in NODE_STATES]
+STATES_OF_NODES = {
     sum(chosen)
     for count in range(len(BITS) + 1)
     for chosen in itertools.combinations(BITS, count)
@@ -28,18 +30,23 @@ STEPS = {step.step for step in Degrade}
 FLAG = {0, 1}
 
 # What a mapped field may come to, and which of it is well, by panel and column.
-STATES: dict[tuple[str, str], tuple[set[int], set[int]]] = {
-    ("Nodes", "state"): (HOLDS, {0}),
-    ("Holds by node", ""): (HOLDS, {0}),
+STATES: dict[tuple[str, str], tuple[set[Any], set[Any]]] = {
+    ("Nodes in detail", "state"): (STATES_OF_NODES, {0}),
+    ("State by node", ""): (STATES_OF_NODES, {0}),
     ("Scores", ""): (STEPS, {Degrade.FRESH.step}),
     ("Scores go by", ""): (STEPS, {Degrade.FRESH.step}),
     ("Watchdog", ""): (FLAG, {1}),
     ("Panic", ""): (FLAG, {0}),
-    ("Nodes", "Ollama"): (FLAG, {1}),
+    ("Nodes in detail", "Ollama"): (FLAG, {1}),
     ("Targets answer", ""): (FLAG, {1}),
     ("Configuration loaded", ""): (FLAG, {1}),
     ("GPU telemetry works", ""): (FLAG, {1}),
     ("Job database", ""): (FLAG, {1}),
+    ("Ollama answers", ""): (FLAG, {1}),
+    ("Collectors work", ""): (FLAG, {1}),
+    ("Where models are", ""): ({1, 2}, {2}),
+    ("Alerts of the budgets", ""): ({1}, set()),
+    ("Holds now", "state"): ({state.value for state in HoldState}, set()),
     # a series exists only while it is one of the two
     ("Alerts over time", ""): ({1, 2}, set()),
     # any code of the driver counts 1; a failure to remap counts 2
@@ -52,12 +59,15 @@ class Mapped(NamedTuple):
 
     panel: str
     column: str  # empty: the whole panel
-    colours: dict[int, str]
-    words: dict[int, str]
+    colours: dict[Any, str]
+    words: dict[Any, str]
 
 
 def mapped() -> Iterator[Mapped]:
-    """Walk all panels of all dashboards, their columns included."""
+    """Walk all panels of all boards, their columns included.
+
+    A mapping without colours only spells a label: it names no state.
+    """
     for dashboard in grafana.dashboards().values():
         for panel in grafana.panels(dashboard):
             fields = panel["fieldConfig"]
@@ -70,11 +80,11 @@ def mapped() -> Iterator[Mapped]:
 
 def _read(panel: Any, column: str, mappings: list[Any]) -> Iterator[Mapped]:
     options = {
-        int(value): option
+        int(value) if value.isdigit() else value: option
         for mapping in mappings
         for value, option in mapping["options"].items()
     }
-    if options:
+    if any("color" in option for option in options.values()):
         yield Mapped(
             panel["title"],
             column,
@@ -90,10 +100,28 @@ def name(each: Mapped) -> str:
 every_mapped = pytest.mark.parametrize("field", list(mapped()), ids=name)
 
 
-def test_each_kind_of_hold_has_a_bit() -> None:
-    """One of its own, or two kinds would look like one."""
-    assert set(promql.HOLD_BITS) == {kind.value for kind in HoldKind}
-    assert len(HOLDS) == 2 ** len(HoldKind)
+def test_each_state_of_a_node_has_a_bit() -> None:
+    """One of its own, or two states would look like one."""
+    assert set(promql.STATE_BITS) == NODE_STATES
+    assert len(STATES_OF_NODES) == 2 ** len(NODE_STATES)
+
+
+def test_each_single_state_has_its_own_colour_and_word() -> None:
+    """Serving, each kind of hold, and returning: told apart by colour and by word."""
+    single = [0, *promql.STATE_BITS.values()]
+    words, colours = zip(*(states.NODE_WORDS[bits] for bits in single), strict=True)
+    assert set(words) == {"serving", *NODE_STATES}
+    assert len(set(colours)) == len(single)
+
+
+def test_several_states_at_once_are_all_named() -> None:
+    """The colour is the worst one's; the words leave none out."""
+    for bits, (word, colour) in states.NODE_WORDS.items():
+        found = [name for name, bit in promql.STATE_BITS.items() if bits & bit]
+        assert set(word.split(", ")) == (set(found) or {"serving"})
+        if found:
+            worst = min(found, key=list(states.NODE_COLOURS).index)
+            assert colour == states.NODE_COLOURS[worst]
 
 
 @every_mapped
@@ -118,7 +146,7 @@ def test_no_state_is_left_over() -> None:
 
 def test_open_jobs_are_those_that_are_not_over() -> None:
     """Of the states of jobs, the panels count as open what the router has open."""
-    found = re.search('"(.+)"', batch.OPEN)
+    found = re.search('"(.+)"', jobs.OPEN)
     assert found is not None
     still = {state.value for state in JobState if not state.over}
     assert set(found[1].split("|")) == still

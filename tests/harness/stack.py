@@ -25,7 +25,9 @@ from tests.harness.poll import until
 from tests.harness.ports import free_ports
 from tests.harness.process import ROOT, Process
 
-_HOLD_DOWN = ("keep_firing_for: 30s", "keep_firing_for: 2s")
+_HOLD_DOWN = {"keep_firing_for: 30s": "keep_firing_for: 2s"}
+# Of groups that are evaluated seldom.
+EAGER = {"interval: 5m": "interval: 2s", "interval: 30s": "interval: 2s"}
 # A broken rule, or a restart, leaves its last samples visible for this long.
 _LOOKBACK = {"--query.lookback-delta=1m": "--query.lookback-delta=10s"}
 _QUICK = {
@@ -126,14 +128,19 @@ def stack(
     people: str | None = None,
     settings: Mapping[str, str] | None = None,
     prometheus_data: Path | None = None,
+    rules: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """Run all parts but the simulator and node_exporter over an inventory.
 
     people:   URL that gets people's notifications
     settings: the router's, as environment variables, over the quick ones
     prometheus_data: where Prometheus keeps its samples
+    rules:    what else is replaced in the copied rules
     """
-    made = _prepare(folder, inventory, people, settings or {}, prometheus_data)
+    replaced = _HOLD_DOWN | dict(rules or {})
+    made = _prepare(
+        folder, inventory, people, settings or {}, prometheus_data, replaced=replaced
+    )
     try:
         for name in made.processes:
             made.wait(name)
@@ -149,6 +156,8 @@ def _prepare(
     people: str | None,
     settings: Mapping[str, str],
     prometheus_data: Path | None,
+    *,
+    replaced: Mapping[str, str],
 ) -> Stack:
     ports = Ports(*free_ports(len(Ports.__dataclass_fields__)))
     paths = Paths(root=ROOT, run=folder / "run", inventory=inventory)
@@ -156,7 +165,7 @@ def _prepare(
     for each in (paths.data, paths.logs, paths.secrets):
         each.mkdir(parents=True, exist_ok=True)
     rendering.render(ports, paths, rendering.Intervals(1, 1))
-    rules = _copy_rules(folder, paths)
+    rules = _copy_rules(folder, paths, replaced)
     _quicken_alertmanager(paths, people)
     made = Stack(ports, paths, rules, {}, {})
     for part in parts(ports, paths, found, grace_seconds=5):
@@ -179,13 +188,15 @@ def _start(
     return Process(argv, log=log, env={**part.env, **quick})
 
 
-def _copy_rules(folder: Path, paths: Paths) -> Path:
+def _copy_rules(folder: Path, paths: Paths, replaced: Mapping[str, str]) -> Path:
     copy = folder / "rules"
     sources = ("prometheus/records", "alerting/rules")
     for source in sources:
         (copy / source).mkdir(parents=True)
         for each in sorted((ROOT / source).glob("*.yml")):
-            text = each.read_text().replace(*_HOLD_DOWN)
+            text = each.read_text()
+            for old, new in replaced.items():
+                text = text.replace(old, new)
             (copy / source / each.name).write_text(text)
     config = yaml.safe_load(paths.prometheus_yml.read_text())
     config["rule_files"] = [f"{copy}/{source}/*.yml" for source in sources]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 FAULTS = {"hot": "GpuTooHot", "ecc": "GpuEccUncorrectable", "xid": "GpuXidCritical"}
 NODES = [Simulated("calm", gpus=2), *map(Simulated, FAULTS)]
 # Not to be waited for: these are recorded too seldom, no card here is in MIG mode.
-SELDOM = {"inferops-hours", "inferops-health-hours", "inferops-slo"}
+SELDOM = {"inferops-hours", "inferops-health-hours", "inferops-slo", "inferops-history"}
 ABSENT = {record.name for record in RECORDS if record.group in SELDOM} | {
     "node_gpu:mig_instances:count"
 }

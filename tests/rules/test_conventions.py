@@ -104,8 +104,8 @@ def words_of(template: str) -> list[str]:
 
 
 def board(alert) -> str:
-    """Give the dashboard that shows an alert's subject."""
-    return f"/d/inferops-{'jobs' if alert.labels['component'] == 'jobs' else 'fleet'}"
+    """Give the board that shows an alert's subject."""
+    return f"/d/inferops-{alert.labels['component']}"
 
 
 def test_alerts_are_told_apart():
@@ -260,7 +260,9 @@ def test_record_has_a_case(record):
 @every_record
 def test_record_is_named_by_the_scheme(record):
     """level:metric:operation, the level being what its labels identify."""
-    assert re.fullmatch(r"(node_gpu|node|fleet|slo):[a-z_]+:[a-z_0-9]+", record.name)
+    assert re.fullmatch(
+        r"(node_gpu|node|model|fleet|slo):[a-z_]+:[a-z_0-9]+", record.name
+    )
 
 
 @every_action

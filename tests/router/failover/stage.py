@@ -33,7 +33,7 @@ from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority, Score
 from router.relay.pool import Message
-from router.scheduling.pickers import soonest
+from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import Wish
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
@@ -149,7 +149,7 @@ class Fleet:
             self.holds,
             self.ledger,
             Queue(10),
-            soonest,
+            PICKERS["soonest"](),
             clock=lambda: self.now,
             health=self.circuits,
         )

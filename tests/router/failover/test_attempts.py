@@ -21,7 +21,10 @@ from tests.router.failover.stage import MODEL, Fleet
 
 @pytest.mark.parametrize("answer", ["gpu", "denied", "boom", "reset", "died", "long"])
 def test_a_failing_node_costs_no_request(answer):
-    """Twelve requests, one bad node: all are answered, three attempts are lost."""
+    """Twelve requests, one bad node: all are answered, three attempts are lost at most.
+
+    It is asked again only as far as it looks quicker than what has answered since.
+    """
     fleet = Fleet()
     fleet.answers["a"] = answer
     answered = [fleet.ask() for _ in range(12)]
@@ -29,8 +32,8 @@ def test_a_failing_node_costs_no_request(answer):
     if answer == "long":  # it says nothing of the node: short ones may go there
         assert [] == fleet.open_on()
         return
-    assert 3 == fleet.asked.count("a")
-    assert ["a"] == fleet.open_on()
+    assert 1 <= fleet.asked.count("a") <= 3
+    assert ["a"] == fleet.open_on() or fleet.asked.count("a") < 3
 
 
 def test_no_budget_is_needed_while_a_node_is_well():

@@ -104,7 +104,8 @@ class Scene:
         return self.elsewhere
 
     def learn_speed(self, tokens_per_second):
-        """Have a reply tell the speed of one stream."""
+        """Have a reply tell the speed of one stream, beside one that has begun."""
+        self.lease.decoding_since = self.clock.now
         lease = self.ledger.take("n", MODEL)
         self.clock.now += 1.0
         told = Timings(generated_tokens=int(tokens_per_second), generate_seconds=1.0)

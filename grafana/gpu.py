@@ -1,4 +1,4 @@
-"""What GPUs do and what ails them, in depth, and how far to trust their figures.
+"""The board "GPU": what cards do and what ails them, and how far to trust it.
 
 A panel is empty where no source on a node has its series: docs/vocabulary.md.
 """
@@ -6,18 +6,41 @@ A panel is empty where no source on a node has its series: docs/vocabulary.md.
 from __future__ import annotations
 
 from grafana import promql
+from grafana.board import Board
 from grafana.grid import Band, Section
 from grafana.panels import GREEN, ORANGE, RED, Field, Json, Query, timeline, timeseries
-from grafana.promql import NODE, gpu
+from grafana.promql import GPU, NODE, gpu, gpu_by
+from grafana.states import RATIO
+from grafana.variables import GPU as GPU_VARIABLE
+from grafana.variables import NODE as NODE_VARIABLE
 
-RATIO = Field("percentunit", 0, low=0, high=1)
-RATE = Field("Bps", 1, low=0)
-COUNT = Field("none", 0, low=0)
+RATE = Field("Bps", 1, low=0, empty="not measured")
+COUNT = Field("none", 0, low=0, empty="not counted")
 
 
-def load() -> Section:
+def gpus() -> Board:
+    return Board(
+        "gpu",
+        "GPU",
+        "What each card does, what slows it down, and what it is ill with.",
+        (_now(), _load(), _faults(), _telemetry()),
+        (NODE_VARIABLE, GPU_VARIABLE),
+    )
+
+
+def _now() -> Section:
     return Section(
-        "GPU load in depth",
+        "Heat, power and memory",
+        (
+            Band(8, (_temperature(), _power())),
+            Band(8, (_utilisation(), _memory())),
+        ),
+    )
+
+
+def _load() -> Section:
+    return Section(
+        "Load in depth",
         (
             Band(8, (_duty(), _power_window())),
             Band(8, (_activity(), _links(), _clocks())),
@@ -25,9 +48,9 @@ def load() -> Section:
     )
 
 
-def faults() -> Section:
+def _faults() -> Section:
     return Section(
-        "GPU throttling and faults",
+        "Throttling and faults",
         (
             Band(8, (_throttling(), _xids(), _ecc())),
             Band(8, (_rows(), _states(), _link_errors())),
@@ -35,7 +58,7 @@ def faults() -> Section:
     )
 
 
-def honesty() -> Section:
+def _telemetry() -> Section:
     return Section(
         "GPU telemetry itself",
         (
@@ -45,10 +68,54 @@ def honesty() -> Section:
     )
 
 
-def labelled(series: str, label: str) -> str:
-    """One series for each GPU and value of a label, named as `promql.gpu` does."""
-    each = f"max by (node, uuid, {label}) ({series}{{{NODE}}})"
-    return f'label_replace({each}, "gpu", "$1", "uuid", "(?:GPU-)?(.{{1,12}}).*")'
+def _temperature() -> Json:
+    limit = promql.per_node("node_gpu:temperature_limit:celsius", "min")
+    return timeseries(
+        "GPU temperature",
+        "Each GPU, and dashed its node's lowest limit: an override of the inventory, "
+        "else the driver's threshold for slowing down.",
+        [
+            Query(gpu("node_gpu:temperature:celsius"), "{{node}} {{gpu}}"),
+            Query(limit, "{{node}} limit"),
+        ],
+        Field("celsius", 0),
+        dashed="/ limit$/",
+    )
+
+
+def _power() -> Json:
+    return timeseries(
+        "GPU power",
+        "Power drawn by each GPU.",
+        [Query(gpu("node_gpu:power:watts"), "{{node}} {{gpu}}")],
+        Field("watt", 0, low=0),
+    )
+
+
+def _utilisation() -> Json:
+    return timeseries(
+        "GPU utilisation",
+        "Share of time in which a GPU ran any kernel at all. It hardly differs "
+        "between 1 and 16 streams of Ollama: it says busy, not how busy.",
+        [Query(gpu("node_gpu:utilization:ratio"), "{{node}} {{gpu}}")],
+        RATIO,
+    )
+
+
+def _memory() -> Json:
+    used = f"max by (node, uuid) (node_gpu:memory_used:bytes{{{GPU}}})"
+    total = f"max by (node, uuid) (node_gpu:memory_total:bytes{{{GPU}}})"
+    return timeseries(
+        "GPU memory used",
+        "Bytes in use on each GPU, and dashed what the node's GPUs have in all. Near "
+        "the line a model no longer fits and Ollama moves layers to the CPU.",
+        [
+            Query(f"sum by (node) ({used})", "{{node}}"),
+            Query(f"sum by (node) ({total})", "{{node}} total"),
+        ],
+        Field("bytes", 1, low=0),
+        dashed="/ total$/",
+    )
 
 
 def _duty() -> Json:
@@ -119,11 +186,7 @@ def _clocks() -> Json:
     return timeseries(
         "GPU clocks",
         "Of the SMs and of the memory. A clock that falls under load: see throttling.",
-        [
-            Query(
-                labelled("node_gpu:clock:hertz", "clock"), "{{node}} {{gpu}} {{clock}}"
-            )
-        ],
+        [Query(gpu_by("node_gpu:clock:hertz", "clock"), "{{node}} {{gpu}} {{clock}}")],
         Field("hertz", 2, low=0),
     )
 
@@ -136,7 +199,7 @@ def _throttling() -> Json:
         "from hardware.",
         [
             Query(
-                labelled("node_gpu:throttle:ratio_rate1m", "reason"),
+                gpu_by("node_gpu:throttle:ratio_rate1m", "reason"),
                 "{{node}} {{gpu}} {{reason}}",
             )
         ],
@@ -179,11 +242,11 @@ def _rows() -> Json:
         "many spare rows.",
         [
             Query(
-                labelled("node_gpu:remapped_rows:count", "cause"),
+                gpu_by("node_gpu:remapped_rows:count", "cause"),
                 "{{node}} {{gpu}} rows {{cause}}",
             ),
             Query(
-                labelled("node_gpu:retired_pages:count", "cause"),
+                gpu_by("node_gpu:retired_pages:count", "cause"),
                 "{{node}} {{gpu}} pages {{cause}}",
             ),
         ],
@@ -225,7 +288,7 @@ def _link_errors() -> Json:
         [
             Query(gpu("node_gpu:pcie_replays:rate5m"), "{{node}} {{gpu}} PCIe"),
             Query(
-                labelled("node_gpu:nvlink_errors:rate5m", "error"),
+                gpu_by("node_gpu:nvlink_errors:rate5m", "error"),
                 "{{node}} {{gpu}} {{error}}",
             ),
         ],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from grafana import promql
-from grafana.fleet import datasource, fleet
-from grafana.grid import Band, Section, layout
+from grafana.board import Board
+from grafana.grid import Band, Section
 from grafana.panels import (
     BLUE,
     GREEN,
@@ -22,16 +22,13 @@ ENDED = "inferops_job_items_ended_total"
 ROW, MERGE = 'kind="row"', 'kind="merge"'
 
 
-def jobs() -> Json:
-    """Frame and time range are the fleet's: people go from one to the other."""
-    return fleet() | {
-        "uid": "inferops-jobs",
-        "title": "Jobs",
-        "description": "Batch jobs over datasets, in what people leave idle.",
-        "annotations": {"list": []},
-        "templating": {"list": [datasource()]},
-        "panels": layout([_now(), _course(), _costs(), _database()]),
-    }
+def jobs() -> Board:
+    return Board(
+        "jobs",
+        "Jobs",
+        "Batch jobs over datasets, in what people leave idle.",
+        (_now(), _course(), _costs(), _database()),
+    )
 
 
 def _now() -> Section:

@@ -1,0 +1,220 @@
+"""The board "Models": how quickly each answers, where it is, and what loads cost."""
+
+from __future__ import annotations
+
+from grafana.board import Board
+from grafana.grid import Band, Section
+from grafana.panels import BLUE, GREEN, Field, Json, Query, heatmap, timeseries
+from grafana.promql import BOTH, MODEL, or_zero, quantile, rate
+from grafana.tables import matrix
+from grafana.variables import MODEL as MODEL_VARIABLE
+from grafana.variables import NODE as NODE_VARIABLE
+
+FIRST = "inferops_time_to_first_token_seconds"
+PACE = "inferops_time_per_output_token_seconds"
+SPEED = "inferops_generation_tokens_per_second"
+LOAD = "inferops_model_load_seconds"
+SECONDS = Field("s", 2, low=0, empty="no replies")
+
+
+def models() -> Board:
+    return Board(
+        "ollama",
+        "Models",
+        "By model: requests, first token, pace, lengths, loads, and where it is.",
+        (
+            Section(
+                "Use",
+                (Band(8, (_requests(), _tokens(), _lengths())), Band(8, (_where(),))),
+            ),
+            Section(
+                "First token",
+                (
+                    Band(8, (_first_token(), _starts())),
+                    Band(8, (_first_spread("warm"), _first_spread("cold"))),
+                ),
+            ),
+            Section(
+                "Pace",
+                (
+                    Band(8, (_per_token(), _token_spread())),
+                    Band(8, (_speed(), _gain())),
+                ),
+            ),
+            Section("Loads", (Band(8, (_loads(), _load_spread(), _resident())),)),
+        ),
+        (NODE_VARIABLE, MODEL_VARIABLE),
+    )
+
+
+def _requests() -> Json:
+    by_model = rate("inferops_requests_total", MODEL, by="model, outcome")
+    return timeseries(
+        "Requests by model and outcome",
+        "Per second. An outcome other than end: the reply broke off, or its client "
+        "left.",
+        [Query(or_zero(by_model), "{{model}} {{outcome}}")],
+        Field("reqps", 2, low=0, empty="no router"),
+        stacked=True,
+    )
+
+
+def _tokens() -> Json:
+    by_model = rate("inferops_tokens_total", BOTH, by="model, kind")
+    return timeseries(
+        "Tokens per second by model",
+        "Prompt tokens read and tokens generated: what the fleet is used for.",
+        [Query(or_zero(by_model), "{{model}} {{kind}}")],
+        Field("short", 1, low=0, empty="no router"),
+    )
+
+
+def _lengths() -> Json:
+    tokens = rate("inferops_tokens_total", BOTH, by="model, kind")
+    replies = rate(f"{PACE}_count", BOTH, by="model")
+    return timeseries(
+        "Mean prompt and answer length",
+        "Tokens of a reply, of replies with two tokens and more. Long prompts make "
+        "the first token late, long answers keep slots.",
+        [
+            Query(
+                f"{tokens}\n/ on (model) group_left ()\n({replies} > 0)",
+                "{{model}} {{kind}}",
+            )
+        ],
+        Field("short", 0, low=0, empty="no replies"),
+    )
+
+
+def _where() -> Json:
+    present = f"max by (node, model) (node:ollama_model:info{{{BOTH}}})"
+    loaded = f"max by (node, model) (inferops_ollama_resident_vram_bytes{{{BOTH}}})"
+    return matrix(
+        "Where models are",
+        "Loaded: the first token comes at once. On disk: a load goes before it. Empty: "
+        "the node cannot serve the model.",
+        f"2 * ({loaded} >= bool 0) or {present}",
+        Field(
+            "none",
+            words={1: ("on disk", BLUE), 2: ("loaded", GREEN)},
+            empty="no Ollama answers",
+        ),
+        by="model",
+    )
+
+
+def _first_token() -> Json:
+    return timeseries(
+        "Time to first token by model",
+        "Queue, load and prompt included; of streams. The gap from p50 to p99 is "
+        "mostly cold starts and long prompts.",
+        [
+            Query(quantile(share, FIRST, BOTH, by="model"), f"{{{{model}}}} {name}")
+            for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+        ],
+        SECONDS,
+    )
+
+
+def _starts() -> Json:
+    started = rate(f"{FIRST}_count", BOTH, by="model, start")
+    return timeseries(
+        "Warm and cold starts",
+        "Streams per second that found their model loaded, and those that waited for "
+        "a load. Many cold ones: too many models for the memory there is.",
+        [Query(started, "{{model}} {{start}}")],
+        Field("reqps", 2, low=0, empty="no streams"),
+        stacked=True,
+    )
+
+
+def _spread(title: str, about: str, series: str, matchers: str) -> Json:
+    buckets = f"{series}_bucket{{{matchers}}}[$__rate_interval]"
+    return heatmap(
+        title,
+        about,
+        f"sum by (le) (increase({buckets}))",
+        Field("s", empty="no replies"),
+    )
+
+
+def _first_spread(start: str) -> Json:
+    return _spread(
+        f"Time to first token, {start}",
+        f"How many streams took how long, of those that began {start}.",
+        FIRST,
+        f'{BOTH}, start="{start}"',
+    )
+
+
+def _per_token() -> Json:
+    return timeseries(
+        "Time per token by model",
+        "After the first one. 0.1 s are ten tokens a second, twice as fast as people "
+        "read.",
+        [
+            Query(quantile(share, PACE, BOTH, by="model"), f"{{{{model}}}} {name}")
+            for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+        ],
+        Field("s", 3, low=0, empty="no replies"),
+    )
+
+
+def _token_spread() -> Json:
+    about = "How many replies had which pace. Two bands: quick nodes and slow ones."
+    return _spread("Time per token, spread", about, PACE, BOTH)
+
+
+def _speed() -> Json:
+    return timeseries(
+        "Speed of one stream by node",
+        "Tokens per second, learned for each node and model.",
+        [
+            Query(
+                f"max by (node, model) ({SPEED}{{{BOTH}}})",
+                "{{node}} {{model}}",
+            )
+        ],
+        Field("short", 1, low=0, empty="nothing learned yet"),
+    )
+
+
+def _gain() -> Json:
+    series = f"inferops_concurrent_tokens_per_second{{{BOTH}}}"
+    total = f"max by (node, model, streams) ({series})"
+    return timeseries(
+        "What more streams at once bring",
+        "Learned total tokens per second of so many streams. Where it no longer "
+        "grows, another slot only makes all slower.",
+        [Query(total, "{{node}} {{model}} {{streams}} streams")],
+        Field("short", 1, low=0, empty="nothing learned yet"),
+    )
+
+
+def _loads() -> Json:
+    return timeseries(
+        "Load time by model",
+        "Of loads that a reply waited for, as its node reported it.",
+        [
+            Query(quantile(0.5, LOAD, BOTH, by="model"), "{{model}} p50"),
+            Query(quantile(0.95, LOAD, BOTH, by="model"), "{{model}} p95"),
+        ],
+        Field("s", 1, low=0, empty="nothing was loaded"),
+    )
+
+
+def _load_spread() -> Json:
+    about = "How many loads took how long. Long ones: a slow disk, or a big model."
+    return _spread("Load time, spread", about, LOAD, BOTH)
+
+
+def _resident() -> Json:
+    series = f"max by (node, model) (inferops_ollama_resident_vram_bytes{{{BOTH}}})"
+    return timeseries(
+        "GPU memory of loaded models",
+        "What each takes on all nodes together. A line that comes and goes is a model "
+        "that is loaded again and again.",
+        [Query(f"sum by (model) ({series})", "{{model}}")],
+        Field("bytes", 1, low=0, empty="nothing is loaded"),
+        stacked=True,
+    )
