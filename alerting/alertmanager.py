@@ -35,7 +35,7 @@ def config(
         "inhibit_rules": _inhibit_rules(),
         "receivers": [
             {"name": "nobody"},
-            {"name": "people"} | _people(receivers, secrets, grafana.rstrip("/")),
+            {"name": "people"} | _receivers(receivers, secrets, grafana.rstrip("/")),
             *(_router(router_url, secrets) if receivers.router else ()),
             *(_watchdog(receivers.watchdog_url) if receivers.watchdog_url else ()),
         ],
@@ -148,7 +148,7 @@ def _watchdog(url: str) -> tuple[Yaml]:
     return ({"name": "watchdog", "webhook_configs": [hook]},)
 
 
-def _people(receivers: Receivers, secrets: str, grafana: str) -> Yaml:
+def _receivers(receivers: Receivers, secrets: str, grafana: str) -> Yaml:
     # Templates take no settings: each text defines what they begin links with.
     links = f'{{{{ define "inferops.grafana" }}}}{grafana}{{{{ end }}}}'
     configs: Yaml = {}

@@ -21,14 +21,14 @@ from typing import TypeVar
 
 from bench.figures import table
 from bench.stage import machine
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
 from router.scheduling.pickers import PICKERS
-from router.scheduling.pipeline import Wish
+from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _Forgetful:
         return changes()
 
 
-def fleet(nodes: int) -> Dispatcher:
+def fleet(nodes: int) -> Scheduler:
     """Build a dispatcher over `nodes` nodes, a third of their slots in use."""
     views = {view.node.name: view for view in map(_view, range(nodes))}
     holds = HoldStore(_Forgetful())
@@ -59,7 +59,7 @@ def fleet(nodes: int) -> Dispatcher:
     ledger.configure(view.node for view in views.values())
     for name in views:
         ledger.take(name, _MODEL).done(Outcome.END, _DONE)
-    dispatcher = Dispatcher(
+    dispatcher = Scheduler(
         Published(Snapshot(views, made_at=time.monotonic())),
         holds,
         ledger,
@@ -85,11 +85,11 @@ def _view(index: int) -> NodeView:
     )
 
 
-def acquire(dispatcher: Dispatcher) -> Callable[[], None]:
+def acquire(dispatcher: Scheduler) -> Callable[[], None]:
     """Take a slot as a request does; the answer gives it back."""
     deadline = time.monotonic() + _WAIT_SECONDS
     grant = dispatcher.acquire(
-        Wish(_MODEL), Priority.INTERACTIVE, Attention(), deadline
+        RoutingRequest(_MODEL), Priority.INTERACTIVE, Cancellation(), deadline
     )
     return lambda: grant.lease.done(Outcome.CLIENT_GONE)
 
@@ -97,7 +97,7 @@ def acquire(dispatcher: Dispatcher) -> Callable[[], None]:
 def measure(nodes: int, calls: int) -> dict[str, dict[str, float]]:
     dispatcher = fleet(nodes)
     return {
-        "decide": _times(lambda: dispatcher.explain(Wish(_MODEL)), calls),
+        "decide": _times(lambda: dispatcher.explain(RoutingRequest(_MODEL)), calls),
         "take": _times(lambda: acquire(dispatcher)(), calls),  # noqa: PLW0108
     }
 

@@ -29,7 +29,7 @@ from bench.figures import table
 from bench.many_nodes import entries
 from bench.stage import line_of, machine, own_load, result_of, tell
 from launcher import rendering
-from launcher.services import Paths, Ports, parts
+from launcher.services import Paths, Ports, services
 from tests.harness.poll import until
 from tests.harness.ports import free_port, free_ports
 from tests.harness.process import ROOT, Process
@@ -89,7 +89,9 @@ def _place(folder: Path, inventory: Path) -> Place:
 
 def _prometheus(place: Place) -> Process:
     (part,) = [
-        p for p in parts(place.ports, place.paths, programs()) if p.name == "prometheus"
+        p
+        for p in services(place.ports, place.paths, programs())
+        if p.name == "prometheus"
     ]
     return Process(part.argv, log=place.folder / "prometheus.log", env=part.env)
 
@@ -98,7 +100,7 @@ def _prometheus(place: Place) -> Process:
 def router(place: Place, name: str, settings: Mapping[str, str]) -> Iterator[Process]:
     """Run a router, and wait until it has polled every node."""
     (part,) = [
-        p for p in parts(place.ports, place.paths, programs()) if p.name == "router"
+        p for p in services(place.ports, place.paths, programs()) if p.name == "router"
     ]
     env = {f"INFEROPS_{k}": v for k, v in {**_SETTINGS, **settings}.items()}
     env["INFEROPS_STATE__DIRECTORY"] = str(place.folder / name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from launcher.services import LOOPBACK, Part
+from launcher.services import LOOPBACK, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Taken:
         return f"{holder}; to end it: sudo systemctl stop {self.unit}"
 
 
-def taken(parts: Iterable[Part]) -> tuple[Taken, ...]:
+def taken(parts: Iterable[Service]) -> tuple[Taken, ...]:
     """Try every part's ports."""
     wanted = [(port, part.name) for part in parts for port in part.ports]
     busy = [(port, name) for port, name in wanted if not _free(port)]

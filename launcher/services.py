@@ -105,7 +105,7 @@ class Programs:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Service:
     """A process to keep running.
 
     health:       answers 200 once the part can do its work
@@ -123,14 +123,14 @@ class Part:
     password_file: Path | None = None
 
 
-def parts(
+def services(
     ports: Ports,
     paths: Paths,
     programs: Programs,
     *,
     simulated_ports: tuple[int, ...] = (),
     grace_seconds: float = 25,
-) -> tuple[Part, ...]:
+) -> tuple[Service, ...]:
     """List the parts in the order of starting; stopping goes the other way.
 
     `simulated_ports`: those of the inventory's simulated nodes, none without
@@ -151,8 +151,8 @@ def url(port: int, path: str = "") -> str:
     return f"http://{LOOPBACK}:{port}{path}"
 
 
-def _simulator(ports: Ports, paths: Paths, simulated: tuple[int, ...]) -> Part:
-    return Part(
+def _simulator(ports: Ports, paths: Paths, simulated: tuple[int, ...]) -> Service:
+    return Service(
         name="simulator",
         argv=(
             *(sys.executable, "-m", "simulator"),
@@ -165,8 +165,8 @@ def _simulator(ports: Ports, paths: Paths, simulated: tuple[int, ...]) -> Part:
     )
 
 
-def _exporter(ports: Ports, paths: Paths) -> Part:
-    return Part(
+def _exporter(ports: Ports, paths: Paths) -> Service:
+    return Service(
         name="exporter",
         argv=(
             *(sys.executable, "-m", "exporters"),
@@ -178,8 +178,8 @@ def _exporter(ports: Ports, paths: Paths) -> Part:
     )
 
 
-def _node_exporter(ports: Ports, program: Path) -> Part:
-    return Part(
+def _node_exporter(ports: Ports, program: Path) -> Service:
+    return Service(
         name="node-exporter",
         argv=(
             str(program),
@@ -190,8 +190,8 @@ def _node_exporter(ports: Ports, program: Path) -> Part:
     )
 
 
-def _alertmanager(ports: Ports, paths: Paths, programs: Programs) -> Part:
-    return Part(
+def _alertmanager(ports: Ports, paths: Paths, programs: Programs) -> Service:
+    return Service(
         name="alertmanager",
         argv=(
             str(programs.alertmanager),
@@ -208,9 +208,9 @@ def _alertmanager(ports: Ports, paths: Paths, programs: Programs) -> Part:
     )
 
 
-def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Part:
+def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Service:
     pages = programs.web_assets
-    return Part(
+    return Service(
         name="prometheus",
         argv=(
             str(programs.prometheus),
@@ -236,8 +236,8 @@ def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Part:
     )
 
 
-def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Part:
-    return Part(
+def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Service:
+    return Service(
         name="router",
         argv=(
             *(sys.executable, "-m", "gunicorn"),
@@ -260,9 +260,9 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Part:
     )
 
 
-def _grafana(ports: Ports, paths: Paths, program: Path) -> Part:
+def _grafana(ports: Ports, paths: Paths, program: Path) -> Service:
     data = paths.data / "grafana"
-    return Part(
+    return Service(
         name="grafana",
         argv=(str(program), "server", "--homepath", str(_homepath(program))),
         env={

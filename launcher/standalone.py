@@ -26,7 +26,7 @@ from launcher import (
     webconfig,
 )
 from launcher.errors import LaunchError
-from launcher.services import Part, Paths, Ports, Programs, parts, url
+from launcher.services import Paths, Ports, Programs, Service, services, url
 from router.config.load import load_config
 from router.errors import ConfigError
 
@@ -113,14 +113,16 @@ def _with_fleet(options: Options) -> tuple[Options, bool]:
     return options, chosen.simulate
 
 
-def _parts(options: Options, programs: Programs, *, simulate: bool) -> tuple[Part, ...]:
+def _parts(
+    options: Options, programs: Programs, *, simulate: bool
+) -> tuple[Service, ...]:
     nodes = fleet.members(options.paths.inventory)
     simulated = tuple(node.port for node in nodes if node.simulated and simulate)
     try:
         config = load_config(options.paths.root / "router" / "router.yml", os.environ)
     except ConfigError as error:
         raise LaunchError(str(error)) from error
-    return parts(
+    return services(
         options.ports,
         options.paths,
         programs,
@@ -129,7 +131,7 @@ def _parts(options: Options, programs: Programs, *, simulate: bool) -> tuple[Par
     )
 
 
-def _refuse_taken(found: tuple[Part, ...]) -> None:
+def _refuse_taken(found: tuple[Service, ...]) -> None:
     busy = ports.taken(found)
     if busy:
         lines = [each.line() for each in busy]
@@ -138,7 +140,7 @@ def _refuse_taken(found: tuple[Part, ...]) -> None:
 
 
 def _wait(
-    found: tuple[Part, ...], paths: Paths, supervisor: subprocess.Popen[bytes]
+    found: tuple[Service, ...], paths: Paths, supervisor: subprocess.Popen[bytes]
 ) -> None:
     """Wait until every part is well; raises LaunchError with the part that is not."""
     waiting = list(found)
@@ -158,7 +160,7 @@ def _wait(
         time.sleep(_POLL_SECONDS)
 
 
-def _not_yet(waiting: list[Part], paths: Paths) -> list[Part]:
+def _not_yet(waiting: list[Service], paths: Paths) -> list[Service]:
     found = supervision.states(paths)
     left = []
     for part in waiting:
@@ -170,12 +172,12 @@ def _not_yet(waiting: list[Part], paths: Paths) -> list[Part]:
     return left
 
 
-def _is_well(part: Part) -> bool:
+def _is_well(part: Service) -> bool:
     login = webconfig.login(part.password_file) if part.password_file else None
     return health.answers(part.health, login=login)
 
 
-def _refuse_broken(waiting: list[Part], paths: Paths) -> None:
+def _refuse_broken(waiting: list[Service], paths: Paths) -> None:
     found = supervision.states(paths)
     for part in waiting:
         if found.get(part.name) in _FATAL:
@@ -207,7 +209,7 @@ def _follow(paths: Paths, supervisor: subprocess.Popen[bytes]) -> None:
 
 
 def _stop(
-    found: tuple[Part, ...], paths: Paths, supervisor: subprocess.Popen[bytes]
+    found: tuple[Service, ...], paths: Paths, supervisor: subprocess.Popen[bytes]
 ) -> None:
     _say("stopping")
     supervisor.terminate()

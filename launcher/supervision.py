@@ -22,7 +22,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from launcher import files
 from launcher.errors import LaunchError
-from launcher.services import Part, Paths
+from launcher.services import Paths, Service
 
 # Every process of a run carries it, so that `down` finds what is left of one.
 # (Not INFEROPS_…: those are the router's settings.)
@@ -70,7 +70,7 @@ def socket_path(paths: Paths) -> Path:
     return paths.run / "supervisor.sock"
 
 
-def configuration(parts: Iterable[Part], paths: Paths, *, root: bool = False) -> str:
+def configuration(parts: Iterable[Service], paths: Paths, *, root: bool = False) -> str:
     """Write supervisord.conf. `root`: it runs as root, and is to stay so."""
     head = _SUPERVISORD.format(
         root=_escaped(str(paths.root)),
@@ -83,7 +83,7 @@ def configuration(parts: Iterable[Part], paths: Paths, *, root: bool = False) ->
     return head + "".join(programs)
 
 
-def _program(part: Part, order: int, paths: Paths) -> str:
+def _program(part: Service, order: int, paths: Paths) -> str:
     # setpriv: ends with supervisord, even if that is killed; nothing is left behind.
     # env: supervisord's `environment` has no way to write a quote.
     variables = (f"{name}={value}" for name, value in part.env.items())
@@ -107,7 +107,7 @@ def _quoted(text: str) -> str:
     return f'"{_escaped(escaped)}"'
 
 
-def start(parts: Iterable[Part], paths: Paths) -> subprocess.Popen[bytes]:
+def start(parts: Iterable[Service], paths: Paths) -> subprocess.Popen[bytes]:
     """Start supervisord, which ends when this process does, however it ends."""
     if len(os.fsencode(socket_path(paths))) > _SOCKET_LIMIT:
         raise LaunchError(

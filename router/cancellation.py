@@ -13,7 +13,7 @@ from router.errors import InferOpsError
 from router.model import Outcome
 
 
-class StoppedError(InferOpsError):
+class CancelledError(InferOpsError):
     """The request is over for a reason that is not the node's."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -38,7 +38,7 @@ def watch(fd: int, events: int) -> Any:
     return gevent.get_hub().loop.io(fd, events)
 
 
-class Attention:
+class Cancellation:
     """Wakes a greenlet from callbacks of the event loop.
 
     A nudge says "look again"; a stop is final, and the first one counts.
@@ -60,7 +60,7 @@ class Attention:
     def check(self) -> None:
         """Raises StoppedError when the request is stopped."""
         if self.stopped:
-            raise StoppedError(self.stopped)
+            raise CancelledError(self.stopped)
 
     def sleep(self, seconds: float | None) -> None:
         """Sleep until nudged, stopped, or the time is over."""
@@ -91,7 +91,7 @@ class ClientWatch:
     left would keep its slot until then.
     """
 
-    def __init__(self, client: CooperativeSocket, attention: Attention) -> None:
+    def __init__(self, client: CooperativeSocket, attention: Cancellation) -> None:
         self._raw = client._sock  # noqa: SLF001 - a peek must never switch
         self._attention = attention
         self._io = watch(client.fileno(), 1)

@@ -20,22 +20,22 @@ from prometheus_client import CollectorRegistry
 
 from router import __version__
 from router.alerts.firing import Firing
-from router.alerts.notify import Doorbell
+from router.alerts.notify import NotificationHandler
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.failover import apply as apply_failover
-from router.assembly.jobs import Surroundings, build_batches
-from router.assembly.node_health import Health, Setting
+from router.assembly.jobs import JobDependencies, build_batches
+from router.assembly.node_health import HealthContext, NodeHealth
 from router.assembly.services import service
 from router.assembly.traffic_health import TrafficHealth
 from router.capacity.ledger import Ledger
-from router.capacity.persistence import Recollection
+from router.capacity.persistence import LedgerPersistence
 from router.clients.http_json import ask
 from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
 from router.config.files import make_private, read_text
-from router.config.reload import open_files
+from router.config.reload import open_config_files
 from router.config.settings import Config
-from router.control.decide import Ages, Knowledge, aged, decide
+from router.control.decide import Ages, DecisionInput, aged, decide
 from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
@@ -47,25 +47,25 @@ from router.metrics.circuits import CircuitCollector
 from router.metrics.predictions import Predictions
 from router.model import Degrade, Inventory, Outcome
 from router.relay.pool import Backends
-from router.scheduling.idle import Fleet
+from router.scheduling.idle import FleetView
 from router.scheduling.pickers import PICKERS
 from router.scheduling.queue import Queue
-from router.scheduling.scheduler import Dispatcher
-from router.scheduling.trace import Trails
-from router.server.body_budget import Bodies
+from router.scheduling.scheduler import Scheduler
+from router.scheduling.trace import DecisionTraces
+from router.server.body_budget import BodyBudget
 from router.server.resolver import Resolver
 from router.snapshot import Published, Snapshot
 from router.threads import CONTROL, DISK, FILES
-from router.web.admin.routes import AdminParts
+from router.web.admin.routes import AdminContext
 from router.web.app import flask_app, own_paths
 from router.web.caller import local
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
 from router.web.inference.handler import Inference
-from router.web.inference.request import DoorLimits
-from router.web.jobs.routes import JobParts
+from router.web.inference.request import IngressLimits
+from router.web.jobs.routes import JobContext
 from router.web.models import present_models
-from router.web.pages import PageParts
+from router.web.pages import PageContext
 from router.web.routes import WebParts, blueprints
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class GunicornWorker(Protocol):
     head_seconds: Callable[[], float]
     body_seconds: Callable[[], float]
     refused: Callable[[str], None]
-    bodies: Bodies
+    bodies: BodyBudget
 
     def hang_up_idle(self) -> None: ...
 
@@ -107,18 +107,18 @@ class Router:
     """Everything that one router process owns."""
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
-        self.files = open_files(
+        self.files = open_config_files(
             path, environ, get_logger("config"), time.time(), offload=FILES
         )
         config = self.config
         configure(config.log)
         self.metrics = Metrics(CollectorRegistry(), __version__)
-        self.bodies = Bodies(config.dispatch.max_bodies_bytes)
+        self.bodies = BodyBudget(config.dispatch.max_bodies_bytes)
         self.metrics.watch_bodies(self.bodies)
         self.metrics.watch_log(writer)
         _keep_to_itself(config.state.directory)
-        self.health = Health(
-            Setting(
+        self.health = NodeHealth(
+            HealthContext(
                 config=lambda: self.config,
                 inventory=lambda: self.inventory,
                 clock=wall_clock(environ),
@@ -224,7 +224,7 @@ class Router:
     # Building
 
     def _first_snapshot(self) -> Snapshot:
-        known = Knowledge(self.inventory, self.files.signals.value)
+        known = DecisionInput(self.inventory, self.files.signals.value)
         return decide(known, self._ages(), time.monotonic())
 
     def _ages(self) -> Ages:
@@ -237,7 +237,7 @@ class Router:
         self.ledger.configure(self.inventory.nodes)
         self.health.ease(self.ledger)  # listens before the queue is served
         self.ledger.listen(self.metrics.replies.ended)
-        self.recollection = Recollection(
+        self.recollection = LedgerPersistence(
             config.state.directory,
             self.ledger,
             clock=time.time,
@@ -245,11 +245,11 @@ class Router:
             offload=DISK,
         )
         self.recollection.load(self.inventory)
-        self.trails = Trails()
+        self.trails = DecisionTraces()
         self.traffic = TrafficHealth(
             lambda: self.config, self.holds, self.ledger, self.published
         )
-        self.dispatcher = Dispatcher(
+        self.dispatcher = Scheduler(
             self.published,
             self.holds,
             self.ledger,
@@ -308,7 +308,7 @@ class Router:
         )
         self.dispatcher.look_again = self.probe.hurry
         self.discovery = Discovery(self.probe, self.published)
-        self.doorbell = Doorbell(
+        self.doorbell = NotificationHandler(
             self.holds,
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
             wake=self.loop.wake,
@@ -319,7 +319,7 @@ class Router:
 
     def _build_batch(self, config: Config) -> None:
         dispatcher = self.dispatcher
-        fleet = Fleet(
+        fleet = FleetView(
             self.published,
             self.holds,
             self.ledger,
@@ -328,7 +328,7 @@ class Router:
             self.traffic.circuits,
         )
         self.batches, self.files_of_jobs = build_batches(
-            Surroundings(
+            JobDependencies(
                 folder=config.state.directory,
                 fleet=fleet,
                 failover=self.failover,
@@ -341,7 +341,7 @@ class Router:
         self.metrics.registry.register(self._fleet_collector())
         self.metrics.registry.register(self._predictions())
         self.metrics.registry.register(CircuitCollector(self.traffic.circuits))
-        admin = AdminParts(
+        admin = AdminContext(
             published=self.published,
             holds=self.holds,
             ledger=self.ledger,
@@ -365,7 +365,9 @@ class Router:
             notified=lambda outcome: self.metrics.notifications.labels(outcome).inc(),
             batches=self.batches,
             settings=lambda: self.config.batch,
-            jobs=JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch),
+            jobs=JobContext(
+                self.batches, self.files_of_jobs, lambda: self.config.batch
+            ),
             pages=self._page_parts(),
         )
         flask = flask_app(
@@ -399,8 +401,8 @@ class Router:
         """
         return not self.host_check.hosts.everywhere and local(environ)
 
-    def _page_parts(self) -> PageParts:
-        return PageParts(
+    def _page_parts(self) -> PageContext:
+        return PageContext(
             self.batches,
             models=lambda: present_models(self.published.current),
             max_file_bytes=lambda: self.config.batch.max_file_bytes,
@@ -509,9 +511,9 @@ class Router:
         worker.hang_up()  # after the stop: who waits for a body must hear of it
 
 
-def _door_limits(config: Config) -> DoorLimits:
+def _door_limits(config: Config) -> IngressLimits:
     dispatch = config.dispatch
-    return DoorLimits(
+    return IngressLimits(
         max_body_bytes=dispatch.max_body_bytes,
         queue_seconds=dispatch.queue_timeout_seconds,
         request_seconds=dispatch.request_timeout_seconds,

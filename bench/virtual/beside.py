@@ -19,8 +19,8 @@ from router.holds.store import HoldStore
 from router.model import Priority
 from router.scheduling.pickers import PICKERS
 from router.scheduling.queue import Queue, Waiter
-from router.scheduling.request import Traits, Wish
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.request import RoutingRequest, Traits
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import Published
 
 _WARM_UP_SECONDS = 120.0
@@ -100,7 +100,7 @@ class Beside:
         self.fleet = Fleet(specs, scaling, clock, ledger, caching=caching)
         holds = HoldStore(_Forgetful())
         holds.fleet(self.fleet.nodes)
-        self._dispatcher = Dispatcher(
+        self._dispatcher = Scheduler(
             Published(self.fleet.snapshot),
             holds,
             self.fleet.ledger,
@@ -139,7 +139,7 @@ class Beside:
         return self._way not in _APART or not self.people[node]
 
     def _ask(self, ask: Ask) -> None:
-        wish = Wish(MODEL, traits=Traits(prompt_bytes=4 * ask.prompt))
+        wish = RoutingRequest(MODEL, traits=Traits(prompt_bytes=4 * ask.prompt))
         asking = self._dispatcher.estimates.asking(wish, Priority.INTERACTIVE)
         waiter = Waiter(asking, Priority.INTERACTIVE, lambda: self._begin(ask, waiter))
         self._dispatcher.queue.join(waiter)

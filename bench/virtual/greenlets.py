@@ -12,7 +12,7 @@ from math import inf
 from greenlet import getcurrent, greenlet
 
 from bench.virtual.clock import Clock
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.model import Outcome
 
 
@@ -21,7 +21,7 @@ def spawn(clock: Clock, when: float, run: Callable[[], object]) -> None:
     clock.at(when, lambda: greenlet(run).switch())
 
 
-class VirtualAttention(Attention):
+class VirtualAttention(Cancellation):
     """Wakes a request's greenlet by events of the clock."""
 
     __slots__ = ("_clock", "_nudged", "_sleeper", "_sleeps")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from bench.virtual.node import TOTALS, Spec
 from bench.virtual.routed import Routed
 from bench.virtual.workload import Ask
-from router.capacity.external_load import ForeignLoad
+from router.capacity.external_load import ExternalLoad
 from router.capacity.ledger import Ledger
 from router.model import Timings
 from router.scheduling.estimates import Estimates
 from router.scheduling.prediction import Prediction
 from router.scheduling.prompt_speed import PromptSpeeds
-from router.scheduling.request import Traits, Wish, Work
+from router.scheduling.request import RoutingRequest, Traits, Work
 
 
 class Oracle(Routed):
@@ -24,10 +24,10 @@ class Oracle(Routed):
         prompts = _Prompts({spec.name: spec for spec in self.setup.specs})
         return Estimates(self.ledger, self._now, _Lengths(), prompts)
 
-    def wish(self, ask: Ask) -> Wish:
+    def wish(self, ask: Ask) -> RoutingRequest:
         # The answer's length rides in a field that only the oracle reads so.
         traits = Traits(prompt_bytes=ask.prompt, most_tokens=ask.tokens)
-        return Wish(ask.model, traits=traits)
+        return RoutingRequest(ask.model, traits=traits)
 
 
 class _Ledger(Ledger):
@@ -49,7 +49,7 @@ class _Ledger(Ledger):
         return max(range(1, slots + 1), key=lambda k: self._totals[k - 1])
 
 
-class _NoForeignLoad(ForeignLoad):
+class _NoForeignLoad(ExternalLoad):
     def suspect(self, *_: object) -> None: ...
 
 

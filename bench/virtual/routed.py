@@ -18,14 +18,14 @@ from bench.virtual.greenlets import VirtualAttention, spawn
 from bench.virtual.node import TOTALS, Scaling, Spec
 from bench.virtual.ollama import Request, VirtualOllama
 from bench.virtual.workload import Ask
-from router.cancellation import StoppedError
+from router.cancellation import CancelledError
 from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
-from router.failover.attempts import Call, Failover, Limits
+from router.failover.attempts import AttemptLimits, Failover, ProxiedRequest
 from router.failover.builds import Builds
 from router.failover.course import Learned
 from router.failover.dead_runner import DeadRunners
-from router.failover.destinations import Destinations
+from router.failover.destinations import MigrationTargets
 from router.failover.isolation import Isolation
 from router.failover.liveness import Inquiry, Liveness, SilenceLimits
 from router.failover.releases import Releases
@@ -34,13 +34,13 @@ from router.health.circuits import Circuits
 from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
-from router.relay.pool import Message
+from router.relay.pool import UpstreamRequest
 from router.scheduling.estimates import Estimates
 from router.scheduling.pickers import PICKERS
-from router.scheduling.queue import Grant, Queue
-from router.scheduling.request import Traits, Wish
-from router.scheduling.scheduler import Dispatcher
-from router.scheduling.trace import Trail
+from router.scheduling.queue import Assignment, Queue
+from router.scheduling.request import RoutingRequest, Traits
+from router.scheduling.scheduler import Scheduler
+from router.scheduling.trace import DecisionTrace
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 
 MODEL = "m:latest"
@@ -49,7 +49,7 @@ QUEUE_SECONDS = 120.0  # the router's default
 _POLL_SECONDS = 3.0
 _BYTES_PER_TOKEN = 4.2  # which the router has to find out
 _FASTEST = 140.0  # tokens/s that score 1
-_MESSAGE = Message("POST", "/api/chat", {}, b"")
+_MESSAGE = UpstreamRequest("POST", "/api/chat", {}, b"")
 
 T = TypeVar("T")
 
@@ -143,8 +143,8 @@ class Routed:
     def _ledger(self) -> Ledger:
         return Ledger(1, self._now)
 
-    def _dispatcher(self) -> Dispatcher:
-        return Dispatcher(
+    def _dispatcher(self) -> Scheduler:
+        return Scheduler(
             self.published,
             self.holds,
             self.ledger,
@@ -161,7 +161,7 @@ class Routed:
         liveness = Liveness(
             Inquiry(lambda _: True),
             self.ledger,
-            Destinations(self.dispatcher, self.published, lambda *_: None),
+            MigrationTargets(self.dispatcher, self.published, lambda *_: None),
             lambda: SilenceLimits(600.0, 120.0),
             clock=self._now,
         )
@@ -171,7 +171,7 @@ class Routed:
             cast(Any, None),  # no backends: `take` is ours
             self.holds,
             tally,
-            Limits(3),
+            AttemptLimits(3),
             learned=self._learned(),
             budget=RetryBudget(0.2, 10),
             releases=Releases(self.published, self._now),
@@ -264,31 +264,33 @@ class Routed:
     def _request(self, reply: Reply) -> None:
         attention = VirtualAttention(self.clock)
         ask, now = reply.ask, self.clock.now
-        call = Call(
+        call = ProxiedRequest(
             self.wish(ask),
             _MESSAGE,
             Priority.INTERACTIVE,
             now + self.setup.queue_seconds,
             streams=True,
         )
-        trail = Trail("", "/api/chat", ask.model, now)
+        trail = DecisionTrace("", "/api/chat", ask.model, now)
 
-        def take(grant: Grant) -> None:
+        def take(grant: Assignment) -> None:
             self._take(grant, reply, attention)
 
         try:
             self.failover.attempt(call, attention, trail, take)
-        except (InferOpsError, StoppedError) as error:
+        except (InferOpsError, CancelledError) as error:
             reply.failure = f"{type(error).__name__}: {error}"
             reply.ended_at = self.clock.now
 
-    def wish(self, ask: Ask) -> Wish:
+    def wish(self, ask: Ask) -> RoutingRequest:
         size = round(_BYTES_PER_TOKEN * ask.prompt)
         traits = Traits(prompt_bytes=size, options=ask.options)
         by = ask.at + self.setup.first_token_seconds
-        return Wish(ask.model, traits=traits, first_token_by=by)
+        return RoutingRequest(ask.model, traits=traits, first_token_by=by)
 
-    def _take(self, grant: Grant, reply: Reply, attention: VirtualAttention) -> None:
+    def _take(
+        self, grant: Assignment, reply: Reply, attention: VirtualAttention
+    ) -> None:
         lease, ask = grant.lease, reply.ask
 
         def first(_: Request) -> None:

@@ -16,12 +16,12 @@ from bench.virtual.clock import Clock
 from bench.virtual.node import TOTALS, Caching, Scaling, Spec, Stream, VirtualNode
 from bench.virtual.workload import Ask
 from router.capacity.ledger import Lease, Ledger
-from router.jobs.model import Backlog, Copy, Free, Pending, Running
-from router.jobs.planning.in_flight import Flight
-from router.jobs.planning.length_predictor import Lengths
-from router.jobs.planning.policy import Pull
+from router.jobs.model import Backlog, FreeSlot, Pending, Running, StartCopy
+from router.jobs.planning.in_flight import InFlightItems
+from router.jobs.planning.length_predictor import LengthPredictor
+from router.jobs.planning.policy import PullPolicy
 from router.jobs.planning.speeds import LearnedSpeeds
-from router.jobs.planning.view import Scene
+from router.jobs.planning.view import PlanningContext
 from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
@@ -182,9 +182,9 @@ class VirtualRunner:
     ) -> None:
         self.fleet = fleet
         self.tally = Tally()
-        self.lengths = Lengths()
-        self.flight = Flight()
-        self.policy = Pull(self.lengths)
+        self.lengths = LengthPredictor()
+        self.flight = InFlightItems()
+        self.policy = PullPolicy(self.lengths)
         self._asks = list(asks)
         self._answered = answered or (lambda _: ())
         self._opens = opens or (lambda _: False)
@@ -210,13 +210,13 @@ class VirtualRunner:
         while not self.over:
             frees = [free for name in self.fleet.nodes if (free := self._free(name))]
             clock, speeds = self.fleet.clock, self.fleet.speeds
-            scene = Scene(self.waiting, self.flight, speeds, clock.now)
+            scene = PlanningContext(self.waiting, self.flight, speeds, clock.now)
             found = self.policy.assign(frees, scene)
             if found is None:
                 return
             free, choice = found
             item = self._items[choice.item]
-            copy = isinstance(choice, Copy)
+            copy = isinstance(choice, StartCopy)
             if not copy:
                 self.waiting.take(item)
             self._begin(item, free.node, copy=copy)
@@ -228,13 +228,13 @@ class VirtualRunner:
             clock = self.fleet.clock
             clock.at(clock.now + seconds, lambda: self.tick(seconds))
 
-    def _free(self, name: str) -> Free | None:
+    def _free(self, name: str) -> FreeSlot | None:
         streams = self.fleet.ledger.room(name, MODEL, item=True)
         if streams is None or not self._may_use(name):
             return None
         people = streams - len(self.flight.on(name))
         quiet = self._quiet(name)
-        return Free(name, streams, _MODELS, _MODELS, people=people, quiet=quiet)
+        return FreeSlot(name, streams, _MODELS, _MODELS, people=people, quiet=quiet)
 
     def _begin(self, item: Pending, node: str, *, copy: bool) -> None:
         fleet, key = self.fleet, (item.id, node)

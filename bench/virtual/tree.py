@@ -17,7 +17,7 @@ from bench.virtual.runner import Fleet, VirtualRunner
 from bench.virtual.workload import Ask
 from router.jobs.model import Item, ItemKind, ItemResult
 from router.jobs.reducers import opens
-from router.jobs.reducers.faces import Effect, Merge
+from router.jobs.reducers.faces import Merge, ReducerEffect
 from router.jobs.reducers.tree import Tree
 
 _INSTRUCTION = 60  # tokens
@@ -91,7 +91,7 @@ class TreeJob:
         kind = ItemKind.MERGE if item in self._merges else ItemKind.ROW
         return opens(self._spec, Item(item, "", key, kind, item, "", "", "", 0, 0.0))
 
-    def _hold(self, effects: Sequence[Effect]) -> None:
+    def _hold(self, effects: Sequence[ReducerEffect]) -> None:
         self._held += [each for each in effects if isinstance(each, Merge)]
 
     def _ready(self) -> list[Merge]:

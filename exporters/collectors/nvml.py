@@ -21,7 +21,7 @@ from exporters.gpu.rows import Row
 from exporters.gpu.selection import Selection
 from exporters.gpu.session import Opened, Session
 from exporters.gpu.settings import GpuSettings
-from exporters.gpu.telling import Told, counts, told
+from exporters.gpu.telling import Reported, counts, reported
 from exporters.nvml_library import NVML, Nvml
 
 SESSION_TICK_SECONDS = 0.25
@@ -75,7 +75,7 @@ class NvmlCollector:
         now = self._clock()
         fault = self._fault(now)
         opened = session.opened
-        cards = [told(card, now) for card in opened.cards] if opened else []
+        cards = [reported(card, now) for card in opened.cards] if opened else []
         faults = [text for card in cards for text in card.faults]
         faults += opened.faults if opened else ()
         yield from exposed(self._rows(opened, cards))
@@ -91,7 +91,7 @@ class NvmlCollector:
             return f"sampling has ended: {self._loop.reason}"
         return self._session.fault
 
-    def _rows(self, opened: Opened | None, cards: list[Told]) -> Iterator[Row]:
+    def _rows(self, opened: Opened | None, cards: list[Reported]) -> Iterator[Row]:
         demo = {"demo": "true"} if self._choice.demo else {}
         if opened:  # no card at all is a finding, too
             for row in counts(cards, opened.listed):

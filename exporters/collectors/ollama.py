@@ -18,7 +18,7 @@ from exporters.errors import BadAnswerError, NoAnswerError, PartialError
 from exporters.families import Family, metrics
 from exporters.fetch import Fetch, get_json
 from exporters.ollama import exposition, replies
-from exporters.ollama.comings import Comings
+from exporters.ollama.comings import LoadEvents
 from exporters.ollama.endpoints import Call, Endpoint, Endpoints
 from exporters.ollama.replies import Model, Resident
 
@@ -38,7 +38,7 @@ class OllamaCollector:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._endpoints = Endpoints(base_url, fetch, clock)
-        self._comings = Comings()
+        self._comings = LoadEvents()
         self._clock = clock
         self._wall = wall
 

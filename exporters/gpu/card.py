@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from exporters.gpu import facts
 from exporters.gpu.events import EventLog, EventWatch
-from exporters.gpu.facts import Facts
+from exporters.gpu.facts import DeviceInfo
 from exporters.gpu.fast import Fast
 from exporters.gpu.loops import Loop, Spawn, State
 from exporters.gpu.probes import Troubles
@@ -41,12 +41,12 @@ class Setting:
 class Parts:
     """What there is once the card has told its identity."""
 
-    facts: Facts
+    facts: DeviceInfo
     fast: Fast
     slow: Slow
 
 
-class Card:
+class Gpu:
     """A device by its index; each call of it is made on threads of its own.
 
     So a card that hangs, even at its opening, holds up no other one.

@@ -40,7 +40,7 @@ HANDLES = 0x1000
 
 
 @dataclass
-class DemoCard:
+class DemoGpu:
     """One made-up card; `fields` are the driver's numbered ones, less moving ones."""
 
     index: int = 0
@@ -100,10 +100,10 @@ class DemoLibrary:
 
     def __init__(
         self,
-        cards: list[DemoCard] | None = None,
+        cards: list[DemoGpu] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.cards = [DemoCard()] if cards is None else cards
+        self.cards = [DemoGpu()] if cards is None else cards
         self._clock = clock
         # As if the card had been at work for an hour.
         self._began = clock() - 3600
@@ -130,7 +130,7 @@ class DemoLibrary:
     def now(self) -> float:
         return self._clock() - self._began
 
-    def card(self, handle: Any) -> DemoCard:
+    def card(self, handle: Any) -> DemoGpu:
         return self.cards[_address(handle) - HANDLES]
 
     # The library and its cards
@@ -332,7 +332,7 @@ class DemoLibrary:
             each.value.ullVal = value or 0
         return SUCCESS
 
-    def field(self, card: DemoCard, number: int) -> int | None:
+    def field(self, card: DemoGpu, number: int) -> int | None:
         """Return a numbered field's value; None where there is none."""
         if number == 186:
             return round(self.load.watts(self.now()) * 1000)

@@ -22,7 +22,7 @@ AMPERE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DeviceInfo:
     """about: the labels of the card's info series, `uuid` apart."""
 
     uuid: str
@@ -30,7 +30,7 @@ class Facts:
     power_semantics: str  # of nvmlDeviceGetPowerUsage; empty where it is not known
 
 
-def read(nvml: Nvml, handle: Handle, index: int, driver: str) -> Facts:
+def read(nvml: Nvml, handle: Handle, index: int, driver: str) -> DeviceInfo:
     """Ask for a card's identity; raises NvmlError where it has none."""
     about = {
         "gpu": str(index),
@@ -48,7 +48,7 @@ def read(nvml: Nvml, handle: Handle, index: int, driver: str) -> Facts:
     if mig is not None:
         about["mig"] = "enabled" if mig[0] == MIG_ENABLED else "disabled"
     semantics = "" if generation is None else _semantics(*generation)
-    return Facts(nvml.nvmlDeviceGetUUID(handle), about, semantics)
+    return DeviceInfo(nvml.nvmlDeviceGetUUID(handle), about, semantics)
 
 
 def _semantics(major: int, minor: int) -> str:

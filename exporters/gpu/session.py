@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from exporters import logs
-from exporters.gpu.card import Card, Setting
+from exporters.gpu.card import Gpu, Setting
 from exporters.gpu.instances import parts
 from exporters.gpu.loops import State
 from exporters.gpu.selection import Identity, Selection, choose
@@ -40,7 +40,7 @@ class Opened:
     faults: what was selected and is not there
     """
 
-    cards: tuple[Card, ...]
+    cards: tuple[Gpu, ...]
     listed: int
     faults: tuple[str, ...] = ()
 
@@ -62,7 +62,7 @@ class Session:
         self._closing = False
 
     @property
-    def cards(self) -> tuple[Card, ...]:
+    def cards(self) -> tuple[Gpu, ...]:
         opened = self.opened
         return opened.cards if opened else ()
 
@@ -109,7 +109,7 @@ class Session:
         if not self._selection.everything:
             source, gpus = self._selection.source, ",".join(map(str, chosen.indices))
             log.info("gpus_selected", source=source, gpus=gpus, listed=count)
-        cards = tuple(Card(self._setting, index, driver) for index in chosen.indices)
+        cards = tuple(Gpu(self._setting, index, driver) for index in chosen.indices)
         return Opened(cards, count, chosen.faults)
 
     def _gone(self) -> NvmlError | None:

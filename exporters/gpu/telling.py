@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from exporters.gpu.card import Card, Parts
+from exporters.gpu.card import Gpu, Parts
 from exporters.gpu.loops import State
 from exporters.gpu.quantity import SNAPSHOT
 from exporters.gpu.rows import Row
@@ -19,7 +19,7 @@ ENERGY_CALL = "nvmlDeviceGetTotalEnergyConsumption"
 
 
 @dataclass(slots=True)
-class Told:
+class Reported:
     """One card's series, what is wrong with it, and whether it answers.
 
     forbidden: we may not read it, so that it proves nothing that it does not answer
@@ -32,13 +32,15 @@ class Told:
     forbidden: bool = False
 
 
-def told(card: Card, now: float) -> Told:
+def reported(card: Gpu, now: float) -> Reported:
     """Return what there is to say of a card; `now` is on the monotonic clock."""
     parts = card.parts
     if parts is None:
         faults = list(_faults(card, f"GPU {card.index}", now))
-        return Told(faults=faults, forbidden=_forbidden(card))
-    found = Told(parts.facts.uuid, faults=list(_faults(card, parts.facts.uuid, now)))
+        return Reported(faults=faults, forbidden=_forbidden(card))
+    found = Reported(
+        parts.facts.uuid, faults=list(_faults(card, parts.facts.uuid, now))
+    )
     found.forbidden = _forbidden(card)
     states = {loop.name: loop.state(now) for loop in card.loops}
     lost = _lost(card)
@@ -60,7 +62,7 @@ def told(card: Card, now: float) -> Told:
     return found
 
 
-def counts(cards: Collection[Told], listed: int) -> Iterator[Row]:
+def counts(cards: Collection[Reported], listed: int) -> Iterator[Row]:
     """Yield how many cards answer, of how many, and how many are not read at all."""
     yield Row("inferops_gpus", sum(card.answers for card in cards))
     yield Row("inferops_gpus_listed", listed)
@@ -71,17 +73,17 @@ def counts(cards: Collection[Told], listed: int) -> Iterator[Row]:
         yield Row("inferops_gpus_not_read", count, {"reason": reason})
 
 
-def _forbidden(card: Card) -> bool:
+def _forbidden(card: Gpu) -> bool:
     error = card.error()
     return error is not None and is_forbidden(error)
 
 
-def _lost(card: Card) -> bool:
+def _lost(card: Gpu) -> bool:
     error = card.error()
     return error is not None and meaning(error) in {Meaning.LOST, Meaning.GONE}
 
 
-def _faults(card: Card, who: str, now: float) -> Iterator[str]:
+def _faults(card: Gpu, who: str, now: float) -> Iterator[str]:
     error = card.error()
     if error is not None and _lost(card):
         reason = next(each.reason for each in card.loops if each.error)
@@ -96,7 +98,7 @@ def _faults(card: Card, who: str, now: float) -> Iterator[str]:
         yield f"{who}: {line}"
 
 
-def _successes(card: Card) -> Iterator[Row]:
+def _successes(card: Gpu) -> Iterator[Row]:
     for loop in card.loops:
         if loop.figures.last_success is not None:
             yield Row(
@@ -106,7 +108,7 @@ def _successes(card: Card) -> Iterator[Row]:
             )
 
 
-def _own_figures(card: Card) -> Iterator[Row]:
+def _own_figures(card: Gpu) -> Iterator[Row]:
     for loop in card.loops:
         if loop.name == "fast":
             yield Row("inferops_gpu_sampler_tick_seconds", loop.interval)
@@ -123,7 +125,7 @@ def _own_figures(card: Card) -> Iterator[Row]:
         yield Row("inferops_gpu_call_errors_total", count, labels)
 
 
-def _identity(card: Card, parts: Parts, now: float) -> Iterator[Row]:
+def _identity(card: Gpu, parts: Parts, now: float) -> Iterator[Row]:
     yield Row("inferops_gpu_info", 1, parts.facts.about)
     semantics = parts.facts.power_semantics
     if semantics:
@@ -143,7 +145,7 @@ def _source(quantity: str, source: str, semantics: str) -> Row:
     return Row("inferops_gpu_source_info", 1, labels)
 
 
-def _driver_counts(card: Card, parts: Parts) -> bool:
+def _driver_counts(card: Gpu, parts: Parts) -> bool:
     # A counter that is there but breaks is not replaced: two sources would make
     # two series of one quantity.
     return parts.slow.counts_energy or card.troubles.has(ENERGY_CALL)

@@ -15,7 +15,7 @@ class Reason(StrEnum):
     EARLY = "early"
 
 
-class Comings:
+class LoadEvents:
     """Counts over polls; not for several threads at once.
 
     loads, unloads: by model, and by model and reason

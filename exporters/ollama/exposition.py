@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from exporters.families import Family, Kind
-from exporters.ollama.comings import Comings
+from exporters.ollama.comings import LoadEvents
 from exporters.ollama.replies import Model, Resident
 
 
@@ -107,7 +107,7 @@ def _expiry(models: Mapping[str, Resident], wall: float) -> Iterator[Family]:
     yield from (expires, overdue)
 
 
-def coming_families(comings: Comings) -> Iterator[Family]:
+def coming_families(comings: LoadEvents) -> Iterator[Family]:
     interval = Family(
         "inferops_ollama_poll_interval_seconds",
         "Between the last two answers of GET /api/ps; what is loaded and gone again"

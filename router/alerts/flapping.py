@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from router.holds.record import Change, Event
+from router.holds.record import AuditEvent, Change
 from router.model import HoldState
 
 __all__ = ["Flapping", "Patience"]
@@ -55,11 +55,11 @@ class Flapping:
             lambda: deque(maxlen=_MOST_KEPT)
         )
 
-    def see(self, event: Event) -> None:
+    def see(self, event: AuditEvent) -> None:
         """Take an event of the hold store as it happens."""
         self._count(event, 0.0)
 
-    def recall(self, events: Iterable[Event], now: float) -> None:
+    def recall(self, events: Iterable[AuditEvent], now: float) -> None:
         """Take over what happened before this process; `now` in unix seconds."""
         for event in sorted(events, key=lambda each: each.at):
             self._count(event, max(0.0, now - event.at))
@@ -77,7 +77,7 @@ class Flapping:
                 found[key] = seconds
         return found
 
-    def _count(self, event: Event, age: float) -> None:
+    def _count(self, event: AuditEvent, age: float) -> None:
         hold = event.hold
         # A ring that was refuted kept the node out for nothing, and is no return.
         rang = hold.state is HoldState.DOORBELL

@@ -25,7 +25,7 @@ from router.holds.record import NOBODY, Actor
 from router.holds.store import HoldStore, by_alert
 from router.model import Hold, HoldState
 
-__all__ = ["Doorbell", "Ring"]
+__all__ = ["NotificationHandler", "NotificationOutcome"]
 
 V = TypeVar("V")
 
@@ -38,7 +38,7 @@ _DENIED_SECONDS = 10.0  # what was not shown is not asked about again so soon
 _MOST_REASON = 500
 
 
-class Ring(StrEnum):
+class NotificationOutcome(StrEnum):
     """What a notified alert came to."""
 
     PLACED = "placed"
@@ -51,7 +51,7 @@ class Ring(StrEnum):
     BAD_FACTOR = "bad_factor"
 
 
-class Doorbell:
+class NotificationHandler:
     """Hears notified alerts; one for the process.
 
     firing: what Prometheus shows; raises PrometheusError
@@ -80,14 +80,16 @@ class Doorbell:
         self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._denied: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def hear(self, alerts: Sequence[Alert], actor: Actor = NOBODY) -> tuple[Ring, ...]:
+    def hear(
+        self, alerts: Sequence[Alert], actor: Actor = NOBODY
+    ) -> tuple[NotificationOutcome, ...]:
         """Hear a notification; raises StateError when a hold acts but is not saved."""
         outcomes = [self._known(alert) for alert in alerts]
         fresh = [n for n, outcome in enumerate(outcomes) if outcome is None]
         proven, otherwise = self._proven({n: alerts[n] for n in fresh})
         failure: StateError | None = None
         for n in fresh:
-            outcomes[n] = Ring.PLACED if n in proven else otherwise
+            outcomes[n] = NotificationOutcome.PLACED if n in proven else otherwise
             if n not in proven:
                 _keep(self._denied, _once(alerts[n]), self._monotonic())
                 continue
@@ -104,22 +106,30 @@ class Doorbell:
         """Have the level looked at now."""
         self._wake()
 
-    def _known(self, alert: Alert) -> Ring | None:
+    def _known(self, alert: Alert) -> NotificationOutcome | None:
         """Say what comes of an alert without asking; None where that must be asked."""
         reason = ignored(alert.labels, self._fleet())
         if reason is not None:
-            return Ring(reason.value)
+            return NotificationOutcome(reason.value)
         once = _once(alert)
         repeated = once in self._heard
         if repeated or alert.status is Status.RESOLVED:
             _keep(self._heard, once, None)
-            return Ring.REPEATED if repeated and _fires(alert) else Ring.RESOLVED
+            return (
+                NotificationOutcome.REPEATED
+                if repeated and _fires(alert)
+                else NotificationOutcome.RESOLVED
+            )
         denied = self._denied.get(once, -math.inf)
-        return Ring.NOT_SHOWN if self._monotonic() < denied + _DENIED_SECONDS else None
+        return (
+            NotificationOutcome.NOT_SHOWN
+            if self._monotonic() < denied + _DENIED_SECONDS
+            else None
+        )
 
     def _proven(
         self, alerts: Mapping[int, Alert]
-    ) -> tuple[Mapping[int, FiringAlert], Ring]:
+    ) -> tuple[Mapping[int, FiringAlert], NotificationOutcome]:
         """Give what Prometheus shows of these, and what becomes of the rest."""
         proven: dict[int, FiringAlert] = {}
         left = dict(alerts)
@@ -132,13 +142,13 @@ class Doorbell:
             try:
                 shown = _by_node(self._firing())
             except PrometheusError:
-                return proven, Ring.NOT_ASKED
+                return proven, NotificationOutcome.NOT_ASKED
             for n, alert in tuple(left.items()):
                 found = _shown_of(alert, shown)
                 if found is not None:
                     proven[n] = found
                     del left[n]
-        return proven, Ring.NOT_SHOWN
+        return proven, NotificationOutcome.NOT_SHOWN
 
     def _hold(self, alert: FiringAlert) -> Hold:
         now = self._clock()

@@ -27,19 +27,19 @@ from router.alerts.labels import (
 )
 from router.clients.prometheus import Rule
 from router.errors import StateError
-from router.holds.store import HoldStore, Key, Standing, by_alert
+from router.holds.store import HoldRecord, HoldStore, Key, by_alert
 from router.model import Clear, Hold, HoldState
 
 __all__ = [
     "ActiveAlert",
-    "Confirm",
-    "Doubt",
+    "AlertObservation",
+    "ConfirmHold",
     "Ignored",
-    "Level",
-    "Lift",
-    "Place",
+    "LiftHold",
+    "MarkUnverified",
+    "PlaceHold",
+    "ReconcileInput",
     "Reconciled",
-    "View",
     "carry_out",
     "fingerprint",
     "hold_for",
@@ -55,7 +55,7 @@ Proofs = Mapping[Revision, float]
 _FRESH_INTERVALS = 3
 _FRESH_SECONDS = 5.0
 # The webhook was seen up to 4 ms before the sample it speaks of.
-_RING_MARGIN_SECONDS = 0.5
+_NOTIFICATION_MARGIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ActiveAlert:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class AlertObservation:
     """The alert side of one observation; `evidence` holds labels by expression."""
 
     at: float
@@ -84,7 +84,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ReconcileInput:
     """What one pass judges by.
 
     level:      None where Prometheus was silent
@@ -96,7 +96,7 @@ class View:
     verified:   holds with `clear: verified` whose check has passed
     """
 
-    level: Level | None
+    level: AlertObservation | None
     fleet: frozenset[str]
     started_at: float
     now: float
@@ -105,37 +105,37 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlaceHold:
     """A node is to be held: its alert fires."""
 
     hold: Hold
 
 
 @dataclass(frozen=True, slots=True)
-class Confirm:
+class ConfirmHold:
     """A hold's alert fires; its labels are the level's from here on."""
 
-    standing: Standing
+    standing: HoldRecord
     labels: Labels
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class MarkUnverified:
     """A hold stays: its alert does not fire, and nothing proves the node well."""
 
-    standing: Standing
+    standing: HoldRecord
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Lift:
+class LiftHold:
     """The level proved the node well."""
 
-    standing: Standing
+    standing: HoldRecord
     why: str
 
 
-Action = Place | Confirm | Doubt | Lift
+Action = PlaceHold | ConfirmHold | MarkUnverified | LiftHold
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Reconciled:
     proofs: Proofs = field(default_factory=dict)
     doubts: Mapping[Key, str] = field(default_factory=dict)
     stays: Mapping[Key, float] = field(default_factory=dict)
-    unverified: tuple[Standing, ...] = ()
+    unverified: tuple[HoldRecord, ...] = ()
     ignored: Mapping[Ignored, int] = field(default_factory=dict)
 
 
@@ -165,10 +165,12 @@ class _Proof:
     interval_seconds: float
 
 
-def reconcile(standings: Iterable[Standing], view: View, proofs: Proofs) -> Reconciled:
+def reconcile(
+    standings: Iterable[HoldRecord], view: ReconcileInput, proofs: Proofs
+) -> Reconciled:
     """Judge every alert's hold, and find the alerts that want one."""
     held = [each for each in standings if by_alert(each.hold)]
-    judge = _Judge(view, proofs)
+    judge = _Reconciler(view, proofs)
     for standing in held:
         judge.judge(standing)
     placed, without = _wanted(view, held)
@@ -200,26 +202,26 @@ def carry_out(actions: Iterable[Action], holds: HoldStore) -> None:
 
 def _carry_out(action: Action, holds: HoldStore) -> None:
     match action:
-        case Place(hold):
+        case PlaceHold(hold):
             holds.place(hold)
-        case Confirm(standing, labels):
+        case ConfirmHold(standing, labels):
             holds.confirm(
                 *standing.hold.key,
                 labels=labels,
                 clear=clear_of(labels),
                 revision=standing.revision,
             )
-        case Doubt(standing, why):
+        case MarkUnverified(standing, why):
             holds.mark_unknown(*standing.hold.key, why=why, revision=standing.revision)
-        case Lift(standing, why):
+        case LiftHold(standing, why):
             holds.lift(
                 *standing.hold.key, by="level", why=why, revision=standing.revision
             )
 
 
 def _wanted(
-    view: View, held: list[Standing]
-) -> tuple[list[Place], Mapping[Ignored, int]]:
+    view: ReconcileInput, held: list[HoldRecord]
+) -> tuple[list[PlaceHold], Mapping[Ignored, int]]:
     placed = []
     without: Counter[Ignored] = Counter()
     for alert in view.level.alerts if view.level else ():
@@ -230,23 +232,23 @@ def _wanted(
             without[reason] += 1
         elif not any(matches(each.hold.labels, alert.labels) for each in held):
             name = alert.labels.get("alertname", "")
-            placed.append(Place(hold_for(alert.labels, name, view.now)))
+            placed.append(PlaceHold(hold_for(alert.labels, name, view.now)))
     return placed, without
 
 
-class _Judge:
+class _Reconciler:
     """Goes over the holds of one pass and collects what follows."""
 
-    def __init__(self, view: View, proofs: Proofs) -> None:
+    def __init__(self, view: ReconcileInput, proofs: Proofs) -> None:
         self._view = view
         self._before = proofs
         self.actions: list[Action] = []
         self.proofs: dict[tuple[Key, int], float] = {}
         self.doubts: dict[Key, str] = {}
         self.stays: dict[Key, float] = {}
-        self.unverified: list[Standing] = []
+        self.unverified: list[HoldRecord] = []
 
-    def judge(self, standing: Standing) -> None:
+    def judge(self, standing: HoldRecord) -> None:
         level = self._view.level
         if level is None:
             self._doubt(standing, "Prometheus is silent")
@@ -260,11 +262,11 @@ class _Judge:
         else:
             self._absent(standing, level)
 
-    def _confirm(self, standing: Standing, alert: ActiveAlert) -> None:
+    def _confirm(self, standing: HoldRecord, alert: ActiveAlert) -> None:
         if standing.hold.state is not HoldState.CONFIRMED:
-            self.actions.append(Confirm(standing, alert.labels))
+            self.actions.append(ConfirmHold(standing, alert.labels))
 
-    def _absent(self, standing: Standing, level: Level) -> None:
+    def _absent(self, standing: HoldRecord, level: AlertObservation) -> None:
         proof = _prove(standing.hold, level)
         if isinstance(proof, str):
             self._doubt(standing, proof)
@@ -273,21 +275,21 @@ class _Judge:
         else:
             self._prove(standing, proof)
 
-    def _just_rung(self, standing: Standing, proof: _Proof) -> bool:
+    def _just_rung(self, standing: HoldRecord, proof: _Proof) -> bool:
         age = self._view.started_at - standing.asserted_at
-        return age < proof.interval_seconds + _RING_MARGIN_SECONDS
+        return age < proof.interval_seconds + _NOTIFICATION_MARGIN_SECONDS
 
-    def _prove(self, standing: Standing, proof: _Proof) -> None:
+    def _prove(self, standing: HoldRecord, proof: _Proof) -> None:
         key = (standing.hold.key, standing.revision)
         first = self._before.get(key)
         if first is not None and proof.oldest > first:
             why = self._enough(standing, proof.oldest - first)
             if why:
-                self.actions.append(Lift(standing, why))
+                self.actions.append(LiftHold(standing, why))
                 return
         self.proofs[key] = proof.newest if first is None else first
 
-    def _enough(self, standing: Standing, proven_seconds: float) -> str | None:
+    def _enough(self, standing: HoldRecord, proven_seconds: float) -> str | None:
         """Say why a hold that was proven for so long may go; None: not yet."""
         hold = standing.hold
         if hold.state is HoldState.DOORBELL:
@@ -303,15 +305,15 @@ class _Judge:
         self.unverified.append(standing)
         return None
 
-    def _doubt(self, standing: Standing, why: str) -> None:
+    def _doubt(self, standing: HoldRecord, why: str) -> None:
         if _latched(standing.hold):
             return  # not the level's to lift, so nothing is in doubt
         self.doubts[standing.hold.key] = why
         if standing.hold.state is HoldState.CONFIRMED:
-            self.actions.append(Doubt(standing, why))
+            self.actions.append(MarkUnverified(standing, why))
 
 
-def _active(hold: Hold, level: Level) -> Iterator[ActiveAlert]:
+def _active(hold: Hold, level: AlertObservation) -> Iterator[ActiveAlert]:
     return (alert for alert in level.alerts if matches(hold.labels, alert.labels))
 
 
@@ -324,7 +326,7 @@ def _for_a_person(hold: Hold) -> bool:
     return _latched(hold) and hold.clear is Clear.MANUAL
 
 
-def _prove(hold: Hold, level: Level) -> _Proof | str:
+def _prove(hold: Hold, level: AlertObservation) -> _Proof | str:
     """Give the proof that the alert's rules could judge, or what is missing."""
     name = hold.labels.get("alertname", "")
     rules = [rule for rule in level.rules if rule.name == name]
@@ -343,7 +345,7 @@ def _prove(hold: Hold, level: Level) -> _Proof | str:
     )
 
 
-def _cannot_judge(rule: Rule, hold: Hold, level: Level) -> str | None:
+def _cannot_judge(rule: Rule, hold: Hold, level: AlertObservation) -> str | None:
     if not rule.healthy:
         return f"rule {rule.name!r} fails"
     allowed = max(_FRESH_INTERVALS * rule.interval_seconds, _FRESH_SECONDS)
@@ -353,11 +355,11 @@ def _cannot_judge(rule: Rule, hold: Hold, level: Level) -> str | None:
     if expression is None:
         return f"rule {rule.name!r} names no evidence"
     samples = level.evidence.get(expression, ())
-    if not any(_speaks_of(labels, hold) for labels in samples):
+    if not any(_selects(labels, hold) for labels in samples):
         return f"{expression!r} has no series for it"
     return None
 
 
-def _speaks_of(labels: Labels, hold: Hold) -> bool:
+def _selects(labels: Labels, hold: Hold) -> bool:
     common = labels.keys() & hold.labels.keys()
     return "node" in common and all(labels[n] == hold.labels[n] for n in common)

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from router.alerts.reconcile import Revision
 from router.clients import ollama as listings
 from router.clients.http_json import PollError, exchange, get_json
-from router.holds.store import Change, HoldStore, Standing
+from router.holds.store import Change, HoldRecord, HoldStore
 from router.logs.events import get_logger
 from router.model import Inventory, Node
 
-__all__ = ["Check", "Checks", "Tally", "Verifier", "generates"]
+__all__ = ["Check", "CheckLimits", "VerificationCounters", "Verifier", "generates"]
 
 # Says why a node does not do; None when it does. Takes the node and both limits.
 Check = Callable[[Node, float, float], str | None]
@@ -31,14 +31,14 @@ _MODELS_TRIED = 3  # embedding models cannot generate
 _BY = "verification"
 
 
-class Tally(Protocol):
+class VerificationCounters(Protocol):
     """What checks are counted with."""
 
     def verified(self, *, passed: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
+class CheckLimits:
     """How long a check may take, and what is waited after a failed one; seconds."""
 
     answer_seconds: float
@@ -50,7 +50,7 @@ class Checks:
 class _Task:
     """The checks of one node; `asked_for` are the holds of the one under way."""
 
-    wanted: dict[Revision, Standing] = field(default_factory=dict)
+    wanted: dict[Revision, HoldRecord] = field(default_factory=dict)
     asked_for: set[Revision] = field(default_factory=set)
     under_way: bool = False
     failures: int = 0
@@ -64,10 +64,10 @@ class Verifier:
     def __init__(
         self,
         inventory: Callable[[], Inventory],
-        settings: Callable[[], Checks],
+        settings: Callable[[], CheckLimits],
         holds: HoldStore,
         wake: Callable[[], None],
-        tally: Tally,
+        tally: VerificationCounters,
         *,
         check: Check | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -96,9 +96,9 @@ class Verifier:
             for standing in tuple(task.wanted.values())
         }
 
-    def want(self, unverified: Sequence[Standing]) -> None:
+    def want(self, unverified: Sequence[HoldRecord]) -> None:
         """Have these checked, and no others: what was passed for those is void."""
-        wanted: dict[str, dict[Revision, Standing]] = {}
+        wanted: dict[str, dict[Revision, HoldRecord]] = {}
         for each in unverified:
             wanted.setdefault(each.hold.node, {})[each.hold.key, each.revision] = each
         keys = {key for found in wanted.values() for key in found}

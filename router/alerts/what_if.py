@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from router.alerts.labels import Ignored, hold_for, ignored
-from router.holds.effect import Effect
+from router.holds.effect import HoldPolicy
 from router.model import Hold
 from router.snapshot import NodeView
 
-__all__ = ["Outlook", "Stock", "rehearse"]
+__all__ = ["Capacity", "Prediction", "rehearse"]
 
 Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class Capacity:
     """What the nodes that take new work have to offer.
 
     models: those that at least one of them has on disk
@@ -32,7 +32,7 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Prediction:
     """What some alerts would come to, beside what holds now.
 
     leave:   nodes that would get no new work any more, and why
@@ -43,8 +43,8 @@ class Outlook:
 
     panic_now: bool
     panic: bool
-    now: Stock
-    then: Stock
+    now: Capacity
+    then: Capacity
     leave: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     serve: tuple[str, ...] = ()
     derated: Mapping[str, float] = field(default_factory=dict)
@@ -59,9 +59,9 @@ def rehearse(
     alerts: Iterable[Labels],
     nodes: Mapping[str, NodeView],
     slots: Callable[[str], int],
-    preview: Callable[[Sequence[Hold]], tuple[Effect, Effect]],
+    preview: Callable[[Sequence[Hold]], tuple[HoldPolicy, HoldPolicy]],
     now: float,
-) -> Outlook:
+) -> Prediction:
     """Judge alerts as if the level had them firing at `now`."""
     fleet = frozenset(nodes)
     holds, without = [], []
@@ -73,7 +73,7 @@ def rehearse(
             without.append((labels, why))
     before, after = preview(holds)
     out = {node: held for node, held in after.kept_out.items() if node in fleet}
-    return Outlook(
+    return Prediction(
         panic_now=before.panic,
         panic=after.panic,
         now=_stock(nodes, before, slots),
@@ -86,11 +86,11 @@ def rehearse(
 
 
 def _stock(
-    nodes: Mapping[str, NodeView], effect: Effect, slots: Callable[[str], int]
-) -> Stock:
+    nodes: Mapping[str, NodeView], effect: HoldPolicy, slots: Callable[[str], int]
+) -> Capacity:
     serving = [name for name in nodes if name not in effect.kept_out]
     models = [nodes[name].present or {} for name in serving]
-    return Stock(
+    return Capacity(
         nodes=len(serving),
         slots=sum(map(slots, serving)),
         models=frozenset(model for each in models for model in each),

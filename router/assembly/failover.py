@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from router.capacity.ledger import Ledger
 from router.clients.http_json import PollError, exchange, get_json
 from router.config.settings import Config
-from router.failover.attempts import Failover, Limits
+from router.failover.attempts import AttemptLimits, Failover
 from router.failover.course import Learned
 from router.failover.dead_runner import DeadRunners
-from router.failover.destinations import Destinations
+from router.failover.destinations import MigrationTargets
 from router.failover.liveness import Inquiry, Liveness, SilenceLimits
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.holds.store import HoldStore
 from router.metrics import Metrics
 from router.relay.pool import Backends
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import Published
 
 __all__ = ["FailoverParts", "apply", "build_failover"]
@@ -33,13 +33,13 @@ class FailoverParts:
     """What attempts are made with."""
 
     config: Callable[[], Config]
-    dispatcher: Dispatcher
+    dispatcher: Scheduler
     backends: Backends
     holds: HoldStore
     metrics: Metrics
     ledger: Ledger
     published: Published
-    destinations: Destinations
+    destinations: MigrationTargets
     learned: Learned
 
 
@@ -64,7 +64,7 @@ def build_failover(parts: FailoverParts) -> Failover:
         parts.backends,
         parts.holds,
         parts.metrics,
-        Limits(dispatch.attempts),
+        AttemptLimits(dispatch.attempts),
         learned=parts.learned,
         releases=Releases(parts.published),
         budget=RetryBudget(dispatch.retry_ratio, dispatch.retry_minimum),
@@ -76,7 +76,7 @@ def build_failover(parts: FailoverParts) -> Failover:
 def apply(failover: Failover, config: Config) -> None:
     """Take over settings; attempts under way go on."""
     dispatch = config.dispatch
-    failover.limits = Limits(dispatch.attempts)
+    failover.limits = AttemptLimits(dispatch.attempts)
     failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
 
 

@@ -12,53 +12,53 @@ from prometheus_client import CollectorRegistry
 from router.config.settings import BatchSettings
 from router.failover.attempts import Failover
 from router.jobs.input.bodies import Bodies
-from router.jobs.input.readers import Limits
+from router.jobs.input.readers import ReadLimits
 from router.jobs.input.room import Room, RoomLimits
-from router.jobs.input.sources import Files, FileSettings
+from router.jobs.input.sources import DatasetFiles, FileSettings
 from router.jobs.input.upload_parts import PartedUploads
 from router.jobs.input.uploads import Uploads
-from router.jobs.metrics import BatchCollector, BatchMetrics
+from router.jobs.metrics import JobCollector, JobMetrics
 from router.jobs.model import JobSpec
-from router.jobs.planning.length_predictor import Lengths
-from router.jobs.planning.persistence import Memory
-from router.jobs.planning.policy import Pull
+from router.jobs.planning.length_predictor import LengthPredictor
+from router.jobs.planning.persistence import PredictorPersistence
+from router.jobs.planning.policy import PullPolicy
 from router.jobs.planning.speeds import LearnedSpeeds
 from router.jobs.reducers import Reducer, reducer_for
-from router.jobs.service import Batches, Parts
+from router.jobs.service import JobService, JobServiceDependencies
 from router.jobs.store import items
-from router.jobs.store.database import Database, database_url
+from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
-from router.scheduling.idle import Fleet, Idle
+from router.scheduling.idle import FleetView, SpareCapacity
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class JobDependencies:
     """What jobs need of the router; `settings` as they are now."""
 
     folder: Path
-    fleet: Fleet
+    fleet: FleetView
     failover: Failover
     registry: CollectorRegistry
     settings: Callable[[], BatchSettings]
 
 
-def build_batches(around: Surroundings) -> tuple[Batches, Files]:
+def build_batches(around: JobDependencies) -> tuple[JobService, DatasetFiles]:
     """Build jobs and what reads their files. Raises ConfigError."""
     settings, fleet = around.settings, around.fleet
     now = settings()
-    lengths, tally = Lengths(), BatchMetrics(around.registry)
+    lengths, tally = LengthPredictor(), JobMetrics(around.registry)
     url = database_url(now.database, around.folder, now.database_password_file)
-    database = Database(url, migrate)
+    database = JobDatabase(url, migrate)
     database.committed = tally.committed
-    files = Files(
+    files = DatasetFiles(
         lengths, lambda: _file_settings(settings()), copies=not database.sqlite
     )
     folder = around.folder / "files"
     room = Room(folder, lambda: _room_limits(settings()))
     uploads = Uploads(folder, room)
     ledger, published = fleet.ledger, fleet.published
-    batches = Batches(
-        Parts(
+    batches = JobService(
+        JobServiceDependencies(
             database=database,
             uploads=uploads,
             parted=PartedUploads(around.folder / "uploads", uploads),
@@ -68,27 +68,27 @@ def build_batches(around: Surroundings) -> tuple[Batches, Files]:
                 uploads.path,
                 lambda: _file_settings(settings()),
             ),
-            idle=Idle(fleet),
+            idle=SpareCapacity(fleet),
             ledger=ledger,
             attempts=around.failover,
-            policy=Pull(lengths),
+            policy=PullPolicy(lengths),
             speeds=LearnedSpeeds(ledger, lambda: published.current, time.monotonic),
             predictor=lengths,
             tally=tally,
             source=files,
-            memory=Memory(around.folder / "lengths.json", lengths),
+            memory=PredictorPersistence(around.folder / "lengths.json", lengths),
             make_reducer=_make_reducer,
             settings=settings,
         )
     )
-    around.registry.register(BatchCollector(batches.standing))
+    around.registry.register(JobCollector(batches.standing))
     published.listen(batches.nudge)
     fleet.holds.listen(batches.nudge)
     return batches, files
 
 
 def _file_settings(settings: BatchSettings) -> FileSettings:
-    limits = Limits(
+    limits = ReadLimits(
         rows=settings.max_items,
         row_bytes=settings.max_line_bytes,
         file_bytes=settings.max_file_bytes,

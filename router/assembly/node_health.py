@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from router.alerts.flapping import Flapping, Patience
-from router.alerts.verify import Checks, Verifier
+from router.alerts.verify import CheckLimits, Verifier
 from router.assembly.services import service
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
@@ -22,18 +22,18 @@ from router.clients.http_json import PollError, exchange
 from router.config.settings import Config
 from router.control.loop import Pass
 from router.errors import StateError
-from router.failover.destinations import Destinations
+from router.failover.destinations import MigrationTargets
 from router.failover.eviction import Evictor
-from router.holds.history import Query, SqliteArchive
+from router.holds.history import AuditQuery, SqliteAuditLog
 from router.holds.mending import MendingJournal
 from router.holds.overrides import Overrides
-from router.holds.store import Change, Event, HoldStore, Key
+from router.holds.store import AuditEvent, Change, HoldStore, Key
 from router.metrics.holds import HealthCollector, HealthCounters
 from router.model import Clear, Inventory
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, Published
 
-__all__ = ["Health", "Setting"]
+__all__ = ["HealthContext", "NodeHealth"]
 
 _MOST_RETURNS = 1000
 _HOLDS = "holds.db"
@@ -41,7 +41,7 @@ _HISTORY = "history.db"
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class HealthContext:
     """What node health lives in; all of it but the clock may be reloaded."""
 
     config: Callable[[], Config]
@@ -49,7 +49,7 @@ class Setting:
     clock: Callable[[], float]
 
 
-class Health:
+class NodeHealth:
     """The hold store and everything around it; a `router.metrics.holds.View`.
 
     one_pass: the control loop's pass, set by who builds it
@@ -59,13 +59,13 @@ class Health:
     verifier: Verifier
     flapping: Flapping
 
-    def __init__(self, setting: Setting, registry: CollectorRegistry) -> None:
+    def __init__(self, setting: HealthContext, registry: CollectorRegistry) -> None:
         config = setting.config()
         directory = config.state.directory
         self.setting = setting
         self.clock = setting.clock
         self.counters = HealthCounters(registry)
-        self.archive = SqliteArchive(
+        self.archive = SqliteAuditLog(
             directory / _HISTORY, lambda: setting.config().control.history_events
         )
         self.journal = journal = MendingJournal(
@@ -97,13 +97,13 @@ class Health:
         look()
 
     def destinations(
-        self, dispatcher: Dispatcher, published: Published
-    ) -> Destinations:
+        self, dispatcher: Scheduler, published: Published
+    ) -> MigrationTargets:
         """Build what knows who else could take a request."""
-        return Destinations(dispatcher, published, self._show)
+        return MigrationTargets(dispatcher, published, self._show)
 
     def empty_nodes(
-        self, destinations: Destinations, ledger: Ledger, published: Published
+        self, destinations: MigrationTargets, ledger: Ledger, published: Published
     ) -> None:
         """Move requests off nodes that an alert evicts, or that hang."""
         evictor = Evictor(self.holds, ledger, destinations, self.counters.evicted)
@@ -162,7 +162,7 @@ class Health:
         at = self.one_pass.status.at
         return 0.0 if at is None else time.monotonic() - at
 
-    def find(self, query: Query) -> tuple[Event, ...]:
+    def find(self, query: AuditQuery) -> tuple[AuditEvent, ...]:
         """Look into the history; what just happened is put away first."""
         with contextlib.suppress(StateError):
             self.holds.expire()
@@ -214,17 +214,17 @@ class Health:
             control.longest_hold_down_seconds,
         )
 
-    def _checks(self) -> Checks:
+    def _checks(self) -> CheckLimits:
         control = self.setting.config().control
-        return Checks(
+        return CheckLimits(
             control.probe_timeout_seconds,
             control.verify_timeout_seconds,
             control.verify_retry_seconds,
         )
 
-    def _returns(self) -> tuple[Event, ...]:
+    def _returns(self) -> tuple[AuditEvent, ...]:
         since = self.clock() - self.setting.config().control.flap_window_seconds
-        query = Query(change=Change.LIFTED, since=since, limit=_MOST_RETURNS)
+        query = AuditQuery(change=Change.LIFTED, since=since, limit=_MOST_RETURNS)
         try:
             return self.archive.find(query)
         except StateError:  # how often a node flapped is not known, and it serves

@@ -21,7 +21,7 @@ from router.health.circuit import Rule
 from router.health.circuits import Circuits
 from router.health.offenders import Offenders
 from router.holds.store import HoldStore
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import Published
 
 __all__ = ["TrafficHealth"]
@@ -47,7 +47,7 @@ class TrafficHealth:
         ledger.listen(self.circuits.ended)
         published.listen(lambda: self.circuits.keep(published.current.nodes))
 
-    def learned(self, dispatcher: Dispatcher) -> Learned:
+    def learned(self, dispatcher: Scheduler) -> Learned:
         """Build what attempts are told by, and tell."""
         isolation = Isolation(
             Offenders(time.monotonic),

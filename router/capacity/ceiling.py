@@ -72,7 +72,7 @@ class _Miss(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ReplyRun:
     """How a reply went inside the node; monotonic seconds.
 
     started: when its prompt began to be read; its first token where that is not told
@@ -115,7 +115,7 @@ class _Pause:
 
 
 @dataclass(slots=True)
-class Growth:
+class CeilingSearch:
     """Ceilings learned by probes, by node and model.
 
     learned: what ran at once of each node and model; of a node as a whole under ""
@@ -180,7 +180,7 @@ class Growth:
             self._prove(trial, end)
 
     def ended(
-        self, lease: Probing, run: Run | None, now: float, at: float | None = None
+        self, lease: Probing, run: ReplyRun | None, now: float, at: float | None = None
     ) -> None:
         """Take the end of any lease of the node.
 
@@ -199,7 +199,7 @@ class Growth:
             least = _TIMED_OVERLAP_SECONDS if trial.timed else _OVERLAP_SECONDS
             self._overlapped(trial, trial.first_end, least)
 
-    def _judge(self, trial: _Trial, run: Run | None, now: float) -> None:
+    def _judge(self, trial: _Trial, run: ReplyRun | None, now: float) -> None:
         end = now if trial.first_end is None else trial.first_end
         miss = _Miss.UNCLEAR
         if run is not None:
@@ -226,7 +226,9 @@ class Growth:
         del self._trials[node]
         self._over[node] = now
 
-    def contradict(self, lease: Probing, run: Run, default: int, now: float) -> bool:
+    def contradict(
+        self, lease: Probing, run: ReplyRun, default: int, now: float
+    ) -> bool:
         """Take a slot back where requests wait for others of ours.
 
         Says whether this one waited for long, and so must be accounted for.

@@ -31,7 +31,7 @@ class Phases(Protocol):
 
 
 @dataclass(slots=True)
-class Occupancy:
+class ConcurrencyLog:
     """One node's count over time.
 
     models:   how many streams of each model run

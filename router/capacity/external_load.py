@@ -21,7 +21,7 @@ _SLOW_WITHIN_SECONDS = 60.0  # one slow reply may be its client's fault; two are
 _MOST = 8
 
 
-class Sign(StrEnum):
+class Evidence(StrEnum):
     """What made a node suspect."""
 
     SLOW = "slow"
@@ -30,26 +30,26 @@ class Sign(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Suspicion:
+class ExternalEstimate:
     """So many streams of others, believed until then (monotonic seconds)."""
 
     streams: int
     until: float
-    sign: Sign
+    sign: Evidence
 
 
-class ForeignLoad:
+class ExternalLoad:
     """What is suspected of each node; `suspicions` is mostly empty."""
 
     def __init__(self) -> None:
-        self.suspicions: dict[str, Suspicion] = {}
+        self.suspicions: dict[str, ExternalEstimate] = {}
         self._slow_at: dict[str, float] = {}
 
     def streams(self, node: str, now: float) -> int:
         found = self.suspicion(node, now)
         return found.streams if found else 0
 
-    def suspicion(self, node: str, now: float) -> Suspicion | None:
+    def suspicion(self, node: str, now: float) -> ExternalEstimate | None:
         found = self.suspicions.get(node)
         if found and found.until <= now:
             del self.suspicions[node]
@@ -64,12 +64,12 @@ class ForeignLoad:
         before = self._slow_at.get(node)
         self._slow_at[node] = now
         if before is not None and now - before <= _SLOW_WITHIN_SECONDS:
-            self.suspect(node, Sign.SLOW, now)
+            self.suspect(node, Evidence.SLOW, now)
 
-    def suspect(self, node: str, sign: Sign, now: float) -> None:
+    def suspect(self, node: str, sign: Evidence, now: float) -> None:
         """Believe in one stream more of others, from now on for a while."""
         streams = min(_MOST, self.streams(node, now) + 1)
-        self.suspicions[node] = Suspicion(streams, now + _SECONDS, sign)
+        self.suspicions[node] = ExternalEstimate(streams, now + _SECONDS, sign)
 
 
 class Expiries:

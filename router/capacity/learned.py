@@ -13,7 +13,7 @@ from typing import Any
 
 from router.capacity.scaling import Limits, Looks, Reply
 from router.capacity.slot_policy import LearnedSlots, SlotPolicy
-from router.capacity.throughput import Curve
+from router.capacity.throughput import ThroughputCurve
 
 Key = tuple[str, str]
 
@@ -75,7 +75,7 @@ class Learned:
         changed: Callable[[str], None],
     ) -> None:
         self.policy = policy or LearnedSlots()
-        self.curves: dict[Key, Curve] = {}
+        self.curves: dict[Key, ThroughputCurve] = {}
         self.limits: dict[Key, Limits] = {}
         self._new: dict[Key, None] = {}  # asked for the first time, no reply yet
         self._slots = slots
@@ -106,8 +106,10 @@ class Learned:
             self._share(key, reply, now, looks)
         return shown.most_speed / expected if expected else None
 
-    def _curve(self, key: Key) -> Curve:
-        curve = self.curves.pop(key, None) or Curve(ratio=self.policy.ratio(key))
+    def _curve(self, key: Key) -> ThroughputCurve:
+        curve = self.curves.pop(key, None) or ThroughputCurve(
+            ratio=self.policy.ratio(key)
+        )
         self.curves[key] = curve  # the newest stands last
         self._new.pop(key, None)
         if len(self.curves) > _MOST_CURVES:
@@ -125,7 +127,7 @@ class Learned:
             self.set(key, now)
 
     def recall(
-        self, curves: Mapping[Key, Curve], scaling: Sequence[Any], now: float
+        self, curves: Mapping[Key, ThroughputCurve], scaling: Sequence[Any], now: float
     ) -> None:
         """Take over what was kept; `now` is when that was."""
         self.policy.recall(scaling, now)

@@ -11,14 +11,19 @@ from dataclasses import replace
 from math import inf
 from typing import Protocol
 
-from router.capacity.ceiling import Growth, Run, runs_alone
+from router.capacity.ceiling import CeilingSearch, ReplyRun, runs_alone
 from router.capacity.changes import Changes
-from router.capacity.concurrency import Occupancy
-from router.capacity.external_load import Expiries, ForeignLoad, Sign, Suspicion
+from router.capacity.concurrency import ConcurrencyLog
+from router.capacity.external_load import (
+    Evidence,
+    Expiries,
+    ExternalEstimate,
+    ExternalLoad,
+)
 from router.capacity.learned import Learned, Shown
 from router.capacity.load_time import COLD_LOAD_SECONDS, LoadTimes
-from router.capacity.ramp import Easing
-from router.capacity.recovered import Leftovers
+from router.capacity.ramp import SlowStart
+from router.capacity.recovered import RecoveredInFlight
 from router.capacity.scaling import Looks
 from router.capacity.slot_policy import SlotPolicy
 from router.model import Node, Outcome, Timings
@@ -158,17 +163,17 @@ class Ledger:
         self.learns_ceilings = False
         self._by_model = False  # whether any model has a ceiling of its own
         self.changes = Changes()
-        self.growth = Growth()
+        self.growth = CeilingSearch()
         self.learned = Learned(
             policy, self.ceiling, self._forget, changed=self.changes.add
         )
         self.curves = self.learned.curves
         self.expiries = Expiries()
-        self.easing = Easing()
+        self.easing = SlowStart()
         self.load_times = LoadTimes()
         self._clock = clock
         self._configured: dict[str, int | None] = {}
-        self._nodes: dict[str, Occupancy] = {}
+        self._nodes: dict[str, ConcurrencyLog] = {}
         self._leases: dict[str, dict[Lease, None]] = {}
         self._limits = self.learned.limits
         self._alone: dict[Key, int] = {}  # models that Ollama runs one at a time
@@ -178,8 +183,8 @@ class Ledger:
         self._ends: dict[str, tuple[int, float]] = {}
         self._last_end: dict[Key, float] = {}
         self._latest: dict[str, str] = {}
-        self._foreign = ForeignLoad()
-        self._leftovers = Leftovers()
+        self._foreign = ExternalLoad()
+        self._leftovers = RecoveredInFlight()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
 
     def configure(self, nodes: Iterable[Node]) -> None:
@@ -323,7 +328,7 @@ class Ledger:
         ends, seconds = self._ends.get(node, (0, 0.0))
         return seconds if ends >= _ENOUGH_ENDS else None
 
-    def foreign(self, node: str) -> Suspicion | None:
+    def foreign(self, node: str) -> ExternalEstimate | None:
         return self._foreign.suspicion(node, self._clock())
 
     def foreign_streams(self, node: str) -> int:
@@ -361,7 +366,7 @@ class Ledger:
         now = self._clock()
         occupancy = self._nodes.get(node)
         if occupancy is None:
-            occupancy = self._nodes[node] = Occupancy()
+            occupancy = self._nodes[node] = ConcurrencyLog()
         occupancy.change(1, now, model)
         self._latest[node] = model
         lease = Lease(node, model, now, self._ended, self._yields)
@@ -420,7 +425,7 @@ class Ledger:
         self, counts: dict[str, int], expiries: dict[str, dict[str, str]], until: float
     ) -> None:
         """Take over what the last router had in flight; see `leftover`."""
-        self._leftovers = Leftovers(counts, until)
+        self._leftovers = RecoveredInFlight(counts, until)
         self.expiries.seen = expiries
 
     def look(self, snapshot: Snapshot) -> None:
@@ -437,7 +442,7 @@ class Ledger:
             self._leftovers.looked(node, view.resident, idle)
             for model in idle:
                 if not (explained or self._ours((node, model), before)):
-                    self._foreign.suspect(node, Sign.EXPIRY, now)
+                    self._foreign.suspect(node, Evidence.EXPIRY, now)
 
     def _look_at_models(self, node: str, present: Mapping[str, PresentModel]) -> None:
         self._present[node] = present
@@ -503,7 +508,7 @@ class Ledger:
                 lease, run, self.default_slots, now
             )
             if run.delayed and not handed:
-                self._foreign.suspect(node, Sign.WAITED, now)
+                self._foreign.suspect(node, Evidence.WAITED, now)
         if self._configured.get(node, 1) is None:
             at = None
             if timings and timings.total_seconds > 0 and not lease.continued:
@@ -601,14 +606,14 @@ def _reading(
     return began, timings.prompt_seconds
 
 
-def _run(lease: Lease, timings: Timings | None, now: float) -> Run | None:
+def _run(lease: Lease, timings: Timings | None, now: float) -> ReplyRun | None:
     """Place a reply's phases in time; None where its end does not tell."""
     began = _streamed(lease)
     if timings is None or timings.generate_seconds <= 0:
         return None
     life = now - lease.taken_at
     if timings.prompt_seconds <= 0:
-        return Run(began, None, life) if began is not None else None
+        return ReplyRun(began, None, life) if began is not None else None
     ready = timings.prompt_seconds + timings.load_seconds
     busy = ready + timings.generate_seconds
     # A client that reads slowly makes a life long, and an upload both times.
@@ -618,4 +623,4 @@ def _run(lease: Lease, timings: Timings | None, now: float) -> Run | None:
     if timings.total_seconds > 0:
         waits.append(timings.total_seconds - busy)
     first = now - timings.generate_seconds if began is None else began
-    return Run(first - timings.prompt_seconds, max(0.0, min(waits)), life)
+    return ReplyRun(first - timings.prompt_seconds, max(0.0, min(waits)), life)

@@ -16,7 +16,7 @@ import orjson
 
 from router.capacity import recovered as leftover
 from router.capacity.ledger import Ledger
-from router.capacity.throughput import Curve, Point
+from router.capacity.throughput import Point, ThroughputCurve
 from router.errors import BusyError
 from router.logs.events import get_logger
 from router.model import Inventory
@@ -28,7 +28,7 @@ _STALE_SECONDS = 300.0  # what ran that long ago has ended
 log = get_logger("recollection")
 
 
-class Recollection:
+class LedgerPersistence:
     """Reads the files at start, and writes them."""
 
     def __init__(
@@ -121,19 +121,19 @@ def _ceilings(found: dict[str, Any]) -> dict[tuple[str, str], int]:
     return {(str(node), ""): int(c) for node, c in found["ceilings"].items()}
 
 
-def _entry(curve: Curve, now: float) -> dict[str, Any]:
+def _entry(curve: ThroughputCurve, now: float) -> dict[str, Any]:
     # The fourth is the variance that an older router reads.
     points = [[k, p.weight, p.mean, 0.0, now - p.at] for k, p in curve.points.items()]
     return {"pace": curve.pace, "points": points}
 
 
-def _curve(entry: dict[str, Any], now: float) -> Curve:
+def _curve(entry: dict[str, Any], now: float) -> ThroughputCurve:
     points = {
         int(k): Point(float(weight), float(mean), now - float(age))
         for k, weight, mean, _variance, age, *_ in entry["points"]
         if mean > 0
     }
-    return Curve(float(entry["pace"]), points)
+    return ThroughputCurve(float(entry["pace"]), points)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
-__all__ = ["Easing", "Held"]
+__all__ = ["HoldsView", "SlowStart"]
 
 
-class Held(Protocol):
+class HoldsView(Protocol):
     """What is read of the hold store."""
 
     @property
@@ -35,7 +35,7 @@ class _Ramp:
         return min(1.0, (now - self.began_at) / self.seconds)
 
 
-class Easing:
+class SlowStart:
     """Shares of nodes' slots; `active` is false nearly always.
 
     factors: what an alert leaves of a node, by node
@@ -49,7 +49,7 @@ class Easing:
 
     def look(
         self,
-        held: Held,
+        held: HoldsView,
         longest_seconds: float,
         now: float,
         nodes: Collection[str] | None = None,

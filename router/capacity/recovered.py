@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 SECONDS = 30.0
 
 
-class Leftovers:
+class RecoveredInFlight:
     """Streams of an earlier router that may still run; `counts` is mostly empty."""
 
     def __init__(

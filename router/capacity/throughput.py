@@ -63,7 +63,7 @@ class Point:
 
 
 @dataclass(slots=True)
-class Curve:
+class ThroughputCurve:
     """One node and model: speed of each of k streams is `pace * points[k].mean`.
 
     ratio: S(k) over S(known), as the fleet shows it

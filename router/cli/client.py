@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import orjson
 import requests
 
-from router.cli.events import Event, events
+from router.cli.events import ServerEvent, events
 from router.cli.outcome import Exit
-from router.cli.upload import Upload
+from router.cli.upload import MultipartBody
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Client:
         """Upload a file with the fields of a form."""
         try:
             with path.open("rb") as file:
-                form = Upload(fields, path, file, sent)
+                form = MultipartBody(fields, path, file, sent)
                 kind = {"Content-Type": form.content_type}
                 return self._json("POST", to, data=form, headers=kind)
         except requests.RequestException:
@@ -107,7 +107,7 @@ class Client:
         finally:
             answer.close()
 
-    def events(self, job: str) -> Iterator[Event]:
+    def events(self, job: str) -> Iterator[ServerEvent]:
         """Yield a job's events until the connection ends. Raises LostError."""
         answer = self._call(
             "GET", f"/batches/{job}/events", stream=True, silence=_SILENT_SECONDS

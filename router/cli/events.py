@@ -10,19 +10,19 @@ import orjson
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ServerEvent:
     kind: str
     data: dict[str, Any]
 
 
-def events(lines: Iterable[bytes]) -> Iterator[Event]:
+def events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
     """Yield each whole event; comments and what is cut off are none."""
     kind = "message"
     data: list[bytes] = []
     for line in lines:
         if not line:
             if data:
-                yield Event(kind, orjson.loads(b"\n".join(data)))
+                yield ServerEvent(kind, orjson.loads(b"\n".join(data)))
             kind, data = "message", []
             continue
         name, _, value = line.partition(b":")

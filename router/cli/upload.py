@@ -10,7 +10,7 @@ from typing import BinaryIO
 _PIECE_BYTES = 256 * 1024
 
 
-class Upload:
+class MultipartBody:
     """A multipart body of known length; requests reads it like a file.
 
     sent: is told how many bytes of all have been read

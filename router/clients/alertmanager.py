@@ -24,7 +24,7 @@ class SilenceError(Exception):
     """Alertmanager did not do it; the text says why."""
 
 
-class Tally(Protocol):
+class SilenceCounters(Protocol):
     """What silences are counted with."""
 
     def silenced(self, operation: str, *, done: bool) -> None: ...
@@ -44,7 +44,7 @@ class Silences:
     def __init__(
         self,
         service: Service,
-        tally: Tally,
+        tally: SilenceCounters,
         *,
         ask: Callable[..., tuple[int, Any]] = exchange,
     ) -> None:

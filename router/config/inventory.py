@@ -17,7 +17,7 @@ from typing import Any
 
 from router.config import address
 from router.config import yaml as document
-from router.config.yaml import Fault, Location
+from router.config.yaml import Location, YamlFault
 from router.errors import ConfigError
 from router.model import NO_ACCESS, Access, Inventory, Node
 
@@ -141,10 +141,10 @@ def parse_inventory(text: str, *, source: str = "nodes.yml") -> Inventory:
     """Check an inventory's text, as `load_inventory` does."""
     content = document.parse(text, source, as_written=True)
     if content is None or content == []:
-        fault = Fault((), "must name at least one node, got an empty file")
+        fault = YamlFault((), "must name at least one node, got an empty file")
         raise document.rejected(source, [fault])
     if not isinstance(content, list):
-        raise document.rejected(source, [Fault((), "must be a list", content)])
+        raise document.rejected(source, [YamlFault((), "must be a list", content)])
     entries = [_Entry((index,)).read(each) for index, each in enumerate(content)]
     faults = [fault for entry in entries for fault in entry.faults]
     faults += _repeated(entries)
@@ -179,7 +179,7 @@ class _Entry:
     where: Location
     host: str = ""
     values: dict[str, object] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[YamlFault] = field(default_factory=list)
 
     def read(self, content: object) -> _Entry:
         if not isinstance(content, dict):
@@ -211,7 +211,7 @@ class _Entry:
         return str(self.values.get("__ollama", f"http://{self.host}:{OLLAMA_PORT}"))
 
     def _wrong(self, where: Location, what: str, value: object) -> _Entry:
-        self.faults.append(Fault((*self.where, *where), what, value))
+        self.faults.append(YamlFault((*self.where, *where), what, value))
         return self
 
     def _read_targets(self, targets: object) -> None:
@@ -231,7 +231,9 @@ class _Entry:
             self._wrong(("labels",), "must be a mapping", labels)
             return
         if "node" not in labels:
-            self.faults.append(Fault((*self.where, "labels", "node"), "is required"))
+            self.faults.append(
+                YamlFault((*self.where, "labels", "node"), "is required")
+            )
         for name, value in labels.items():
             self._read_label(name, value)
         self._read_access()
@@ -276,7 +278,7 @@ def _checked(name: str, value: str) -> object:
     return value
 
 
-def _repeated(entries: Sequence[_Entry]) -> Iterator[Fault]:
+def _repeated(entries: Sequence[_Entry]) -> Iterator[YamlFault]:
     """Find names, and Ollama endpoints, that two entries claim.
 
     One endpoint under two names would be given its slots twice.
@@ -289,10 +291,10 @@ def _repeated(entries: Sequence[_Entry]) -> Iterator[Fault]:
             first = names.setdefault(name, index)
             if first != index:
                 what = f"must be unique, is also [{first}]'s"
-                yield Fault((index, "labels", "node"), what, name)
+                yield YamlFault((index, "labels", "node"), what, name)
         if entry.faults:
             continue
         first = urls.setdefault(entry.url(), index)
         if first != index:
             what = f"must not be [{first}]'s Ollama too"
-            yield Fault((index, "labels", "__ollama"), what, entry.url())
+            yield YamlFault((index, "labels", "__ollama"), what, entry.url())

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from router.config import yaml as document
 from router.config.section import needs_restart
 from router.config.settings import Config
-from router.config.yaml import ABSENT, Fault
+from router.config.yaml import ABSENT, YamlFault
 from router.errors import ConfigError
 
 PREFIX = "INFEROPS_"
@@ -89,7 +89,7 @@ def _overrides(environ: Mapping[str, str]) -> tuple[dict[_Place, str], list[str]
         if name in places:
             found[places[name]] = environ[name]
         else:
-            fault = Fault((name,), document.unknown(name, places), ABSENT)
+            fault = YamlFault((name,), document.unknown(name, places), ABSENT)
             lines.append(fault.line(ENVIRONMENT))
     return found, lines
 
@@ -120,9 +120,9 @@ def _typed(text: str, annotation: Any) -> object:
     return None if text == "" and annotation == Path | None else text
 
 
-def _line(fault: Fault, source: str, overrides: Mapping[_Place, str]) -> str:
+def _line(fault: YamlFault, source: str, overrides: Mapping[_Place, str]) -> str:
     for (section, name), text in overrides.items():
         if fault.where == (section, name):
-            shown = Fault((variable(section, name),), fault.what, text)
+            shown = YamlFault((variable(section, name),), fault.what, text)
             return shown.line(ENVIRONMENT)
     return fault.line(source)

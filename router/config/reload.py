@@ -45,7 +45,7 @@ def _in_place(call: Callable[[], V], /) -> V:
     return call()
 
 
-class Log(Protocol):
+class ReloadLog(Protocol):
     """What is needed of a logger."""
 
     def info(self, event: str, *args: Any, **fields: Any) -> Any: ...
@@ -56,7 +56,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ReloadStatus:
     """How the latest reload went.
 
     succeeded_at: unix seconds of the latest that was accepted; None: never
@@ -112,7 +112,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules(Generic[T]):
+class FileFormat(Generic[T]):
     """How a file's text becomes a value.
 
     parse:     raises ConfigError with every fault
@@ -131,8 +131,8 @@ class Watched(Generic[T]):
     def __init__(
         self,
         path: Path,
-        rules: Rules[T],
-        log: Log,
+        rules: FileFormat[T],
+        log: ReloadLog,
         *,
         now: float,
         offload: Offload = _in_place,
@@ -144,7 +144,7 @@ class Watched(Generic[T]):
         self._rules = rules
         self._log = log
         self._listeners: list[Callable[[T, T], None]] = []
-        self._status = Status(path.name)
+        self._status = ReloadStatus(path.name)
         self._seen = _signature(path)
         self._text, self._value = self._first(now)
 
@@ -152,7 +152,7 @@ class Watched(Generic[T]):
     def value(self) -> T:
         return self._value
 
-    def status(self) -> Status:
+    def status(self) -> ReloadStatus:
         return self._status
 
     def listen(self, listener: Callable[[T, T], None]) -> None:
@@ -176,16 +176,16 @@ class Watched(Generic[T]):
         self._seen = signature
         self.reload(now)
 
-    def reload(self, now: float, *, confirmed: bool = False) -> Status:
+    def reload(self, now: float, *, confirmed: bool = False) -> ReloadStatus:
         """Read and judge the file; `confirmed` by an operator: parse, do not judge."""
         with self._turn:
             return self._reload(now, confirmed=confirmed)
 
-    def _reload(self, now: float, *, confirmed: bool) -> Status:
+    def _reload(self, now: float, *, confirmed: bool) -> ReloadStatus:
         try:
             text = self._offload(lambda: document.read(self._path))
             if text == self._text:  # as before, or put right after a rejection
-                self._status = Status(self._path.name, now)
+                self._status = ReloadStatus(self._path.name, now)
                 return self._status
             value = self._offload(lambda: self._rules.parse(text))
             if not confirmed:
@@ -211,7 +211,7 @@ class Watched(Generic[T]):
                 raise
             self._reject(str(error))
             return kept
-        self._status = Status(self._path.name, now)
+        self._status = ReloadStatus(self._path.name, now)
         self._keep(text)
         return text, value
 
@@ -230,7 +230,7 @@ class Watched(Generic[T]):
 
     def _accept(self, text: str, value: T, now: float) -> None:
         old, self._value, self._text = self._value, value, text
-        self._status = Status(self._path.name, now)
+        self._status = ReloadStatus(self._path.name, now)
         self._log.info("config_reloaded", file=self._path.name, path=str(self._path))
         self._keep(text)
         for listener in self._listeners:
@@ -245,7 +245,7 @@ class Watched(Generic[T]):
                 fault=fault,
                 consequence="the last good one stays in force",
             )
-        self._status = Status(self._path.name, self._status.succeeded_at, fault)
+        self._status = ReloadStatus(self._path.name, self._status.succeeded_at, fault)
 
     def _keep(self, text: str) -> None:
         """A full disk must not stop a good reload; the next start is told."""
@@ -271,7 +271,7 @@ def _signature(path: Path) -> _Signature | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class ConfigFiles:
     """The three files that the router reloads inside its process."""
 
     config: Watched[Config]
@@ -285,27 +285,27 @@ class Files:
         for each in self:
             each.check(now)
 
-    def statuses(self) -> tuple[Status, ...]:
+    def statuses(self) -> tuple[ReloadStatus, ...]:
         return tuple(each.status() for each in self)
 
 
-def open_files(
+def open_config_files(
     path: Path,
     environ: Mapping[str, str],
-    log: Log,
+    log: ReloadLog,
     now: float,
     offload: Offload = _in_place,
-) -> Files:
+) -> ConfigFiles:
     """Open `router.yml` at `path`, and the two files that it names.
 
     Raises ConfigError when one is faulty and has no last good one. `router.yml`
     has none: it says where they are kept.
     """
     parse = partial(parse_config, environ=environ, source=path.name)
-    config = Watched(path, Rules(parse), log, now=now, offload=offload)
+    config = Watched(path, FileFormat(parse), log, now=now, offload=offload)
     first = config.value
-    config.listen(lambda _, new: _tell_restart(first, new, log))
-    return Files(
+    config.listen(lambda _, new: _warn_restart(first, new, log))
+    return ConfigFiles(
         config=config,
         signals=_open_signals(first, log, now, offload),
         inventory=_open_inventory(first, log, now, offload),
@@ -313,10 +313,10 @@ def open_files(
 
 
 def _open_signals(
-    config: Config, log: Log, now: float, offload: Offload
+    config: Config, log: ReloadLog, now: float, offload: Offload
 ) -> Watched[tuple[Signal, ...]]:
     path = config.signals.path
-    rules = Rules(
+    rules = FileFormat(
         parse=partial(parse_signals, source=path.name),
         last_good=LastGood(config.state.directory / "signals.last-good.yml"),
     )
@@ -324,10 +324,10 @@ def _open_signals(
 
 
 def _open_inventory(
-    config: Config, log: Log, now: float, offload: Offload
+    config: Config, log: ReloadLog, now: float, offload: Offload
 ) -> Watched[Inventory]:
     path = config.inventory.path
-    rules = Rules(
+    rules = FileFormat(
         parse=partial(parse_inventory, source=path.name),
         judge=partial(refuse_shrinking, source=path.name),
         last_good=LastGood(config.state.directory / "nodes.last-good.yml"),
@@ -335,7 +335,7 @@ def _open_inventory(
     return Watched(path, rules, log, now=now, offload=offload)
 
 
-def _tell_restart(running: Config, wanted: Config, log: Log) -> None:
+def _warn_restart(running: Config, wanted: Config, log: ReloadLog) -> None:
     waiting = waiting_for_restart(running, wanted)
     if waiting:
         log.warning("restart_needed", settings=", ".join(waiting))

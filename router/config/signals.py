@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from router.config import yaml as document
-from router.config.yaml import Fault
+from router.config.yaml import YamlFault
 from router.model import Missing, Signal
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
@@ -88,7 +88,7 @@ def parse_signals(text: str, *, source: str = "signals.yml") -> tuple[Signal, ..
         raise document.rejected(source, faults)
     first: dict[str, int] = {}
     repeated = [
-        Fault(
+        YamlFault(
             ("signals", index, "name"),
             f"must be unique, is also signals[{first[entry.name]}]'s",
             entry.name,

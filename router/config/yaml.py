@@ -35,7 +35,7 @@ ABSENT = _Absent()
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class YamlFault:
     """One thing that is wrong: where, what it must be, and what it is."""
 
     where: Location
@@ -73,7 +73,7 @@ def render(where: Location) -> str:
     return text
 
 
-def rejected(source: str, faults: Iterable[Fault]) -> ConfigError:
+def rejected(source: str, faults: Iterable[YamlFault]) -> ConfigError:
     return ConfigError("\n".join(fault.line(source) for fault in faults))
 
 
@@ -175,7 +175,7 @@ for _tag, _pattern, _first in _CORE:
 
 def check(
     model: type[Model], document: object
-) -> tuple[Model | None, tuple[Fault, ...]]:
+) -> tuple[Model | None, tuple[YamlFault, ...]]:
     """Validate a document: the value, or every fault in the model's own order."""
     try:
         return model.model_validate(document), ()
@@ -210,17 +210,17 @@ _WHAT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def _fault(model: type[BaseModel], detail: Mapping[str, Any]) -> Fault:
+def _fault(model: type[BaseModel], detail: Mapping[str, Any]) -> YamlFault:
     kind, where = detail["type"], tuple(detail["loc"])
     if kind == "missing":
-        return Fault(where, "is required")
+        return YamlFault(where, "is required")
     if kind in ("extra_forbidden", "invalid_key"):
-        return Fault(
+        return YamlFault(
             where, unknown(str(where[-1]), _names(model, where)), detail["input"]
         )
     what = _WHAT.get(kind)
     text = what(detail.get("ctx", {})) if what else detail["msg"]
-    return Fault(where, text, detail["input"])
+    return YamlFault(where, text, detail["input"])
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from router.control.scoring import score
 from router.model import Degrade, Inventory, Node, Signal
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
-__all__ = ["Ages", "Knowledge", "Models", "aged", "decide"]
+__all__ = ["Ages", "DecisionInput", "PolledModels", "aged", "decide"]
 
 # A signal that reads one of the gauges that the router exports from the inventory.
 _STATIC = re.compile(
@@ -37,7 +37,7 @@ class Ages:
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
+class PolledModels:
     """What the polls of one node found; None until one has answered."""
 
     version: str | None = None
@@ -46,7 +46,7 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class DecisionInput:
     """Everything that a decision is made of.
 
     last_good: the newest observation that had readings, of this pass or before
@@ -56,11 +56,11 @@ class Knowledge:
     inventory: Inventory
     signals: tuple[Signal, ...]
     last_good: Observation | None = None
-    models: Mapping[str, Models] = field(default_factory=dict)
+    models: Mapping[str, PolledModels] = field(default_factory=dict)
     factors: Mapping[str, float] = field(default_factory=dict)
 
 
-def decide(known: Knowledge, ages: Ages, now: float) -> Snapshot:
+def decide(known: DecisionInput, ages: Ages, now: float) -> Snapshot:
     """Make the snapshot of this moment; `now` is monotonic seconds."""
     seen = known.last_good
     age = now - seen.taken_at if seen else None
@@ -72,7 +72,7 @@ def decide(known: Knowledge, ages: Ages, now: float) -> Snapshot:
     for node in known.inventory.nodes:
         readings = _readings(node, asked, static)
         unasked = [s.name for s in known.signals if s.name not in asked]
-        models = known.models.get(node.name, Models())
+        models = known.models.get(node.name, PolledModels())
         scored = score(known.signals, readings, unasked=unasked, trust=trust)
         factor = known.factors.get(node.name, 1.0)
         views[node.name] = NodeView(

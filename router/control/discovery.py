@@ -16,7 +16,7 @@ from typing import Protocol
 import gevent
 from gevent.event import Event
 
-from router.control.decide import Models
+from router.control.decide import PolledModels
 from router.snapshot import NodeView, Published
 
 __all__ = ["Discovery"]
@@ -31,7 +31,7 @@ class Polls(Protocol):
     def look_for_models(self) -> None:
         """Ask every node that is up what it has; returns when all have answered."""
 
-    def view(self) -> Mapping[str, Models]: ...
+    def view(self) -> Mapping[str, PolledModels]: ...
 
 
 class Discovery:
@@ -96,7 +96,7 @@ class Discovery:
             self._published.publish(replace(current, nodes=nodes))
 
 
-def _with(view: NodeView, models: Models | None) -> NodeView:
+def _with(view: NodeView, models: PolledModels | None) -> NodeView:
     if models is None or models.present is view.present:
         return view
     return replace(view, present=models.present, version=models.version)

@@ -23,15 +23,15 @@ from router.alerts.flapping import Flapping
 from router.alerts.reconcile import Ignored, Revision
 from router.clients.prometheus import Prometheus
 from router.config.settings import ControlSettings
-from router.control.decide import Ages, Knowledge, Models, decide
+from router.control.decide import Ages, DecisionInput, PolledModels, decide
 from router.control.observe import Observation, observe
 from router.errors import PrometheusError, StateError
-from router.holds.store import HoldStore, Key, Standing, by_alert
+from router.holds.store import HoldRecord, HoldStore, Key, by_alert
 from router.logs.events import get_logger
 from router.model import Inventory, Signal
 from router.snapshot import Published, Snapshot
 
-__all__ = ["Loop", "Pass", "PassStats", "Sources", "Status"]
+__all__ = ["Loop", "Pass", "PassStats", "PassStatus", "Sources"]
 
 T = TypeVar("T")
 
@@ -53,12 +53,12 @@ class Sources:
     settings: Callable[[], ControlSettings]
     inventory: Callable[[], Inventory]
     signals: Callable[[], tuple[Signal, ...]]
-    models: Callable[[], Mapping[str, Models]]
+    models: Callable[[], Mapping[str, PolledModels]]
     prometheus: Prometheus
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class PassStatus:
     """What the last pass came to, for /readyz, metrics and the admin.
 
     at:       monotonic seconds of its end; None before the first
@@ -83,14 +83,14 @@ class Verification(Protocol):
 
     def passed(self) -> Collection[Revision]: ...
 
-    def want(self, unverified: Sequence[Standing]) -> None: ...
+    def want(self, unverified: Sequence[HoldRecord]) -> None: ...
 
 
 class _NoVerification:
     def passed(self) -> Collection[Revision]:
         return ()
 
-    def want(self, unverified: Sequence[Standing]) -> None:
+    def want(self, unverified: Sequence[HoldRecord]) -> None:
         """Leave it to a person."""
 
 
@@ -128,7 +128,7 @@ class Pass:
         self._last_good: Observation | None = None
         self._proofs: level.Proofs = {}
         self._failed: list[str] = []
-        self.status = Status()
+        self.status = PassStatus()
 
     def __call__(self) -> None:
         """Make one pass; raises nothing."""
@@ -190,7 +190,7 @@ class Pass:
     ) -> level.Reconciled:
         fleet = self._sources.inventory().names()
         self._holds.fleet(fleet, self._sources.settings().panic_ratio)
-        view = level.View(
+        view = level.ReconcileInput(
             level=observation.level if observation else None,
             fleet=fleet,
             started_at=started,
@@ -209,7 +209,7 @@ class Pass:
 
     def _decision(self) -> Callable[[], Snapshot]:
         sources, settings = self._sources, self._sources.settings()
-        known = Knowledge(
+        known = DecisionInput(
             inventory=sources.inventory(),
             signals=sources.signals(),
             last_good=self._last_good,
@@ -231,7 +231,7 @@ class Pass:
         faults = observation.faults if observation else {}
         if faults and faults.keys() != self.status.faults.keys():
             self._log.warning("prometheus answered in part", faults=faults)
-        self.status = Status(
+        self.status = PassStatus(
             at=ended,
             duration_seconds=ended - started,
             failed=tuple(self._failed),

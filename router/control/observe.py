@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from router.alerts.reconcile import ActiveAlert, Level
+from router.alerts.reconcile import ActiveAlert, AlertObservation
 from router.clients.prometheus import Prometheus, Rule, Sample
 from router.errors import PrometheusError
 from router.model import Signal
@@ -36,7 +36,7 @@ class Observation:
     at: float
     taken_at: float
     readings: Mapping[str, Mapping[str, float]]
-    level: Level | None = None
+    level: AlertObservation | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -94,7 +94,7 @@ def observe(
     return Observation(questions.at, started, readings, level, questions.faults)
 
 
-def _level(questions: _Pass, held: Collection[str]) -> Level | None:
+def _level(questions: _Pass, held: Collection[str]) -> AlertObservation | None:
     alerts = questions.query("alerts", ALERTS)
     rules = questions.rules()
     if alerts is None or rules is None:
@@ -110,7 +110,7 @@ def _level(questions: _Pass, held: Collection[str]) -> Level | None:
         # A series that is NaN exists, but no threshold can judge it.
         finite = (each.labels for each in samples or () if each.finite)
         evidence[expression] = tuple(finite)
-    return Level(
+    return AlertObservation(
         at=questions.at,
         alerts=tuple(_alert(each) for each in alerts),
         rules=rules,

@@ -21,8 +21,8 @@ from typing import Any
 from router.clients import ollama as listings
 from router.clients.http_json import PollError, PollRefusedError, get_json
 from router.config.settings import ControlSettings
-from router.control.decide import Models
-from router.holds.store import HoldStore, Standing
+from router.control.decide import PolledModels
+from router.holds.store import HoldRecord, HoldStore
 from router.logs.events import get_logger
 from router.model import Access, Hold, HoldKind, Inventory, Node
 
@@ -64,7 +64,7 @@ class _Watch:
     phase: float
     under_way: set[Poll] = field(default_factory=set)
     failures: int = 0
-    models: Models = field(default_factory=Models)
+    models: PolledModels = field(default_factory=PolledModels)
 
     @property
     def answers(self) -> bool:
@@ -124,7 +124,7 @@ class Probe:
         for pool in (self._pool, self._silent):
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def view(self) -> Mapping[str, Models]:
+    def view(self) -> Mapping[str, PolledModels]:
         """Give what each node held when it last answered."""
         return {name: each.models for name, each in tuple(self._watched.items())}
 
@@ -240,7 +240,7 @@ class Probe:
         present = listings.present(self._fetch(node, "/api/tags", timeout))
         return {"version": version, "present": present}
 
-    def _down(self, node: str) -> list[Standing]:
+    def _down(self, node: str) -> list[HoldRecord]:
         return [
             each
             for each in self._holds.standings_of(node)
@@ -267,7 +267,7 @@ class Probe:
             self._log.warning("node is down", node=node, why=why)
 
     def _answered(
-        self, watch: _Watch, found: list[Standing], answer: dict[str, Any]
+        self, watch: _Watch, found: list[HoldRecord], answer: dict[str, Any]
     ) -> None:
         before, watch.models = watch.models, replace(watch.models, **answer)
         back = watch.failures > 0 or bool(found)
@@ -281,7 +281,7 @@ class Probe:
         if _contents(before) != _contents(watch.models):
             self._changed()
 
-    def _lift(self, standing: Standing) -> bool:
+    def _lift(self, standing: HoldRecord) -> bool:
         return self._holds.lift(
             *standing.hold.key,
             by=_SOURCE,
@@ -294,7 +294,7 @@ def _reached(node: Node) -> tuple[str, Access]:
     return node.url, node.access
 
 
-def _contents(models: Models) -> tuple[Any, ...]:
+def _contents(models: PolledModels) -> tuple[Any, ...]:
     """Give what dispatch cares for; how long a model stays loaded is not in it."""
     present = [(m.name, m.digest) for m in (models.present or {}).values()]
     resident = [(m.name, m.vram_bytes) for m in (models.resident or {}).values()]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Lease
 from router.errors import (
     AttemptError,
@@ -37,20 +37,20 @@ from router.failover.retry import RetryBudget
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority
-from router.relay.pool import Backends, Message
+from router.relay.pool import Backends, UpstreamRequest
 from router.relay.protocols import ROUTES
-from router.relay.upstream import Reply
-from router.scheduling.pipeline import Wish
-from router.scheduling.queue import Grant
-from router.scheduling.scheduler import Dispatcher
-from router.scheduling.trace import Step, Trail
+from router.relay.upstream import UpstreamReply
+from router.scheduling.pipeline import RoutingRequest
+from router.scheduling.queue import Assignment
+from router.scheduling.scheduler import Scheduler
+from router.scheduling.trace import DecisionTrace, TraceStep
 
 T = TypeVar("T")
 
 log = get_logger("failover")
 
 
-class Tally(Retries, Protocol):
+class AttemptCounters(Retries, Protocol):
     """What attempts are counted with."""
 
     def queued(self, priority: Priority, seconds: float) -> None: ...
@@ -59,21 +59,21 @@ class Tally(Retries, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AttemptLimits:
     """How often a request may be tried."""
 
     attempts: int
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ProxiedRequest:
     """A client's request on its way; `deadline` in the router's monotonic time.
 
     findings: what its attempts found out, over all legs of its stream
     """
 
-    wish: Wish
-    message: Message
+    wish: RoutingRequest
+    message: UpstreamRequest
     priority: Priority
     deadline: float
     streams: bool = False
@@ -81,13 +81,13 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class FirstResponse:
     """A reply that the client may have; its slot is still taken.
 
     refused: whether the node says that the request is wrong
     """
 
-    reply: Reply
+    reply: UpstreamReply
     lease: Lease
     body: bytes
     refused: bool = False
@@ -111,7 +111,7 @@ class _Progress:
     def attempts(self) -> int:
         return len(self.tried) + self.asked_again
 
-    def wish(self, call: Call) -> Wish:
+    def wish(self, call: ProxiedRequest) -> RoutingRequest:
         """Return what the request asks for, without the nodes that it is done with."""
         past = self.tried | self.lacking
         wish = call.wish
@@ -128,11 +128,11 @@ class Failover:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        dispatcher: Scheduler,
         backends: Backends,
         holds: HoldStore,
-        tally: Tally,
-        limits: Limits,
+        tally: AttemptCounters,
+        limits: AttemptLimits,
         *,
         learned: Learned,
         budget: RetryBudget,
@@ -161,7 +161,9 @@ class Failover:
             clock=clock,
         )
 
-    def present(self, call: Call, attention: Attention, trail: Trail) -> Presented:
+    def present(
+        self, call: ProxiedRequest, attention: Cancellation, trail: DecisionTrace
+    ) -> FirstResponse:
         """Return the first reply that speaks to the request.
 
         Raises RequestError, AttemptError (the last one, when no node is left),
@@ -170,7 +172,7 @@ class Failover:
         self.budget.deposit()
         self.course.admit(call)
 
-        def take(grant: Grant) -> Presented:
+        def take(grant: Assignment) -> FirstResponse:
             presented = self.take(grant, call.message, attention)
             if not presented.refused:
                 return presented
@@ -180,10 +182,10 @@ class Failover:
 
     def attempt(
         self,
-        call: Call,
-        attention: Attention,
-        trail: Trail,
-        take: Callable[[Grant], T],
+        call: ProxiedRequest,
+        attention: Cancellation,
+        trail: DecisionTrace,
+        take: Callable[[Assignment], T],
     ) -> T:
         """Do `take` with a slot of one node after the other until one succeeds.
 
@@ -196,7 +198,7 @@ class Failover:
             grant = self._next(call, attention, trail, progress)
             if grant is None:
                 continue
-            step = Step.of(grant.decision, grant.lease)
+            step = TraceStep.of(grant.decision, grant.lease)
             trail.steps.append(step)
             credible = course.begins(grant, found)
             try:
@@ -207,8 +209,12 @@ class Failover:
                 self._failed(call, grant, error, trail, progress, credible=credible)
 
     def _next(
-        self, call: Call, attention: Attention, trail: Trail, progress: _Progress
-    ) -> Grant | None:
+        self,
+        call: ProxiedRequest,
+        attention: Cancellation,
+        trail: DecisionTrace,
+        progress: _Progress,
+    ) -> Assignment | None:
         """Wait for a slot of another node; None where the last may be asked again."""
         course, found, last = self.course, call.findings, progress.last
         wish = progress.wish(call)
@@ -235,10 +241,10 @@ class Failover:
 
     def _failed(
         self,
-        call: Call,
-        grant: Grant,
+        call: ProxiedRequest,
+        grant: Assignment,
         error: AttemptError,
-        trail: Trail,
+        trail: DecisionTrace,
         progress: _Progress,
         *,
         credible: bool,
@@ -261,7 +267,9 @@ class Failover:
             course.given_up(found, request_id)
             raise found.aside or error from None
 
-    def _by_build(self, call: Call, grant: Grant, presented: Presented) -> Presented:
+    def _by_build(
+        self, call: ProxiedRequest, grant: Assignment, presented: FirstResponse
+    ) -> FirstResponse:
         """Have another build asked before the client hears that its request is wrong.
 
         Raises OtherBuildError, with this answer, where there is one to be asked.
@@ -276,8 +284,13 @@ class Failover:
         raise OtherBuildError(why, status=head.status, body=body, headers=head.headers)
 
     def _acquire(
-        self, call: Call, wish: Wish, attention: Attention, *, patient: bool
-    ) -> Grant:
+        self,
+        call: ProxiedRequest,
+        wish: RoutingRequest,
+        attention: Cancellation,
+        *,
+        patient: bool,
+    ) -> Assignment:
         began = self._clock()
         grant = self._dispatcher.acquire(
             wish, call.priority, attention, call.deadline, patient=patient
@@ -291,7 +304,9 @@ class Failover:
             grant.lease.resident = call.wish.model in picked.view.resident
         return grant
 
-    def take(self, grant: Grant, message: Message, attention: Attention) -> Presented:
+    def take(
+        self, grant: Assignment, message: UpstreamRequest, attention: Cancellation
+    ) -> FirstResponse:
         """One attempt; the slot is given back unless the reply is presented."""
         outcome = Outcome.REFUSED
         presented = None
@@ -299,8 +314,8 @@ class Failover:
             reply = self._sent(grant.node, message, attention)
             reply = self._answered(reply, grant, message, attention)
             body, refused = self._judge(reply, grant.node, message.path)
-            presented = Presented(reply, grant.lease, body, refused)
-        except StoppedError as error:
+            presented = FirstResponse(reply, grant.lease, body, refused)
+        except CancelledError as error:
             outcome = error.outcome
             raise
         except AttemptError as error:
@@ -324,9 +339,9 @@ class Failover:
 
     def fetch(
         self,
-        grant: Grant,
-        messages: Sequence[Message],
-        attention: Attention,
+        grant: Assignment,
+        messages: Sequence[UpstreamRequest],
+        attention: Cancellation,
         *,
         within_seconds: float | None = None,
     ) -> list[tuple[int, bytes]]:
@@ -335,7 +350,7 @@ class Failover:
         Returns status and body of each. Raises AttemptError, StoppedError.
         """
         node = grant.node
-        replies: deque[Reply] = deque()
+        replies: deque[UpstreamReply] = deque()
         try:
             replies.extend(self._sent(node, each, attention) for each in messages)
             fetched = []
@@ -354,20 +369,27 @@ class Failover:
         return fetched
 
     def _sent(
-        self, node: Node, message: Message, attention: Attention, *, fresh: bool = False
-    ) -> Reply:
-        reply = Reply(self._backends.send(node, message, fresh=fresh), attention)
+        self,
+        node: Node,
+        message: UpstreamRequest,
+        attention: Cancellation,
+        *,
+        fresh: bool = False,
+    ) -> UpstreamReply:
+        reply = UpstreamReply(
+            self._backends.send(node, message, fresh=fresh), attention
+        )
         reply.open_ended = message.path not in ROUTES
         return reply
 
     def _answered(
         self,
-        reply: Reply,
-        grant: Grant,
-        message: Message,
-        attention: Attention,
+        reply: UpstreamReply,
+        grant: Assignment,
+        message: UpstreamRequest,
+        attention: Cancellation,
         within_seconds: float | None = None,
-    ) -> Reply:
+    ) -> UpstreamReply:
         """Sleep until the reply can be judged."""
         self._wait(reply, grant, attention, within_seconds)
         unread = not reply.bytes_seen and not (reply.evicted or reply.runner_died)
@@ -383,9 +405,9 @@ class Failover:
 
     def _wait(
         self,
-        reply: Reply,
-        grant: Grant,
-        attention: Attention,
+        reply: UpstreamReply,
+        grant: Assignment,
+        attention: Cancellation,
         within_seconds: float | None,
     ) -> None:
         """Wait while the node is at work. Raises MaybeSentError, StoppedError."""
@@ -399,7 +421,7 @@ class Failover:
             self.release(reply)
             raise MaybeSentError(f"{grant.node.name}: {why}", Cause.TIMEOUT)
 
-    def _judge(self, reply: Reply, node: Node, path: str) -> tuple[bytes, bool]:
+    def _judge(self, reply: UpstreamReply, node: Node, path: str) -> tuple[bytes, bool]:
         """Return what came, and whether it blames the request; else AttemptError."""
         try:
             return judged(reply, node.name, path)
@@ -407,16 +429,18 @@ class Failover:
             self.release(reply)
             raise
 
-    def watch(self, lease: Lease, attention: Attention) -> Watch:
+    def watch(self, lease: Lease, attention: Cancellation) -> Watch:
         """Watch over a stream of plain text that has no client."""
         return self.liveness.stream(lease, attention, plain=True)
 
-    def free_elsewhere(self, wish: Wish, priority: Priority) -> bool:
+    def free_elsewhere(self, wish: RoutingRequest, priority: Priority) -> bool:
         """Say whether a node could take a request at once."""
         decision = self._dispatcher.explain(wish, priority)
         return decision.picked is not None and not decision.last_resort
 
-    def broke_off(self, lease: Lease, reply: Reply, *, wordless: bool = False) -> None:
+    def broke_off(
+        self, lease: Lease, reply: UpstreamReply, *, wordless: bool = False
+    ) -> None:
         """Take what the end of a broken stream says of others on its node.
 
         wordless: on its route a dead runner leaves an end without any word
@@ -428,13 +452,13 @@ class Failover:
         elif wordless and reply.broken is None:
             self.runners.doubt(lease)
 
-    def release(self, reply: Reply) -> None:
+    def release(self, reply: UpstreamReply) -> None:
         """Finish with a reply: its connection is kept where it can be."""
         if reply.close():
             self._backends.give_back(reply.connection)
 
     def note(
-        self, grant: Grant, path: str, error: AttemptError, request_id: str
+        self, grant: Assignment, path: str, error: AttemptError, request_id: str
     ) -> None:
         """Count a failed attempt; a node that cannot be reached is held at once."""
         node = grant.node.name

@@ -26,11 +26,11 @@ from router.health.circuits import Circuits
 from router.health.offenders import may_end_runners
 from router.holds.store import HoldStore
 from router.model import Cause, HoldKind, Node, Outcome
-from router.scheduling.pipeline import BUSY, Decision, Wish
-from router.scheduling.queue import Grant
+from router.scheduling.pipeline import BUSY, Decision, RoutingRequest
+from router.scheduling.queue import Assignment
 
 if TYPE_CHECKING:
-    from router.failover.attempts import Call
+    from router.failover.attempts import ProxiedRequest
 
 __all__ = ["Course", "Learned", "Retries"]
 
@@ -56,7 +56,7 @@ class Course:
     def __init__(
         self,
         learned: Learned,
-        explain: Callable[[Wish], Decision],
+        explain: Callable[[RoutingRequest], Decision],
         holds: HoldStore,
         tally: Retries,
         budget: RetryBudget,
@@ -77,28 +77,28 @@ class Course:
 
     # Before an attempt
 
-    def admit(self, call: Call) -> None:
+    def admit(self, call: ProxiedRequest) -> None:
         """Raise EndsRunnersError for a request that is known to end runners."""
         self._isolation.admit(call.findings)
 
-    def place(self, wish: Wish, found: Findings, last: str) -> Wish:
+    def place(self, wish: RoutingRequest, found: Findings, last: str) -> RoutingRequest:
         """Keep a request that may end a runner away from others' streams."""
         return self._isolation.place(wish, found, last)
 
-    def begins(self, grant: Grant, found: Findings) -> bool:
+    def begins(self, grant: Assignment, found: Findings) -> bool:
         """Note who is on the slot; returns whether its node is a credible witness."""
         self._isolation.board(grant.lease, found)
         return self._circuits.healthy(grant.node.name, grant.lease.model)
 
     # After it
 
-    def answered(self, grant: Grant) -> None:
+    def answered(self, grant: Assignment) -> None:
         """Take in an answer: a stream's first line, or a whole reply."""
         node, lease = grant.node.name, grant.lease
         self._circuits.succeeded(node, lease.model, began_at=lease.taken_at)
 
     def charge(
-        self, grant: Grant, path: str, error: AttemptError, request_id: str
+        self, grant: Assignment, path: str, error: AttemptError, request_id: str
     ) -> None:
         """Tell the node's circuits of a failure, once."""
         counts = isinstance(error, MaybeSentError | RefusedError)
@@ -114,7 +114,9 @@ class Course:
         """Charge nodes no more with what was the request's own fault."""
         self._circuits.forgive(request_id)
 
-    def other_build(self, call: Call, grant: Grant, body: bytes) -> tuple[bytes, bool]:
+    def other_build(
+        self, call: ProxiedRequest, grant: Assignment, body: bytes
+    ) -> tuple[bytes, bool]:
         """Say whether another build might think better of a request than this one.
 
         Returns its answer, with a note of the builds where there are several.
@@ -131,8 +133,8 @@ class Course:
 
     def failed(
         self,
-        call: Call,
-        grant: Grant,
+        call: ProxiedRequest,
+        grant: Assignment,
         error: AttemptError,
         request_id: str,
         *,
@@ -155,7 +157,7 @@ class Course:
         return frozenset()
 
     def goes_on(
-        self, call: Call, error: AttemptError, tried: set[str], attempts: int
+        self, call: ProxiedRequest, error: AttemptError, tried: set[str], attempts: int
     ) -> bool:
         """Say whether another node is asked.
 
@@ -185,7 +187,7 @@ class Course:
         if found.agreed or found.unanimous:
             self.forgive(request_id)
 
-    def settle(self, call: Call, node: str, outcome: Outcome) -> None:
+    def settle(self, call: ProxiedRequest, node: str, outcome: Outcome) -> None:
         """Remember a request under which runners died, once it is over."""
         broke = outcome in {Outcome.EOF, Outcome.ERROR_LINE, Outcome.REFUSED}
         last = self._builds.node(node)
@@ -198,7 +200,11 @@ class Course:
     # Inside
 
     def _look_for_deaths(
-        self, call: Call, grant: Grant, error: AttemptError, request_id: str
+        self,
+        call: ProxiedRequest,
+        grant: Assignment,
+        error: AttemptError,
+        request_id: str,
     ) -> None:
         went_down = isinstance(error, EvictedError) and self._is_down(grant.node)
         if not (went_down or may_end_runners(error.cause, call.message.body)):
@@ -213,7 +219,7 @@ class Course:
     def _is_down(self, node: Node) -> bool:
         return any(hold.kind is HoldKind.DOWN for hold in self._holds.of(node.name))
 
-    def _well_elsewhere(self, call: Call, tried: set[str]) -> bool:
+    def _well_elsewhere(self, call: ProxiedRequest, tried: set[str]) -> bool:
         """Say whether a node that has not failed could take it, now or soon."""
         model = call.wish.model
         wish = replace(call.wish, tried=call.wish.tried | tried)

@@ -11,11 +11,11 @@ from typing import Any
 
 from router.capacity.ledger import Lease
 from router.failover.continuation.proof import parsed
-from router.scheduling.pipeline import BUSY, Wish
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.pipeline import BUSY, RoutingRequest
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, Published
 
-__all__ = ["Destinations", "Show"]
+__all__ = ["MigrationTargets", "Show"]
 
 # Gives what a node's `/api/show` says of a model; None where it does not answer.
 Show = Callable[[NodeView, str], Mapping[str, Any] | None]
@@ -23,12 +23,10 @@ Show = Callable[[NodeView, str], Mapping[str, Any] | None]
 _MOST_REMEMBERED = 1024
 
 
-class Destinations:
+class MigrationTargets:
     """Knows, by the model's digest, whose streams can be continued at all."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, published: Published, show: Show
-    ) -> None:
+    def __init__(self, dispatcher: Scheduler, published: Published, show: Show) -> None:
         self._dispatcher = dispatcher
         self._published = published
         self._show = show
@@ -47,7 +45,7 @@ class Destinations:
 
     def _others(self, lease: Lease) -> Iterator[NodeView]:
         """Give the nodes that may take it: free ones first, then busy ones."""
-        wish = Wish(lease.model, lease.tried | {lease.node})
+        wish = RoutingRequest(lease.model, lease.tried | {lease.node})
         decision = self._dispatcher.explain(wish)
         if decision.last_resort:
             return  # they fail, too

@@ -17,14 +17,14 @@ from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Hold, HoldKind, HoldState
 
-__all__ = ["Elsewhere", "Evictor"]
+__all__ = ["Evictor", "Targets"]
 
 _BY_PROBE = "probe"
 # What took or said something just now is not hung, whatever a poll came to.
 _MOVES_SECONDS = 2.0
 
 
-class Elsewhere(Protocol):
+class Targets(Protocol):
     """Says whether another node could go on (`router.failover.destinations`)."""
 
     def take(self, lease: Lease, *, answered: bool) -> bool: ...
@@ -37,7 +37,7 @@ class Evictor:
         self,
         holds: HoldStore,
         ledger: Ledger,
-        elsewhere: Elsewhere,
+        elsewhere: Targets,
         count: Callable[[str, int], None],
         *,
         spawn: Callable[..., object] = gevent.spawn,

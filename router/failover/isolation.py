@@ -19,7 +19,7 @@ from router.failover.findings import Aboard, Findings
 from router.health.offenders import Offenders, digest_of
 from router.logs.events import get_logger
 from router.model import Cause, Outcome
-from router.scheduling.pipeline import Decision, Wish
+from router.scheduling.pipeline import Decision, RoutingRequest
 
 __all__ = ["Isolation", "Load", "Trial"]
 
@@ -51,7 +51,7 @@ class Isolation:
         self,
         offenders: Offenders,
         load: Load,
-        explain: Callable[[Wish], Decision],
+        explain: Callable[[RoutingRequest], Decision],
         nodes: Callable[[], tuple[str, ...]],
         *,
         spawn: Callable[..., object] = gevent.spawn,
@@ -76,7 +76,9 @@ class Isolation:
             raise EndsRunnersError(record.verdict)
         findings.deaths, findings.suspect = record.deaths, record.deaths > 0
 
-    def place(self, wish: Wish, findings: Findings, last: str) -> Wish:
+    def place(
+        self, wish: RoutingRequest, findings: Findings, last: str
+    ) -> RoutingRequest:
         """Keep a suspect from nodes where it could end streams, if another will do.
 
         last: where it ended a runner; once, it may go back there: all others who ran
@@ -95,7 +97,7 @@ class Isolation:
         findings.went_back = True
         return back
 
-    def _will_do(self, wish: Wish) -> bool:
+    def _will_do(self, wish: RoutingRequest) -> bool:
         decision = self._explain(wish)
         return decision.picked is not None and not decision.last_resort
 

@@ -17,12 +17,12 @@ from router.failover.verdict import Blame, Verdict, judge, judge_words
 from router.model import Cause, Outcome
 from router.relay.http1 import Head
 from router.relay.protocols import NO_ROUTE, lacks_route
-from router.relay.upstream import Reply
+from router.relay.upstream import UpstreamReply
 
 __all__ = ["judged", "route_missing"]
 
 
-def judged(reply: Reply, node: str, path: str) -> tuple[bytes, bool]:
+def judged(reply: UpstreamReply, node: str, path: str) -> tuple[bytes, bool]:
     """Return what came, and whether it blames the request.
 
     Raises AttemptError; BodiesFullError, where the router holds too much already.
@@ -49,7 +49,9 @@ def judged(reply: Reply, node: str, path: str) -> tuple[bytes, bool]:
     return body, False
 
 
-def _whole(reply: Reply, node: str, path: str, body: bytes) -> tuple[bytes, bool]:
+def _whole(
+    reply: UpstreamReply, node: str, path: str, body: bytes
+) -> tuple[bytes, bool]:
     head = reply.head
     if head is None or reply.broken is not None:
         why = reply.broken or "the reply ended before its last byte"
@@ -71,7 +73,7 @@ def route_missing(node: str, path: str) -> RouteMissingError:
     return RouteMissingError(why, status=404, body=NO_ROUTE, headers=headers)
 
 
-def _lost_end(reply: Reply, node: str, path: str, body: bytes) -> bytes:
+def _lost_end(reply: UpstreamReply, node: str, path: str, body: bytes) -> bytes:
     """Make the end of a stream that has none; raise where it should have had one."""
     gate, head = reply.gate, reply.head
     if reply.broken is not None or gate is None:

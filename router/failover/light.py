@@ -15,7 +15,7 @@ from typing import Protocol
 
 from gevent.pool import Pool
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.clients.http_json import Answer, PollError
 from router.errors import (
     DeadlineError,
@@ -83,7 +83,9 @@ class LightCalls:
         self._clock = clock
         self._lane = Lane(clock)
 
-    def answer(self, request: LightRequest, attention: Attention) -> LightAnswer | None:
+    def answer(
+        self, request: LightRequest, attention: Cancellation
+    ) -> LightAnswer | None:
         """Return an answer; None where the model must be loaded, on a slot.
 
         Raises NotFoundError, UnavailableError, OverloadedError, DeadlineError,
@@ -125,7 +127,7 @@ class LightCalls:
         return up
 
     def _where_loaded(
-        self, request: LightRequest, having: Sequence[NodeView], attention: Attention
+        self, request: LightRequest, having: Sequence[NodeView], attention: Cancellation
     ) -> LightAnswer | None:
         loaded = [v for v in self._open(having) if request.model in (v.resident or {})]
         if not loaded:
@@ -135,7 +137,7 @@ class LightCalls:
         return None if elsewhere else found
 
     def _one_of(
-        self, request: LightRequest, views: Sequence[NodeView], attention: Attention
+        self, request: LightRequest, views: Sequence[NodeView], attention: Cancellation
     ) -> LightAnswer:
         """Ask one node after the other until one gives an answer to the request."""
         left = {view.node.name: view for view in views}
@@ -166,7 +168,7 @@ class LightCalls:
         return answer
 
     def _everywhere(
-        self, request: LightRequest, having: Sequence[NodeView], attention: Attention
+        self, request: LightRequest, having: Sequence[NodeView], attention: Cancellation
     ) -> LightAnswer:
         """Have all nodes let go of the model: a client cannot name the one it means."""
         views = self._up(having)
@@ -216,9 +218,11 @@ class Lane:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._taken: Counter[str] = Counter()
-        self._waiting: dict[int, tuple[Sequence[str], Attention]] = {}
+        self._waiting: dict[int, tuple[Sequence[str], Cancellation]] = {}
 
-    def enter(self, nodes: Sequence[str], deadline: float, attention: Attention) -> str:
+    def enter(
+        self, nodes: Sequence[str], deadline: float, attention: Cancellation
+    ) -> str:
         """Take a place at the least busy node; give it back by `leave`.
 
         Raises OverloadedError, DeadlineError, StoppedError.
@@ -246,7 +250,7 @@ class Lane:
                 return
 
     def _wait(
-        self, nodes: Sequence[str], deadline: float, attention: Attention
+        self, nodes: Sequence[str], deadline: float, attention: Cancellation
     ) -> None:
         if len(self._waiting) >= _MOST_WAITING:
             raise OverloadedError(

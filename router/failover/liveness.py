@@ -15,12 +15,12 @@ from math import inf
 import gevent
 from gevent.event import AsyncResult
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.capacity.ledger import Lease, Ledger
 from router.failover.continuation.silence import longest_silence
-from router.failover.eviction import Elsewhere
+from router.failover.eviction import Targets
 from router.model import Outcome, Timings
-from router.relay.upstream import Reply
+from router.relay.upstream import UpstreamReply
 
 __all__ = [
     "Inquiry",
@@ -126,7 +126,7 @@ class Liveness:
         self,
         inquiry: Inquiry,
         ledger: Ledger,
-        elsewhere: Elsewhere,
+        elsewhere: Targets,
         limits: Callable[[], SilenceLimits],
         *,
         clock: Callable[[], float],
@@ -142,7 +142,7 @@ class Liveness:
         self._served: dict[tuple[str, str], float] = {}
         ledger.listen(self._ended)
 
-    def stream(self, lease: Lease, attention: Attention, *, plain: bool) -> Watch:
+    def stream(self, lease: Lease, attention: Cancellation, *, plain: bool) -> Watch:
         """Watch over a stream that has begun; `plain` ones say each token as it is."""
         stall = self.limits().stall_seconds
         speed = self._ledger.speed(lease.node, lease.model)
@@ -158,8 +158,8 @@ class Liveness:
     def wait(
         self,
         lease: Lease,
-        reply: Reply,
-        attention: Attention,
+        reply: UpstreamReply,
+        attention: Cancellation,
         within_seconds: float | None = None,
     ) -> str | None:
         """Sleep until a reply can be judged, or say why not to wait for it any more.
@@ -239,7 +239,7 @@ class Watch:
         self,
         liveness: Liveness,
         lease: Lease,
-        attention: Attention,
+        attention: Cancellation,
         limit_seconds: float,
         excused_seconds: float,
         *,
@@ -297,7 +297,7 @@ class Unanswered:
         self,
         liveness: Liveness,
         lease: Lease,
-        attention: Attention,
+        attention: Cancellation,
         speed: float | None,
     ) -> None:
         limits = liveness.limits()
@@ -311,7 +311,7 @@ class Unanswered:
             liveness, lease, attention, first, longest, words_due=False
         )
 
-    def lost(self, reply: Reply) -> bool:
+    def lost(self, reply: UpstreamReply) -> bool:
         """Say whether to send it elsewhere: not while anything moves."""
         watch = self._taking if reply.sending else self._answering
         return watch.lost(self._clock() - reply.moved_at)
@@ -320,7 +320,9 @@ class Unanswered:
 class _Question:
     """What was asked about one silence, beside the request that it is about."""
 
-    def __init__(self, liveness: Liveness, lease: Lease, attention: Attention) -> None:
+    def __init__(
+        self, liveness: Liveness, lease: Lease, attention: Cancellation
+    ) -> None:
         self.at = liveness.clock()
         self.open = True
         self.answers = False

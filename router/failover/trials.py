@@ -13,7 +13,7 @@ from typing import Any
 import gevent
 import orjson
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Lease, Ledger
 from router.errors import AttemptError, MaybeSentError
 from router.failover.findings import Aboard
@@ -22,15 +22,15 @@ from router.health.circuits import CIRCUIT, NODE, Circuits, Key
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Outcome
-from router.relay.pool import Message
+from router.relay.pool import UpstreamRequest
 from router.scheduling.pipeline import Decision
-from router.scheduling.queue import Grant
+from router.scheduling.queue import Assignment
 from router.snapshot import NodeView, Published
 
 __all__ = ["Fetch", "Trials", "trial_message"]
 
 # `router.failover.attempts.Failover.fetch`
-Fetch = Callable[[Grant, Sequence[Message], Attention], object]
+Fetch = Callable[[Assignment, Sequence[UpstreamRequest], Cancellation], object]
 
 _TICK_SECONDS = 0.25
 _HEADERS = {"Content-Type": "application/json", "X-Request-Id": "inferops-trial"}
@@ -54,11 +54,11 @@ _BODIES: dict[str, dict[str, Any]] = {
 log = get_logger("health")
 
 
-def trial_message(path: str, model: str) -> Message:
+def trial_message(path: str, model: str) -> UpstreamRequest:
     """Make the request of a trial; a route without a cheap one is tried by another."""
     path = path if path in _BODIES else "/api/generate"
     body = orjson.dumps({"model": model, **_BODIES[path]})
-    return Message("POST", path, _HEADERS, body)
+    return UpstreamRequest("POST", path, _HEADERS, body)
 
 
 class Trials:
@@ -106,15 +106,17 @@ class Trials:
 
     def attempt(self, aboard: Aboard) -> AttemptError | None:
         """Generate a little; returns why it did not work, None when it did."""
-        attention = Attention()
+        attention = Cancellation()
         lease = self._ledger.take(aboard.node.name, aboard.model)
         timer = gevent.spawn_later(self._seconds(), attention.stop, Outcome.DEADLINE)
         message = trial_message(aboard.path, aboard.model)
         try:
-            self._fetch(Grant(lease, aboard.node, _NO_DECISION), [message], attention)
+            self._fetch(
+                Assignment(lease, aboard.node, _NO_DECISION), [message], attention
+            )
         except AttemptError as error:
             return error
-        except StoppedError:
+        except CancelledError:
             return MaybeSentError("no answer to a trial", Cause.TIMEOUT)
         else:
             self._spoke(lease)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from router.model import Hold, HoldKind
 
-__all__ = ["Effect", "blocks", "by_alert", "effect_of"]
+__all__ = ["HoldPolicy", "blocks", "by_alert", "policy_of"]
 
 _OF_ALERTS = frozenset({HoldKind.DRAIN, HoldKind.EVICT, HoldKind.DERATE})
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class HoldPolicy:
     """What holds mean together.
 
     panic:   alerts hold too many nodes at once: theirs are ignored
@@ -39,12 +39,12 @@ def blocks(hold: Hold) -> bool:
     return hold.kind is not HoldKind.DERATE
 
 
-def effect_of(
+def policy_of(
     holds: Iterable[Hold],
     fleet: frozenset[str],
     panic_ratio: float,
     overridden: Callable[[Hold], bool],
-) -> Effect:
+) -> HoldPolicy:
     """Judge holds that stand now; `overridden` ones have no effect."""
     standing = [hold for hold in holds if not overridden(hold)]
     drained = {hold.node for hold in standing if by_alert(hold) and blocks(hold)}
@@ -56,6 +56,6 @@ def effect_of(
             factors[hold.node] = min(hold.factor, factors.get(hold.node, 1.0))
         elif not (panic and by_alert(hold)):
             kept_out.setdefault(hold.node, []).append(hold)
-    return Effect(
+    return HoldPolicy(
         panic, {node: tuple(found) for node, found in kept_out.items()}, factors
     )

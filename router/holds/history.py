@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 from router.errors import StateDamagedError, StateError
 from router.holds.journal import hold_of, row_of
-from router.holds.record import Actor, Change, Event, Found
+from router.holds.record import Actor, AuditEvent, Change, Found
 from router.holds.rescue import opened_copy
-from router.holds.sqlite import Database, put_aside
+from router.holds.sqlite import SqliteFile, put_aside
 from router.logs.events import get_logger
 from router.model import HoldKind, Override
 
-__all__ = ["Query", "SqliteArchive"]
+__all__ = ["AuditQuery", "SqliteAuditLog"]
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ _TRIM = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class AuditQuery:
     """Which events are wanted; None and an empty text let all through.
 
     alert: the alert's name
@@ -84,7 +84,7 @@ class Query:
     limit: int = 100
 
 
-class SqliteArchive:
+class SqliteAuditLog:
     """At most `most` events in one file; every error names that file.
 
     fault: why nothing can be read or written now; None while it can
@@ -93,12 +93,12 @@ class SqliteArchive:
     def __init__(self, path: Path, most: Callable[[], int] = lambda: 10_000) -> None:
         self._path = path
         self._most = most
-        self._database: Database | None = None
+        self._database: SqliteFile | None = None
         self.fault: str | None = None
         with contextlib.suppress(StateError):
             self._opened()
 
-    def append(self, events: Sequence[Event]) -> None:
+    def append(self, events: Sequence[AuditEvent]) -> None:
         """Keep events, oldest first, and drop the oldest beyond the bound."""
         rows = [
             (e.at, e.change.value, e.by, e.why, *_of(e.actor), *row_of(e.hold))
@@ -111,7 +111,7 @@ class SqliteArchive:
 
         self._guarded(lambda database: database.write(insert))
 
-    def find(self, query: Query) -> tuple[Event, ...]:
+    def find(self, query: AuditQuery) -> tuple[AuditEvent, ...]:
         """Give what matches, newest first, at most `limit`."""
         where, values = _conditions(query)
         statement = (
@@ -144,7 +144,7 @@ class SqliteArchive:
             with contextlib.suppress(StateError):
                 self._guarded(lambda database: database.check())
 
-    def _opened(self) -> Database:
+    def _opened(self) -> SqliteFile:
         if self._database is None:
             try:
                 self._database = self._open()
@@ -154,17 +154,17 @@ class SqliteArchive:
             self.fault = None
         return self._database
 
-    def _open(self) -> Database:
+    def _open(self) -> SqliteFile:
         try:
-            return Database(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
+            return SqliteFile(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
         except StateDamagedError as error:
             aside = put_aside(self._path)
             get_logger("archive").error(
                 "history was damaged, begun anew", why=str(error), kept_as=str(aside)
             )
-            return Database(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
+            return SqliteFile(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
 
-    def _guarded(self, call: Callable[[Database], T]) -> T:
+    def _guarded(self, call: Callable[[SqliteFile], T]) -> T:
         try:
             done = call(self._opened())
         except StateError as error:
@@ -178,17 +178,17 @@ class SqliteArchive:
             self._database.close()
 
 
-def _event(row: Sequence[Any]) -> Event:
+def _event(row: Sequence[Any]) -> AuditEvent:
     at, change, by, why, principal, client, *hold = row
     actor = Actor(principal, client)
-    return Event(at, Change(change), hold_of(hold), by, why, actor)  # type: ignore[arg-type]
+    return AuditEvent(at, Change(change), hold_of(hold), by, why, actor)  # type: ignore[arg-type]
 
 
 def _of(actor: Actor) -> tuple[str, str]:
     return actor.principal, actor.client
 
 
-def _override(event: Event) -> Override:
+def _override(event: AuditEvent) -> Override:
     hold = event.hold
     until = hold.since if hold.until is None else hold.until
     return Override(
@@ -196,7 +196,7 @@ def _override(event: Event) -> Override:
     )
 
 
-def _conditions(query: Query) -> tuple[str, list[object]]:
+def _conditions(query: AuditQuery) -> tuple[str, list[object]]:
     alert = query.alert
     wanted: list[tuple[str, tuple[object, ...]]] = [
         ("node = ?", (query.node,) if query.node else ()),

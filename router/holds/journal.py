@@ -9,10 +9,10 @@ from pathlib import Path
 
 from router.errors import StateDamagedError
 from router.holds.record import Key
-from router.holds.sqlite import Database
+from router.holds.sqlite import SqliteFile
 from router.model import Clear, Hold, HoldKind, HoldState, Override
 
-__all__ = ["SqliteJournal", "hold_of", "readable", "row_of"]
+__all__ = ["SqliteHolds", "hold_of", "readable", "row_of"]
 
 _SCHEMA = 2  # 1 knew no overrides, and neither evict, derate nor verified
 _HOLDS = """
@@ -41,11 +41,11 @@ _INSERT_OVERRIDE = "INSERT OR REPLACE INTO overrides VALUES (?,?,?,?,?,?)"
 Row = tuple[str, str, str, str, float, float | None, str, str, str]
 
 
-class SqliteJournal:
+class SqliteHolds:
     """A journal in one file; every error names that file."""
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, (_HOLDS, _OVERRIDES), _SCHEMA)
+        self._database = SqliteFile(path, (_HOLDS, _OVERRIDES), _SCHEMA)
         self._path = path
 
     def load(self) -> tuple[Hold, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from router.errors import StateDamagedError, StateError
-from router.holds.journal import SqliteJournal, readable
+from router.holds.journal import SqliteHolds, readable
 from router.holds.record import Found, Key
 from router.holds.rescue import opened_copy
 from router.holds.sqlite import put_aside
@@ -48,7 +48,7 @@ class MendingJournal:
         self._path = path
         self._remembered = remembered
         self._monotonic = monotonic
-        self._journal: SqliteJournal | None = None
+        self._journal: SqliteHolds | None = None
         self._tried_at = 0.0
         self.fault: str | None = None
         self.notice: str | None = None
@@ -86,7 +86,7 @@ class MendingJournal:
         log.info("holds_saved_again", file=str(self._path))
         return found
 
-    def _check(self, journal: SqliteJournal) -> None:
+    def _check(self, journal: SqliteHolds) -> None:
         self._tried_at = self._monotonic()
         with contextlib.suppress(StateError):  # it is in `fault`
             self._guarded(lambda _: journal.check())
@@ -123,14 +123,14 @@ class MendingJournal:
         self._journal, self.fault = journal, None
         return found
 
-    def _start_over(self, found: Found, error: StateError) -> SqliteJournal:
+    def _start_over(self, found: Found, error: StateError) -> SqliteHolds:
         aside = put_aside(self._path)
         journal, _ = _opened(self._path)
         _fill(journal, found)
         self._tell(f"{error}; it is kept as {aside.name}", found)
         return journal
 
-    def _refill(self, journal: SqliteJournal) -> Found:
+    def _refill(self, journal: SqliteHolds) -> Found:
         """Take from the history what an emptied or deleted file had."""
         found = self._remembered()
         if found.holds or found.overrides:
@@ -158,7 +158,7 @@ class MendingJournal:
             tuple({each.key: each for each in (*other.overrides, *overrides)}.values()),
         )
 
-    def _guarded(self, call: Callable[[SqliteJournal], T]) -> T:
+    def _guarded(self, call: Callable[[SqliteHolds], T]) -> T:
         if self._journal is None:
             raise StateError(self.fault or f"{self._path}: is not open")
         try:
@@ -177,13 +177,13 @@ class MendingJournal:
         self.fault = str(error)
 
 
-def _fill(journal: SqliteJournal, found: Found) -> None:
+def _fill(journal: SqliteHolds, found: Found) -> None:
     journal.save(lambda: {hold.key: hold for hold in found.holds})
     journal.save_overrides(found.overrides)
 
 
-def _opened(path: Path) -> tuple[SqliteJournal, Found]:
-    journal = SqliteJournal(path)
+def _opened(path: Path) -> tuple[SqliteHolds, Found]:
+    journal = SqliteHolds(path)
     try:
         found = Found(journal.load(), journal.load_overrides())
     except StateError:

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from router.model import Hold, Override
 
-__all__ = ["OverrideJournal", "Overrides"]
+__all__ = ["OverridePersistence", "Overrides"]
 
 
-class OverrideJournal(Protocol):
+class OverridePersistence(Protocol):
     """Where overrides outlive the process; raises StateError."""
 
     def load_overrides(self) -> Sequence[Override]: ...
@@ -29,7 +29,7 @@ class Overrides:
 
     def __init__(
         self,
-        journal: OverrideJournal | None = None,
+        journal: OverridePersistence | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -12,20 +12,20 @@ from router.model import Hold, HoldKind, HoldState, Override
 __all__ = [
     "NOBODY",
     "Actor",
-    "Archive",
+    "AuditEvent",
+    "AuditLog",
     "Change",
-    "Event",
     "Found",
-    "Journal",
+    "HoldPersistence",
+    "HoldRecord",
     "Key",
-    "Standing",
     "merged",
 ]
 
 Key = tuple[str, HoldKind, str]
 
 
-class Journal(Protocol):
+class HoldPersistence(Protocol):
     """Where holds outlive the process; raises StateError."""
 
     def load(self) -> Sequence[Hold]: ...
@@ -69,7 +69,7 @@ NOBODY = Actor()  # the router itself: time, a probe, the level
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class AuditEvent:
     """One line of the store's history; `at` in unix seconds.
 
     by: who made the change by their own account; `actor` is what is known of them
@@ -91,15 +91,15 @@ class Found:
     overrides: tuple[Override, ...] = ()
 
 
-class Archive(Protocol):
+class AuditLog(Protocol):
     """Where the history outlives the process; raises StateError."""
 
-    def append(self, events: Sequence[Event]) -> None:
+    def append(self, events: Sequence[AuditEvent]) -> None:
         """Keep events, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HoldRecord:
     """A hold as the level pass judges it.
 
     asserted_at: monotonic seconds when it was last placed, rings included

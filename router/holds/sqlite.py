@@ -16,7 +16,7 @@ from gevent.monkey import get_original
 from router.errors import BusyError, StateDamagedError, StateError
 from router.threads import Pool
 
-__all__ = ["Database", "put_aside"]
+__all__ = ["SqliteFile", "put_aside"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ _MOST_WAITING = 1024
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-class Database:
+class SqliteFile:
     """A file with `tables`; one that a newer `schema` wrote is refused.
 
     fresh:    whether there was nothing in it when it was opened

@@ -16,29 +16,29 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from router.errors import StateError
-from router.holds.effect import Effect, blocks, by_alert, effect_of
+from router.holds.effect import HoldPolicy, blocks, by_alert, policy_of
 from router.holds.overrides import Overrides
 from router.holds.record import (
     NOBODY,
     Actor,
-    Archive,
+    AuditEvent,
+    AuditLog,
     Change,
-    Event,
-    Journal,
+    HoldPersistence,
+    HoldRecord,
     Key,
-    Standing,
     merged,
 )
 from router.model import Clear, Hold, HoldKind, HoldState, Override
 
 __all__ = [
-    "Archive",
+    "AuditEvent",
+    "AuditLog",
     "Change",
-    "Event",
+    "HoldPersistence",
+    "HoldRecord",
     "HoldStore",
-    "Journal",
     "Key",
-    "Standing",
     "by_alert",
 ]
 
@@ -54,13 +54,13 @@ class HoldStore:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: HoldPersistence,
         clock: Callable[[], float] = time.time,
         panic_ratio: float = 0.5,
         monotonic: Callable[[], float] = time.monotonic,
         *,
         overrides: Overrides | None = None,
-        archive: Archive | None = None,
+        archive: AuditLog | None = None,
     ) -> None:
         self._journal = journal
         self._archive = archive
@@ -70,17 +70,17 @@ class HoldStore:
         self._panic_ratio = panic_ratio
         self._fleet: frozenset[str] = frozenset()
         self._lock = threading.RLock()  # never held over a wait
-        self._standing: dict[Key, Standing] = {}
-        self._index: defaultdict[str, dict[Key, Standing]] = defaultdict(dict)
+        self._standing: dict[Key, HoldRecord] = {}
+        self._index: defaultdict[str, dict[Key, HoldRecord]] = defaultdict(dict)
         self._by_node: dict[str, tuple[Hold, ...]] = {}
-        self._keeping_out: dict[str, tuple[Standing, ...]] = {}
+        self._keeping_out: dict[str, tuple[HoldRecord, ...]] = {}
         self._unsaved: set[Key] = set()
         self._uncordoned: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[Callable[[Nodes], None]] = []
-        self._witnesses: list[Callable[[Event], None]] = []
-        self._history: deque[Event] = deque(maxlen=_HISTORY)
-        self._unarchived: deque[Event] = deque(maxlen=_MOST_UNARCHIVED)
+        self._witnesses: list[Callable[[AuditEvent], None]] = []
+        self._history: deque[AuditEvent] = deque(maxlen=_HISTORY)
+        self._unarchived: deque[AuditEvent] = deque(maxlen=_MOST_UNARCHIVED)
         self._revision = 0
         self.version = 0
         self.panic = False
@@ -101,13 +101,13 @@ class HoldStore:
     def of(self, node: str) -> tuple[Hold, ...]:
         return self._by_node.get(node, ())
 
-    def standings(self) -> tuple[Standing, ...]:
+    def standings(self) -> tuple[HoldRecord, ...]:
         return tuple(self._standing.values())
 
-    def standings_of(self, node: str) -> tuple[Standing, ...]:
+    def standings_of(self, node: str) -> tuple[HoldRecord, ...]:
         return tuple(self._index.get(node, {}).values())
 
-    def history(self) -> tuple[Event, ...]:
+    def history(self) -> tuple[AuditEvent, ...]:
         """Give what happened, oldest first, as far back as it is kept."""
         return tuple(self._history)
 
@@ -128,7 +128,7 @@ class HoldStore:
         nodes = tuple(self._keeping_out) if among is None else among
         return frozenset(node for node in nodes if self.blocking(node))
 
-    def preview(self, more: Sequence[Hold]) -> tuple[Effect, Effect]:
+    def preview(self, more: Sequence[Hold]) -> tuple[HoldPolicy, HoldPolicy]:
         """Say what stands now comes to, and what it would with `more` holds."""
         now = self._monotonic()
         standing = [e.hold for e in self.standings() if not e.expired(now)]
@@ -142,7 +142,7 @@ class HoldStore:
         """Call back after each change with the nodes that it is about; None: all."""
         self._followers.append(callback)
 
-    def witness(self, callback: Callable[[Event], None]) -> None:
+    def witness(self, callback: Callable[[AuditEvent], None]) -> None:
         """Call back with each event as it happens; the callback must not wait."""
         self._witnesses.append(callback)
 
@@ -244,7 +244,7 @@ class HoldStore:
         self._settle(kind, {node} if lifted else ())
         return lifted
 
-    def remark(self, standing: Standing, change: Change, by: str, why: str) -> None:
+    def remark(self, standing: HoldRecord, change: Change, by: str, why: str) -> None:
         """Put into the history what changes nothing in itself."""
         with self._lock:
             self._note(change, standing.hold, by, why)
@@ -325,9 +325,9 @@ class HoldStore:
         self._revision += 1
         now = self._monotonic()
         end = None if hold.until is None else now + hold.until - self._clock()
-        self._keep(hold.key, Standing(hold, now, self._revision, end))
+        self._keep(hold.key, HoldRecord(hold, now, self._revision, end))
 
-    def _keep(self, key: Key, standing: Standing) -> None:
+    def _keep(self, key: Key, standing: HoldRecord) -> None:
         self._standing[key] = self._index[key[0]][key] = standing
 
     def _alter(
@@ -377,7 +377,7 @@ class HoldStore:
     def _note(
         self, change: Change, hold: Hold, by: str, why: str, actor: Actor = NOBODY
     ) -> None:
-        event = Event(self._clock(), change, hold, by, why, actor)
+        event = AuditEvent(self._clock(), change, hold, by, why, actor)
         self._history.append(event)
         self._unarchived.append(event)
         for witness in self._witnesses:
@@ -476,8 +476,8 @@ class HoldStore:
         effect = self._effect([e.hold for e in self.standings() if not e.expired(now)])
         self.panic, self.factors = effect.panic, effect.factors
 
-    def _effect(self, holds: Sequence[Hold]) -> Effect:
-        return effect_of(holds, self._fleet, self._panic_ratio, self.overrides.cover)
+    def _effect(self, holds: Sequence[Hold]) -> HoldPolicy:
+        return policy_of(holds, self._fleet, self._panic_ratio, self.overrides.cover)
 
     def _ignored(self, hold: Hold) -> bool:
         return by_alert(hold) and (self.panic or self.overrides.cover(hold))

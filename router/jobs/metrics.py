@@ -10,14 +10,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from router.jobs.model import ItemKind, ItemResult, ItemState, JobState
-from router.jobs.retention import Kept
+from router.jobs.retention import StorageUse
 from router.metrics.plain import PlainCounter
 
 _ITEM_SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600, 1800)
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
-class BatchMetrics:
+class JobMetrics:
     """A `router.jobs.execution.attempts.Tally`, and the job database's."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -123,7 +123,7 @@ class BatchMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class JobsView:
     """Jobs at a moment; seconds.
 
     eta:     None where it is unknown
@@ -139,13 +139,13 @@ class Standing:
     stalled: Mapping[JobState, float] = field(default_factory=dict)
     store_up: bool = True
     parked: int = 0
-    kept: Kept = field(default_factory=Kept)
+    kept: StorageUse = field(default_factory=StorageUse)
 
 
-class BatchCollector(Collector):
+class JobCollector(Collector):
     """Asks how the jobs stand at each scrape."""
 
-    def __init__(self, standing: Callable[[], Standing]) -> None:
+    def __init__(self, standing: Callable[[], JobsView]) -> None:
         self._standing = standing
 
     def describe(self) -> Iterable[Metric]:
@@ -190,7 +190,7 @@ class BatchCollector(Collector):
             yield _one("inferops_job_eta_seconds", text, now.eta)
 
 
-def _kept(kept: Kept) -> Iterator[Metric]:
+def _kept(kept: StorageUse) -> Iterator[Metric]:
     size = _gauge("inferops_job_kept_bytes", "Jobs and files on the disk.", "what")
     size.add_metric(["store"], kept.store_bytes)
     size.add_metric(["files"], kept.file_bytes)

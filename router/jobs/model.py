@@ -86,7 +86,7 @@ class BadLines(StrEnum):
     FAIL_JOB = "fail_job"
 
 
-class GiveWay(StrEnum):
+class Preemption(StrEnum):
     """When people wait, an item in flight …"""
 
     ITEM = "item"  # … ends first; no new one starts
@@ -107,7 +107,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TimeWindow:
     """When a job may run, in the time of `zone` (an IANA name)."""
 
     spans: tuple[Span, ...]
@@ -139,9 +139,9 @@ class JobSpec:
     options: Mapping[str, object] = field(default_factory=dict)
     reducer: Mapping[str, object] = field(default_factory=lambda: {"kind": "map"})
     bad_lines: BadLines = BadLines.FAIL_LINE
-    give_way: GiveWay = GiveWay.ITEM
+    give_way: Preemption = Preemption.ITEM
     attempts: int = 3
-    window: Window | None = None
+    window: TimeWindow | None = None
     nodes: int | None = None
     seconds: float = 86_400.0
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ItemFault:
     """Why a job, or a line of its file, cannot be used."""
 
     code: str
@@ -226,7 +226,7 @@ class Job:
     rows: int | None = None
     rows_read: int = 0
     marks: Mapping[str, float] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ItemFault, ...] = ()
     tallies: Tallies = Tallies()
     counts: tuple[Counts, Counts] | None = None
     tokens: tuple[int, int] = (0, 0)
@@ -283,7 +283,7 @@ class NewItem:
     model: str
     body: bytes
     weight: float
-    fault: Fault | None = None
+    fault: ItemFault | None = None
     wave: int = 0
     place: int = STORED_REQUEST
     size: int = 0
@@ -306,7 +306,7 @@ class ItemResult:
     body: bytes
     text: str
     node: str
-    error: Fault | None = None
+    error: ItemFault | None = None
     request_id: str = ""
     prompt_tokens: int = 0
     generated_tokens: int = 0
@@ -322,7 +322,7 @@ class ItemResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class StoredFile:
     """A file that is kept.
 
     purpose: `batch` (OpenAI lines), `dataset`, `batch_output`, `batch_error`
@@ -339,7 +339,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ResultPage:
     """Which part of a list is wanted, newest first unless `oldest_first`."""
 
     limit: int = 20
@@ -351,7 +351,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Free:
+class FreeSlot:
     """A slot of a node that is idle, and that no person wants.
 
     in_flight: streams there now, this one not counted
@@ -411,17 +411,17 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class StartItem:
     """Give this item to the free slot."""
 
     item: int
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class StartCopy:
     """Run this item there a second time; the first to finish counts."""
 
     item: int
 
 
-Choice = Take | Copy
+Choice = StartItem | StartCopy

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from router.jobs.model import ItemResult, ItemState
 from router.jobs.store import results
-from router.jobs.store.database import Database
+from router.jobs.store.database import JobDatabase
 
 _PAGE = 500
 
@@ -74,23 +74,23 @@ def result_line(_job: str, result: ItemResult) -> bytes:
 
 
 def pages(
-    database: Database,
+    database: JobDatabase,
     job: str,
     states: Collection[ItemState],
-    after: results.Place | None = None,
+    after: results.ResultCursor | None = None,
     *,
     limit: int | None = None,
     size: int = _PAGE,
 ) -> Iterator[list[ItemResult]]:
     """Yield results in input order, in pages of that size. Raises StoreError."""
-    place: results.Place | None = after or results.Place()
+    place: results.ResultCursor | None = after or results.ResultCursor()
     left = limit
     while place is not None and left != 0:
         count = size if left is None else min(size, left)
 
         def read(
-            connection: Connection, at: results.Place = place, count: int = count
-        ) -> tuple[list[ItemResult], results.Place | None]:
+            connection: Connection, at: results.ResultCursor = place, count: int = count
+        ) -> tuple[list[ItemResult], results.ResultCursor | None]:
             return results.in_order(connection, job, states, at, count)
 
         page, place = database.read(read)
@@ -100,7 +100,7 @@ def pages(
             left -= len(page)
 
 
-def joined(database: Database, job: str, separator: str) -> Iterator[bytes]:
+def joined(database: JobDatabase, job: str, separator: str) -> Iterator[bytes]:
     """Yield the answers as one text, as `concat` puts them together."""
     between = ""
     for page in pages(database, job, ANSWERED):
@@ -110,7 +110,7 @@ def joined(database: Database, job: str, separator: str) -> Iterator[bytes]:
 
 
 def rendered(
-    database: Database, job: str, states: Collection[ItemState], render: Render
+    database: JobDatabase, job: str, states: Collection[ItemState], render: Render
 ) -> Iterator[bytes]:
     """Yield the bytes of a file, a page at a time. Raises StoreError."""
     for page in pages(database, job, states):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from router.jobs.execution.active import Active
+from router.jobs.execution.active import ActiveJob
 from router.jobs.model import Counts, ItemKind, Job
 
 
-def shown(job: Job, active: Active | None) -> dict[str, Any]:
+def shown(job: Job, active: ActiveJob | None) -> dict[str, Any]:
     """Make the PROGRESS object of `/batches`; `active` is None for what is over."""
     counts = job.counts or (active.counts if active else (Counts(), Counts()))
     rates = active.rates.per_second(time.monotonic()) if active else None

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from router.errors import ConflictError, NotFoundError
 from router.jobs.input.uploads import Uploads
 from router.jobs.store import files, jobs, space
-from router.jobs.store.database import Database
+from router.jobs.store.database import JobDatabase
 from router.logs.events import get_logger
 
 _PIECE = 2000
@@ -30,7 +30,7 @@ log = get_logger("batch")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StorageUse:
     """Bytes on the disk, and how many jobs were deleted, by reason."""
 
     store_bytes: int = 0
@@ -48,7 +48,7 @@ class Retention:
 
     def __init__(
         self,
-        database: Database,
+        database: JobDatabase,
         uploads: Uploads,
         seconds: Callable[[], float],
         measured: Callable[[Callable[[], int]], object] = lambda weigh: weigh(),
@@ -58,7 +58,7 @@ class Retention:
         self._measured = measured
         self._seconds = seconds
         self._deleted = Counter({ASKED: 0, RETENTION: 0})
-        self.kept = Kept()
+        self.kept = StorageUse()
 
     def sweep(self) -> None:
         """Delete what is over its time, and give its room back."""
@@ -124,7 +124,7 @@ class Retention:
             gevent.sleep(_PAUSE_SECONDS)
 
     def _weigh(self) -> int:
-        self.kept = Kept(
+        self.kept = StorageUse(
             self._database.read(space.store_bytes),
             self._database.read(space.file_bytes),
             tuple(sorted(self._deleted.items())),

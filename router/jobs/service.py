@@ -20,31 +20,35 @@ from router.errors import (
     ReducerError,
 )
 from router.jobs import reducers
-from router.jobs.execution.active import Active
-from router.jobs.execution.attempts import Flights
-from router.jobs.execution.attempts import Parts as FlightParts
-from router.jobs.execution.attempts import Settings as FlightSettings
-from router.jobs.execution.completion import Closing
-from router.jobs.execution.reconciler import Keeper, Keeping, MakeReducer
-from router.jobs.execution.runner import Runner
+from router.jobs.execution.active import ActiveJob
+from router.jobs.execution.attempts import AttemptDependencies as FlightParts
+from router.jobs.execution.attempts import AttemptSettings as FlightSettings
+from router.jobs.execution.attempts import AttemptsInFlight
+from router.jobs.execution.completion import Completion
+from router.jobs.execution.reconciler import (
+    JobReconciler,
+    MakeReducer,
+    ReconcilerDependencies,
+)
+from router.jobs.execution.runner import ItemRunner
 from router.jobs.execution.stalls import Stalls
 from router.jobs.input.bodies import Bodies
-from router.jobs.input.reading import ItemLimits, Reading, Source
+from router.jobs.input.reading import ItemLimits, ItemSource, Reading
 from router.jobs.input.room import Room
 from router.jobs.input.upload_parts import PartedUploads
 from router.jobs.input.uploads import Uploads
-from router.jobs.metrics import Standing
-from router.jobs.model import ItemState, Job, JobSpec, JobState, Page, Upload
-from router.jobs.planning.persistence import Memory
+from router.jobs.metrics import JobsView
+from router.jobs.model import ItemState, Job, JobSpec, JobState, ResultPage, StoredFile
+from router.jobs.planning.persistence import PredictorPersistence
 from router.jobs.planning.policy import Policy
-from router.jobs.planning.protocols import Attempts, Predictor, Speeds, Tally
+from router.jobs.planning.protocols import Attempts, ItemCounters, Predictor, Speeds
 from router.jobs.reducers import Partial
 from router.jobs.retention import Retention
 from router.jobs.spec import spec_text
 from router.jobs.store import files, items, jobs
-from router.jobs.store.database import Database, StoreError
+from router.jobs.store.database import JobDatabase, StoreError
 from router.logs.events import get_logger
-from router.scheduling.idle import Idle
+from router.scheduling.idle import SpareCapacity
 
 _SWEEP_SECONDS = 60.0
 _LANDING_SECONDS = 1.0
@@ -53,31 +57,31 @@ log = get_logger("batch")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class JobServiceDependencies:
     """What jobs are run with."""
 
-    database: Database
+    database: JobDatabase
     uploads: Uploads
     parted: PartedUploads
     room: Room
     bodies: Bodies
-    idle: Idle
+    idle: SpareCapacity
     ledger: Ledger
     attempts: Attempts
     policy: Policy
     speeds: Speeds
     predictor: Predictor
-    tally: Tally
-    source: Source
+    tally: ItemCounters
+    source: ItemSource
     make_reducer: MakeReducer
-    memory: Memory
+    memory: PredictorPersistence
     settings: Callable[[], BatchSettings]
 
 
-class Batches:
+class JobService:
     """See the module. Every method may wait for the database; raises StoreError."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: JobServiceDependencies) -> None:
         self._parts = parts
         self._owner = secrets.token_hex(8)
         self._database = parts.database
@@ -89,8 +93,8 @@ class Batches:
             lambda: parts.settings().retention_seconds,
             parts.room.measure,
         )
-        self._flights = Flights(self._flight_parts())
-        self._runner = Runner(
+        self._flights = AttemptsInFlight(self._flight_parts())
+        self._runner = ItemRunner(
             parts.idle,
             parts.ledger,
             parts.policy,
@@ -103,7 +107,7 @@ class Batches:
             parts.source,
             self._item_limits,
         )
-        keeping = Keeping(
+        keeping = ReconcilerDependencies(
             owner=self._owner,
             database=parts.database,
             uploads=parts.uploads,
@@ -113,10 +117,10 @@ class Batches:
             slots=self._slots,
             lease_seconds=lambda: parts.settings().lease_seconds,
         )
-        closing = Closing(
+        closing = Completion(
             parts.database, self._runner.stop_flights, parts.tally.job_ended
         )
-        self._keeper = Keeper(keeping, self._runner, self._flights, closing)
+        self._keeper = JobReconciler(keeping, self._runner, self._flights, closing)
         self._stalls = Stalls()
         self._by_state: dict[str, int] = {}
         self._open = False
@@ -215,14 +219,14 @@ class Batches:
 
     # Files
 
-    def add_file(self, upload: Upload) -> None:
+    def add_file(self, upload: StoredFile) -> None:
         self._database.write(lambda c: files.add(c, upload))
 
-    def file(self, file: str) -> Upload:
+    def file(self, file: str) -> StoredFile:
         """Raises NotFoundError."""
         return self._database.read(lambda c: files.get(c, file))
 
-    def files(self, page: Page, purpose: str) -> tuple[list[Upload], bool]:
+    def files(self, page: ResultPage, purpose: str) -> tuple[list[StoredFile], bool]:
         return self._database.read(lambda c: files.listed(c, page, purpose))
 
     def remove_file(self, file: str) -> None:
@@ -231,7 +235,7 @@ class Batches:
 
     # Jobs
 
-    def create(self, spec: JobSpec, *, openai: bool, upload: Upload | None) -> Job:
+    def create(self, spec: JobSpec, *, openai: bool, upload: StoredFile | None) -> Job:
         """Make a job, with its file where that came with it.
 
         Raises OverloadedError, NotFoundError (no such file), DiskFullError.
@@ -248,7 +252,7 @@ class Batches:
         self._keeper.nudge()
         return job
 
-    def _add(self, connection: Connection, job: Job, upload: Upload | None) -> None:
+    def _add(self, connection: Connection, job: Job, upload: StoredFile | None) -> None:
         most = self._parts.settings().max_open_jobs
         if jobs.count_open(connection) >= most:
             text = f"{most} jobs are not over yet, the most there may be"
@@ -260,24 +264,24 @@ class Batches:
         until = job.created + self._parts.settings().lease_seconds
         jobs.add(connection, job, self._owner, until)
 
-    def get(self, job: str) -> tuple[Job, Active | None]:
+    def get(self, job: str) -> tuple[Job, ActiveJob | None]:
         """Return a job, and what this router knows of it while it runs."""
         found = self._database.read(lambda c: jobs.get(c, job))
         return self._with_active(found)
 
-    def _with_active(self, job: Job) -> tuple[Job, Active | None]:
+    def _with_active(self, job: Job) -> tuple[Job, ActiveJob | None]:
         active = None if job.state.over else self._runner.jobs.get(job.id)
         if active is not None and active.job.rows_read > job.rows_read:
             job = replace(job, rows_read=active.job.rows_read)
         return job, active
 
-    def active(self, job: str) -> Active | None:
+    def active(self, job: str) -> ActiveJob | None:
         """Return what this router knows of a running job, without waiting."""
         return self._runner.jobs.get(job)
 
     def listed(
-        self, page: Page, states: Collection[JobState], *, openai_only: bool
-    ) -> tuple[list[tuple[Job, Active | None]], bool]:
+        self, page: ResultPage, states: Collection[JobState], *, openai_only: bool
+    ) -> tuple[list[tuple[Job, ActiveJob | None]], bool]:
         found, more = self._database.read(
             lambda c: jobs.listed(c, page, states, openai_only=openai_only)
         )
@@ -387,10 +391,10 @@ class Batches:
             raise BadRequestError(str(error)) from error
 
     @property
-    def database(self) -> Database:
+    def database(self) -> JobDatabase:
         return self._database
 
-    def standing(self) -> Standing:
+    def standing(self) -> JobsView:
         """Count for a scrape; never waits. States are a minute old at most."""
         active = list(self._runner.jobs.values())
         now = time.time()
@@ -400,7 +404,7 @@ class Batches:
         flights = [f for a in active for f in a.in_flight()]
         unsettled = sum(each.waiting + each.leased for a in active for each in a.counts)
         etas = [eta for a in active if (eta := _eta(a)) is not None]
-        return Standing(
+        return JobsView(
             jobs=counts,
             waiting=max(0, unsettled - len(flights)),
             running=len(flights),
@@ -414,7 +418,7 @@ class Batches:
         )
 
 
-def _eta(active: Active) -> float | None:
+def _eta(active: ActiveJob) -> float | None:
     rates = active.rates.per_second(time.monotonic())
     rows = active.counts[0]
     return (rows.total - rows.over) / rates[0] if rates and rates[0] else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from router.jobs.model import BadLines, Format, GiveWay, JobSpec, Span, Window
+from router.jobs.model import BadLines, Format, JobSpec, Preemption, Span, TimeWindow
 
 
 def spec_fields(spec: JobSpec) -> dict[str, Any]:
@@ -26,19 +26,21 @@ def read_spec(text: str) -> JobSpec:
             **fields,
             "format": Format(fields["format"]),
             "bad_lines": BadLines(fields["bad_lines"]),
-            "give_way": GiveWay(fields["give_way"]),
+            "give_way": Preemption(fields["give_way"]),
             "window": _window(fields["window"]),
         }
     )
 
 
-def _window(found: dict[str, Any] | None) -> Window | None:
+def _window(found: dict[str, Any] | None) -> TimeWindow | None:
     if found is None:
         return None
     if "start" in found:  # of a release before there were days
         every_day = tuple(range(7))
-        return Window((Span(every_day, found["start"], found["end"]),), found["zone"])
+        return TimeWindow(
+            (Span(every_day, found["start"], found["end"]),), found["zone"]
+        )
     spans = (
         Span(tuple(each["days"]), each["start"], each["end"]) for each in found["spans"]
     )
-    return Window(tuple(spans), found["zone"])
+    return TimeWindow(tuple(spans), found["zone"])

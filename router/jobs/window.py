@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from router.jobs.model import Span, Window
+from router.jobs.model import Span, TimeWindow
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _NAMED = {
@@ -33,7 +33,7 @@ class WindowError(ValueError):
         self.param = param
 
 
-def parse(text: str, zone: str) -> Window:
+def parse(text: str, zone: str) -> TimeWindow:
     """Read `20:00-06:00` or `Mon-Fri 20:00-6:00, Sat, Sun` in an IANA zone.
 
     A time that passes midnight belongs to the day on which it begins; days without a
@@ -46,7 +46,7 @@ def parse(text: str, zone: str) -> Window:
         raise WindowError(
             f"must be an IANA zone such as 'Europe/Berlin', got {zone[:60]!r}", "zone"
         ) from None
-    return Window(spans, zone)
+    return TimeWindow(spans, zone)
 
 
 def _spans(text: str) -> Iterator[Span]:
@@ -110,7 +110,7 @@ def _wrong(got: str) -> WindowError:
     )
 
 
-def shown(window: Window) -> str:
+def shown(window: TimeWindow) -> str:
     return ", ".join(_shown(span) for span in window.spans)
 
 
@@ -124,7 +124,7 @@ def _shown(span: Span) -> str:
     return f"{days} {times}"
 
 
-def is_open(window: Window | None, now: float) -> bool:
+def is_open(window: TimeWindow | None, now: float) -> bool:
     """Say whether `now` (unix seconds) is within; the end is not."""
     if window is None:
         return True

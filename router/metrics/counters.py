@@ -14,7 +14,7 @@ from router.metrics.families import totals
 from router.metrics.plain import PlainCounter, PlainHistogram
 from router.metrics.replies import Replies
 from router.model import Priority
-from router.server.body_budget import Bodies
+from router.server.body_budget import BodyBudget
 
 _WHOLE = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 60, 120, 240, 480, 960)
 _WAIT = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
@@ -118,7 +118,7 @@ class Metrics:
         )
         info.labels(version).set(1)
 
-    def watch_bodies(self, bodies: Bodies) -> None:
+    def watch_bodies(self, bodies: BodyBudget) -> None:
         """Show at each scrape what is held, and what may be."""
         held = Gauge(
             "inferops_request_bodies_bytes",

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from router.holds.store import HoldStore
 from router.metrics.families import gauges, totals
-from router.metrics.replies import InFlight
+from router.metrics.replies import ReplyLease
 from router.metrics.silence import silent_families
 from router.model import Degrade, HoldKind, Inventory, Priority
 from router.snapshot import LoadView, Published
@@ -29,7 +29,7 @@ class Load(LoadView, Protocol):
 
     def foreign_streams(self, node: str) -> int: ...
 
-    def leases(self, node: str) -> Iterable[InFlight]: ...
+    def leases(self, node: str) -> Iterable[ReplyLease]: ...
 
 
 class FileStatus(Protocol):

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from router.holds.store import HoldStore
 
-__all__ = ["HealthCollector", "HealthCounters", "View"]
+__all__ = ["HealthCollector", "HealthCounters", "HoldsMetricsView"]
 
 Pairs = Mapping[tuple[str, str], float]
 
@@ -50,7 +50,7 @@ class HealthCounters:
         self._silences.labels(operation, "done" if done else "failed").inc()
 
 
-class View(Protocol):
+class HoldsMetricsView(Protocol):
     """What a scrape reads of control and dispatch."""
 
     def nodes(self) -> list[str]: ...
@@ -75,7 +75,10 @@ class HealthCollector(Collector):
     """The state of overrides, returns and checks, as it is at the scrape."""
 
     def __init__(
-        self, holds: HoldStore, view: View, clock: Callable[[], float] = time.time
+        self,
+        holds: HoldStore,
+        view: HoldsMetricsView,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._holds = holds
         self._view = view

@@ -22,7 +22,7 @@ MOST_CHILDREN = 10_000
 OTHER = "other"
 
 
-class Count:
+class CounterChild:
     """A counter's child."""
 
     __slots__ = ("value",)
@@ -73,11 +73,11 @@ class _Plain(Collector, Generic[T]):
             yield tuple(str(value) for value in values), child
 
 
-class PlainCounter(_Plain[Count]):
+class PlainCounter(_Plain[CounterChild]):
     """Only grows; `name` is without its `_total`."""
 
-    def _new(self) -> Count:
-        return Count()
+    def _new(self) -> CounterChild:
+        return CounterChild()
 
     def collect(self) -> Iterator[Metric]:
         rows = [(values, child.value) for values, child in self._rows()]

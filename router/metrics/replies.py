@@ -33,7 +33,7 @@ MOST_PAIRS = 4096
 _PAIR = ("node", "model")
 
 
-class Start(StrEnum):
+class ModelStart(StrEnum):
     """Whether a reply had to wait for its model to be loaded."""
 
     WARM = "warm"
@@ -46,7 +46,7 @@ class ReplyKind(StrEnum):
     WHOLE = "whole"
 
 
-class InFlight(Protocol):
+class ReplyLease(Protocol):
     """What is read of a lease (`router.capacity.ledger.Lease`).
 
     streams:             whether a stream was asked for
@@ -73,7 +73,7 @@ class InFlight(Protocol):
     def resident(self) -> bool | None: ...
 
 
-class Told(Protocol):
+class ReplyTimings(Protocol):
     """What a finished reply tells (`router.relay.framing.Timings`)."""
 
     @property
@@ -102,7 +102,7 @@ class _Pair:
     prompt_seconds: float = 0.0
     generate_seconds: float = 0.0
     wait_seconds: float = 0.0
-    first_token: dict[Start, Buckets] = field(default_factory=dict)
+    first_token: dict[ModelStart, Buckets] = field(default_factory=dict)
     per_token: Buckets = field(default_factory=lambda: Buckets(PER_TOKEN_EDGES))
     load: Buckets = field(default_factory=lambda: Buckets(LOAD_EDGES))
     longest: dict[ReplyKind, float] = field(default_factory=dict)
@@ -115,7 +115,9 @@ class Replies(Collector):
         self._clock = clock
         self._pairs: dict[tuple[str, str], _Pair] = {}
 
-    def ended(self, lease: InFlight, outcome: Outcome, told: Told | None) -> None:
+    def ended(
+        self, lease: ReplyLease, outcome: Outcome, told: ReplyTimings | None
+    ) -> None:
         """Take in a lease's end (`router.capacity.ledger.Ledger.listen`)."""
         whole = outcome is Outcome.END
         if lease.decoding_since is None and not (whole and told and _counted(told)):
@@ -166,11 +168,11 @@ class Replies(Collector):
         )
 
 
-def _counted(told: Told) -> bool:
+def _counted(told: ReplyTimings) -> bool:
     return bool(told.prompt_tokens or told.generated_tokens or told.total_seconds)
 
 
-def _silence(pair: _Pair, lease: InFlight, now: float, *, whole: bool) -> None:
+def _silence(pair: _Pair, lease: ReplyLease, now: float, *, whole: bool) -> None:
     if lease.decoding_since is not None:
         kind, came = ReplyKind.STREAM, lease.decoding_since
     elif whole and not lease.streams:
@@ -180,20 +182,24 @@ def _silence(pair: _Pair, lease: InFlight, now: float, *, whole: bool) -> None:
     pair.longest[kind] = max(pair.longest.get(kind, 0.0), came - lease.taken_at)
 
 
-def _start(lease: InFlight, told: Told | None) -> Start:
+def _start(lease: ReplyLease, told: ReplyTimings | None) -> ModelStart:
     if told is not None and told.load_seconds > 0:
-        return Start.COLD if told.load_seconds >= COLD_LOAD_SECONDS else Start.WARM
+        return (
+            ModelStart.COLD
+            if told.load_seconds >= COLD_LOAD_SECONDS
+            else ModelStart.WARM
+        )
     if lease.resident is None:
-        return Start.UNKNOWN
-    return Start.WARM if lease.resident else Start.COLD
+        return ModelStart.UNKNOWN
+    return ModelStart.WARM if lease.resident else ModelStart.COLD
 
 
-def _tokens(pair: _Pair, told: Told) -> None:
+def _tokens(pair: _Pair, told: ReplyTimings) -> None:
     pair.prompt_tokens += told.prompt_tokens
     pair.generated_tokens += told.generated_tokens
 
 
-def _phases(pair: _Pair, told: Told) -> None:
+def _phases(pair: _Pair, told: ReplyTimings) -> None:
     """Add seconds, and tokens only of phases whose seconds are told."""
     if told.prompt_seconds > 0:
         pair.prompt_seconds += told.prompt_seconds
@@ -210,7 +216,7 @@ def _phases(pair: _Pair, told: Told) -> None:
         pair.wait_seconds += max(0.0, told.total_seconds - busy)
 
 
-def _pace(pair: _Pair, lease: InFlight, told: Told, now: float) -> None:
+def _pace(pair: _Pair, lease: ReplyLease, told: ReplyTimings, now: float) -> None:
     tokens = told.generated_tokens
     if tokens < 2:
         return

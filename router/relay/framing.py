@@ -23,7 +23,7 @@ _NDJSON_SIGNS = (b'{"error"',)
 _SSE_SIGNS = (b'"model":""', b'data: {"error"', b"event: error")
 
 
-class Keeper(Protocol):
+class TextSink(Protocol):
     """Keeps a text: see `router.failover.continuation.transcript.Kept`."""
 
     blocks: list[bytes]
@@ -33,7 +33,7 @@ class Keeper(Protocol):
     def compact(self) -> None: ...
 
 
-class Gate:
+class Framer:
     """Lets whole lines (NDJSON) or whole events (SSE) through, holds the rest.
 
     A line that says the node failed is held as well: `failure` is its text.
@@ -48,7 +48,7 @@ class Gate:
         self.last = b""
         self.before = b""
         self.failure: str | None = None
-        self.kept: Keeper | None = None
+        self.kept: TextSink | None = None
 
     @property
     def held_bytes(self) -> int:

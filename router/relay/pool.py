@@ -24,7 +24,7 @@ from router.errors import MaybeSentError, NotSentError
 from router.keep_alive import keep_alive
 from router.model import NO_ACCESS, Cause, Node
 from router.relay import tls
-from router.server.body_budget import Bodies
+from router.server.body_budget import BodyBudget
 
 # Never more than its slots, for as many were in use at one time.
 _IDLE_PER_NODE = 1024
@@ -35,7 +35,7 @@ _COPIED_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class UpstreamRequest:
     """A request as it goes to a node; `headers` without Host and Content-Length."""
 
     method: str
@@ -80,7 +80,7 @@ class Connection:
     sock: CooperativeSocket
     reused: bool
     idle_since: float = 0.0
-    bodies: Bodies = field(default_factory=Bodies)
+    bodies: BodyBudget = field(default_factory=BodyBudget)
     unsent: memoryview = _NOTHING
 
     @property
@@ -98,13 +98,13 @@ class Backends:
     """
 
     def __init__(
-        self, connect_timeout_seconds: float, bodies: Bodies | None = None
+        self, connect_timeout_seconds: float, bodies: BodyBudget | None = None
     ) -> None:
         self.connect_timeout_seconds = connect_timeout_seconds
-        self._bodies = bodies or Bodies()
+        self._bodies = bodies or BodyBudget()
         self._idle: dict[str, deque[Connection]] = defaultdict(deque)
 
-    def send(self, node: Node, message: Message, *, fresh: bool) -> Connection:
+    def send(self, node: Node, message: UpstreamRequest, *, fresh: bool) -> Connection:
         """Begin a request, on an idle connection if not to be on a `fresh` one.
 
         What does not go out at once is the connection's `unsent`: who reads the reply

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from router.cancellation import Attention, CooperativeSocket, watch
+from router.cancellation import Cancellation, CooperativeSocket, watch
 from router.errors import BodiesFullError
 from router.model import Outcome
-from router.relay.framing import Gate, is_sse
+from router.relay.framing import Framer, is_sse
 from router.relay.http1 import (
     MOST_SIZE_DIGITS,
     Body,
@@ -44,7 +44,7 @@ MAX_COLLECTED_BYTES = 128 * 1024 * 1024
 _COUNTED_BYTES = 65_536
 
 
-class Drain(Protocol):
+class LineSink(Protocol):
     """Takes a stream's whole lines, in callbacks of the event loop."""
 
     def send(self, block: bytes) -> None: ...
@@ -64,7 +64,7 @@ class Patience(Protocol):
         """Say whether to give the node up after so long a silence; must not wait."""
 
 
-class Reply:
+class UpstreamReply:
     """The reading end of a connection.
 
     head:   None until it is whole
@@ -83,12 +83,12 @@ class Reply:
     def __init__(
         self,
         connection: Connection,
-        attention: Attention,
+        attention: Cancellation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.connection = connection
         self.head: Head | None = None
-        self.gate: Gate | None = None
+        self.gate: Framer | None = None
         self.broken: str | None = None
         self.last = b""
         self.bytes_seen = 0
@@ -105,7 +105,7 @@ class Reply:
         self._pieces: list[bytes] = []
         self._size = 0
         self._counted = 0
-        self._drain: Drain | None = None
+        self._drain: LineSink | None = None
         self._callback: Callable[[], None] | None = None
         self._recv = connection.raw.recv
         self._io = watch(connection.sock.fileno(), 1)
@@ -157,7 +157,7 @@ class Reply:
         """Put back what was taken to be judged."""
         self._pieces.insert(0, body)
 
-    def deliver_to(self, drain: Drain) -> None:
+    def deliver_to(self, drain: LineSink) -> None:
         """Hand every further block of whole lines to `drain`, in the loop."""
         self._drain = drain
         if not isinstance(drain, Pump) or not drain.chunked:
@@ -258,7 +258,7 @@ class Reply:
             self._break(str(error))
 
     def _express(  # noqa: C901 - it only holds the one below
-        self, pump: Pump, gate: Gate, body: Body
+        self, pump: Pump, gate: Framer, body: Body
     ) -> Callable[[], None]:
         """Return a callback for the usual case: whole chunks of whole lines come.
 
@@ -363,7 +363,7 @@ class Reply:
         self._buffer = b""
         sse = is_sse(head.get("content-type"))
         if sse is not None and head.status == 200:
-            self.gate = Gate(sse=sse)
+            self.gate = Framer(sse=sse)
         return body
 
     def _collect(self, payload: bytes) -> None:
@@ -402,9 +402,9 @@ class Pump:
 
     def __init__(
         self,
-        reply: Reply,
+        reply: UpstreamReply,
         client: CooperativeSocket,
-        attention: Attention,
+        attention: Cancellation,
         *,
         chunked: bool,
         clock: Callable[[], float],

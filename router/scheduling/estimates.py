@@ -16,7 +16,11 @@ from router.scheduling.offers import Offers
 from router.scheduling.pipeline import Decision
 from router.scheduling.prediction import Prediction
 from router.scheduling.prompt_speed import PromptSpeeds
-from router.scheduling.request import FIRST_TOKEN_SECONDS, Asking, Wish
+from router.scheduling.request import (
+    FIRST_TOKEN_SECONDS,
+    PendingRequest,
+    RoutingRequest,
+)
 from router.scheduling.residency import Residency, split
 from router.snapshot import Snapshot
 
@@ -46,7 +50,7 @@ class Estimates:
         self._ledger = ledger
         self._clock = clock
 
-    def asking(self, wish: Wish, priority: Priority) -> Asking:
+    def asking(self, wish: RoutingRequest, priority: Priority) -> PendingRequest:
         """Say what a request that comes now wants, with what is expected of it."""
         if wish.traits.options:
             wish = self._as_loaded(wish)
@@ -55,9 +59,9 @@ class Estimates:
         now, in_time = self._clock(), FIRST_TOKEN_SECONDS
         if wish.first_token_by < inf:
             in_time = max(0.0, wish.first_token_by - now)
-        return Asking(wish, work, now, in_time, held=held)
+        return PendingRequest(wish, work, now, in_time, held=held)
 
-    def _as_loaded(self, wish: Wish) -> Wish:
+    def _as_loaded(self, wish: RoutingRequest) -> RoutingRequest:
         """Name the options by what is known to be loaded alike."""
         same = self.residency.same_as(wish.runner)
         if same == wish.runner:
@@ -72,7 +76,7 @@ class Estimates:
     def began(
         self,
         lease: Lease,
-        asking: Asking,
+        asking: PendingRequest,
         decided: Decision,
         idle_since: float | None = None,
     ) -> None:

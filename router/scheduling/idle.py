@@ -17,19 +17,19 @@ from router.scheduling.pipeline import (
     Candidate,
     Decision,
     NodeHealth,
-    Scene,
+    RoutingContext,
     decide,
     failing,
     held,
     model_absent,
 )
-from router.scheduling.queue import Grant, Queue
-from router.scheduling.request import Asking, Wish
+from router.scheduling.queue import Assignment, Queue
+from router.scheduling.request import PendingRequest, RoutingRequest
 from router.snapshot import NodeView, Published, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetView:
     """What the dispatcher looks at."""
 
     published: Published
@@ -40,10 +40,10 @@ class Fleet:
     health: NodeHealth = ALL_WELL
 
 
-class Idle:
+class SpareCapacity:
     """See the module."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: FleetView) -> None:
         self._fleet = fleet
 
     def all(self) -> Iterator[NodeView]:
@@ -73,7 +73,7 @@ class Idle:
         free = ledger.room(node, model, item=True) is not None
         return free or ledger.may_try_one_more(node, model)
 
-    def take(self, view: NodeView, model: str) -> Grant | None:
+    def take(self, view: NodeView, model: str) -> Assignment | None:
         """Take a slot of this node; None where it has none for the model."""
         name = view.node.name
         ledger = self._fleet.ledger
@@ -83,16 +83,16 @@ class Idle:
         if streams is None and not ledger.may_try_one_more(name, model):
             return None
         seen = ledger.streams(name) if streams is None else streams
-        asking = Asking(Wish(model))
+        asking = PendingRequest(RoutingRequest(model))
         offer = self._fleet.estimates.offers.offer(model, view, seen)
         picked = Candidate(offer, asking.work, 0.0, 0.0)
         take = ledger.take_one_more if streams is None else ledger.take
         lease = take(name, model)
-        return Grant(lease, view.node, Decision(picked, (picked,)))
+        return Assignment(lease, view.node, Decision(picked, (picked,)))
 
     def decision(self, model: str) -> Decision:
         """Say of every node why it does not run the model now."""
-        asking = Asking(Wish(model), held=False)
+        asking = PendingRequest(RoutingRequest(model), held=False)
         return decide(asking, self._scene, lambda candidates: candidates[0], 0.0)
 
     def _fails(self, node: str, model: str) -> bool:
@@ -116,9 +116,9 @@ class Idle:
         return self._fleet.published.current
 
     @property
-    def _scene(self) -> Scene:
+    def _scene(self) -> RoutingContext:
         fleet = self._fleet
-        return Scene(
+        return RoutingContext(
             fleet.published.current,
             fleet.holds.blocking,
             fleet.ledger,
@@ -128,7 +128,7 @@ class Idle:
         )
 
 
-def _may(view: NodeView, wish: Wish, scene: Scene) -> bool:
+def _may(view: NodeView, wish: RoutingRequest, scene: RoutingContext) -> bool:
     return view.node.name not in wish.tried and not model_absent(
         view, wish.model, scene
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from router.capacity.ledger import Lease
 from router.scheduling.completion import Expected
-from router.scheduling.request import Asking
+from router.scheduling.request import PendingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Running:
     expected: of its time on the node, by who decided
     """
 
-    asking: Asking
+    asking: PendingRequest
     reading: float
     expected: Expected | None = None
 
@@ -46,7 +46,7 @@ class InFlight:
     def begin(
         self,
         lease: Lease,
-        asking: Asking,
+        asking: PendingRequest,
         seconds: float,
         expected: Expected | None = None,
     ) -> None:

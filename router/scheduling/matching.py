@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
-from router.scheduling.request import Asking
+from router.scheduling.request import PendingRequest
 
 WINDOW = 8  # that wait and are looked at
 # Who is held back takes a slot that all who wait behind have to wait for in turn, and
@@ -65,7 +65,7 @@ class _Later(NamedTuple):
     groups: int
 
 
-def match(asking: Sequence[Asking], moment: Moment) -> Match | None:
+def match(asking: Sequence[PendingRequest], moment: Moment) -> Match | None:
     """Return the next request to send; None where all are held back, or none fits."""
     best: tuple[float, Match] | None = None
     for place, each in enumerate(asking):
@@ -81,7 +81,7 @@ def match(asking: Sequence[Asking], moment: Moment) -> Match | None:
     return None if best is None else best[1]
 
 
-def _cheapest(each: Asking, moment: Moment) -> tuple[float, Offer | None]:
+def _cheapest(each: PendingRequest, moment: Moment) -> tuple[float, Offer | None]:
     """Return the least cost for a request on a free node, and that node."""
     found, least = None, 0.0
     nodes, now = moment.nodes, moment.now
@@ -100,7 +100,7 @@ def _cheapest(each: Asking, moment: Moment) -> tuple[float, Offer | None]:
 
 
 def held_back(
-    each: Asking, free: Offer, cost: float, moment: Moment
+    each: PendingRequest, free: Offer, cost: float, moment: Moment
 ) -> HeldBack | None:
     """Say why a request is held back from a free node; None where it is not."""
     later = _later(each, free, cost, moment)
@@ -112,7 +112,9 @@ def held_back(
     return HeldBack(free.view.node.name, cost, later.cost, names, seconds)
 
 
-def _later(each: Asking, free: Offer, cost: float, moment: Moment) -> _Later | None:
+def _later(
+    each: PendingRequest, free: Offer, cost: float, moment: Moment
+) -> _Later | None:
     """Return what it would cost to wait for a better node; None if there is none.
 
     Nobody is held back beyond the time in which its first token should be there,
@@ -129,7 +131,9 @@ def _later(each: Asking, free: Offer, cost: float, moment: Moment) -> _Later | N
     return later
 
 
-def _least(each: Asking, free: Offer, cost: float, moment: Moment) -> _Later | None:
+def _least(
+    each: PendingRequest, free: Offer, cost: float, moment: Moment
+) -> _Later | None:
     """Return the least cost of waiting for one of the groups that are better."""
     nodes, waiting, now = moment
     work, waited, typical = each.work, now - each.since, nodes.others.typical
@@ -154,7 +158,7 @@ def _least(each: Asking, free: Offer, cost: float, moment: Moment) -> _Later | N
     return None if least is None else _Later(least, ends, groups)
 
 
-def _too_late(each: Asking, free: Offer, wait: float, now: float) -> bool:
+def _too_late(each: PendingRequest, free: Offer, wait: float, now: float) -> bool:
     waited = now - each.since
     in_time = waited + free.first_token(each.work, now) <= each.in_time
     return in_time and waited + wait > each.in_time

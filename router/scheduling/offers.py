@@ -17,7 +17,7 @@ from router.scheduling.completion import AGE_OF_FULL, Offer, Others
 from router.scheduling.demand import Demand
 from router.scheduling.eviction import Evictions, Victim, price
 from router.scheduling.in_flight import InFlight
-from router.scheduling.pipeline import PROVING, Scene, failing, filtered
+from router.scheduling.pipeline import PROVING, RoutingContext, failing, filtered
 from router.scheduling.prediction import Prediction
 from router.scheduling.prompt_speed import PromptSpeeds
 from router.scheduling.residency import Residency, Standing, split
@@ -83,7 +83,7 @@ class Offers:
         self.evictions = Evictions(learned.residency, learned.demand)
         self._boards: OrderedDict[_Key, _Kept] = OrderedDict()
 
-    def nodes(self, runner: str, scene: Scene) -> Nodes:
+    def nodes(self, runner: str, scene: RoutingContext) -> Nodes:
         """Return what the nodes offer now for a model, as it is to be loaded."""
         key, now = (runner, type(scene.load), scene.last_resort), self._clock()
         kept = self._boards.get(key)
@@ -127,7 +127,7 @@ class Offers:
 class _Kept:
     """A board, and up to which change it is right."""
 
-    def __init__(self, offers: Offers, runner: str, scene: Scene) -> None:
+    def __init__(self, offers: Offers, runner: str, scene: RoutingContext) -> None:
         self.seen: tuple[Snapshot, int] = (scene.snapshot, scene.version)
         self.model = split(runner)[0]
         views, refused = filtered(self.model, scene)
@@ -139,7 +139,7 @@ class _Kept:
         self._queue_version = -1
         self._unsteady: set[str] = set()
 
-    def bring_up_to_date(self, scene: Scene, now: float) -> None:
+    def bring_up_to_date(self, scene: RoutingContext, now: float) -> None:
         changes = self._offers.changes
         changed: Iterable[str] | None = changes.since(self._position)
         self._position = changes.position
@@ -159,7 +159,7 @@ class _Kept:
             if name in self.board.views:
                 self._put(name, scene, now)
 
-    def _put(self, name: str, scene: Scene, now: float) -> None:
+    def _put(self, name: str, scene: RoutingContext, now: float) -> None:
         view, maker = self.board.views[name], self._maker
         if reason := failing(view, self.model, scene):
             if reason is PROVING:

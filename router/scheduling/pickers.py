@@ -22,7 +22,7 @@ class Policy:
     holds_back: bool = False
 
 
-def soonest(candidates: Sequence[Candidate]) -> Candidate:
+def shortest_completion(candidates: Sequence[Candidate]) -> Candidate:
     """Take the node with the least cost of completion."""
     return min(candidates, key=lambda c: c.cost)
 
@@ -41,5 +41,5 @@ def round_robin() -> Picker:
 PICKERS: dict[str, Callable[[], Policy]] = {
     "least_in_flight": lambda: Policy(least_in_flight),
     "round_robin": lambda: Policy(round_robin()),
-    "soonest": lambda: Policy(soonest, holds_back=True),
+    "soonest": lambda: Policy(shortest_completion, holds_back=True),
 }

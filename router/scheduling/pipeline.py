@@ -15,10 +15,18 @@ from router.model import Hold
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Expected, Offer
 from router.scheduling.matching import HeldBack, Moment, held_back
-from router.scheduling.request import Asking, Wish, Work
+from router.scheduling.request import PendingRequest, RoutingRequest, Work
 from router.snapshot import LoadView, NodeView, Snapshot
 
-__all__ = ["BUSY", "Candidate", "Decision", "Filter", "Picker", "Scene", "Wish"]
+__all__ = [
+    "BUSY",
+    "Candidate",
+    "Decision",
+    "Filter",
+    "Picker",
+    "RoutingContext",
+    "RoutingRequest",
+]
 
 BUSY = "busy"
 _BARRED = "loading the model would evict one that is in use"
@@ -58,11 +66,11 @@ ALL_WELL: NodeHealth = _Well()
 class Offering(Protocol):
     """Says what nodes offer (`router.scheduling.offers.Offers`)."""
 
-    def nodes(self, runner: str, scene: Scene) -> Nodes: ...
+    def nodes(self, runner: str, scene: RoutingContext) -> Nodes: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class RoutingContext:
     """What a decision looks at, taken once.
 
     version: of what `blocking` answers: another number where it may have changed
@@ -150,7 +158,7 @@ class Decision:
             found |= {name: why for name in names if name not in self.refused}
         return found
 
-    def lost(self, asking: Asking, since: float | None) -> float:
+    def lost(self, asking: PendingRequest, since: float | None) -> float:
         """Return what the request loses since a node has not its model.
 
         In squared seconds: beside the best node that would have to load it, had that
@@ -173,18 +181,18 @@ class Decision:
         )
 
 
-Filter = Callable[[NodeView, str, Scene], str | None]
+Filter = Callable[[NodeView, str, RoutingContext], str | None]
 Picker = Callable[[Sequence[Candidate]], Candidate]
 
 
-def held(view: NodeView, _: str, scene: Scene) -> str | None:
+def held(view: NodeView, _: str, scene: RoutingContext) -> str | None:
     holds = scene.blocking(view.node.name)
     if holds and scene.last_resort:
         holds = tuple(hold for hold in holds if hold.source != CIRCUIT)
     return "; ".join(f"{h.kind}: {h.reason}" for h in holds) if holds else None
 
 
-def model_absent(view: NodeView, model: str, _: Scene) -> str | None:
+def model_absent(view: NodeView, model: str, _: RoutingContext) -> str | None:
     """A node that was never polled may have it: it will say so itself."""
     if view.present is None or model in view.present:
         return None
@@ -194,7 +202,7 @@ def model_absent(view: NodeView, model: str, _: Scene) -> str | None:
 FILTERS: tuple[Filter, ...] = (held, model_absent)
 
 
-def failing(view: NodeView, model: str, scene: Scene) -> str | None:
+def failing(view: NodeView, model: str, scene: RoutingContext) -> str | None:
     """A circuit is open, or a request under way has yet to show that it may close."""
     name, health = view.node.name, scene.health
     if name not in health.troubled:
@@ -204,7 +212,9 @@ def failing(view: NodeView, model: str, scene: Scene) -> str | None:
     return PROVING if health.one_at_a_time(name, model) else None
 
 
-def filtered(model: str, scene: Scene) -> tuple[list[NodeView], dict[str, str]]:
+def filtered(
+    model: str, scene: RoutingContext
+) -> tuple[list[NodeView], dict[str, str]]:
     """Return the nodes that may take a model, and why each other may not.
 
     A free slot is asked for last, so that `busy` means: but for this it would do.
@@ -223,7 +233,11 @@ def filtered(model: str, scene: Scene) -> tuple[list[NodeView], dict[str, str]]:
 
 
 def decide(
-    asking: Asking, scene: Scene, picker: Picker, now: float, ahead: int = 0
+    asking: PendingRequest,
+    scene: RoutingContext,
+    picker: Picker,
+    now: float,
+    ahead: int = 0,
 ) -> Decision:
     """Choose a node for a request, with reasons; `ahead` others wait before it."""
     nodes = offered(asking.wish.runner, scene)
@@ -236,7 +250,7 @@ def decide(
     return decision(asking, None if back else picked, candidates, nodes, back)
 
 
-def offered(runner: str, scene: Scene) -> Nodes:
+def offered(runner: str, scene: RoutingContext) -> Nodes:
     """Return what the nodes offer.
 
     Open circuits never empty the fleet: where no other node may take it, now or soon,
@@ -249,7 +263,7 @@ def offered(runner: str, scene: Scene) -> Nodes:
     return last._replace(last_resort=True)
 
 
-def weighed(asking: Asking, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
+def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
     """Return the nodes with a free slot as candidates."""
     work, waited, others = asking.work, now - asking.since, nodes.others
     offers: Iterable[Offer] = nodes.free
@@ -271,7 +285,7 @@ def weighed(asking: Asking, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
 
 
 def decision(
-    asking: Asking,
+    asking: PendingRequest,
     picked: Candidate | None,
     candidates: tuple[Candidate, ...],
     nodes: Nodes,

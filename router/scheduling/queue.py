@@ -13,11 +13,11 @@ from router.errors import OverloadedError
 from router.model import Node, Priority
 from router.scheduling.matching import HeldBack
 from router.scheduling.pipeline import Decision
-from router.scheduling.request import Asking
+from router.scheduling.request import PendingRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Assignment:
     """A slot for a request, and the decision that gave it."""
 
     lease: Lease
@@ -34,11 +34,11 @@ class Waiter:
     idle_since: when it was first seen that a node had a slot for it but not its model
     """
 
-    asking: Asking
+    asking: PendingRequest
     priority: Priority
     assigned: Callable[[], None]
     held_back: HeldBack | None = None
-    grant: Grant | None = None
+    grant: Assignment | None = None
     number: int = 0
     idle_since: float | None = None
 

@@ -33,7 +33,7 @@ UNKNOWN = Traits()
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RoutingRequest:
     """What a request wants of a node: its model, and not those tried already.
 
     spared: nodes whose streams it might end, where another node will do
@@ -74,7 +74,7 @@ class Work(NamedTuple):
 FIRST_TOKEN_SECONDS = 2.0  # in which people expect an answer to begin
 
 
-class Asking(NamedTuple):
+class PendingRequest(NamedTuple):
     """A request that wants a slot now, or that waits for one.
 
     since:   when it came
@@ -82,7 +82,7 @@ class Asking(NamedTuple):
     held:    whether it may be held back from a node that is free
     """
 
-    wish: Wish
+    wish: RoutingRequest
     work: Work = Work()
     since: float = 0.0
     in_time: float = FIRST_TOKEN_SECONDS

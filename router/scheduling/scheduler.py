@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.capacity.ledger import ItemsCounted, Lease, Ledger, Rescue
 from router.errors import (
     DeadlineError,
@@ -27,21 +27,21 @@ from router.scheduling.pipeline import (
     Candidate,
     Decision,
     NodeHealth,
-    Scene,
+    RoutingContext,
     decide,
     decision,
     model_absent,
     offered,
     weighed,
 )
-from router.scheduling.queue import Grant, Queue, Waiter
-from router.scheduling.request import Asking, Wish
+from router.scheduling.queue import Assignment, Queue, Waiter
+from router.scheduling.request import PendingRequest, RoutingRequest
 from router.scheduling.residency import split
 from router.scheduling.wait_estimate import expected_wait, hopeless
 from router.snapshot import LoadView, Published
 
 
-class Dispatcher:
+class Scheduler:
     """Gives out slots; the queue holds what no node can take now.
 
     down_wait_seconds: how long a request waits for a node to come back, where all that
@@ -78,24 +78,24 @@ class Dispatcher:
         holds.listen(self.serve)
 
     def explain(
-        self, wish: Wish, priority: Priority = Priority.INTERACTIVE
+        self, wish: RoutingRequest, priority: Priority = Priority.INTERACTIVE
     ) -> Decision:
         """Decide without taking: the dry run."""
         return self._decide(self.estimates.asking(wish, priority), priority)
 
-    def _decide(self, asking: Asking, priority: Priority) -> Decision:
+    def _decide(self, asking: PendingRequest, priority: Priority) -> Decision:
         asking = asking if self.policy.holds_back else asking._replace(held=False)
         ahead = self.queue.ahead(asking.wish.runner, priority)
         pick, now = self.policy.pick, self._clock()
         return decide(asking, self._scene(priority), pick, now, ahead)
 
-    def _scene(self, priority: Priority) -> Scene:
+    def _scene(self, priority: Priority) -> RoutingContext:
         load: LoadView = self._ledger
         if priority is Priority.BATCH:
             load = ItemsCounted(self._ledger)
         elif priority is Priority.CONTINUED:
             load = Rescue(self._ledger)
-        return Scene(
+        return RoutingContext(
             self._published.current,
             self._holds.blocking,
             load,
@@ -115,13 +115,13 @@ class Dispatcher:
 
     def acquire(
         self,
-        wish: Wish,
+        wish: RoutingRequest,
         priority: Priority,
-        attention: Attention,
+        attention: Cancellation,
         deadline: float,
         *,
         patient: bool = True,
-    ) -> Grant:
+    ) -> Assignment:
         """Return a slot, waiting in the queue for one.
 
         patient: whether it may wait for a node that is down, where all are.
@@ -148,7 +148,7 @@ class Dispatcher:
             self._refuse_hopeless(wish, priority, decided, deadline)
         return self._wait(waiter, attention, deadline)
 
-    def _slot_by(self, asking: Asking, priority: Priority) -> float:
+    def _slot_by(self, asking: PendingRequest, priority: Priority) -> float:
         """Return when a slot would be too late for the first token."""
         by = asking.wish.first_token_by
         if by == inf:
@@ -160,14 +160,14 @@ class Dispatcher:
 
     def _take(
         self,
-        asking: Asking,
+        asking: PendingRequest,
         picked: Candidate,
         decided: Decision,
         idle_since: float | None = None,
-    ) -> Grant:
+    ) -> Assignment:
         lease = self._ledger.take(picked.name, asking.wish.model)
         self.estimates.began(lease, asking, decided, idle_since)
-        return Grant(lease, picked.view.node, decided)
+        return Assignment(lease, picked.view.node, decided)
 
     def _cleared(self, node: str, model: str, priority: Priority) -> bool:
         """Have jobs leave the node for people; False until a slot of it is free."""
@@ -176,8 +176,8 @@ class Dispatcher:
         return self._ledger.room(node, model, item=True) is not None
 
     def _one_more(
-        self, asking: Asking, priority: Priority, decided: Decision
-    ) -> Grant | None:
+        self, asking: PendingRequest, priority: Priority, decided: Decision
+    ) -> Assignment | None:
         """Try the unknown ceiling of a node, where the request would have to wait."""
         if priority is Priority.CONTINUED:
             return None  # its first token comes late for reasons of its own
@@ -193,12 +193,12 @@ class Dispatcher:
                 lease = self._ledger.take_one_more(name, model)
                 decided = replace(decided, picked=picked)
                 self.estimates.began(lease, asking, decided)
-                return Grant(lease, view.node, decided)
+                return Assignment(lease, view.node, decided)
         return None
 
     def _await_return(
-        self, waiter: Waiter, attention: Attention, deadline: float
-    ) -> Grant:
+        self, waiter: Waiter, attention: Cancellation, deadline: float
+    ) -> Assignment:
         """Have the nodes that are down asked now, and wait for one of them."""
         until = min(deadline, self._clock() + self.down_wait_seconds)
         self.look_again(until - self._clock())
@@ -210,13 +210,13 @@ class Dispatcher:
                 raise no_node(waiter.asking.wish, decided) from None
         return self._wait(waiter, attention, deadline)
 
-    def _any_may_return(self, wish: Wish, decided: Decision) -> bool:
+    def _any_may_return(self, wish: RoutingRequest, decided: Decision) -> bool:
         """Say whether nothing but being down keeps some node from taking the wish."""
         if self.down_wait_seconds <= 0:
             return False
         return any(self._may_return(wish, node) for node in decided.rejected)
 
-    def _may_return(self, wish: Wish, node: str) -> bool:
+    def _may_return(self, wish: RoutingRequest, node: str) -> bool:
         view = self._published.current.nodes.get(node)
         if view is None or node in wish.tried:
             return False
@@ -226,7 +226,11 @@ class Dispatcher:
         return bool(holds) and down and absent is None
 
     def _refuse_hopeless(
-        self, wish: Wish, priority: Priority, decided: Decision, deadline: float
+        self,
+        wish: RoutingRequest,
+        priority: Priority,
+        decided: Decision,
+        deadline: float,
     ) -> None:
         ahead = self.queue.ahead(wish.runner, priority)
         nodes = (*decided.full, *decided.barred)
@@ -239,7 +243,9 @@ class Dispatcher:
                 retry_after_seconds=max(1.0, wait - left),
             )
 
-    def _wait(self, waiter: Waiter, attention: Attention, deadline: float) -> Grant:
+    def _wait(
+        self, waiter: Waiter, attention: Cancellation, deadline: float
+    ) -> Assignment:
         self.queue.join(waiter)
         in_time = False
         try:
@@ -397,7 +403,7 @@ def _under(caps: dict[str, int], nodes: Nodes) -> Nodes:
     return nodes._replace(free=free)
 
 
-def _too_late(asking: Asking) -> OverloadedError | DeadlineError:
+def _too_late(asking: PendingRequest) -> OverloadedError | DeadlineError:
     model = asking.wish.model
     if asking.wish.first_token_by < inf:
         return OverloadedError(
@@ -408,7 +414,9 @@ def _too_late(asking: Asking) -> OverloadedError | DeadlineError:
     return DeadlineError(f"no free slot for model {model!r} within the time limit")
 
 
-def no_node(wish: Wish, decided: Decision) -> NotFoundError | UnavailableError:
+def no_node(
+    wish: RoutingRequest, decided: Decision
+) -> NotFoundError | UnavailableError:
     """Say why nobody takes the request; the client hears every node's reason."""
     reasons = decided.rejected
     absent = [r for r in reasons.values() if r.startswith("model ")]

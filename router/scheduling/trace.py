@@ -18,7 +18,7 @@ _MOST_REJECTED = 40
 
 
 @dataclass(slots=True)
-class Step:
+class TraceStep:
     """One decision, and what came of the attempt (None: it was presented).
 
     left_out: nodes of a large fleet of which nothing is kept
@@ -31,7 +31,7 @@ class Step:
     lease: Lease | None = None
 
     @classmethod
-    def of(cls, decision: Decision, lease: Lease | None = None) -> Step:
+    def of(cls, decision: Decision, lease: Lease | None = None) -> TraceStep:
         """Keep a decision: of a large fleet, the best candidates and some reasons."""
         candidates, refused = decision.candidates, decision.refused
         full, barred = decision.full, decision.barred
@@ -56,7 +56,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Trail:
+class DecisionTrace:
     """What happened to one request; times in unix seconds.
 
     over_at: when it was over, on the clock of leases; None until then
@@ -66,7 +66,7 @@ class Trail:
     path: str
     model: str
     at: float
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TraceStep] = field(default_factory=list)
     ended: str = ""
     over_at: float | None = None
 
@@ -75,20 +75,20 @@ class Trail:
         return len(self.steps)
 
 
-class Trails:
+class DecisionTraces:
     """The newest `limit` trails, by request id."""
 
     def __init__(self, limit: int = 2_000) -> None:
         self._limit = limit
-        self._trails: OrderedDict[str, Trail] = OrderedDict()
+        self._trails: OrderedDict[str, DecisionTrace] = OrderedDict()
 
-    def add(self, trail: Trail) -> None:
+    def add(self, trail: DecisionTrace) -> None:
         self._trails[trail.request_id] = trail
         if len(self._trails) > self._limit:
             self._trails.popitem(last=False)
 
-    def get(self, request_id: str) -> Trail | None:
+    def get(self, request_id: str) -> DecisionTrace | None:
         return self._trails.get(request_id)
 
-    def newest(self, count: int) -> list[Trail]:
+    def newest(self, count: int) -> list[DecisionTrace]:
         return list(self._trails.values())[-count:][::-1]

@@ -10,7 +10,7 @@ _CLEARLY = 1.5
 _SLACK_SECONDS = 1.0
 
 
-class Slots(Protocol):
+class SlotView(Protocol):
     """What an estimate reads of the ledger."""
 
     def limit(self, node: str, model: str) -> int: ...
@@ -19,7 +19,7 @@ class Slots(Protocol):
 
 
 def expected_wait(
-    slots: Slots, nodes: Sequence[str], model: str, ahead: int
+    slots: SlotView, nodes: Sequence[str], model: str, ahead: int
 ) -> float | None:
     """Return seconds until a slot is free for who has so many `ahead`.
 

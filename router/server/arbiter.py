@@ -16,11 +16,11 @@ _REFUSED = {
 }
 
 
-class Log(Protocol):
+class ArbiterLog(Protocol):
     def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
 
-def refuse_second_worker(arbiter: Any, log: Log) -> None:
+def refuse_second_worker(arbiter: Any, log: ArbiterLog) -> None:
     """Take the signals that add workers from gunicorn's arbiter.
 
     Its handlers are looked up by name when a signal comes. The numbers of
@@ -37,7 +37,7 @@ def refuse_second_worker(arbiter: Any, log: Log) -> None:
 _WHY = "each would have a ledger of its own and over-commit every node"
 
 
-def _refusal(name: str, why: str, log: Log) -> Callable[[], None]:
+def _refusal(name: str, why: str, log: ArbiterLog) -> Callable[[], None]:
     def refuse() -> None:
         log.warning("signal_refused", signal=f"SIG{name.upper()}", why=why)
 

@@ -11,12 +11,12 @@ import math
 
 from router.errors import BodiesFullError
 
-__all__ = ["Bodies"]
+__all__ = ["BodyBudget"]
 
 _RETRY_AFTER_SECONDS = 5.0
 
 
-class Bodies:
+class BodyBudget:
     """The bytes that are held; `most_bytes` may change at any time."""
 
     def __init__(self, most_bytes: float = math.inf) -> None:

@@ -21,11 +21,11 @@ _LEAST_SPARE = 8
 _PLENTY = 1_048_576
 
 
-class Log(Protocol):
+class FileLimitLog(Protocol):
     def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
 
-class Limits(Protocol):
+class ResourceModule(Protocol):
     """The two calls that are needed of `resource`."""
 
     def getrlimit(self, which: int, /) -> tuple[int, int]: ...
@@ -45,7 +45,7 @@ def spare_for(clients: int) -> int:
 
 
 def connections_within(
-    wanted: int, nodes: int, log: Log, limits: Limits = resource
+    wanted: int, nodes: int, log: FileLimitLog, limits: ResourceModule = resource
 ) -> int:
     """Raise the limit; return how many clients' connections fit beneath it.
 
@@ -77,7 +77,7 @@ def _fitting(room: int) -> int:
     return max(1, clients)
 
 
-def _raised(limits: Limits) -> int:
+def _raised(limits: ResourceModule) -> int:
     """Set the soft limit to the hard one; the soft one is 1,024 on most systems."""
     soft, hard = limits.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _PLENTY if hard == resource.RLIM_INFINITY else hard

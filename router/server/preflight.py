@@ -24,7 +24,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartSettings:
     """level, format: of the log, as `router.logs.events.LogSettings`
 
     connections:   most of clients
@@ -39,7 +39,7 @@ class Start:
     grace_seconds: float
 
 
-def ask(config: Path, environ: Mapping[str, str]) -> Start:
+def ask(config: Path, environ: Mapping[str, str]) -> StartSettings:
     """Have the files read by a process of its own; faulty files end this one too."""
     path = os.pathsep.join(filter(None, (str(_ROOT), environ.get("PYTHONPATH"))))
     answer = subprocess.run(
@@ -51,20 +51,22 @@ def ask(config: Path, environ: Mapping[str, str]) -> Start:
     )
     if answer.returncode:
         sys.exit(answer.returncode)
-    return Start(**json.loads(answer.stdout))
+    return StartSettings(**json.loads(answer.stdout))
 
 
-def read(config: Path, environ: Mapping[str, str]) -> Start:
+def read(config: Path, environ: Mapping[str, str]) -> StartSettings:
     """Read the files. Raises ConfigError."""
-    from router.config.reload import open_files  # noqa: PLC0415
+    from router.config.reload import open_config_files  # noqa: PLC0415
     from router.logs.events import configure, get_logger  # noqa: PLC0415 - see the module
     from router.server.file_limit import for_nodes  # noqa: PLC0415
 
     # On stderr, before the files say how: standard output is the answer.
-    configure(Start("info", "logfmt", connections=0, open_files=0, grace_seconds=0))
-    files = open_files(config, environ, get_logger("start"), time.time())
+    configure(
+        StartSettings("info", "logfmt", connections=0, open_files=0, grace_seconds=0)
+    )
+    files = open_config_files(config, environ, get_logger("start"), time.time())
     settings = files.config.value
-    return Start(
+    return StartSettings(
         settings.log.level,
         settings.log.format,
         connections=settings.web.max_connections,

@@ -47,7 +47,7 @@ def send_all(client: Any, data: bytes) -> None:
         client.sendall(memoryview(data)[sent:])
 
 
-class Held(bytes):
+class BufferedChunk(bytes):
     """A piece of a body that goes out together with what follows it."""
 
     __slots__ = ()
@@ -104,7 +104,7 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
 
     def _emit_body(self, data: bytes) -> None:
         framed = b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
-        if isinstance(data, Held):
+        if isinstance(data, BufferedChunk):
             self._unsent += framed
         else:
             self._send(framed)

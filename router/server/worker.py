@@ -30,7 +30,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from router.errors import BadRequestError, BodiesFullError
 from router.logs.events import get_logger
-from router.server.body_budget import Bodies
+from router.server.body_budget import BodyBudget
 from router.server.body_pace import BodyPace
 from router.server.file_limit import spare_for
 from router.server.response import serve
@@ -47,8 +47,8 @@ _UNWRAPPED_BYTES = 16_384
 _DRAIN_BYTES = 65_536
 _DRAIN_SECONDS = 1.0
 # A close with unread bytes is a reset, which may overtake the refusal.
-_LINGER_BYTES = 128 * 1024 * 1024
-_LINGER_SECONDS = 3.0
+_DRAIN_BYTES = 128 * 1024 * 1024
+_DRAIN_SECONDS = 3.0
 
 # A bare LF ends it as well: gunicorn's parser refuses such a head at once.
 _END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")
@@ -60,14 +60,14 @@ class HeadTimeoutError(Exception):
     """A request's head came too slowly."""
 
 
-class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
+class SocketReader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
     """A connection's bytes; each wait has a limit, and bodies share a limit.
 
     silent:     nothing of a next request has come
     held_bytes: of the request's body, counted in `bodies`
     """
 
-    def __init__(self, client: Any, bodies: Bodies) -> None:
+    def __init__(self, client: Any, bodies: BodyBudget) -> None:
         super().__init__(client)
         self.bodies = bodies
         self.held_bytes = 0
@@ -148,7 +148,7 @@ class Source(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
 class Chunks:
     """Reads a body's chunks; small ones without end are refused."""
 
-    def __init__(self, reader: Any, source: Source) -> None:
+    def __init__(self, reader: Any, source: SocketReader) -> None:
         self._reader = reader
         self._source = source
 
@@ -163,7 +163,7 @@ class Chunks:
         return data
 
 
-class Upload:
+class RequestBody:
     """A request's body. What is wrong with it is an OSError, which all expect."""
 
     def __init__(self, body: Any, source: Any = None) -> None:
@@ -173,27 +173,27 @@ class Upload:
 
     def may_stall(self, seconds: float) -> None:
         """Let it stand still for so long from now on."""
-        if isinstance(self._source, Source):
+        if isinstance(self._source, SocketReader):
             self._source.pace = BodyPace(time.monotonic(), seconds)
 
     def expect(self, size: int) -> None:
         """Raise BodiesFullError where a body of this size has no room now."""
-        if isinstance(self._source, Source):
+        if isinstance(self._source, SocketReader):
             self._source.bodies.expect(size - self._source.held_bytes)
 
     def hold(self, size: int) -> None:
         """Say that so much was made of what was read. Raises BodiesFullError."""
-        if isinstance(self._source, Source):
+        if isinstance(self._source, SocketReader):
             self._source.hold(size)
 
     def keep(self, size: int) -> None:
         """Say that so much is held for the answer; it is there already."""
-        if isinstance(self._source, Source):
+        if isinstance(self._source, SocketReader):
             self._source.keep(size)
 
     def let_go(self, size: int) -> None:
         """Say that so much of what was read is in memory no more."""
-        if isinstance(self._source, Source):
+        if isinstance(self._source, SocketReader):
             self._source.let_go(size)
 
     @property
@@ -233,7 +233,7 @@ class Upload:
         return data
 
 
-class DoorRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
+class BoundedRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
     """A request whose connection ends with it when its body was not read."""
 
     body: Any
@@ -242,7 +242,7 @@ class DoorRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
         super().set_body_reader()
         if isinstance(self.body.reader, ChunkedReader):
             self.body.reader = Chunks(self.body.reader, self.unreader)
-        self.body = Upload(self.body, self.unreader)
+        self.body = RequestBody(self.body, self.unreader)
         self._last = bool(super().should_close())  # as its head says
 
     def _apply_header_policy(
@@ -270,8 +270,8 @@ class DoorRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
         return self._last or self.must_close or self.body.left > _DRAIN_BYTES
 
 
-class DoorParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
-    mesg_class = DoorRequest
+class BoundedParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
+    mesg_class = BoundedRequest
 
     def finish_body(
         self, deadline: float | None = None, max_bytes: int | None = None
@@ -300,11 +300,11 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.head_seconds: Callable[[], float] = lambda: 30.0
         self.body_seconds: Callable[[], float] = lambda: 60.0
         self.refused: Callable[[str], None] = lambda _reason: None
-        self.bodies = Bodies()
+        self.bodies = BodyBudget()
         self._limit = self.worker_connections
         self.worker_connections += spare_for(self._limit)
         self._clients: dict[Any, Any] = {}  # and their parsers
-        self._idle: dict[Any, Source] = {}  # the longest idle first
+        self._idle: dict[Any, SocketReader] = {}  # the longest idle first
 
     # Signals
 
@@ -337,8 +337,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Serve one connection until it ends."""
         if not self._admit(client):
             return
-        parser = DoorParser(self.cfg, client, addr)
-        parser.unreader = source = Source(client, self.bodies)
+        parser = BoundedParser(self.cfg, client, addr)
+        parser.unreader = source = SocketReader(client, self.bodies)
         self._clients[client] = parser
         refused = False
         try:
@@ -352,13 +352,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             self.handle_error(None, client, addr, error)
         finally:
             if refused or (parser.mesg and parser.mesg.body.left):
-                _linger(client)
+                _drain_socket(client)
             source.let_go()
             del self._clients[client]
             client.close()
 
     def _converse(self, parser: Any, name: Any, client: Any, addr: Any) -> None:
-        source: Source = parser.unreader
+        source: SocketReader = parser.unreader
         while parser.finish_body(time.monotonic() + _DRAIN_SECONDS):
             self._idle[client] = source
             try:
@@ -380,7 +380,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             self.refused("connections")
             text = f"the router serves {self._limit} connections already"
             _refuse(client, 503, text, "Retry-After: 5\r\n")
-            _linger(client)
+            _drain_socket(client)
             return False
         del self._idle[oldest]
         with contextlib.suppress(OSError):
@@ -454,9 +454,9 @@ def _refuse(client: Any, status: int, text: str, extra: str = "") -> None:
         client.send(head.encode() + body)
 
 
-def _linger(client: Any) -> None:
+def _drain_socket(client: Any) -> None:
     """Throw away what still comes, for a while, so that the answer is read."""
-    left, deadline = _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
+    left, deadline = _DRAIN_BYTES, time.monotonic() + _DRAIN_SECONDS
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_WR)
         while left > 0:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from flask import Blueprint
 
 from router.config.settings import BatchSettings
-from router.jobs.service import Batches
+from router.jobs.service import JobService
 from router.snapshot import Published
-from router.web.admin.routes import AdminParts, admin_blueprint
+from router.web.admin.routes import AdminContext, admin_blueprint
 from router.web.jobs.openai_batches import batches_blueprint
 from router.web.jobs.openai_files import files_blueprint
-from router.web.jobs.routes import JobParts, jobs_blueprint
+from router.web.jobs.routes import JobContext, jobs_blueprint
 from router.web.models import Find, fleet_blueprint
-from router.web.pages import PageParts, pages_blueprint
-from router.web.webhook import Bell, webhook_blueprint
+from router.web.pages import PageContext, pages_blueprint
+from router.web.webhook import Notifiable, webhook_blueprint
 
 __all__ = ["WebParts", "blueprints"]
 
@@ -30,16 +30,16 @@ class WebParts:
     notified:      told what each notified alert came to
     """
 
-    admin: AdminParts
+    admin: AdminContext
     published: Published
     find: Find
-    bell: Bell
+    bell: Notifiable
     webhook_token: Callable[[], str | None]
     notified: Callable[[str], None]
-    batches: Batches
+    batches: JobService
     settings: Callable[[], BatchSettings]
-    jobs: JobParts
-    pages: PageParts
+    jobs: JobContext
+    pages: PageContext
 
 
 def blueprints(parts: WebParts) -> list[Blueprint]:

@@ -13,7 +13,7 @@ from typing import Protocol
 from flask import Blueprint, Response, g, jsonify, request
 
 from alerting.payload import Alert, Notification, PayloadError, parse
-from router.alerts.notify import Ring
+from router.alerts.notify import NotificationOutcome
 from router.errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -33,16 +33,18 @@ __all__ = ["webhook_blueprint"]
 _MOST_BYTES = 1_000_000
 
 
-class Bell(Protocol):
+class Notifiable(Protocol):
     """What hears the alerts (`router.alerts.notify.Doorbell`)."""
 
-    def hear(self, alerts: Sequence[Alert], actor: Actor) -> Sequence[Ring]: ...
+    def hear(
+        self, alerts: Sequence[Alert], actor: Actor
+    ) -> Sequence[NotificationOutcome]: ...
 
     def wake(self) -> None: ...
 
 
 def webhook_blueprint(
-    doorbell: Bell,
+    doorbell: Notifiable,
     token: Callable[[], str | None],
     count: Callable[[str], None],
 ) -> Blueprint:
@@ -112,7 +114,7 @@ def _body() -> bytes:
 
 
 def _hear(
-    doorbell: Bell, notification: Notification, count: Callable[[str], None]
+    doorbell: Notifiable, notification: Notification, count: Callable[[str], None]
 ) -> dict[str, int]:
     outcomes: dict[str, int] = {}
     try:

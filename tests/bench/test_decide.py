@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from bench.decide import acquire, fleet, main
-from router.scheduling.pipeline import Wish
+from router.scheduling.pipeline import RoutingRequest
 
-WISH = Wish("model-0:latest")
+WISH = RoutingRequest("model-0:latest")
 
 
 def streams(dispatcher):

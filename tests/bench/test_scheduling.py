@@ -27,7 +27,7 @@ from bench.virtual.peers import PEERS, run_peer
 from bench.virtual.routed import Routed, Setup
 from bench.virtual.traffic import SHAPES, Traffic
 from bench.virtual.workload import Ask
-from router.cancellation import StoppedError
+from router.cancellation import CancelledError
 from router.model import Outcome
 
 NODE = Spec("n", 100, 1000, slots=2, models=1, load_seconds=5.0)
@@ -105,7 +105,7 @@ def test_greenlets_sleep_in_virtual_time():
     def sleeper(name, attention, deadline):
         try:
             woken = attention.until(lambda: clock.now >= 3, deadline, lambda: clock.now)
-        except StoppedError as error:
+        except CancelledError as error:
             woken = error.outcome
         seen.append((name, clock.now, woken))
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from router.failover.continuation.proof import Said, prove
-from router.failover.continuation.request import read_original
+from router.failover.continuation.proof import AnswerSoFar, prove
+from router.failover.continuation.request import parse_request
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -229,7 +229,7 @@ def test_context_where_nothing_is_left(fleet, said):
     def ask(path: str, body: dict[str, object]) -> dict[str, object]:
         return requests.post(f"{url}{path}", json=body, timeout=60).json()
 
-    original = read_original(PATHS[0], json.dumps(body).encode())
-    seam = prove(original, Said(whole.text, "", said), ask)
+    original = parse_request(PATHS[0], json.dumps(body).encode())
+    seam = prove(original, AnswerSoFar(whole.text, "", said), ask)
     assert (0, said) == (seam.left, seam.sent)
     assert whole.lines[-1]["context"] == seam.context

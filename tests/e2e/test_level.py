@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from alerting.payload import Alert
-from router.alerts.notify import Doorbell, Ring
+from router.alerts.notify import NotificationHandler, NotificationOutcome
 from router.alerts.reconcile import fingerprint
 from router.clients.prometheus import PrometheusClient
 from router.clients.session import Service
 from router.config.settings import ControlSettings
 from router.control.loop import Pass, Sources
-from router.holds.journal import SqliteJournal
+from router.holds.journal import SqliteHolds
 from router.holds.store import HoldStore
 from router.model import Degrade, HoldState, Inventory, Node, Signal
 from router.snapshot import Published, Snapshot
@@ -159,7 +159,7 @@ class Scene:
 
     def restart_router(self):
         """Begin anew with what is on disk, as after a kill."""
-        self.journal = SqliteJournal(self.folder / "holds.db")
+        self.journal = SqliteHolds(self.folder / "holds.db")
         self.holds = HoldStore(self.journal)
         settings = ControlSettings()
         sources = Sources(
@@ -170,7 +170,7 @@ class Scene:
             prometheus=self.client,
         )
         self.make_pass = Pass(sources, self.holds, self.published, NoStats())
-        self.bell = Doorbell(
+        self.bell = NotificationHandler(
             self.holds, INVENTORY.names, lambda: None, lambda: 60.0, self.client.firing
         )
 
@@ -245,7 +245,7 @@ def drained(scene):
         starts_at="t1",
         fingerprint=fingerprint(LABELS),
     )
-    assert scene.bell.hear([alert]) == (Ring.PLACED,)
+    assert scene.bell.hear([alert]) == (NotificationOutcome.PLACED,)
     (hold,) = scene.holds.blocking("rig")
     assert hold.state is HoldState.DOORBELL
     scene.reaches(HoldState.CONFIRMED, "fault to confirmed hold")
@@ -265,7 +265,7 @@ def test_a_forged_ring_holds_nothing(scene):
     """The bell rings, and Prometheus shows no such alert."""
     until(lambda: fresh(scene), "readings", seconds=40, every=0.2)
     alert = Alert(status="firing", labels=LABELS, starts_at="t1", fingerprint="f")
-    assert scene.bell.hear([alert]) == (Ring.NOT_SHOWN,)
+    assert scene.bell.hear([alert]) == (NotificationOutcome.NOT_SHOWN,)
     assert scene.holds.history() == ()
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import requests
 
-from router.failover.continuation.leg import Leg, SeamGate, Spent
-from router.failover.continuation.proof import Said, Seam, prove
-from router.failover.continuation.request import Original, read_original
-from router.failover.continuation.shape import Shape
-from router.failover.continuation.transcript import Kept
+from router.failover.continuation.leg import Elapsed, Segment, SegmentFramer
+from router.failover.continuation.proof import AnswerSoFar, Splice, prove
+from router.failover.continuation.request import OriginalRequest, parse_request
+from router.failover.continuation.shape import StreamShape
+from router.failover.continuation.transcript import Transcript
 from router.failover.continuation.ways import counting, first_request
-from router.relay.framing import Gate, read_timings_of
+from router.relay.framing import Framer, read_timings_of
 from tests.harness import counting_model
 from tests.harness.counting import request_of
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -76,7 +76,7 @@ def test_ends_where_the_unbroken_one_does(node, model, stop):
     """Wherever a stream is cut, before its last line too, text and counters agree."""
     body = request_of(PATH, model, TOKENS, options={"stop": [stop]})
     *lines, last = whole_lines(node, body)
-    original = read_original(PATH, json.dumps(body).encode())
+    original = parse_request(PATH, json.dumps(body).encode())
     whole, wanted = kept_of(lines).text(), json.loads(last)
     for cut in range(1, len(lines) + 1):
         kept = kept_of(lines[:cut])
@@ -86,14 +86,16 @@ def test_ends_where_the_unbroken_one_does(node, model, stop):
             assert wanted[name] == ended[name], (cut, name)
 
 
-def kept_of(lines: list[bytes]) -> Kept:
-    kept = Kept(PATH)
+def kept_of(lines: list[bytes]) -> Transcript:
+    kept = Transcript(PATH)
     for line in lines:
         kept.add(line)
     return kept
 
 
-def continued(node: RealOllama, original: Original, kept: Kept) -> dict[str, Any]:
+def continued(
+    node: RealOllama, original: OriginalRequest, kept: Transcript
+) -> dict[str, Any]:
     """Go on as the router does, the text into `kept`; returns the last line."""
 
     def ask(path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -101,9 +103,13 @@ def continued(node: RealOllama, original: Original, kept: Kept) -> dict[str, Any
         fields: dict[str, Any] = answer.json()
         return fields
 
-    seam: Seam = prove(original, Said(kept.text(), kept.last(), kept.pieces), ask)
-    leg = Leg(seam, Shape(original, kept.first), kept, Spent(0, 0), lambda: 1.0)
-    gate = SeamGate(Gate(sse=False), leg)
+    seam: Splice = prove(
+        original, AnswerSoFar(kept.text(), kept.last(), kept.pieces), ask
+    )
+    leg = Segment(
+        seam, StreamShape(original, kept.first), kept, Elapsed(0, 0), lambda: 1.0
+    )
+    gate = SegmentFramer(Framer(sse=False), leg)
     answer = requests.post(f"{node.url}{seam.path}", json=seam.body, timeout=60)
     data = gate.feed(answer.content)
     assert gate.failure is None

@@ -23,7 +23,7 @@ from exporters.gpu.demo import (
     HANDLES,
     SUCCESS,
     TIMEOUT,
-    DemoCard,
+    DemoGpu,
     DemoLibrary,
     _address,
     _point,
@@ -47,7 +47,7 @@ class FakeInstance:
 
 
 @dataclass
-class FakeCard(DemoCard):
+class FakeCard(DemoGpu):
     """A card that may have faults; `fails` maps a C function, or a field, to a code."""
 
     name: str = "NVIDIA H200"

@@ -19,7 +19,7 @@ import requests
 import yaml
 
 from launcher import rendering, webconfig
-from launcher.services import Part, Paths, Ports, Programs, parts
+from launcher.services import Paths, Ports, Programs, Service, services
 from launcher.tools import ALERTMANAGER, PROMETHEUS, find
 from tests.harness.poll import until
 from tests.harness.ports import free_ports
@@ -168,14 +168,14 @@ def _prepare(
     rules = _copy_rules(folder, paths, replaced)
     _quicken_alertmanager(paths, people)
     made = Stack(ports, paths, rules, {}, {})
-    for part in parts(ports, paths, found, grace_seconds=5):
+    for part in services(ports, paths, found, grace_seconds=5):
         made.healths[part.name] = part.health
         made.processes[part.name] = _start(part, folder, settings, prometheus_data)
     return made
 
 
 def _start(
-    part: Part, folder: Path, settings: Mapping[str, str], data: Path | None
+    part: Service, folder: Path, settings: Mapping[str, str], data: Path | None
 ) -> Process:
     quick = {**_QUICK, **settings} if part.name == "router" else {}
     argv = [_LOOKBACK.get(each, each) for each in part.argv]

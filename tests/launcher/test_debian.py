@@ -10,7 +10,7 @@ import requests
 
 from launcher import files, health, tools, webconfig
 from launcher.errors import LaunchError
-from launcher.services import Paths, Ports, Programs, parts
+from launcher.services import Paths, Ports, Programs, services
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import ROOT, Process
@@ -31,7 +31,7 @@ def unpacked() -> Programs:
 
 
 def start(name: str, paths: Paths, programs: Programs, ports: Ports) -> Process:
-    (part,) = (p for p in parts(ports, paths, programs) if p.name == name)
+    (part,) = (p for p in services(ports, paths, programs) if p.name == name)
     process = Process(part.argv, log=paths.run / f"{name}.log")
 
     def well() -> bool:

@@ -10,12 +10,12 @@ import psutil
 import pytest
 
 from launcher.ports import Taken, taken
-from launcher.services import Part
+from launcher.services import Service
 from tests.harness.ports import free_port
 
 
-def part(*ports: int) -> Part:
-    return Part(name="prometheus", argv=(), health="", ports=ports)
+def part(*ports: int) -> Service:
+    return Service(name="prometheus", argv=(), health="", ports=ports)
 
 
 @pytest.fixture(params=["127.0.0.1", "0.0.0.0"])

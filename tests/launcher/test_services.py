@@ -8,12 +8,12 @@ from dataclasses import fields, replace
 
 import pytest
 
-from launcher.services import Ports, parts
+from launcher.services import Ports, services
 
 
 @pytest.fixture
 def every_part(paths, programs):
-    return parts(Ports(), paths, programs, simulated_ports=(21501, 21502))
+    return services(Ports(), paths, programs, simulated_ports=(21501, 21502))
 
 
 def test_the_order_of_starting(every_part) -> None:
@@ -57,7 +57,7 @@ def test_other_ports_are_taken_everywhere(paths, programs, every_part) -> None:
     """No default port is left when all ports are given."""
     given = Ports(11, 12, 13, 14, 15, 16, 17)
 
-    found = parts(given, paths, programs, simulated_ports=(18, 19))
+    found = services(given, paths, programs, simulated_ports=(18, 19))
 
     defaults = {str(port) for part in every_part for port in part.ports}
     for part in found:
@@ -70,13 +70,13 @@ def test_what_is_missing_is_left_out(paths, programs) -> None:
     few = replace(programs, grafana=None, node_exporter=None)
 
     assert ["exporter", "alertmanager", "prometheus", "router"] == [
-        part.name for part in parts(Ports(), paths, few)
+        part.name for part in services(Ports(), paths, few)
     ]
 
 
 def test_the_router_may_end_its_streams(paths, programs) -> None:
     """It is given longer than its own grace."""
-    found = parts(Ports(), paths, programs, grace_seconds=120)
+    found = services(Ports(), paths, programs, grace_seconds=120)
 
     (router,) = (part for part in found if part.name == "router")
     assert router.stop_seconds > 120
@@ -98,6 +98,6 @@ def test_the_pages_of_an_unpacked_prometheus(paths, programs, tmp_path) -> None:
     pages.mkdir(parents=True)
     unpacked = replace(programs, prometheus=tmp_path / "usr" / "bin" / "prometheus")
 
-    (found,) = (p for p in parts(Ports(), paths, unpacked) if p.name == "prometheus")
+    (found,) = (p for p in services(Ports(), paths, unpacked) if p.name == "prometheus")
 
     assert f"--web.local-assets={pages}" in found.argv

@@ -13,7 +13,7 @@ import pytest
 
 from launcher import supervision
 from launcher.errors import LaunchError
-from launcher.services import Part, Ports, parts
+from launcher.services import Ports, Service, services
 from tests.harness.poll import until
 from tests.harness.process import Process
 
@@ -35,7 +35,7 @@ def words(command: str) -> list[str]:
 
 def test_every_part_is_a_program_in_order(paths, programs) -> None:
     """Priorities follow the order of the parts: stopping goes backwards."""
-    found = parts(Ports(), paths, programs)
+    found = services(Ports(), paths, programs)
 
     text = read(supervision.configuration(found, paths))
 
@@ -49,7 +49,7 @@ def names(found) -> list[str]:
 
 def test_odd_paths_survive(paths) -> None:
     """Blanks, quotes, percent signs and backslashes reach the program as they are."""
-    part = Part("odd", ("/bin/x", ODD, "--y=" + ODD), "", (), env={"Z": ODD})
+    part = Service("odd", ("/bin/x", ODD, "--y=" + ODD), "", (), env={"Z": ODD})
 
     section = read(supervision.configuration([part], paths))["program:odd"]
 
@@ -61,7 +61,7 @@ def test_odd_paths_survive(paths) -> None:
 
 def test_a_part_may_take_its_time_to_stop(paths) -> None:
     """Its stopwaitsecs is the part's own."""
-    part = Part("slow", ("x",), "", (), stop_seconds=77)
+    part = Service("slow", ("x",), "", (), stop_seconds=77)
 
     section = read(supervision.configuration([part], paths))["program:slow"]
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from router.capacity.ledger import Ledger
 from router.health.circuits import Circuits
 from router.holds.store import HoldStore, Key
-from router.jobs.metrics import BatchCollector, BatchMetrics, Standing
+from router.jobs.metrics import JobCollector, JobMetrics, JobsView
 from router.metrics import FleetCollector, Metrics
 from router.metrics.circuits import CircuitCollector
 from router.metrics.holds import HealthCollector, HealthCounters
@@ -123,8 +123,8 @@ def _router() -> set[str]:
     )
     HealthCounters(registry)
     health = HealthCollector(HoldStore(_NoJournal()), _NoHealth())
-    BatchMetrics(registry)
-    jobs = BatchCollector(lambda: Standing(eta=1.0))
+    JobMetrics(registry)
+    jobs = JobCollector(lambda: JobsView(eta=1.0))
     circuits = Circuits(
         HoldStore(_NoJournal()), leases=lambda _: (), present=lambda _: None
     )

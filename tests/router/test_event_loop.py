@@ -13,11 +13,11 @@ import pytest
 
 from router.clients.http_json import PollError, _parsed
 from router.errors import InferOpsError
-from router.failover.continuation.request import read_original, refusal
+from router.failover.continuation.request import parse_request, refusal
 from router.json_scan import load, members
 from router.model import canonical, is_model_name
 from router.relay.fields import _WANTED, read_ask
-from router.relay.framing import Gate, message_in, read_timings
+from router.relay.framing import Framer, message_in, read_timings
 from router.relay.http1 import ProtocolError, split_head
 from router.relay.protocols import ROUTES
 
@@ -75,7 +75,7 @@ def test_bodies(text):
     assert cost(lambda: read_ask(ROUTES[CHAT], text, offloaded)) < MOST_SECONDS
     assert cost(lambda: refusal(CHAT, text)) < MOST_SECONDS
     if refusal(CHAT, text) is None:
-        assert cost(lambda: read_original(CHAT, text)) < MOST_SECONDS
+        assert cost(lambda: parse_request(CHAT, text)) < MOST_SECONDS
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -86,7 +86,7 @@ def test_answers(text):
     for sse, line in ((False, text + b"\n"), (True, b"data: " + text + b"\n\n")):
 
         def pass_on(sse=sse, line=line):
-            gate = Gate(sse=sse)
+            gate = Framer(sse=sse)
             gate.feed(line)
             return gate.finished, gate.timings()
 
@@ -101,7 +101,7 @@ def test_polls(text):
 
 def test_a_piece_of_a_long_line():
     """However much of a line is held, another piece of it costs the same."""
-    gate = Gate(sse=True)
+    gate = Framer(sse=True)
     for _ in range(200):
         gate.feed(b"a" * 65_536)
     assert cost(lambda: gate.feed(b"a" * 65_536)) < MOST_SECONDS

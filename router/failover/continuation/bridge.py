@@ -8,25 +8,25 @@ from typing import Any, Protocol
 
 import orjson
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.errors import AttemptError, CannotContinueError
-from router.failover.attempts import Presented
-from router.failover.continuation.leg import Leg, SeamGate, Spent, totals_of
-from router.failover.continuation.proof import Question, Said, Seam, prove
-from router.failover.continuation.request import read_original
-from router.failover.continuation.shape import Shape
-from router.failover.continuation.transcript import Kept
+from router.failover.attempts import FirstResponse
+from router.failover.continuation.leg import Elapsed, Segment, SegmentFramer, totals_of
+from router.failover.continuation.proof import AnswerSoFar, Question, Splice, prove
+from router.failover.continuation.request import parse_request
+from router.failover.continuation.shape import StreamShape
+from router.failover.continuation.transcript import Transcript
 from router.failover.continuation.ways import (
     Body,
     counting,
     first_request,
-    sampled_anew,
+    resampled,
 )
 from router.model import Timings
 from router.relay.framing import message_in, read_timings_of
-from router.relay.pool import Message
-from router.relay.upstream import Reply
-from router.scheduling.queue import Grant
+from router.relay.pool import UpstreamRequest
+from router.relay.upstream import UpstreamReply
+from router.scheduling.queue import Assignment
 
 # How often a node is asked to say a text's last piece again. Greedy decoding says it
 # at once; where tokens are drawn, an unlikely one takes some tries of a token each.
@@ -37,26 +37,26 @@ _MOST_REPEATS = 16
 _COUNT_SECONDS = 5.0
 
 
-class Asking(Protocol):
+class NodeClient(Protocol):
     """Asks nodes on slots that are held (`router.failover.attempts.Failover`)."""
 
     def take(
-        self, grant: Grant, message: Message, attention: Attention
-    ) -> Presented: ...
+        self, grant: Assignment, message: UpstreamRequest, attention: Cancellation
+    ) -> FirstResponse: ...
 
     def fetch(
         self,
-        grant: Grant,
-        messages: Sequence[Message],
-        attention: Attention,
+        grant: Assignment,
+        messages: Sequence[UpstreamRequest],
+        attention: Cancellation,
         *,
         within_seconds: float | None = None,
     ) -> list[tuple[int, bytes]]: ...
 
-    def release(self, reply: Reply) -> None: ...
+    def release(self, reply: UpstreamReply) -> None: ...
 
 
-class Bridge:
+class Resumption:
     """From what is kept of an answer to its next leg.
 
     message: the request as its first leg was asked, a stream
@@ -65,23 +65,23 @@ class Bridge:
 
     def __init__(
         self,
-        asking: Asking,
-        message: Message,
-        kept: Kept,
-        attention: Attention,
+        asking: NodeClient,
+        message: UpstreamRequest,
+        kept: Transcript,
+        attention: Cancellation,
         clock: Callable[[], float],
     ) -> None:
         self.message = message
         self.kept = kept
-        self.seam: Seam | None = None
-        self.original = read_original(message.path, message.body)
+        self.seam: Splice | None = None
+        self.original = parse_request(message.path, message.body)
         self._asking = asking
         self._attention = attention
         self._clock = clock
-        self._leg: Leg | None = None
-        self._grant: Grant | None = None
+        self._leg: Segment | None = None
+        self._grant: Assignment | None = None
 
-    def leg(self, grant: Grant, spent: Spent) -> Presented | bytes:
+    def leg(self, grant: Assignment, spent: Elapsed) -> FirstResponse | bytes:
         """Prove and send; returns the leg, or the end where only that is missing.
 
         The slot is given back only where the leg was sent and failed.
@@ -91,14 +91,14 @@ class Bridge:
         # An answer that was said to be over is whole, however it ends.
         ended = bool(self.kept.reason)
         last = "" if ended else self.kept.last()
-        said = Said(self.kept.text(), last, self.kept.pieces, ended)
+        said = AnswerSoFar(self.kept.text(), last, self.kept.pieces, ended)
         self.seam = seam = prove(self.original, said, self._ask, self._ask_together)
-        shape = Shape(self.original, self.kept.first)
+        shape = StreamShape(self.original, self.kept.first)
         if ended or seam.left == 0:
             return self._end(seam, shape, spent)
         for time in range(_MOST_REPEATS):
-            self._leg = leg = Leg(seam, shape, self.kept, spent, self._clock)
-            message = self._message(seam.path, sampled_anew(seam.body, time))
+            self._leg = leg = Segment(seam, shape, self.kept, spent, self._clock)
+            message = self._message(seam.path, resampled(seam.body, time))
             presented = self._begun(grant, message, leg)
             if not leg.strayed:
                 return presented
@@ -125,21 +125,23 @@ class Bridge:
         question = path, counting(body)
         try:
             (counted,) = self._ask_together([question], within_seconds=_COUNT_SECONDS)
-        except (AttemptError, CannotContinueError, StoppedError):
+        except (AttemptError, CannotContinueError, CancelledError):
             return leg.close(None)
         return leg.close(read_timings_of(counted).prompt_tokens or None)
 
-    def _begun(self, grant: Grant, message: Message, leg: Leg) -> Presented:
+    def _begun(
+        self, grant: Assignment, message: UpstreamRequest, leg: Segment
+    ) -> FirstResponse:
         """Send, and translate what comes first."""
         presented = self._asking.take(grant, message, self._attention)
         gate = presented.reply.gate
         if gate is None:
             self._asking.release(presented.reply)
             raise CannotContinueError(f"the node refused: {message_in(presented.body)}")
-        presented.reply.gate = seam_gate = SeamGate(gate, leg)
+        presented.reply.gate = seam_gate = SegmentFramer(gate, leg)
         return replace(presented, body=seam_gate.translate(presented.body))
 
-    def _end(self, seam: Seam, shape: Shape, spent: Spent) -> bytes:
+    def _end(self, seam: Splice, shape: StreamShape, spent: Elapsed) -> bytes:
         """Finish here: to a node, no tokens left would mean no limit."""
         totals = totals_of(seam, Timings(), spent, self._clock())
         if self.kept.reason:
@@ -166,10 +168,10 @@ class Bridge:
             for (path, _), (status, reply) in zip(questions, fetched, strict=True)
         ]
 
-    def _message(self, path: str, body: Body) -> Message:
+    def _message(self, path: str, body: Body) -> UpstreamRequest:
         headers = dict(self.message.headers)
         headers["Content-Type"] = "application/json"
-        return Message("POST", path, headers, orjson.dumps(body))
+        return UpstreamRequest("POST", path, headers, orjson.dumps(body))
 
 
 def _fields(path: str, status: int, reply: bytes) -> Mapping[str, Any]:

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.errors import CannotContinueError
-from router.failover.attempts import Call, Failover, Presented
-from router.failover.continuation.bridge import Bridge
-from router.failover.continuation.leg import Spent
-from router.failover.continuation.transcript import Kept
+from router.failover.attempts import Failover, FirstResponse, ProxiedRequest
+from router.failover.continuation.bridge import Resumption
+from router.failover.continuation.leg import Elapsed
+from router.failover.continuation.transcript import Transcript
 from router.model import Outcome, Priority
-from router.scheduling.queue import Grant
-from router.scheduling.trace import Trail
+from router.scheduling.queue import Assignment
+from router.scheduling.trace import DecisionTrace
 
 _DONE = b"data: [DONE]\n\n"
 
 
-class SeamTally(Protocol):
+class ContinuationCounters(Protocol):
     """What continuations are counted with."""
 
     def continued(self, pause_seconds: float, tokens: int) -> None: ...
@@ -37,15 +37,15 @@ class Continuity:
     def __init__(
         self,
         failover: Failover,
-        call: Call,
-        attention: Attention,
-        trail: Trail,
-        tally: SeamTally,
+        call: ProxiedRequest,
+        attention: Cancellation,
+        trail: DecisionTrace,
+        tally: ContinuationCounters,
         *,
         wait_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        self.kept = Kept(call.message.path)
+        self.kept = Transcript(call.message.path)
         self._failover = failover
         self._call = call
         self._attention = attention
@@ -56,15 +56,15 @@ class Continuity:
         self._began_at = self._leg_began_at = clock()
         self._generate_seconds = 0.0
         self._seams = 0
-        self._bridge: Bridge | None = None
+        self._bridge: Resumption | None = None
 
-    def begin(self, presented: Presented) -> None:
+    def begin(self, presented: FirstResponse) -> None:
         """Keep what the first leg says."""
         self.kept.add(presented.body)
         if presented.reply.gate:
             presented.reply.gate.kept = self.kept
 
-    def go_on(self, node: str, outcome: Outcome) -> Presented | bytes:
+    def go_on(self, node: str, outcome: Outcome) -> FirstResponse | bytes:
         """Return the next leg, or the stream's end where only that is missing.
 
         Raises CannotContinueError, RequestError, AttemptError, StoppedError.
@@ -80,7 +80,7 @@ class Continuity:
         why = self.kept.settle()
         if why:
             raise CannotContinueError(why)
-        bridge = Bridge(
+        bridge = Resumption(
             self._failover, self._call.message, self.kept, self._attention, self._clock
         )
         if self.kept.reason and not bridge.original.usage:
@@ -102,8 +102,8 @@ class Continuity:
         return self._bridge.closing() if self._bridge else b""
 
     def _next(
-        self, bridge: Bridge, node: str, outcome: Outcome, cut_at: float
-    ) -> Presented | bytes:
+        self, bridge: Resumption, node: str, outcome: Outcome, cut_at: float
+    ) -> FirstResponse | bytes:
         before = self._call.wish
         broke = self._broke(node, outcome)
         self._call = replace(
@@ -113,7 +113,7 @@ class Continuity:
             deadline=cut_at + self._wait_seconds,
         )
 
-        def take(grant: Grant) -> Presented | bytes:
+        def take(grant: Assignment) -> FirstResponse | bytes:
             return self._take(bridge, grant)
 
         return self._attempt(take)
@@ -133,18 +133,20 @@ class Continuity:
             return frozenset()
         return frozenset({node})
 
-    def _attempt(self, take: Callable[[Grant], Presented | bytes]) -> Presented | bytes:
+    def _attempt(
+        self, take: Callable[[Assignment], FirstResponse | bytes]
+    ) -> FirstResponse | bytes:
         return self._failover.attempt(self._call, self._attention, self._trail, take)
 
-    def _take(self, bridge: Bridge, grant: Grant) -> Presented | bytes:
+    def _take(self, bridge: Resumption, grant: Assignment) -> FirstResponse | bytes:
         """Prove and send on one node; its slot is given back unless it streams."""
         outcome = Outcome.REFUSED
-        following: Presented | bytes = b""
+        following: FirstResponse | bytes = b""
         try:
-            spent = Spent(self._began_at, self._generate_seconds)
+            spent = Elapsed(self._began_at, self._generate_seconds)
             following = bridge.leg(grant, spent)
             outcome = Outcome.END
-        except StoppedError as error:
+        except CancelledError as error:
             outcome = error.outcome
             raise
         finally:

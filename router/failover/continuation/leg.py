@@ -8,17 +8,17 @@ from typing import Any
 
 import orjson
 
-from router.failover.continuation.proof import Seam
+from router.failover.continuation.proof import Splice
 from router.failover.continuation.request import CHAT, GENERATE
-from router.failover.continuation.shape import Shape, Totals
-from router.failover.continuation.transcript import Kept
+from router.failover.continuation.shape import StreamShape, Totals
+from router.failover.continuation.transcript import Transcript
 from router.model import Timings
-from router.relay.framing import Gate, read_timings_of
+from router.relay.framing import Framer, read_timings_of
 from router.relay.http1 import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Elapsed:
     """Time of the whole answer until this leg's first token; seconds."""
 
     began_at: float
@@ -36,7 +36,7 @@ class Ending:
     at: float
 
 
-class Leg:
+class Segment:
     """Translates one leg: text to `kept` and to the client, counters to the whole.
 
     strayed: it was to say the text's last piece again, and said something else
@@ -45,10 +45,10 @@ class Leg:
 
     def __init__(
         self,
-        seam: Seam,
-        shape: Shape,
-        kept: Kept,
-        spent: Spent,
+        seam: Splice,
+        shape: StreamShape,
+        kept: Transcript,
+        spent: Elapsed,
         clock: Callable[[], float],
     ) -> None:
         self._seam = seam
@@ -135,7 +135,7 @@ class Leg:
         return known
 
 
-def totals_of(seam: Seam, last: Timings, spent: Spent, now: float) -> Totals:
+def totals_of(seam: Splice, last: Timings, spent: Elapsed, now: float) -> Totals:
     """Restore the counters of the whole answer from what its last leg says.
 
     The tokens before it are as many as pieces were seen, or more: what the leg read
@@ -153,10 +153,10 @@ def totals_of(seam: Seam, last: Timings, spent: Spent, now: float) -> Totals:
     )
 
 
-class SeamGate(Gate):
+class SegmentFramer(Framer):
     """The gate of a later leg: what it lets through is the client's already."""
 
-    def __init__(self, before: Gate, leg: Leg) -> None:
+    def __init__(self, before: Framer, leg: Segment) -> None:
         super().__init__(sse=False)
         self._rest = before._rest  # noqa: SLF001 - goes on where it stands
         self.last = before.last

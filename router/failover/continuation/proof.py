@@ -16,7 +16,7 @@ from typing import Any
 
 from router.errors import CannotContinueError
 from router.failover.continuation import template
-from router.failover.continuation.request import GENERATE, Original
+from router.failover.continuation.request import GENERATE, OriginalRequest
 from router.failover.continuation.stops import (
     asked_stops,
     each_piece_is_a_token,
@@ -24,13 +24,13 @@ from router.failover.continuation.stops import (
 )
 from router.failover.continuation.ways import (
     Body,
-    Way,
+    Strategy,
     counting,
     first_request,
-    leg_request,
     limited,
     rendering,
-    ways_of,
+    segment_request,
+    strategies_of,
 )
 from router.model import Timings
 from router.relay.framing import read_timings_of
@@ -66,7 +66,7 @@ _PARSED_FAMILIES = frozenset({"gptoss", "gpt-oss"})
 
 
 @dataclass(frozen=True, slots=True)
-class Seam:
+class Splice:
     """What was proven.
 
     left: tokens that may still come; None: no limit; 0: the answer is whole
@@ -76,7 +76,7 @@ class Seam:
     context: generate's context for an answer that ends here; None: untold
     """
 
-    way: Way
+    way: Strategy
     path: str
     body: Body
     left: int | None
@@ -87,7 +87,7 @@ class Seam:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AnswerSoFar:
     """The answer so far: whole text, last piece, how many pieces with text.
 
     ended: whether nothing may follow
@@ -98,14 +98,16 @@ class Said:
     pieces: int
     ended: bool = False
 
-    def before_last(self) -> Said:
-        return Said(self.text.removesuffix(self.last), "", self.pieces - 1, self.ended)
+    def before_last(self) -> AnswerSoFar:
+        return AnswerSoFar(
+            self.text.removesuffix(self.last), "", self.pieces - 1, self.ended
+        )
 
 
 class _Case:
     """What each way is tried on: the rendered prompt, the text, and how to ask."""
 
-    def __init__(self, original: Original, said: Said, ask: Ask) -> None:
+    def __init__(self, original: OriginalRequest, said: AnswerSoFar, ask: Ask) -> None:
         self.original = original
         self.said = said
         self.ask = ask
@@ -129,11 +131,11 @@ class _Case:
 
 
 def prove(
-    original: Original,
-    said: Said,
+    original: OriginalRequest,
+    said: AnswerSoFar,
     ask: Ask,
     together: AskTogether | None = None,
-) -> Seam:
+) -> Splice:
     """Return the first way that holds. Raises CannotContinueError.
 
     Where a stop string may have ended the text, the leg begins before its last
@@ -141,7 +143,7 @@ def prove(
     """
     case, again = _opened(original, said, ask, together)
     why = "no way fits"
-    for way in ways_of(original):
+    for way in strategies_of(original):
         proven = _proven(case, way)
         if not isinstance(proven, str):
             return _seam(case, way, *proven, again)
@@ -150,7 +152,7 @@ def prove(
 
 
 def _opened(
-    original: Original, said: Said, ask: Ask, together: AskTogether | None
+    original: OriginalRequest, said: AnswerSoFar, ask: Ask, together: AskTogether | None
 ) -> tuple[_Case, str]:
     """Ask for the model and the renderings at one time; return what is said again."""
     path, body = first_request(original)
@@ -159,8 +161,8 @@ def _opened(
     # Nearly always right; where the model has stop strings, it is asked again.
     guess = said.before_last() if asked_stops(original) and said.last else said
     as_message = None
-    if Way.MESSAGE in ways_of(original):
-        leg_path, leg = leg_request(original, Way.MESSAGE, "", guess.text)
+    if Strategy.MESSAGE in strategies_of(original):
+        leg_path, leg = segment_request(original, Strategy.MESSAGE, "", guess.text)
         as_message = leg_path, rendering(leg)
         questions.append(as_message)
     if together is None:
@@ -184,7 +186,7 @@ def _opened(
     return case, again
 
 
-def _seam(case: _Case, way: Way, path: str, body: Body, again: str) -> Seam:
+def _seam(case: _Case, way: Strategy, path: str, body: Body, again: str) -> Splice:
     """Limit the leg to what is left; count before it only where that must be known."""
     original, said = case.original, case.said
     limit = _limit(original, case.show)
@@ -193,7 +195,7 @@ def _seam(case: _Case, way: Way, path: str, body: Body, again: str) -> Seam:
     if not said.ended and left != 0 and (known or limit is None):
         first = vars(case).get("first")  # where the proof had to count
         leg = limited(body, left)
-        return Seam(way, path, leg, left, said.pieces, first, None, again)
+        return Splice(way, path, leg, left, said.pieces, first, None, again)
     counted = case.ask(path, counting(body))
     seen = read_timings_of(counted).prompt_tokens - case.first.prompt_tokens
     # A cut or merged prompt counts less than what was surely sent.
@@ -203,7 +205,7 @@ def _seam(case: _Case, way: Way, path: str, body: Body, again: str) -> Seam:
     if left == 0 and original.path == GENERATE:
         context = _context(case.ask, path, body, counted)
     leg = limited(body, left)
-    return Seam(way, path, leg, left, sent, case.first, context, again)
+    return Splice(way, path, leg, left, sent, case.first, context, again)
 
 
 def parsed(show: Mapping[str, Any]) -> bool:
@@ -220,42 +222,42 @@ def _check_model(show: Mapping[str, Any]) -> None:
         raise CannotContinueError("the model has a parser")
 
 
-def _proven(case: _Case, way: Way) -> tuple[str, Body] | str:
+def _proven(case: _Case, way: Strategy) -> tuple[str, Body] | str:
     """Return the leg, or why this way does not hold."""
     prompt, text = case.prompt, case.said.text
-    if way is not Way.MESSAGE and not _surely_same_start(case, way):
+    if way is not Strategy.MESSAGE and not _surely_same_start(case, way):
         same = _same_start(case, way)
         if same is None:
             return "the prompt counts differently"
         prompt = same
-    path, body = leg_request(case.original, way, prompt, text)
+    path, body = segment_request(case.original, way, prompt, text)
     rendered = case.rendered(path, body)
     # Byte for byte: a small context drops the question and still ends well.
     if rendered is not None and rendered != prompt + text:
         return "the prompt is rendered differently"
-    if rendered is None and way is not Way.RAW:
+    if rendered is None and way is not Strategy.RAW:
         return "the node cannot show the prompt"
     return path, body
 
 
-def _surely_same_start(case: _Case, way: Way) -> bool:
+def _surely_same_start(case: _Case, way: Strategy) -> bool:
     """Say whether the prompt is read alike without counting.
 
     A template that passes it on is read as every other prompt is, unless it begins
     with a text that only some prompts lose.
     """
-    if way is not Way.TEMPLATE or not case.shown:
+    if way is not Strategy.TEMPLATE or not case.shown:
         return False
     start = case.prompt
     return not _NAME.match(start) or start.startswith(_TURNS)
 
 
-def _same_start(case: _Case, way: Way) -> str | None:
+def _same_start(case: _Case, way: Strategy) -> str | None:
     """Return the prompt that has the original's count: without a doubled start."""
     given = case.prompt
     bare = next((given.removeprefix(b) for b in _BOS if given.startswith(b)), given)
     for each in dict.fromkeys((given, bare)):
-        path, body = leg_request(case.original, way, each, "")
+        path, body = segment_request(case.original, way, each, "")
         if each and _count(case.ask(path, counting(body))) == case.first.prompt_tokens:
             return each
     return None
@@ -271,7 +273,7 @@ def _rendered(reply: Mapping[str, Any]) -> str | None:
     return rendered if isinstance(rendered, str) else None
 
 
-def _limit(original: Original, show: Mapping[str, Any]) -> int | None:
+def _limit(original: OriginalRequest, show: Mapping[str, Any]) -> int | None:
     """Return the answer's limit, the model's own included; 0 and less is none."""
     limit = original.limit
     if limit is None:

@@ -49,7 +49,7 @@ _KINDS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Original:
+class OriginalRequest:
     """The request that is continued.
 
     limit: the most tokens that it asks for; None where it sets no limit
@@ -70,7 +70,7 @@ class Original:
         return self.path in {OPENAI_CHAT, OPENAI_COMPLETIONS}
 
 
-def read_original(path: str, body: bytes) -> Original:
+def parse_request(path: str, body: bytes) -> OriginalRequest:
     """Read a body that the node has accepted, without what it passed over.
 
     Raises CannotContinueError for what is not understood: Go's reader is not ours.
@@ -91,12 +91,14 @@ def read_original(path: str, body: bytes) -> Original:
         _expect("stop", fields.get("stop"), (str, list))
         limit = fields.get("max_tokens")
         ending = fields.get("stream_options") or {}
-        return Original(path, fields, limit, bool(ending.get("include_usage")))
+        return OriginalRequest(path, fields, limit, bool(ending.get("include_usage")))
     options = fields.get("options") or {}
     _expect("options.stop", options.get("stop"), list)
     limit = options.get("num_predict")
     _expect("options.num_predict", limit, (int, float))
-    return Original(path, fields, None if limit is None else int(limit), usage=False)
+    return OriginalRequest(
+        path, fields, None if limit is None else int(limit), usage=False
+    )
 
 
 # The node's reader takes half of a surrogate pair, and bytes that are no UTF-8.

@@ -15,7 +15,7 @@ from router.failover.continuation.request import (
     CHAT,
     GENERATE,
     OPENAI_CHAT,
-    Original,
+    OriginalRequest,
 )
 
 Line = dict[str, Any]
@@ -37,10 +37,10 @@ class Totals:
     context: list[int] | None = None
 
 
-class Shape:
+class StreamShape:
     """The client's stream, as its first line shows it."""
 
-    def __init__(self, original: Original, first: bytes) -> None:
+    def __init__(self, original: OriginalRequest, first: bytes) -> None:
         self._original = original
         end = b"\n\n" if original.openai else b"\n"
         line = first.partition(end)[0].removeprefix(b"data: ")

@@ -15,14 +15,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from router.failover.continuation.request import Original
+from router.failover.continuation.request import OriginalRequest
 
 # As Modelfiles name the tokens that end a turn. Each is one token: met whole, it
 # leaves nothing of another. Nearly every model has some, and no request names them.
 _CONTROL_TOKEN = re.compile(r"<.+>|\[.+\]")
 
 
-def may_leave_part_of_a_token(original: Original, show: Mapping[str, Any]) -> bool:
+def may_leave_part_of_a_token(
+    original: OriginalRequest, show: Mapping[str, Any]
+) -> bool:
     """Say so by the request's stop strings, or else the model's own."""
     asked = asked_stops(original)
     if asked is not None:
@@ -32,7 +34,7 @@ def may_leave_part_of_a_token(original: Original, show: Mapping[str, Any]) -> bo
 
 
 def each_piece_is_a_token(
-    text: str, original: Original, show: Mapping[str, Any]
+    text: str, original: OriginalRequest, show: Mapping[str, Any]
 ) -> bool:
     """Say whether every piece of a text is surely one token.
 
@@ -46,7 +48,7 @@ def each_piece_is_a_token(
     return text.isascii() and begins.isdisjoint(text)
 
 
-def asked_stops(original: Original) -> list[Any] | None:
+def asked_stops(original: OriginalRequest) -> list[Any] | None:
     """Return the request's stop strings; None where the model's own hold."""
     fields = original.fields
     if original.openai:

@@ -11,13 +11,13 @@ import re
 from router.failover.continuation.request import (
     GENERATE,
     OPENAI_COMPLETIONS,
-    Original,
+    OriginalRequest,
 )
 
 _FIELD = re.compile(r"\{\{ *\.(System|Prompt) *\}\}")
 
 
-def render(text: str, original: Original) -> str | None:
+def render(text: str, original: OriginalRequest) -> str | None:
     """Render the original request by a template of `/api/show`."""
     fields = original.fields
     prompt = fields.get("prompt") or ""

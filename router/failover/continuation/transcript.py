@@ -45,7 +45,7 @@ _SIGNS = {
 }
 
 
-class Kept:
+class Transcript:
     """What one client has.
 
     first:   the stream's first lines, in the shape that the client reads

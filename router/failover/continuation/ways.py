@@ -10,14 +10,14 @@ from router.failover.continuation.request import (
     CHAT,
     GENERATE,
     OPENAI_COMPLETIONS,
-    Original,
+    OriginalRequest,
 )
 from router.failover.continuation.stops import asked_stops
 
 Body = dict[str, Any]
 
 
-class Way(StrEnum):
+class Strategy(StrEnum):
     """In the order in which they are tried."""
 
     MESSAGE = "message"  # the text so far as the last, open assistant message
@@ -30,7 +30,7 @@ _CARRIED = ("keep_alive", "truncate", "shift")
 _OPENAI_OPTIONS = ("seed", "frequency_penalty", "presence_penalty")
 
 
-def native_options(original: Original) -> dict[str, Any]:
+def native_options(original: OriginalRequest) -> dict[str, Any]:
     """Return `options` as the first leg had them.
 
     `/v1` sets temperature and top_p to 1 where they are absent, over the
@@ -55,7 +55,7 @@ def native_options(original: Original) -> dict[str, Any]:
     return options
 
 
-def first_request(original: Original) -> tuple[str, Body]:
+def first_request(original: OriginalRequest) -> tuple[str, Body]:
     """Return the original request in a form that can be rendered and counted.
 
     `/v1/completions` of 0.17.4 takes `_debug_render_only` and tells nothing; it
@@ -69,20 +69,20 @@ def first_request(original: Original) -> tuple[str, Body]:
     return GENERATE, {"model": fields["model"], "prompt": prompt, "options": options}
 
 
-def ways_of(original: Original) -> tuple[Way, ...]:
+def strategies_of(original: OriginalRequest) -> tuple[Strategy, ...]:
     if original.fields.get("raw"):
-        return (Way.RAW,)
+        return (Strategy.RAW,)
     if original.chat and _plain_messages(original.fields):
-        return (Way.MESSAGE, Way.TEMPLATE, Way.RAW)
-    return (Way.TEMPLATE, Way.RAW)
+        return (Strategy.MESSAGE, Strategy.TEMPLATE, Strategy.RAW)
+    return (Strategy.TEMPLATE, Strategy.RAW)
 
 
 def _plain_messages(fields: Mapping[str, Any]) -> bool:
     return all(isinstance(each.get("content"), str) for each in fields["messages"])
 
 
-def leg_request(
-    original: Original, way: Way, prompt: str, text: str
+def segment_request(
+    original: OriginalRequest, way: Strategy, prompt: str, text: str
 ) -> tuple[str, Body]:
     """Return the request that goes on after `text`; `prompt` is the rendered one."""
     fields = original.fields
@@ -92,12 +92,12 @@ def leg_request(
         "stream": True,
         **{name: fields[name] for name in _CARRIED if name in fields},
     }
-    if way is Way.MESSAGE:
+    if way is Strategy.MESSAGE:
         if fields.get("think") is not None:
             body["think"] = fields["think"]
         return CHAT, body | {"messages": _with_text(fields["messages"], text)}
     body["prompt"] = prompt + text
-    if way is Way.RAW:
+    if way is Strategy.RAW:
         return GENERATE, body | {"raw": True}
     # Whatever the prompt says of thinking is rendered already.
     return GENERATE, body | {"template": "{{ .Prompt }}", "system": "", "think": False}
@@ -133,7 +133,7 @@ def counting(body: Body) -> Body:
     return short
 
 
-def sampled_anew(body: Body, time: int) -> Body:
+def resampled(body: Body, time: int) -> Body:
     """Have a request that is asked again draw again, though a seed be set."""
     seed = body["options"].get("seed")
     if not time or not isinstance(seed, int):

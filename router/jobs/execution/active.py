@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
-from router.cancellation import Attention
-from router.jobs.execution.leased import Hand, Held
-from router.jobs.execution.partial_answers import Draft, Talk
-from router.jobs.execution.rates import Rates
+from router.cancellation import Cancellation
+from router.jobs.execution.leased import LeasedItem, LeasedItems
+from router.jobs.execution.partial_answers import Exchange, PartialAnswer
+from router.jobs.execution.rates import JobThroughput
 from router.jobs.execution.reduction import Reduction
 from router.jobs.model import (
     Backlog,
@@ -25,7 +25,7 @@ from router.jobs.model import (
 )
 from router.jobs.window import is_open, shown
 from router.model import Outcome, Timings
-from router.scheduling.queue import Grant
+from router.scheduling.queue import Assignment
 
 _MOST_SEEN = 512
 _SHORT_PROMPTS = 4  # tokens of a prompt for each of the answer: read so much quicker
@@ -41,21 +41,21 @@ class Attempt:
     talk:     with its node, once it has begun
     """
 
-    held: Held
-    grant: Grant
-    attention: Attention
+    held: LeasedItem
+    grant: Assignment
+    attention: Cancellation
     since: float
     resident: bool = False
     copy: bool = False
     lost: bool = False
-    talk: Talk | None = None
+    talk: Exchange | None = None
 
     @property
     def node(self) -> str:
         return self.grant.node.name
 
     @property
-    def draft(self) -> Draft | None:
+    def draft(self) -> PartialAnswer | None:
         """Return the answer in the making; None where none is kept."""
         return self.talk.draft if self.talk else None
 
@@ -78,7 +78,7 @@ class Attempt:
 
 
 @dataclass(slots=True, eq=False)
-class Active:
+class ActiveJob:
     """See the module.
 
     backlog:  what waits in the database, by kind and model
@@ -92,12 +92,12 @@ class Active:
 
     job: Job
     owned: bool = False
-    hand: Hand = field(default_factory=Hand)
+    hand: LeasedItems = field(default_factory=LeasedItems)
     backlog: dict[tuple[ItemKind, str], Backlog] = field(default_factory=dict)
     counts: tuple[Counts, Counts] = (Counts(), Counts())
     counted_at: float = float("-inf")
     flights: dict[int, list[Attempt]] = field(default_factory=dict)
-    rates: Rates = field(default_factory=Rates)
+    rates: JobThroughput = field(default_factory=JobThroughput)
     tokens: tuple[int, int] = (0, 0)
     unsaved: Tallies = field(default_factory=Tallies)
     reduction: Reduction | None = None
@@ -203,10 +203,10 @@ def parked_words(job: Job) -> str:
     )
 
 
-class InHand:
+class LeasedBacklog:
     """What waits in all of some jobs at one moment; a `protocols.Waiting`."""
 
-    def __init__(self, jobs: Sequence[Active], now: float) -> None:
+    def __init__(self, jobs: Sequence[ActiveJob], now: float) -> None:
         self._jobs = jobs
         self._now = now
         self._models = self._sum()

@@ -13,8 +13,8 @@ from router.jobs.model import (
     COMPLETIONS,
     EMBEDDINGS,
     RESPONSES,
-    Fault,
     Item,
+    ItemFault,
     ItemResult,
 )
 from router.model import Timings
@@ -31,7 +31,7 @@ class UnreadableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ItemReply:
     """What a node sent for an item."""
 
     status: int
@@ -46,11 +46,11 @@ def worth_another_try(status: int) -> bool:
     return status >= 500 or status in _PASSING
 
 
-def read(item: Item, reply: Reply) -> tuple[ItemResult, Timings]:
+def read(item: Item, reply: ItemReply) -> tuple[ItemResult, Timings]:
     """Make the result of a reply that is final. Raises UnreadableError."""
     if reply.status >= 400:
         message = message_in(reply.body) or f"the node answered {reply.status}"
-        fault = Fault("request_failed", message)
+        fault = ItemFault("request_failed", message)
         return _result(item, reply, "", fault, Timings()), Timings()
     if len(reply.body) > _MOST_BYTES:
         raise UnreadableError(
@@ -66,9 +66,9 @@ def read(item: Item, reply: Reply) -> tuple[ItemResult, Timings]:
     return _result(item, reply, _text(item.endpoint, fields), None, timings), timings
 
 
-def failed(item: Item, fault: Fault, ended: float, node: str = "") -> ItemResult:
+def failed(item: Item, fault: ItemFault, ended: float, node: str = "") -> ItemResult:
     """Make the result of an item that gets no answer."""
-    reply = Reply(0, b"", node, "", 0.0, ended)
+    reply = ItemReply(0, b"", node, "", 0.0, ended)
     return _result(item, reply, "", fault, Timings())
 
 
@@ -100,7 +100,7 @@ def _output_text(output: list[dict[str, Any]]) -> str:
 
 
 def _result(
-    item: Item, reply: Reply, text: str, fault: Fault | None, timings: Timings
+    item: Item, reply: ItemReply, text: str, fault: ItemFault | None, timings: Timings
 ) -> ItemResult:
     return ItemResult(
         key=item.key,

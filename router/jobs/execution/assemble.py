@@ -16,7 +16,7 @@ _MOST_BYTES = 64 * 1024 * 1024
 _GROWS = frozenset({"content", "thinking", "reasoning", "reasoning_content", "text"})
 
 
-class Whole:
+class AnswerAssembler:
     """Takes blocks of whole lines, as they come; see the module.
 
     tokens: lines with text that are settled, each a token or more

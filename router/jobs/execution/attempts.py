@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import gevent
 from sqlalchemy import Connection
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.errors import (
     AttemptError,
     EvictedError,
@@ -26,26 +26,31 @@ from router.errors import (
 )
 from router.failover.retry import RetryBudget
 from router.jobs.execution import answer
-from router.jobs.execution.active import Active, Attempt
-from router.jobs.execution.leased import Held
-from router.jobs.execution.partial_answers import Drafts, Said, Talk, streamed
+from router.jobs.execution.active import ActiveJob, Attempt
+from router.jobs.execution.leased import LeasedItem
+from router.jobs.execution.partial_answers import (
+    CompleteReply,
+    Exchange,
+    PartialAnswers,
+    streamed,
+)
 from router.jobs.input.bodies import Bodies, RowError
 from router.jobs.model import (
-    Fault,
-    GiveWay,
     Item,
+    ItemFault,
     ItemKind,
     ItemResult,
     ItemState,
+    Preemption,
 )
-from router.jobs.planning.protocols import Attempts, Predictor, Tally
+from router.jobs.planning.protocols import Attempts, ItemCounters, Predictor
 from router.jobs.store import items, jobs
-from router.jobs.store.database import Database, StoreError
+from router.jobs.store.database import JobDatabase, StoreError
 from router.logs.events import get_logger
 from router.model import Outcome, Timings
 from router.relay.http1 import ProtocolError
-from router.relay.pool import Message
-from router.scheduling.queue import Grant
+from router.relay.pool import UpstreamRequest
+from router.scheduling.queue import Assignment
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -60,50 +65,55 @@ log = get_logger("batch")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AttemptSettings:
     """item_seconds: longest time for one reply."""
 
     item_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AttemptDependencies:
     """What flights are made with; `owner` is this router's name in leases."""
 
     owner: str
-    database: Database
+    database: JobDatabase
     bodies: Bodies
     attempts: Attempts
     predictor: Predictor
-    tally: Tally
-    settings: Callable[[], Settings]
+    tally: ItemCounters
+    settings: Callable[[], AttemptSettings]
     speed: Callable[[str, str], float | None]
     nudge: Callable[[], None]
-    ended: Callable[[Active], None]
+    ended: Callable[[ActiveJob], None]
 
 
-class Flights:
+class AttemptsInFlight:
     """See the module."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AttemptDependencies) -> None:
         self._parts = parts
         self._budget = RetryBudget(_RETRY_RATIO, _RETRIES_AT_ONCE)
         self._greenlets: dict[Attempt, gevent.Greenlet[..., None]] = {}
-        self._drafts = Drafts()
+        self._drafts = PartialAnswers()
         self.ending = False
 
     def __len__(self) -> int:
         return len(self._greenlets)
 
     def begin(
-        self, active: Active, held: Held, grant: Grant, *, copy: bool = False
+        self,
+        active: ActiveJob,
+        held: LeasedItem,
+        grant: Assignment,
+        *,
+        copy: bool = False,
     ) -> None:
         """Start an attempt; its slot is taken already."""
-        attention = Attention()
+        attention = Cancellation()
         flight = Attempt(
             held, grant, attention, time.monotonic(), _loaded(grant, held), copy
         )
-        if active.job.spec.give_way is GiveWay.AT_ONCE:
+        if active.job.spec.give_way is Preemption.AT_ONCE:
             grant.lease.allow_revoking(lambda: attention.stop(Outcome.REVOKED))
         active.flights.setdefault(held.item.id, []).append(flight)
         active.tell()
@@ -123,7 +133,7 @@ class Flights:
     def join(self, seconds: float) -> None:
         gevent.joinall(list(self._greenlets.values()), timeout=seconds)
 
-    def _fly(self, active: Active, flight: Attempt) -> None:
+    def _fly(self, active: ActiveJob, flight: Attempt) -> None:
         try:
             self._attempt(active, flight)
         except Exception:  # the item must not be lost with its greenlet
@@ -136,20 +146,20 @@ class Flights:
             active.tell()
             self._parts.nudge()
 
-    def _land(self, active: Active, flight: Attempt) -> None:
+    def _land(self, active: ActiveJob, flight: Attempt) -> None:
         some = active.flights.get(flight.held.item.id, [])
         if flight in some:
             some.remove(flight)
         if not some:
             active.flights.pop(flight.held.item.id, None)
 
-    def _attempt(self, active: Active, flight: Attempt) -> None:
+    def _attempt(self, active: ActiveJob, flight: Attempt) -> None:
         timer = gevent.get_hub().loop.timer(self._parts.settings().item_seconds)
         timer.start(flight.stop, Outcome.DEADLINE)
         try:
             said, request_id = self._send(active, flight)
             self._judge(active, flight, said, request_id)
-        except StoppedError as error:
+        except CancelledError as error:
             self._stopped(active, flight, error.outcome)
         except AttemptError as error:
             request_id = _request_id(active, flight)
@@ -164,7 +174,7 @@ class Flights:
             if last_try and isinstance(error, UnclearError):  # wherever it goes
                 self._parts.attempts.forgive(request_id)
                 if 400 <= error.status < 500:
-                    said = Said(error.status, error.body)
+                    said = CompleteReply(error.status, error.body)
                     self._judge(active, flight, said, request_id)
                     return
             self._failed(active, flight, "node_failed", str(error))
@@ -179,26 +189,28 @@ class Flights:
             timer.stop()
             timer.close()
 
-    def _send(self, active: Active, flight: Attempt) -> tuple[Said, str]:
+    def _send(self, active: ActiveJob, flight: Attempt) -> tuple[CompleteReply, str]:
         item = flight.held.item
         body = self._parts.bodies.of(active.job, item)
         flight.attention.check()
         if body is None:  # the job was deleted
-            raise StoppedError(Outcome.CLIENT_GONE)
+            raise CancelledError(Outcome.CLIENT_GONE)
         request_id = _request_id(active, flight)
         headers = {**_HEADERS, "X-Request-Id": request_id}
-        message = Message("POST", item.endpoint, headers, body)
+        message = UpstreamRequest("POST", item.endpoint, headers, body)
         return self._ask(active, flight, message), request_id
 
-    def _ask(self, active: Active, flight: Attempt, message: Message) -> Said:
+    def _ask(
+        self, active: ActiveJob, flight: Attempt, message: UpstreamRequest
+    ) -> CompleteReply:
         """Ask for a stream where the item may be taken back, for its text's sake."""
         held = flight.held
         again, held.begun = held.begun, True
-        flight.talk = talk = Talk(
+        flight.talk = talk = Exchange(
             self._parts.attempts, flight.grant, flight.attention, time.monotonic
         )
         stream = None
-        if active.job.spec.give_way is GiveWay.AT_ONCE:
+        if active.job.spec.give_way is Preemption.AT_ONCE:
             stream = streamed(message)
         try:
             if stream is None:
@@ -212,7 +224,7 @@ class Flights:
             self._count_again(active, flight, talk, again=again)
 
     def _count_again(
-        self, active: Active, flight: Attempt, talk: Talk, *, again: bool
+        self, active: ActiveJob, flight: Attempt, talk: Exchange, *, again: bool
     ) -> None:
         """Count what a node was given once more, and what text was in vain."""
         if talk.continued is not None:
@@ -226,10 +238,10 @@ class Flights:
         self._count_waste(active, talk.lost)
 
     def _judge(
-        self, active: Active, flight: Attempt, said: Said, request_id: str
+        self, active: ActiveJob, flight: Attempt, said: CompleteReply, request_id: str
     ) -> None:
         status = said.status
-        reply = answer.Reply(
+        reply = answer.ItemReply(
             status=status,
             body=said.body,
             node=flight.node,
@@ -249,7 +261,7 @@ class Flights:
             flight.grant.lease.done(outcome, said.timings or timings)
         self._answered(active, flight, result)
 
-    def _answered(self, active: Active, flight: Attempt, result: ItemResult) -> None:
+    def _answered(self, active: ActiveJob, flight: Attempt, result: ItemResult) -> None:
         """First finished wins: the other attempt is ended by closing it."""
         for other in active.flights.get(flight.held.item.id, ()):
             if other is not flight:
@@ -261,7 +273,7 @@ class Flights:
             self._parts.predictor.learn(flight.held.pending, result.generated_tokens)
         self._keep(active, flight.held.item, result)
 
-    def _stopped(self, active: Active, flight: Attempt, outcome: Outcome) -> None:
+    def _stopped(self, active: ActiveJob, flight: Attempt, outcome: Outcome) -> None:
         if outcome is Outcome.DEADLINE:
             seconds = self._parts.settings().item_seconds
             self._failed(active, flight, "timeout", f"no reply within {seconds:g} s")
@@ -278,7 +290,7 @@ class Flights:
             return
         self._wait_again(active, flight, "stopped")
 
-    def _keep_text(self, active: Active, flight: Attempt, *, home: str) -> None:
+    def _keep_text(self, active: ActiveJob, flight: Attempt, *, home: str) -> None:
         """Let the item go on from what it has; `home` has that in its cache."""
         held, draft = flight.held, flight.draft
         if draft and draft.worth_keeping():
@@ -288,7 +300,7 @@ class Flights:
         kept = self._drafts.tokens(held.item.id)
         held.taken_back(home, kept, time.monotonic() + _HOME_SECONDS)
 
-    def _waste(self, active: Active, flight: Attempt) -> None:
+    def _waste(self, active: ActiveJob, flight: Attempt) -> None:
         """Count what a closed attempt had generated; a stream told, else estimate."""
         if flight.talk is None:  # nothing was sent
             return
@@ -303,16 +315,16 @@ class Flights:
             tokens = (time.monotonic() - flight.since) * speed
         self._count_waste(active, tokens)
 
-    def _count_waste(self, active: Active, tokens: float) -> None:
+    def _count_waste(self, active: ActiveJob, tokens: float) -> None:
         if tokens:
             active.tally(wasted_tokens=round(tokens))
             self._parts.tally.wasted(tokens)
 
-    def _has_other(self, active: Active, flight: Attempt) -> bool:
+    def _has_other(self, active: ActiveJob, flight: Attempt) -> bool:
         some = active.flights.get(flight.held.item.id, ())
         return any(other is not flight and not other.lost for other in some)
 
-    def _wait_again(self, active: Active, flight: Attempt, outcome: str) -> None:
+    def _wait_again(self, active: ActiveJob, flight: Attempt, outcome: str) -> None:
         self._parts.tally.attempted(outcome)
         if flight.lost or self._has_other(active, flight):
             return
@@ -321,7 +333,7 @@ class Flights:
             return
         active.hand.add([flight.held])
 
-    def _give_back(self, held: Held) -> None:
+    def _give_back(self, held: LeasedItem) -> None:
         parts = self._parts
         try:
             parts.database.write(
@@ -330,7 +342,9 @@ class Flights:
         except StoreError as error:  # its lease will run out
             log.warning("item_not_given_back", fault=str(error))
 
-    def _failed(self, active: Active, flight: Attempt, code: str, message: str) -> None:
+    def _failed(
+        self, active: ActiveJob, flight: Attempt, code: str, message: str
+    ) -> None:
         """Count a failed try; the last one makes a dead letter."""
         held = flight.held
         self._parts.tally.attempted("failed")
@@ -343,7 +357,7 @@ class Flights:
         held.failed_on(flight.node, time.monotonic() + pause)
         self._land(active, flight)
         if held.item.tries >= active.job.spec.attempts:
-            fault = Fault(code, message)
+            fault = ItemFault(code, message)
             dead = answer.failed(held.item, fault, time.time(), flight.node)
             self._keep(active, held.item, dead)
             return
@@ -364,11 +378,11 @@ class Flights:
             return _LONGEST_PAUSE_SECONDS
         return float(min(_FIRST_PAUSE_SECONDS * 2**tries, _LONGEST_PAUSE_SECONDS))
 
-    def fail(self, active: Active, held: Held, fault: Fault) -> None:
+    def fail(self, active: ActiveJob, held: LeasedItem, fault: ItemFault) -> None:
         """End an item that waits, as a dead letter."""
         self._keep(active, held.item, answer.failed(held.item, fault, time.time()))
 
-    def _keep(self, active: Active, item: Item, result: ItemResult) -> None:
+    def _keep(self, active: ActiveJob, item: Item, result: ItemResult) -> None:
         """Write a result, however long the database takes; at the end it gives up.
 
         Then the item is done again by the next router: it was in flight.
@@ -389,7 +403,7 @@ class Flights:
         self._parts.tally.ended(result)
         self._parts.ended(active)
 
-    def _write(self, active: Active, result: ItemResult) -> bool:
+    def _write(self, active: ActiveJob, result: ItemResult) -> bool:
         job = active.job.id
 
         def write(connection: Connection) -> bool:
@@ -414,11 +428,11 @@ def _ended_as(error: AttemptError) -> str:
     return error.reason if isinstance(error, EvictedError) else "failed"
 
 
-def _loaded(grant: Grant, held: Held) -> bool:
+def _loaded(grant: Assignment, held: LeasedItem) -> bool:
     picked = grant.decision.picked
     resident = picked.view.resident if picked else None
     return resident is not None and held.item.model in resident
 
 
-def _request_id(active: Active, flight: Attempt) -> str:
+def _request_id(active: ActiveJob, flight: Attempt) -> str:
     return f"{active.job.id}.{flight.held.item.key}"

@@ -9,18 +9,18 @@ import gevent
 from sqlalchemy import Connection
 
 from router.errors import NotFoundError
-from router.jobs.execution.active import Active
+from router.jobs.execution.active import ActiveJob
 from router.jobs.model import (
     CANCELLED,
     EXPIRED,
-    Fault,
+    ItemFault,
     Job,
     JobState,
-    Upload,
+    StoredFile,
 )
 from router.jobs.output import ANSWERED, NOT_ANSWERED, openai_line, rendered
 from router.jobs.store import files, items, jobs
-from router.jobs.store.database import Database
+from router.jobs.store.database import JobDatabase
 from router.jobs.store.encoding import dumped
 from router.logs.events import get_logger
 
@@ -40,7 +40,7 @@ def error_file(job: str) -> str:
     return f"file-{job.removeprefix('batch_')}-errors"
 
 
-class Closing:
+class Completion:
     """See the module.
 
     stop_flights: closes what is in flight of a job
@@ -49,15 +49,15 @@ class Closing:
 
     def __init__(
         self,
-        database: Database,
-        stop_flights: Callable[[Active], None],
+        database: JobDatabase,
+        stop_flights: Callable[[ActiveJob], None],
         ended: Callable[[JobState], None],
     ) -> None:
         self._database = database
         self._stop_flights = stop_flights
         self._ended = ended
 
-    def move_on(self, active: Active) -> bool:
+    def move_on(self, active: ActiveJob) -> bool:
         """Take the job as far as it goes now; True if its state changed.
 
         Raises StoreError: what was done stands, the rest is done next time.
@@ -74,10 +74,10 @@ class Closing:
             return self._end(active, JobState.COMPLETED)
         return False
 
-    def _call_off(self, active: Active, code: str, after: JobState) -> bool:
+    def _call_off(self, active: ActiveJob, code: str, after: JobState) -> bool:
         job = active.job.id
         self._stop_flights(active)
-        fault = Fault(code, f"the job was {after.value} before this was run")
+        fault = ItemFault(code, f"the job was {after.value} before this was run")
         while self._database.write(
             lambda c: items.call_off(c, job, fault, now=time.time(), limit=_PIECE)
         ):
@@ -86,7 +86,7 @@ class Closing:
             return False  # some are in flight still, here or on another router
         return self._end(active, after)
 
-    def _finalize(self, active: Active) -> bool:
+    def _finalize(self, active: ActiveJob) -> bool:
         if not active.settled:
             return False
         job = active.job.id
@@ -102,7 +102,7 @@ class Closing:
             lambda c: jobs.advance(c, job, before, JobState.FINALIZING, now)
         )
 
-    def _end(self, active: Active, after: JobState) -> bool:
+    def _end(self, active: ActiveJob, after: JobState) -> bool:
         """Write down what came of it, and its files; then it is over."""
         job = active.job
         uploads = self._outputs(job) if job.openai else []
@@ -132,7 +132,7 @@ class Closing:
             self._ended(after)
         return ended
 
-    def _reduced(self, active: Active) -> dict[str, str]:
+    def _reduced(self, active: ActiveJob) -> dict[str, str]:
         if active.reduction is None:
             return {}
         active.reduction.feed()
@@ -142,7 +142,7 @@ class Closing:
             return {}
         return {"reduced": text}
 
-    def _outputs(self, job: Job) -> list[Upload]:
+    def _outputs(self, job: Job) -> list[StoredFile]:
         """Describe the output and error files; their bytes are the results."""
         found = []
         for file, purpose, states in (
@@ -156,5 +156,5 @@ class Closing:
                 gevent.sleep(0.001)  # rendering holds the loop for a page at a time
             if size:
                 name = f"{job.id}_{purpose.removeprefix('batch_')}.jsonl"
-                found.append(Upload(file, name, purpose, size, time.time(), job.id))
+                found.append(StoredFile(file, name, purpose, size, time.time(), job.id))
         return found

@@ -12,7 +12,7 @@ _BYTES_PER_TOKEN = 4
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class LeasedItem:
     """A leased item; times in monotonic seconds.
 
     begun:      whether it was sent to a node before
@@ -49,8 +49,8 @@ class Held:
         self.pending = replace(self.pending, avoid=frozenset())
 
 
-def held(item: Item, *, opening: bool = False) -> Held:
-    return Held(
+def leased_item(item: Item, *, opening: bool = False) -> LeasedItem:
+    return LeasedItem(
         item,
         Pending(
             item.id,
@@ -64,23 +64,23 @@ def held(item: Item, *, opening: bool = False) -> Held:
 
 
 @dataclass(slots=True)
-class Hand:
+class LeasedItems:
     """What is in hand, by model, in the order in which it should go."""
 
-    _by_model: dict[str, list[Held]] = field(default_factory=dict)
-    _by_id: dict[int, Held] = field(default_factory=dict)
+    _by_model: dict[str, list[LeasedItem]] = field(default_factory=dict)
+    _by_id: dict[int, LeasedItem] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def __iter__(self) -> Iterator[Held]:
+    def __iter__(self) -> Iterator[LeasedItem]:
         return iter(tuple(self._by_id.values()))
 
     def count(self, kind: ItemKind, model: str) -> int:
         found = self._by_model.get(model, ())
         return sum(1 for each in found if each.item.kind is kind)
 
-    def add(self, some: Iterable[Held]) -> None:
+    def add(self, some: Iterable[LeasedItem]) -> None:
         for each in some:
             if each.item.id in self._by_id:
                 continue
@@ -88,7 +88,7 @@ class Hand:
             model = self._by_model.setdefault(each.item.model, [])
             insort(model, each, key=lambda h: h.order)
 
-    def take(self, item: int) -> Held | None:
+    def take(self, item: int) -> LeasedItem | None:
         """Take one out; None where it is not there."""
         found = self._by_id.pop(item, None)
         if found is None:

@@ -17,7 +17,7 @@ _FASTER = 0.9
 
 
 @dataclass(slots=True)
-class Pace:
+class StartThrottle:
     """`rest`: seconds between two rounds of at most `most` beginnings."""
 
     most: int = 4

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import orjson
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Lease
 from router.errors import (
     CannotContinueError,
@@ -23,21 +23,21 @@ from router.errors import (
     MaybeSentError,
     RunnerDiedError,
 )
-from router.failover.attempts import Presented
-from router.failover.continuation.bridge import Asking, Bridge
-from router.failover.continuation.leg import Spent
+from router.failover.attempts import FirstResponse
+from router.failover.continuation.bridge import NodeClient, Resumption
+from router.failover.continuation.leg import Elapsed
 from router.failover.continuation.request import refusal
-from router.failover.continuation.transcript import Kept
+from router.failover.continuation.transcript import Transcript
 from router.failover.dead_runner import DIED
 from router.failover.verdict import cause_of_words
-from router.jobs.execution.assemble import Whole
+from router.jobs.execution.assemble import AnswerAssembler
 from router.logs.events import get_logger
 from router.model import Cause, Outcome, Timings
-from router.relay.framing import Gate
+from router.relay.framing import Framer
 from router.relay.http1 import ProtocolError
-from router.relay.pool import Message
-from router.relay.upstream import Patience, Reply
-from router.scheduling.queue import Grant
+from router.relay.pool import UpstreamRequest
+from router.relay.upstream import Patience, UpstreamReply
+from router.scheduling.queue import Assignment
 
 _MOST_BYTES = 32 * 1024 * 1024
 _EACH_BYTES = 16_384  # of a draft beside its text: its first and last lines, at most
@@ -45,15 +45,15 @@ _EACH_BYTES = 16_384  # of a draft beside its text: its first and last lines, at
 log = get_logger("batch")
 
 
-class Draft:
+class PartialAnswer:
     """One answer so far.
 
     digest: of the model whose words these are; None where the node does not tell
     """
 
     def __init__(self, path: str, digest: str | None) -> None:
-        self.kept = Kept(path)
-        self.whole = Whole(path)
+        self.kept = Transcript(path)
+        self.whole = AnswerAssembler(path)
         self.digest = digest
         self._seconds = self._generate_seconds = 0.0
 
@@ -81,27 +81,27 @@ class Draft:
             return False
         return self.kept.settle() is None and self.kept.pieces > 0
 
-    def spent(self, now: float) -> Spent:
+    def spent(self, now: float) -> Elapsed:
         """Return what its legs took; the time between them is no part of it."""
-        return Spent(now - self._seconds, self._generate_seconds)
+        return Elapsed(now - self._seconds, self._generate_seconds)
 
     def leg_ended(self, seconds: float, generate_seconds: float) -> None:
         self._seconds += seconds
         self._generate_seconds += generate_seconds
 
 
-class Drafts:
+class PartialAnswers:
     """Texts of items that wait again; of too many the oldest are let go."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._drafts: OrderedDict[int, Draft] = OrderedDict()
+        self._drafts: OrderedDict[int, PartialAnswer] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._drafts)
 
-    def put(self, item: int, draft: Draft) -> int:
+    def put(self, item: int, draft: PartialAnswer) -> int:
         """Keep the longer one; returns the tokens of what had to be let go."""
         other = self.take(item)
         lost = 0
@@ -114,7 +114,7 @@ class Drafts:
             lost += self.drop(next(iter(self._drafts)))
         return lost
 
-    def take(self, item: int) -> Draft | None:
+    def take(self, item: int) -> PartialAnswer | None:
         draft = self._drafts.pop(item, None)
         if draft is not None:
             self._bytes -= draft.size
@@ -132,7 +132,7 @@ class Drafts:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CompleteReply:
     """A reply as a whole; `timings` of its last leg, where it was a stream."""
 
     status: int
@@ -140,15 +140,15 @@ class Said:
     timings: Timings | None = None
 
 
-class Watching(Asking, Protocol):
+class Watching(NodeClient, Protocol):
     """Also watches over a stream that is read here."""
 
-    def watch(self, lease: Lease, attention: Attention) -> Patience: ...
+    def watch(self, lease: Lease, attention: Cancellation) -> Patience: ...
 
-    def broke_off(self, lease: Lease, reply: Reply) -> None: ...
+    def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 
 
-class Talk:
+class Exchange:
     """One attempt's talk with its node, on a slot that is held.
 
     draft:     the answer in the making; None where it is not kept
@@ -159,11 +159,11 @@ class Talk:
     def __init__(
         self,
         asking: Watching,
-        grant: Grant,
-        attention: Attention,
+        grant: Assignment,
+        attention: Cancellation,
         clock: Callable[[], float],
     ) -> None:
-        self.draft: Draft | None = None
+        self.draft: PartialAnswer | None = None
         self.continued: int | None = None
         self.lost = 0
         self._asking = asking
@@ -171,17 +171,19 @@ class Talk:
         self._attention = attention
         self._clock = clock
 
-    def whole(self, message: Message) -> Said:
+    def whole(self, message: UpstreamRequest) -> CompleteReply:
         """Ask for one piece. Raises AttemptError, StoppedError."""
         presented = self._asking.take(self._grant, message, self._attention)
         return self._piece(presented)
 
-    def _piece(self, presented: Presented) -> Said:
+    def _piece(self, presented: FirstResponse) -> CompleteReply:
         self._asking.release(presented.reply)
         head = presented.reply.head
-        return Said(head.status if head else 0, presented.body)
+        return CompleteReply(head.status if head else 0, presented.body)
 
-    def streamed(self, message: Message, model: str, draft: Draft | None) -> Said:
+    def streamed(
+        self, message: UpstreamRequest, model: str, draft: PartialAnswer | None
+    ) -> CompleteReply:
         """Go on with a draft, or begin a new one; `message` asks for a stream.
 
         Raises AttemptError, StoppedError, ProtocolError.
@@ -194,29 +196,33 @@ class Talk:
             except CannotContinueError as error:
                 log.info("item_not_continued", why=str(error))
                 self.lost += draft.tokens
-        self.draft = draft = Draft(message.path, digest)
+        self.draft = draft = PartialAnswer(message.path, digest)
         presented = self._asking.take(self._grant, message, self._attention)
         return self._gather(presented, draft, draft.add)
 
-    def _go_on(self, message: Message, draft: Draft, digest: str | None) -> Said:
+    def _go_on(
+        self, message: UpstreamRequest, draft: PartialAnswer, digest: str | None
+    ) -> CompleteReply:
         if digest is None or digest != draft.digest:
             raise CannotContinueError("the node has another model")
-        bridge = Bridge(self._asking, message, draft.kept, self._attention, self._clock)
+        bridge = Resumption(
+            self._asking, message, draft.kept, self._attention, self._clock
+        )
         following = bridge.leg(self._grant, draft.spent(self._clock()))
         if bridge.seam:
             self.continued = bridge.seam.sent
         if isinstance(following, bytes):
             draft.whole.add(following)
-            return Said(200, draft.whole.reply(), Timings())
+            return CompleteReply(200, draft.whole.reply(), Timings())
         return self._gather(following, draft, draft.whole.add, bridge)
 
     def _gather(
         self,
-        presented: Presented,
-        draft: Draft,
+        presented: FirstResponse,
+        draft: PartialAnswer,
         add: Callable[[bytes], None],
-        bridge: Bridge | None = None,
-    ) -> Said:
+        bridge: Resumption | None = None,
+    ) -> CompleteReply:
         reply, lease = presented.reply, presented.lease
         gate = reply.gate
         if gate is None:  # refused, or by a node that makes no streams
@@ -229,7 +235,7 @@ class Talk:
             self._check(reply, gate)
             if bridge:
                 add(bridge.closing())
-        except StoppedError as error:
+        except CancelledError as error:
             stopped = error.outcome
             raise
         finally:
@@ -241,9 +247,11 @@ class Talk:
         told = gate.timings()
         if bridge:  # most of its prompt was in the node's cache already
             told = Timings(0, told.generated_tokens, 0.0, told.generate_seconds)
-        return Said(200, draft.whole.reply(), told)
+        return CompleteReply(200, draft.whole.reply(), told)
 
-    def _read(self, reply: Reply, gate: Gate, add: Callable[[bytes], None]) -> None:
+    def _read(
+        self, reply: UpstreamReply, gate: Framer, add: Callable[[bytes], None]
+    ) -> None:
         reply.deliver_to(Sink(add))
         add(reply.take())
         watch = self._asking.watch(self._grant.lease, self._attention)
@@ -261,7 +269,7 @@ class Talk:
             self._attention.sleep(watch.step_seconds)
         add(reply.last)
 
-    def _check(self, reply: Reply, gate: Gate) -> None:
+    def _check(self, reply: UpstreamReply, gate: Framer) -> None:
         outcome = reply.outcome()
         node = self._grant.node.name
         if outcome is Outcome.EVICTED:
@@ -287,7 +295,7 @@ class Sink:
         self.send = add
 
 
-def streamed(message: Message) -> Message | None:
+def streamed(message: UpstreamRequest) -> UpstreamRequest | None:
     """Ask for the same as a stream; None where its text must not be continued."""
     if refusal(message.path, message.body):
         return None
@@ -298,7 +306,7 @@ def streamed(message: Message) -> Message | None:
     return replace(message, body=orjson.dumps(fields))
 
 
-def _digest(grant: Grant, model: str) -> str | None:
+def _digest(grant: Assignment, model: str) -> str | None:
     picked = grant.decision.picked
     found = (picked.view.present or {}).get(model) if picked else None
     return found.digest if found else None

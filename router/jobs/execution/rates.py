@@ -10,7 +10,7 @@ _ENOUGH_SECONDS = 2.0
 
 
 @dataclass(slots=True)
-class Rates:
+class JobThroughput:
     """Items and tokens by second; `began`: monotonic seconds of the first."""
 
     began: float | None = None

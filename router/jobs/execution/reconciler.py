@@ -16,21 +16,21 @@ from itertools import islice
 import gevent
 from gevent.event import Event
 
-from router.jobs.execution.active import Active
-from router.jobs.execution.attempts import Flights
-from router.jobs.execution.completion import Closing
-from router.jobs.execution.leased import Held, held
+from router.jobs.execution.active import ActiveJob
+from router.jobs.execution.attempts import AttemptsInFlight
+from router.jobs.execution.completion import Completion
+from router.jobs.execution.leased import LeasedItem, leased_item
 from router.jobs.execution.reduction import Reduction
-from router.jobs.execution.runner import Runner
-from router.jobs.execution.sync import Question, Seen, look
+from router.jobs.execution.runner import ItemRunner
+from router.jobs.execution.sync import SyncRequest, SyncResult, sync
 from router.jobs.input.bodies import Bodies
 from router.jobs.input.reading import Reading
 from router.jobs.input.uploads import Uploads
 from router.jobs.model import (
     EXPIRED,
     Backlog,
-    Fault,
     Item,
+    ItemFault,
     ItemKind,
     ItemState,
     Job,
@@ -40,10 +40,10 @@ from router.jobs.model import (
 )
 from router.jobs.reducers import Reducer, opens, samples
 from router.jobs.store import items, jobs
-from router.jobs.store.database import Database, StoreError
+from router.jobs.store.database import JobDatabase, StoreError
 from router.logs.events import get_logger
 
-_LOOK_SECONDS = 1.0
+_SYNC_SECONDS = 1.0
 # Counting a job's items takes a tenth of a microsecond for each.
 _ITEMS_PER_COUNT_SECOND = 50_000
 _LONGEST_UNCOUNTED_SECONDS = 10.0
@@ -66,11 +66,11 @@ MakeReducer = Callable[[JobSpec, int], Reducer | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class ReconcilerDependencies:
     """What the keeper works with; `slots` counts the fleet's usable ones."""
 
     owner: str
-    database: Database
+    database: JobDatabase
     uploads: Uploads
     bodies: Bodies
     reading: Reading
@@ -79,11 +79,15 @@ class Keeping:
     lease_seconds: Callable[[], float]
 
 
-class Keeper:
+class JobReconciler:
     """See the module."""
 
     def __init__(
-        self, keeping: Keeping, runner: Runner, flights: Flights, closing: Closing
+        self,
+        keeping: ReconcilerDependencies,
+        runner: ItemRunner,
+        flights: AttemptsInFlight,
+        closing: Completion,
     ) -> None:
         self._keeping = keeping
         self._runner = runner
@@ -108,7 +112,7 @@ class Keeper:
                 log.warning("jobs_not_seen", fault=str(error))
             except Exception:
                 log.exception("keeping_broke")
-            self._event.wait(_LOOK_SECONDS)
+            self._event.wait(_SYNC_SECONDS)
             self._event.clear()
 
     def look(self) -> None:
@@ -117,7 +121,7 @@ class Keeper:
         costs = self._take_costs()
         question = self._question(now, costs)
         try:
-            seen = self._keeping.database.write(lambda c: look(c, question))
+            seen = self._keeping.database.write(lambda c: sync(c, question))
         except StoreError:
             for job, more in costs.items():
                 self._runner.jobs[job].put_back(more)
@@ -136,7 +140,7 @@ class Keeper:
             if active.unsaved != Tallies()
         }
 
-    def _question(self, now: float, costs: dict[str, Tallies]) -> Question:
+    def _question(self, now: float, costs: dict[str, Tallies]) -> SyncRequest:
         keeping = self._keeping
         seconds = keeping.lease_seconds()
         at = time.time()
@@ -144,7 +148,7 @@ class Keeper:
         active = self._runner.jobs.values()
         leased = [h.item.id for job in active for h in job.hand]
         leased += [f.held.item.id for job in active for f in job.in_flight()]
-        return Question(
+        return SyncRequest(
             owner=keeping.owner,
             now=at,
             until=at + seconds,
@@ -154,7 +158,7 @@ class Keeper:
             costs=costs,
         )
 
-    def _take_over(self, seen: Seen, now: float) -> None:
+    def _take_over(self, seen: SyncResult, now: float) -> None:
         known = self._runner.jobs
         for job in seen.open:
             active = known.get(job.id) or known.setdefault(job.id, _new(job))
@@ -173,7 +177,7 @@ class Keeper:
         for name in set(known) - {job.id for job in seen.open}:
             self._let_go(known.pop(name))
 
-    def _let_go(self, active: Active) -> None:
+    def _let_go(self, active: ActiveJob) -> None:
         """It is over, or was deleted, here or by another router."""
         self._runner.stop_flights(active)
         active.hand.clear()
@@ -181,7 +185,7 @@ class Keeper:
 
     # One job
 
-    def _tend(self, active: Active) -> None:
+    def _tend(self, active: ActiveJob) -> None:
         job = active.job
         if job.state is JobState.VALIDATING:
             self._read(active)
@@ -211,7 +215,7 @@ class Keeper:
         except Exception:
             log.exception("tending_broke", what=name)
 
-    def _read(self, active: Active) -> None:
+    def _read(self, active: ActiveJob) -> None:
         """Read files one after the other; a file that is elsewhere is left alone."""
         keeping, job = self._keeping, active.job
         if self._reading is not None and not self._reading.dead:
@@ -226,7 +230,7 @@ class Keeper:
         # Where several routers share the jobs, another one may have the file.
         waits = not keeping.database.sqlite and time.time() < job.expires
         if late and job.paused:
-            fault = Fault(EXPIRED, "its completion window is over")
+            fault = ItemFault(EXPIRED, "its completion window is over")
             work = partial(self._fail_now, job, fault)
         elif keeping.uploads.here(job.spec.file):
             work = partial(self._read_now, active)
@@ -234,17 +238,17 @@ class Keeper:
             active.why_idle = "the router that has its file has not read it yet"
             return
         else:
-            fault = Fault("file_missing", f"file {job.spec.file!r} is not here")
+            fault = ItemFault("file_missing", f"file {job.spec.file!r} is not here")
             work = partial(self._fail_now, job, fault)
         active.why_idle = None
         self._reading_job = job.id
         self._reading = gevent.spawn(self._guarded, f"read {job.id}", work)
 
-    def _fail_now(self, job: Job, fault: Fault) -> None:
+    def _fail_now(self, job: Job, fault: ItemFault) -> None:
         self._keeping.reading.fail(job, fault)
         self._event.set()
 
-    def _read_now(self, active: Active) -> None:
+    def _read_now(self, active: ActiveJob) -> None:
         if not self._begin(active):
             return
         job = active.job
@@ -258,7 +262,7 @@ class Keeper:
         active.begun = False  # it got further: running its items is counted anew
         self._event.set()
 
-    def _begin(self, active: Active) -> bool:
+    def _begin(self, active: ActiveJob) -> bool:
         """Note that work on it begins here; say whether it may. Raises StoreError."""
         if active.begun or active.job.parked:
             return active.job.parked is None
@@ -273,14 +277,14 @@ class Keeper:
         active.begun = active.at_risk = True
         return True
 
-    def _empty_hand(self, active: Active) -> None:
+    def _empty_hand(self, active: ActiveJob) -> None:
         ids = active.hand.clear()
         if ids:
             owner = self._keeping.owner
             self._keeping.database.write(lambda c: items.give_back(c, owner, ids))
             active.counted_at = float("-inf")
 
-    def _forgive(self, active: Active) -> None:
+    def _forgive(self, active: ActiveJob) -> None:
         for each in active.hand:
             avoid = each.pending.avoid
             if avoid and not self._runner.elsewhere(each.item.model, avoid):
@@ -288,7 +292,7 @@ class Keeper:
         for model in active.hand.models():
             self._give_up(active, model)
 
-    def _give_up(self, active: Active, model: str) -> None:
+    def _give_up(self, active: ActiveJob, model: str) -> None:
         """End items whose model no node has had for a while."""
         now = time.monotonic()
         if not self._runner.absent(model):
@@ -296,12 +300,12 @@ class Keeper:
             return
         if now - active.absent_since.setdefault(model, now) < _ABSENT_SECONDS:
             return
-        fault = Fault("model_not_found", f"no node has model {model!r}")
+        fault = ItemFault("model_not_found", f"no node has model {model!r}")
         for each in active.hand:
             if each.item.model == model and active.hand.take(each.item.id):
                 self._flights.fail(active, each, fault)
 
-    def ended(self, active: Active) -> None:
+    def ended(self, active: ActiveJob) -> None:
         """Take note of a result: more may be wanted now, or nothing any more."""
         if not active.why_not(time.time()):
             self._refill(active)
@@ -310,7 +314,7 @@ class Keeper:
         if active.settled:
             self.nudge()
 
-    def _refill(self, active: Active) -> None:
+    def _refill(self, active: ActiveJob) -> None:
         want = max(_LEAST_IN_HAND, self._keeping.slots() * _PER_SLOT)
         share = max(1, min(want, _MOST_IN_HAND) // max(1, len(active.backlog)))
         short = {
@@ -321,13 +325,13 @@ class Keeper:
         if short:
             self._start(f"refill {active.job.id}", lambda: self._lease(active, short))
 
-    def _lease(self, active: Active, short: dict[tuple[ItemKind, str], int]) -> None:
+    def _lease(self, active: ActiveJob, short: dict[tuple[ItemKind, str], int]) -> None:
         if not self._begin(active):
             return
         keeping = self._keeping
         job, given = active.job.id, active.job.spec.reducer
         until = time.time() + keeping.lease_seconds()
-        found: list[Held] = []
+        found: list[LeasedItem] = []
         for (kind, model), count in short.items():
             where = (job, kind, model)
             some = keeping.database.write(
@@ -341,14 +345,14 @@ class Keeper:
             )
             _lower(active, (kind, model), some, count)
             active.move(kind, ItemState.WAITING, ItemState.LEASED, len(some))
-            found += [held(item, opening=opens(given, item)) for item in some]
+            found += [leased_item(item, opening=opens(given, item)) for item in some]
         keeping.bodies.prepare(active.job, (each.item for each in found))
         active.hand.add(h for h in found if h.item.id not in active.flights)
         self._runner.nudge()
 
     # Reducing and closing
 
-    def _reduce(self, active: Active) -> None:
+    def _reduce(self, active: ActiveJob) -> None:
         """Feed the reducer what is new. Raises StoreError."""
         job = active.job
         if not _reduces(job) or job.rows is None:
@@ -374,7 +378,7 @@ class Keeper:
             return None
         return Reduction(job.id, job.spec, reducer, self._keeping.database)
 
-    def _close(self, active: Active) -> None:
+    def _close(self, active: ActiveJob) -> None:
         """Move the job on where nothing of it is left to do. Raises StoreError."""
         if self._closing.move_on(active):
             self._event.set()
@@ -384,13 +388,13 @@ def _reduces(job: Job) -> bool:
     return job.spec.reducer.get("kind", "map") != "map"
 
 
-def _new(job: Job) -> Active:
+def _new(job: Job) -> ActiveJob:
     """Make what is kept of a job that is seen for the first time."""
     pause = _PAUSES_SECONDS.get(job.starts, 0.0)
-    return Active(job, not_before=time.time() + pause if pause else 0.0)
+    return ActiveJob(job, not_before=time.time() + pause if pause else 0.0)
 
 
-def _due(active: Active, now: float) -> bool:
+def _due(active: ActiveJob, now: float) -> bool:
     """Say whether its items should be counted again; large jobs less often."""
     rows, _ = active.counts
     seconds = rows.total / _ITEMS_PER_COUNT_SECOND
@@ -400,7 +404,7 @@ def _due(active: Active, now: float) -> bool:
 
 
 def _lower(
-    active: Active, place: tuple[ItemKind, str], some: list[Item], asked: int
+    active: ActiveJob, place: tuple[ItemKind, str], some: list[Item], asked: int
 ) -> None:
     """Take what was leased off the backlog, which is counted only now and then."""
     before = active.backlog.get(place)

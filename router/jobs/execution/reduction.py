@@ -15,19 +15,26 @@ from sqlalchemy import Connection
 from router.jobs.input.prompts import merge_item
 from router.jobs.model import (
     NOT_NEEDED,
-    Fault,
+    ItemFault,
     ItemKind,
     ItemResult,
     JobSpec,
     NewItem,
 )
-from router.jobs.reducers import Effect, Merge, Partial, Reducer, Settle, samples
+from router.jobs.reducers import (
+    Merge,
+    Partial,
+    Reducer,
+    ReducerEffect,
+    SkipSamples,
+    samples,
+)
 from router.jobs.store import items, results
-from router.jobs.store.database import Database
+from router.jobs.store.database import JobDatabase
 from router.threads import JOBS
 
 _PAGE = 200
-_NOT_NEEDED = Fault(NOT_NEEDED, "the row was decided without this sample")
+_NOT_NEEDED = ItemFault(NOT_NEEDED, "the row was decided without this sample")
 
 
 class Reduction:
@@ -37,7 +44,7 @@ class Reduction:
     """
 
     def __init__(
-        self, job: str, spec: JobSpec, reducer: Reducer, database: Database
+        self, job: str, spec: JobSpec, reducer: Reducer, database: JobDatabase
     ) -> None:
         self._job = job
         self._spec = spec
@@ -75,8 +82,8 @@ class Reduction:
     def finished(self) -> bool:
         return self._reducer.finished()
 
-    def _take(self, page: Sequence[ItemResult]) -> list[Effect]:
-        effects: list[Effect] = []
+    def _take(self, page: Sequence[ItemResult]) -> list[ReducerEffect]:
+        effects: list[ReducerEffect] = []
         for result in page:
             if result.kind is ItemKind.MERGE:
                 effects += self._reducer.feed_merge(result.key, result)
@@ -84,9 +91,9 @@ class Reduction:
                 effects += self._reducer.feed(result.index, result)
         return effects
 
-    def _keep(self, effects: Iterable[Effect]) -> set[int]:
+    def _keep(self, effects: Iterable[ReducerEffect]) -> set[int]:
         merges = [self._merge(each) for each in effects if isinstance(each, Merge)]
-        groups = {each.group for each in effects if isinstance(each, Settle)}
+        groups = {each.group for each in effects if isinstance(each, SkipSamples)}
         if merges or groups:
             self._database.write(lambda c: self._write(c, merges, groups))
             self.asked = True

@@ -14,18 +14,25 @@ import gevent
 from gevent.event import Event
 
 from router.capacity.ledger import Ledger
-from router.jobs.execution.active import Active, InHand
-from router.jobs.execution.attempts import Flights
-from router.jobs.execution.leased import Held
-from router.jobs.execution.pace import Pace
-from router.jobs.model import Choice, Copy, Free, GiveWay, ItemKind, Take
-from router.jobs.planning.in_flight import Flight
+from router.jobs.execution.active import ActiveJob, LeasedBacklog
+from router.jobs.execution.attempts import AttemptsInFlight
+from router.jobs.execution.leased import LeasedItem
+from router.jobs.execution.pace import StartThrottle
+from router.jobs.model import (
+    Choice,
+    FreeSlot,
+    ItemKind,
+    Preemption,
+    StartCopy,
+    StartItem,
+)
+from router.jobs.planning.in_flight import InFlightItems
 from router.jobs.planning.policy import Policy
 from router.jobs.planning.protocols import Speeds
-from router.jobs.planning.view import Scene
+from router.jobs.planning.view import PlanningContext
 from router.logs.events import get_logger
 from router.model import Outcome
-from router.scheduling.idle import Idle
+from router.scheduling.idle import SpareCapacity
 from router.scheduling.pipeline import BUSY
 from router.snapshot import NodeView
 
@@ -34,16 +41,16 @@ _TICK_SECONDS = 0.5
 log = get_logger("batch")
 
 
-class Runner:
+class ItemRunner:
     """See the module. `jobs` is kept by `router.jobs.execution.reconciler`."""
 
     def __init__(
         self,
-        idle: Idle,
+        idle: SpareCapacity,
         ledger: Ledger,
         policy: Policy,
         speeds: Speeds,
-        flights: Flights,
+        flights: AttemptsInFlight,
         *,
         ready: Callable[[], bool],
     ) -> None:
@@ -51,12 +58,12 @@ class Runner:
         self._ledger = ledger
         self._policy = policy
         self._speeds = speeds
-        self._flight = Flight()
+        self._flight = InFlightItems()
         self._flights = flights
         self._ready = ready
         self._event = Event()
-        self._pace = Pace()
-        self.jobs: dict[str, Active] = {}
+        self._pace = StartThrottle()
+        self.jobs: dict[str, ActiveJob] = {}
         self.stopping = False
 
     def nudge(self) -> None:
@@ -105,10 +112,10 @@ class Runner:
                 job.why_idle = self._why_idle(job)
         return begun
 
-    def _oldest_first(self) -> Iterable[Active]:
+    def _oldest_first(self) -> Iterable[ActiveJob]:
         return sorted(self.jobs.values(), key=lambda a: (a.job.created, a.job.id))
 
-    def _fill(self, jobs: list[Active], most: int) -> int:
+    def _fill(self, jobs: list[ActiveJob], most: int) -> int:
         """Begin what the policy chooses; returns how many."""
         # Where no speed is known yet, the score says who is likely to be quick.
         best = sorted(self._idle.nodes(), key=lambda view: -view.score.value)
@@ -127,8 +134,8 @@ class Runner:
         return most
 
     def _choose(
-        self, frees: list[Free], jobs: list[Active]
-    ) -> tuple[Free, Choice] | None:
+        self, frees: list[FreeSlot], jobs: list[ActiveJob]
+    ) -> tuple[FreeSlot, Choice] | None:
         self._flight.follow(f.running() for job in jobs for f in job.in_flight())
         alike = not any(free.people for free in frees)
         if alike and all(job.job.spec.nodes is None for job in jobs):
@@ -140,11 +147,13 @@ class Runner:
                 return chosen
         return None
 
-    def _scene(self, jobs: list[Active]) -> Scene:
+    def _scene(self, jobs: list[ActiveJob]) -> PlanningContext:
         now = time.monotonic()
-        return Scene(InHand(jobs, now), self._flight, self._speeds, now)
+        return PlanningContext(
+            LeasedBacklog(jobs, now), self._flight, self._speeds, now
+        )
 
-    def _free(self, view: NodeView, jobs: list[Active]) -> Free | None:
+    def _free(self, view: NodeView, jobs: list[ActiveJob]) -> FreeSlot | None:
         """Describe the node's free slot; None where it has none for anything."""
         name = view.node.name
         if view.present is None:
@@ -159,7 +168,7 @@ class Runner:
             return None
         in_flight = self._ledger.in_flight(name)
         ours = sum(job.nodes().get(name, 0) for job in self.jobs.values())
-        return Free(
+        return FreeSlot(
             node=name,
             in_flight=in_flight,
             people=max(0, in_flight - ours),
@@ -168,14 +177,14 @@ class Runner:
             quiet=self._quiet(name, jobs),
         )
 
-    def _quiet(self, node: str, jobs: list[Active]) -> float:
+    def _quiet(self, node: str, jobs: list[ActiveJob]) -> float:
         """Return how long people have been away, where one who comes takes a slot."""
         ways = {job.job.spec.give_way for job in jobs}
-        return self._ledger.quiet_seconds(node) if GiveWay.AT_ONCE in ways else inf
+        return self._ledger.quiet_seconds(node) if Preemption.AT_ONCE in ways else inf
 
-    def _begin(self, view: NodeView, jobs: list[Active], choice: Choice) -> bool:
+    def _begin(self, view: NodeView, jobs: list[ActiveJob], choice: Choice) -> bool:
         for job in jobs:
-            if isinstance(choice, Copy):
+            if isinstance(choice, StartCopy):
                 flights = job.flights.get(choice.item)
                 held = flights[0].held if flights and len(flights) == 1 else None
             else:
@@ -184,17 +193,17 @@ class Runner:
                 continue
             grant = self._idle.take(view, held.item.model)
             if grant is None:
-                if isinstance(choice, Take):
+                if isinstance(choice, StartItem):
                     job.hand.add([held])
                 return False
-            self._flights.begin(job, held, grant, copy=isinstance(choice, Copy))
+            self._flights.begin(job, held, grant, copy=isinstance(choice, StartCopy))
             return True
         log.warning("policy_chose_what_is_not_there", item=choice.item)
         return False
 
     # Words
 
-    def _why_idle(self, job: Active) -> str | None:
+    def _why_idle(self, job: ActiveJob) -> str | None:
         """Say why nothing of it runs although it might."""
         if self._idle.wanted:
             return "people are using every slot"
@@ -220,12 +229,12 @@ class Runner:
         names |= {n for n, why in decision.rejected.items() if why == BUSY}
         return bool(names - avoid)
 
-    def stop_flights(self, job: Active) -> None:
+    def stop_flights(self, job: ActiveJob) -> None:
         """Close what is in flight of a job; its items wait again."""
         for flight in job.in_flight():
             flight.stop(Outcome.CLIENT_GONE)
 
-    def settle(self, job: Active, groups: frozenset[int], samples: int) -> None:
+    def settle(self, job: ActiveJob, groups: frozenset[int], samples: int) -> None:
         """Let go of samples that are no longer needed, in flight or in hand."""
         for flight in job.in_flight():
             if _of(flight.held, groups, samples):
@@ -236,16 +245,16 @@ class Runner:
                 job.hand.take(held.item.id)
 
 
-def _allowed(jobs: list[Active], free: Free) -> list[Active]:
+def _allowed(jobs: list[ActiveJob], free: FreeSlot) -> list[ActiveJob]:
     """Leave out jobs whose quota is full, and those that keep away from people."""
     return [
         job
         for job in jobs
         if job.may_use(free.node)
-        and (not free.people or job.job.spec.give_way is GiveWay.ITEM)
+        and (not free.people or job.job.spec.give_way is Preemption.ITEM)
     ]
 
 
-def _of(held: Held, groups: frozenset[int], samples: int) -> bool:
+def _of(held: LeasedItem, groups: frozenset[int], samples: int) -> bool:
     item = held.item
     return item.kind is ItemKind.ROW and item.index // samples in groups

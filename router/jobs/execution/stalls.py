@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from router.jobs.execution.active import Active
+from router.jobs.execution.active import ActiveJob
 from router.jobs.model import JobState
 
 __all__ = ["Stalls"]
@@ -34,7 +34,7 @@ class Stalls:
         self._known: dict[str, _Stand] = {}
 
     def look(
-        self, jobs: Iterable[Active], now: float, wall: float
+        self, jobs: Iterable[ActiveJob], now: float, wall: float
     ) -> Mapping[JobState, float]:
         """Return the longest standstill in seconds for each state of open jobs.
 
@@ -54,7 +54,7 @@ class Stalls:
             longest[stand.state] = max(longest[stand.state], now - stand.since)
         return longest
 
-    def _stand(self, active: Active, rows_read: int, now: float) -> _Stand:
+    def _stand(self, active: ActiveJob, rows_read: int, now: float) -> _Stand:
         state = active.job.state
         ended = sum(each.over for each in active.counts)
         progress = rows_read if _is_read(active) else ended
@@ -64,9 +64,9 @@ class Stalls:
         return _Stand(state, progress, now)
 
 
-def _is_read(active: Active) -> bool:
+def _is_read(active: ActiveJob) -> bool:
     return active.job.state is JobState.VALIDATING
 
 
-def _runs(active: Active) -> bool:
+def _runs(active: ActiveJob) -> bool:
     return active.job.state is JobState.IN_PROGRESS

@@ -12,7 +12,7 @@ from router.jobs.store import items, jobs, results
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class JobStanding:
     """How far a job is."""
 
     counts: tuple[Counts, Counts]
@@ -21,16 +21,16 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SyncResult:
     """standings: of the jobs that were asked for, and of those that are new."""
 
     open: tuple[Job, ...]
     owned: frozenset[str]
-    standings: Mapping[str, Standing]
+    standings: Mapping[str, JobStanding]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SyncRequest:
     """Who asks at what time, and what is to be counted.
 
     known:    jobs that need no count now
@@ -48,7 +48,7 @@ class Question:
     costs: Mapping[str, Tallies]
 
 
-def look(connection: Connection, asked: Question) -> Seen:
+def sync(connection: Connection, asked: SyncRequest) -> SyncResult:
     """Renew what is ours, take what is nobody's, and read the rest."""
     if asked.renewed:
         items.renew(connection, asked.owner, asked.renewed, asked.until)
@@ -61,11 +61,11 @@ def look(connection: Connection, asked: Question) -> Seen:
         items.reclaim(connection, started, asked.now)
     fresh = [job for job in started if job not in asked.known]
     standings = {job: standing(connection, job) for job in fresh}
-    return Seen(tuple(found), frozenset(owned), standings)
+    return SyncResult(tuple(found), frozenset(owned), standings)
 
 
-def standing(connection: Connection, job: str) -> Standing:
-    return Standing(
+def standing(connection: Connection, job: str) -> JobStanding:
+    return JobStanding(
         items.counts(connection, job),
         items.backlogs(connection, job),
         results.tokens(connection, job),

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from router.errors import DatasetError
-from router.jobs.input.readers.text import Line, TextFile, damage, lines
+from router.jobs.input.readers.text import TextFile, TextLine, damage, lines
 
 _MOST_ID_CHARACTERS = 512
 _MOST_VALUES = 2_000_000
@@ -90,7 +90,7 @@ class Requests:
         fields = parse(line, self._longest)
         return orjson.dumps(fields["body"])
 
-    def _read(self, index: int, line: Line) -> Request | BadLine:
+    def _read(self, index: int, line: TextLine) -> Request | BadLine:
         custom_id = ""
         try:
             fields = parse(line, self._longest)
@@ -118,7 +118,7 @@ class Requests:
         self._seen.add(number)
 
     def _request(
-        self, index: int, line: Line, custom_id: str, fields: Mapping[str, Any]
+        self, index: int, line: TextLine, custom_id: str, fields: Mapping[str, Any]
     ) -> Request:
         if fields.get("method") != "POST":
             raise _wrong("method", "must be 'POST'", fields.get("method"))
@@ -138,7 +138,7 @@ class Requests:
         return Request(index, line.number, line.offset, custom_id, model, data, most)
 
 
-def parse(line: Line, longest: int) -> dict[str, Any]:
+def parse(line: TextLine, longest: int) -> dict[str, Any]:
     """Read one line's JSON object. Raises LineError with the column."""
     if line.fault:
         raise LineError(f"longer than {longest} bytes (batch.max_line_bytes)")

@@ -17,7 +17,7 @@ from router.jobs.input.filters import as_json
 from router.jobs.input.readers import (
     BadRow,
     Dataset,
-    Limits,
+    ReadLimits,
     Sample,
     Unusable,
     open_dataset,
@@ -42,7 +42,7 @@ def preview(question: Mapping[str, Any]) -> bytes:
     Raises DatasetError, TemplateError.
     """
     template = _template(question)
-    limits = Limits(**question["limits"])
+    limits = ReadLimits(**question["limits"])
     path, kind = Path(question["path"]), Format(question["format"])
     with open_dataset(path, kind, limits, question["reading"]) as dataset:
         cells = _Cells()

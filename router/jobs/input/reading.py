@@ -11,9 +11,9 @@ from typing import Protocol
 import gevent
 from sqlalchemy import Connection
 
-from router.jobs.model import BadLines, Fault, Job, JobState, NewItem
+from router.jobs.model import BadLines, ItemFault, Job, JobState, NewItem
 from router.jobs.store import items, jobs
-from router.jobs.store.database import Database
+from router.jobs.store.database import JobDatabase
 
 _PIECE = 500
 # Between two pages people have the processor.
@@ -24,12 +24,12 @@ _ITEM_BYTES = 400  # of an item in the database, beside what it stores
 class FileError(Exception):
     """A file that is of no use as a whole."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: ItemFault) -> None:
         super().__init__(fault.message)
         self.fault = fault
 
 
-class Source(Protocol):
+class ItemSource(Protocol):
     """Reads a job's file without keeping the event loop."""
 
     def pages(
@@ -63,8 +63,8 @@ class Reading:
 
     def __init__(
         self,
-        database: Database,
-        source: Source,
+        database: JobDatabase,
+        source: ItemSource,
         limits: Callable[[], ItemLimits],
     ) -> None:
         self._database = database
@@ -84,7 +84,7 @@ class Reading:
         except FileError as error:
             return self.fail(job, error.fault)
         if progress.items == 0:
-            return self.fail(job, Fault("empty_file", "the file has no rows"))
+            return self.fail(job, ItemFault("empty_file", "the file has no rows"))
         return self._database.write(lambda c: _begin(c, job, progress))
 
     def _pages(
@@ -105,14 +105,14 @@ class Reading:
         limits = self._limits()
         if progress.items > limits.items:
             raise FileError(
-                Fault(
+                ItemFault(
                     "too_many_rows",
                     f"more than {limits.items} items (batch.max_items); split the file",
                 )
             )
         if progress.stored_bytes > limits.stored_bytes:
             raise FileError(
-                Fault(
+                ItemFault(
                     "job_too_large",
                     f"its items take more than {limits.stored_bytes:,} bytes"
                     " (batch.max_job_bytes); split the file",
@@ -129,7 +129,7 @@ class Reading:
         if state is not JobState.VALIDATING:
             raise _ElsewhereError(state)
 
-    def fail(self, job: Job, fault: Fault) -> JobState:
+    def fail(self, job: Job, fault: ItemFault) -> JobState:
         """Fail the job. Nothing half-made stays: what was read is dropped."""
         while not self._database.write(lambda c: items.drop(c, job.id, _PIECE)):
             gevent.sleep(_PAUSE_SECONDS)

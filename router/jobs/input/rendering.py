@@ -14,7 +14,7 @@ from router.errors import DatasetError, TemplateError
 from router.jobs.input.openai_lines import LineError, Requests
 from router.jobs.input.preview import ROW_SECONDS
 from router.jobs.input.prompts import request
-from router.jobs.input.readers import BadRow, Limits, open_dataset
+from router.jobs.input.readers import BadRow, ReadLimits, open_dataset
 from router.jobs.input.readers.text import open_utf8
 from router.jobs.input.sandbox.confinement import deadline
 from router.jobs.input.sandbox.frames import Frame
@@ -66,12 +66,12 @@ class Rendering:
             oldest.close()
         spec = read_spec(question["spec"])
         opener = _lines if spec.format is Format.OPENAI else _rows
-        made = opener(spec, Path(question["path"]), Limits(**question["limits"]))
+        made = opener(spec, Path(question["path"]), ReadLimits(**question["limits"]))
         self._open[question["job"]] = made
         return made
 
 
-def _lines(spec: JobSpec, path: Path, limits: Limits) -> _Open:
+def _lines(spec: JobSpec, path: Path, limits: ReadLimits) -> _Open:
     opened = open_utf8(path, limits.file_bytes)
     requests = Requests(spec.endpoint, limits.row_bytes)
 
@@ -81,7 +81,7 @@ def _lines(spec: JobSpec, path: Path, limits: Limits) -> _Open:
     return _Open(make, opened.file.close)
 
 
-def _rows(spec: JobSpec, path: Path, limits: Limits) -> _Open:
+def _rows(spec: JobSpec, path: Path, limits: ReadLimits) -> _Open:
     template, count, stack = (
         Template.parse(spec.template),
         samples(spec.reducer),

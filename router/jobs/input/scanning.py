@@ -19,7 +19,7 @@ from router.jobs.input.prompts import request
 from router.jobs.input.readers import (
     NOWHERE,
     BadRow,
-    Limits,
+    ReadLimits,
     Row,
     Unusable,
     open_dataset,
@@ -89,7 +89,7 @@ def _rows(
     spec: JobSpec, question: Mapping[str, Any], notes: list[str]
 ) -> Iterator[Told]:
     template = Template.parse(spec.template)
-    limits = Limits(**question["limits"])
+    limits = ReadLimits(**question["limits"])
     path = Path(question["path"])
     with open_dataset(path, spec.format, limits, spec.reading) as dataset:
         for row in dataset.rows(template.used):
@@ -138,7 +138,7 @@ def _bad(
 def _requests(
     spec: JobSpec, question: Mapping[str, Any], _notes: list[str]
 ) -> Iterator[Told]:
-    limits = Limits(**question["limits"])
+    limits = ReadLimits(**question["limits"])
     opened = open_utf8(Path(question["path"]), limits.file_bytes)
     with closing(opened.file):
         for each in Requests(spec.endpoint, limits.row_bytes).read(opened):

@@ -11,10 +11,10 @@ from gevent.lock import BoundedSemaphore
 
 from router.errors import OverloadedError
 from router.jobs.input.prompts import item_key, row_items
-from router.jobs.input.readers import Limits
+from router.jobs.input.readers import ReadLimits
 from router.jobs.input.reading import FileError
 from router.jobs.input.sandbox.process import Sandbox, SandboxError, SandboxLimits
-from router.jobs.model import Fault, Format, ItemKind, Job, NewItem
+from router.jobs.model import Format, ItemFault, ItemKind, Job, NewItem
 from router.jobs.planning.protocols import Predictor
 from router.jobs.reducers import samples
 from router.jobs.spec import spec_text
@@ -56,11 +56,11 @@ class Look:
 class FileSettings:
     """memory_bytes: of a sandbox, beside the program's own."""
 
-    limits: Limits
+    limits: ReadLimits
     memory_bytes: int
 
 
-class Files:
+class DatasetFiles:
     """See the module. Every method may wait, and never keeps the event loop.
 
     copies: whether items must store what they are made of, since other routers that
@@ -192,7 +192,7 @@ def bad_items(job: Job, row: Mapping[str, Any]) -> Iterator[NewItem]:
     place = f"line {row['line']}"
     if row["column"]:
         place += f", column {row['column']}"
-    fault = Fault(
+    fault = ItemFault(
         "invalid_line",
         f"{place}: {row['fault']}",
         row["line"],
@@ -207,4 +207,4 @@ def bad_items(job: Job, row: Mapping[str, Any]) -> Iterator[NewItem]:
 
 
 def unusable(message: str) -> FileError:
-    return FileError(Fault("invalid_file", message))
+    return FileError(ItemFault("invalid_file", message))

@@ -19,7 +19,7 @@ from pathlib import Path
 import orjson
 
 from router.errors import BadRequestError, ConflictError, NotFoundError
-from router.jobs.input.uploads import Draft, Uploads, on_disk, pieces_of
+from router.jobs.input.uploads import PendingUpload, Uploads, on_disk, pieces_of
 
 SECONDS = 3600.0
 MOST_PARTS = 10_000
@@ -93,7 +93,7 @@ class PartedUploads:
             raise ConflictError(f"upload {upload!r} has expired: begin it again")
         return found
 
-    def add(self, upload: str, draft: Draft) -> str:
+    def add(self, upload: str, draft: PendingUpload) -> str:
         """Keep a part; returns its id.
 
         Raises NotFoundError, ConflictError, BadRequestError where it is too much.
@@ -117,7 +117,7 @@ class PartedUploads:
         upload: str,
         parts: Sequence[str],
         md5: str,
-        keep: Callable[[PartedUpload, Draft], str],
+        keep: Callable[[PartedUpload, PendingUpload], str],
     ) -> PartedUpload:
         """Put parts together in this order; `keep` returns the file's id.
 
@@ -166,7 +166,7 @@ class PartedUploads:
         finally:
             self._busy.discard(upload)
 
-    def _joined(self, upload: str, parts: Sequence[str], draft: Draft) -> str:
+    def _joined(self, upload: str, parts: Sequence[str], draft: PendingUpload) -> str:
         """Write the parts into a draft; returns the checksum of all."""
         checksum = hashlib.md5(usedforsecurity=False)
         for part in parts:

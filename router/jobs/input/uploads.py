@@ -26,14 +26,14 @@ _DRAFT = ".part"
 _ABANDONED_SECONDS = 86_400.0
 
 
-native = DISK  # out of the event loop's way
+in_thread = DISK  # out of the event loop's way
 
 
 def new_file_id() -> str:
     return f"file-{secrets.token_hex(12)}"
 
 
-class Draft:
+class PendingUpload:
     """A file that is arriving. Ends by `keep` or `discard`; the latter is harmless."""
 
     def __init__(self, path: Path, out: IO[bytes], room: Room | None = None) -> None:
@@ -104,7 +104,7 @@ class Draft:
             self.path.unlink(missing_ok=True)
 
         with contextlib.suppress(OSError):
-            native(drop)
+            in_thread(drop)
 
 
 class Uploads:
@@ -114,7 +114,7 @@ class Uploads:
         self._folder = folder
         self._room = room
 
-    def draft(self) -> Draft:
+    def draft(self) -> PendingUpload:
         """Raises DiskFullError, UnavailableError."""
         path = self._folder / f"{secrets.token_hex(12)}{_DRAFT}"
 
@@ -124,7 +124,7 @@ class Uploads:
                 self._room.check()
             return path.open("xb")
 
-        return Draft(path, on_disk(begin), self._room)
+        return PendingUpload(path, on_disk(begin), self._room)
 
     def check_room(self, size: int = 0) -> None:
         """Raise DiskFullError where so much new is not to be accepted."""
@@ -150,7 +150,7 @@ class Uploads:
 
     def sweep(self, known: Callable[[list[str]], Collection[str]]) -> int:
         """Remove what no table knows of and nobody writes; returns how many."""
-        names = native(self._settled)
+        names = in_thread(self._settled)
         strangers = set(names) - set(known([n for n in names if _is_id(n)]))
         for name in strangers:
             self.remove(name)
@@ -179,10 +179,10 @@ def pieces_of(path: Path) -> Iterator[bytes]:
 
 def _read(source: IO[bytes]) -> Iterator[bytes]:
     try:
-        while piece := native(lambda: source.read(_PIECE_BYTES)):
+        while piece := in_thread(lambda: source.read(_PIECE_BYTES)):
             yield piece
     finally:
-        native(source.close)
+        in_thread(source.close)
 
 
 def on_disk(call: Callable[[], T]) -> T:
@@ -191,7 +191,7 @@ def on_disk(call: Callable[[], T]) -> T:
     Raises DiskFullError, NotFoundError, UnavailableError.
     """
     try:
-        return native(call)
+        return in_thread(call)
     except FileNotFoundError as error:
         raise NotFoundError("the file is not here") from error
     except OSError as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import inf
 
-from router.jobs.model import Free, Pending, Running
+from router.jobs.model import FreeSlot, Pending, Running
 from router.jobs.planning.protocols import Predictor
-from router.jobs.planning.view import Scene, half_full
+from router.jobs.planning.view import PlanningContext, half_full
 
 # The quickest is not free just when the queue is empty (best of 1, 1.25, 1.5, 1.75).
 _LATER = 1.25
@@ -19,7 +19,7 @@ class Estimates:
     def __init__(self, lengths: Predictor) -> None:
         self._lengths = lengths
 
-    def pace(self, free: Free, scene: Scene) -> tuple[float, bool]:
+    def pace(self, free: FreeSlot, scene: PlanningContext) -> tuple[float, bool]:
         """Sort quick nodes first, those that nobody knows before all.
 
         Of those the emptier ones, where a job is to be opened: it is spread.
@@ -34,7 +34,11 @@ class Estimates:
         return -inf, spread and half_full(free, model, scene)
 
     def seconds(
-        self, free: Free, item: Pending, scene: Scene, tokens: float | None = None
+        self,
+        free: FreeSlot,
+        item: Pending,
+        scene: PlanningContext,
+        tokens: float | None = None,
     ) -> float | None:
         """Return how long an item would take in the slot; None if nobody knows."""
         load = scene.speeds.load_seconds(free.node, item.model)
@@ -51,7 +55,7 @@ class Estimates:
         node: str,
         item: Pending,
         streams: int,
-        scene: Scene,
+        scene: PlanningContext,
         tokens: float | None = None,
     ) -> float | None:
         speed = scene.speeds.tokens_per_second(node, item.model, streams)
@@ -66,14 +70,14 @@ class Estimates:
             return self._lengths.remaining(item, item.had)
         return self._lengths.expected(item)
 
-    def prompt_seconds(self, node: str, item: Pending, scene: Scene) -> float:
+    def prompt_seconds(self, node: str, item: Pending, scene: PlanningContext) -> float:
         return 0.0 if item.home == node else self.read_seconds(node, item, scene)
 
-    def read_seconds(self, node: str, item: Pending, scene: Scene) -> float:
+    def read_seconds(self, node: str, item: Pending, scene: PlanningContext) -> float:
         speed = scene.speeds.prompt_tokens_per_second(node, item.model)
         return (item.prompt + item.had) / speed if speed else 0.0
 
-    def left(self, attempt: Running, scene: Scene) -> tuple[float, float]:
+    def left(self, attempt: Running, scene: PlanningContext) -> tuple[float, float]:
         """Return seconds until an attempt ends, and the tokens that it has."""
         item, node, speeds = attempt.item, attempt.node, scene.speeds
         elapsed = scene.now - attempt.since
@@ -93,13 +97,13 @@ class Estimates:
         return reading + self._lengths.remaining(item, produced) / speed, produced
 
     def again(
-        self, free: Free, item: Pending, produced: float, scene: Scene
+        self, free: FreeSlot, item: Pending, produced: float, scene: PlanningContext
     ) -> float | None:
         """Return how long a copy would take, of an answer at least so long."""
         tokens = produced + self._lengths.remaining(item, produced)
         return self.seconds(free, item, scene, tokens)
 
-    def elsewhere(self, node: str, item: Pending, scene: Scene) -> float:
+    def elsewhere(self, node: str, item: Pending, scene: PlanningContext) -> float:
         """Return how long another node would take for it, were it left to them."""
         speeds = scene.speeds
         fastest = scene.running.fastest(item.model, speeds)
@@ -110,7 +114,7 @@ class Estimates:
         return inf if seconds is None else _LATER * seconds
 
 
-def _in_vain(free: Free, model: str, scene: Scene) -> float:
+def _in_vain(free: FreeSlot, model: str, scene: PlanningContext) -> float:
     """Return how long a node has been at an item, if it never ended one."""
     there = [scene.now - attempt.since for attempt in scene.running.on(free.node)]
     return max([scene.speeds.in_vain(free.node, model), *there])

@@ -55,7 +55,7 @@ class _Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class LateAttempt:
     """When an attempt is expected to end, and the tokens it is thought to have."""
 
     ends: float
@@ -68,19 +68,19 @@ class Late:
 
 
 @dataclass(frozen=True, slots=True)
-class Latest:
+class LatestEnds:
     """Those that end last, as they were at a version and a time."""
 
     version: int
     at: float
     until: float
-    some: tuple[Late, ...]
+    some: tuple[LateAttempt, ...]
 
     def good(self, now: float, version: int) -> bool:
         return now < self.until or (now == self.at and version == self.version)
 
 
-class Flight:
+class InFlightItems:
     """All attempts of this router in flight, by item and by node.
 
     version: changes with each beginning and end
@@ -92,7 +92,7 @@ class Flight:
     def __init__(self) -> None:
         self.version = 0
         self.claims: dict[str, str] = {}
-        self.latest: Latest | None = None
+        self.latest: LatestEnds | None = None
         self.opening: dict[_Attempt, Running] = {}
         self._items: dict[int, list[Running]] = {}
         self._copied: set[int] = set()

@@ -89,7 +89,7 @@ class Sizes:
         self.means.setdefault(_class(prompt), Mean()).add(tokens)
 
 
-class Spread:
+class Dispersion:
     """How answers lie about what was expected of them: a histogram of ratios."""
 
     def __init__(self, counts: Mapping[int, float] | None = None) -> None:
@@ -133,7 +133,7 @@ class _Job:
     sizes: Sizes = field(default_factory=Sizes)
     by_weight: Trial = field(default_factory=Trial)
     by_size: Trial = field(default_factory=Trial)
-    spread: Spread = field(default_factory=Spread)
+    spread: Dispersion = field(default_factory=Dispersion)
 
     def expected(self, item: Pending) -> float:
         if not self.answers.count:
@@ -198,7 +198,7 @@ class _Model:
         self.sizes.add(prompt, tokens)
 
 
-class Lengths:
+class LengthPredictor:
     """Predicts answers in tokens; a `router.jobs.planning.protocols.Predictor`."""
 
     def __init__(self) -> None:
@@ -323,4 +323,4 @@ def _exponential() -> dict[int, float]:
     }
 
 
-_UNSEEN = Spread()
+_UNSEEN = Dispersion()

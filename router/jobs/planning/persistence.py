@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from router.jobs.input.uploads import native
+from router.jobs.input.uploads import in_thread
 from router.logs.events import get_logger
 
 _SCHEMA = 1
@@ -16,7 +16,7 @@ _SCHEMA = 1
 log = get_logger("batch")
 
 
-class Learned(Protocol):
+class Restorable(Protocol):
     """What can be kept (`router.jobs.planning.length_predictor.Lengths`)."""
 
     def state(self) -> dict[str, object]: ...
@@ -24,10 +24,10 @@ class Learned(Protocol):
     def restore(self, state: Mapping[str, Mapping[str, object]]) -> None: ...
 
 
-class Memory:
+class PredictorPersistence:
     """Reads the file at start, writes it now and then; a lost one is learned again."""
 
-    def __init__(self, path: Path, learned: Learned) -> None:
+    def __init__(self, path: Path, learned: Restorable) -> None:
         self._path = path
         self._learned = learned
         self._written = b""
@@ -50,7 +50,7 @@ class Memory:
             return
         self._written = data
         try:
-            native(lambda: self._replace(data))
+            in_thread(lambda: self._replace(data))
         except OSError as error:
             log.warning("not kept", file=self._path.name, why=str(error))
 

@@ -12,11 +12,11 @@ from heapq import nlargest
 from math import inf
 from typing import Protocol
 
-from router.jobs.model import Choice, Copy, Free, Pending, Running, Take
+from router.jobs.model import Choice, FreeSlot, Pending, Running, StartCopy, StartItem
 from router.jobs.planning.estimates import Estimates
-from router.jobs.planning.in_flight import Late, Latest
+from router.jobs.planning.in_flight import LateAttempt, LatestEnds
 from router.jobs.planning.protocols import Predictor
-from router.jobs.planning.view import Scene, half_full, seen_once, waits
+from router.jobs.planning.view import PlanningContext, cached, half_full, waits
 
 # A copy must end well before what it copies: both are estimates.
 WORTH_A_COPY = 0.8
@@ -39,23 +39,25 @@ _MOST_LOOKED_AT = 16  # items of different weight, for one that a slow node can 
 class Policy(Protocol):
     """Pure: which waiting item for a free slot."""
 
-    def choose(self, free: Free, scene: Scene) -> Choice | None:
+    def choose(self, free: FreeSlot, scene: PlanningContext) -> Choice | None:
         """Return what to do with the slot; None leaves it idle for now."""
 
-    def assign(self, frees: Sequence[Free], scene: Scene) -> tuple[Free, Choice] | None:
+    def assign(
+        self, frees: Sequence[FreeSlot], scene: PlanningContext
+    ) -> tuple[FreeSlot, Choice] | None:
         """Return the first good use of any of the slots; None if there is none."""
 
 
-class Pull:
+class PullPolicy:
     """Every free slot pulls one item; see the module's own words."""
 
     def __init__(self, lengths: Predictor) -> None:
         self._lengths = lengths
         self._times = Estimates(lengths)
 
-    def choose(self, free: Free, scene: Scene) -> Choice | None:
+    def choose(self, free: FreeSlot, scene: PlanningContext) -> Choice | None:
         """Return what to do with the slot; None leaves it idle for now."""
-        scene = seen_once(scene)
+        scene = cached(scene)
         wanted = [m for m in free.models if waits(scene, m)]
         if not wanted:
             return self._copy(free, scene, 0.0)
@@ -69,12 +71,14 @@ class Pull:
             or self._take(free, model, left, scene)
         )
 
-    def assign(self, frees: Sequence[Free], scene: Scene) -> tuple[Free, Choice] | None:
+    def assign(
+        self, frees: Sequence[FreeSlot], scene: PlanningContext
+    ) -> tuple[FreeSlot, Choice] | None:
         """Return the first good use of any of the slots, quick nodes first.
 
         One entry for a node is enough. To be called again once it was begun.
         """
-        scene = seen_once(scene)
+        scene = cached(scene)
         in_vain = 0
         for free in sorted(frees, key=lambda each: self._times.pace(each, scene)):
             choice = self.choose(free, scene)
@@ -88,7 +92,9 @@ class Pull:
 
     # Which model
 
-    def _model(self, free: Free, wanted: list[str], scene: Scene) -> str | None:
+    def _model(
+        self, free: FreeSlot, wanted: list[str], scene: PlanningContext
+    ) -> str | None:
         """Choose the model that is furthest behind, but stay where one is loaded."""
         busy = scene.running.models(free.node)
         here = [m for m in wanted if m in free.resident or m in busy]
@@ -116,7 +122,7 @@ class Pull:
                 return stay
         return None if occupied else best
 
-    def _seconds_left(self, model: str, scene: Scene) -> float:
+    def _seconds_left(self, model: str, scene: PlanningContext) -> float:
         """Return when the last waiting item of the model will have been begun."""
         rate = scene.running.rate(model, scene.speeds)
         if rate <= 0:
@@ -125,7 +131,9 @@ class Pull:
 
     # Which item
 
-    def _take(self, free: Free, model: str, left: float, scene: Scene) -> Take | None:
+    def _take(
+        self, free: FreeSlot, model: str, left: float, scene: PlanningContext
+    ) -> StartItem | None:
         """Take the first that the others would not have done before this node."""
         items = self._in_order(scene.waiting.heaviest(model), free, scene)
         some = _of_different_weight(items, free, scene)
@@ -136,13 +144,13 @@ class Pull:
                 continue
             seconds = self._times.seconds(free, item, scene)
             if seconds is None or seconds <= left:
-                return Take(item.id)
+                return StartItem(item.id)
             if seconds <= left + self._times.elsewhere(free.node, item, scene):
-                return Take(item.id)
+                return StartItem(item.id)
         return None
 
     def _in_order(
-        self, items: Sequence[Pending], free: Free, scene: Scene
+        self, items: Sequence[Pending], free: FreeSlot, scene: PlanningContext
     ) -> Sequence[Pending]:
         """Put first what the node has in its cache, and last what another one has.
 
@@ -162,7 +170,7 @@ class Pull:
 
         return sorted(items, key=order)
 
-    def _pays(self, free: Free, item: Pending, scene: Scene) -> bool:
+    def _pays(self, free: FreeSlot, item: Pending, scene: PlanningContext) -> bool:
         """Say whether the node is likely to be quiet for long enough.
 
         While a prompt is read, what runs there stands nearly still. The time that
@@ -180,7 +188,7 @@ class Pull:
         return gain <= 0 or free.quiet * gain >= prompt * (k + 1) * then
 
     def _opening_where_quick(
-        self, items: Iterator[Pending], free: Free, scene: Scene
+        self, items: Iterator[Pending], free: FreeSlot, scene: PlanningContext
     ) -> Iterator[Pending]:
         """Put off, on a slow node, what opens a job: a quick one is free soon."""
         later = []
@@ -196,7 +204,7 @@ class Pull:
 
     # Copies
 
-    def _sooner(self, free: Free, scene: Scene) -> Copy | None:
+    def _sooner(self, free: FreeSlot, scene: PlanningContext) -> StartCopy | None:
         """Copy what opens a job from a node that turned out slow."""
         for attempt in scene.running.opening.values():
             model = attempt.item.model
@@ -207,10 +215,12 @@ class Pull:
                 left, produced = self._times.left(attempt, scene)
                 again = self._times.again(free, attempt.item, produced, scene)
                 if again is not None and again <= WORTH_A_COPY * left:
-                    return Copy(attempt.item.id)
+                    return StartCopy(attempt.item.id)
         return None
 
-    def _late(self, free: Free, model: str, left: float, scene: Scene) -> Copy | None:
+    def _late(
+        self, free: FreeSlot, model: str, left: float, scene: PlanningContext
+    ) -> StartCopy | None:
         """Copy what will run longer than all that waits, once that is nearly begun."""
         speed = scene.running.typical(model, scene.speeds)
         items = scene.waiting.heaviest(model)
@@ -221,8 +231,12 @@ class Pull:
         return self._copy(free, scene, left, WORTH_A_COPY / 2)
 
     def _copy(
-        self, free: Free, scene: Scene, queue: float, worth: float = WORTH_A_COPY
-    ) -> Copy | None:
+        self,
+        free: FreeSlot,
+        scene: PlanningContext,
+        queue: float,
+        worth: float = WORTH_A_COPY,
+    ) -> StartCopy | None:
         """Copy what gains most by it, of what runs longer than the queue lasts."""
         best, gain = None, 0.0
         for late in self._latest(scene):
@@ -239,9 +253,9 @@ class Pull:
                 continue
             if left - again > gain:
                 best, gain = attempt, left - again
-        return Copy(best.item.id) if best else None
+        return StartCopy(best.item.id) if best else None
 
-    def _latest(self, scene: Scene) -> Sequence[Late]:
+    def _latest(self, scene: PlanningContext) -> Sequence[LateAttempt]:
         """Return the attempts that end last, as far as they are still in flight.
 
         With many in flight an older list will do: a second is little of an item.
@@ -254,22 +268,22 @@ class Pull:
             each for each in kept.some if each.attempt in flight.attempts(each.item)
         ]
 
-    def _look(self, scene: Scene) -> Latest:
+    def _look(self, scene: PlanningContext) -> LatestEnds:
         some = []
         for attempt in scene.running:
             left, produced = self._times.left(attempt, scene)
-            some.append(Late(scene.now + left, produced, attempt))
+            some.append(LateAttempt(scene.now + left, produced, attempt))
         crowd = max(0, len(some) - _CROWD)
         some = nlargest(_MOST_LOOKED_AT_LATE, some, key=lambda late: late.ends)
         until = scene.now + crowd * _SECONDS_EACH
-        return Latest(scene.running.version, scene.now, until, tuple(some))
+        return LatestEnds(scene.running.version, scene.now, until, tuple(some))
 
 
-def _worthwhile(free: Free, model: str, scene: Scene) -> bool:
+def _worthwhile(free: FreeSlot, model: str, scene: PlanningContext) -> bool:
     return free.in_flight < scene.speeds.worthwhile(free.node, model)
 
 
-def _kept_quick(free: Free, model: str, scene: Scene) -> bool:
+def _kept_quick(free: FreeSlot, model: str, scene: PlanningContext) -> bool:
     """Say whether the rest of a node's slots stay idle for what opens a job there.
 
     Streams that share a node slow each other.
@@ -279,7 +293,7 @@ def _kept_quick(free: Free, model: str, scene: Scene) -> bool:
     return half_full(free, model, scene)
 
 
-def _claim(node: str, model: str, scene: Scene) -> bool:
+def _claim(node: str, model: str, scene: PlanningContext) -> bool:
     """Let one node at a time run empty for a model that is behind."""
     claims = scene.running.claims
     claimed = next((each for each, m in claims.items() if m == model), None)
@@ -289,7 +303,7 @@ def _claim(node: str, model: str, scene: Scene) -> bool:
 
 
 def _of_different_weight(
-    items: Sequence[Pending], free: Free, scene: Scene
+    items: Sequence[Pending], free: FreeSlot, scene: PlanningContext
 ) -> Iterator[Pending]:
     """Yield the first item of each weight that the node may run."""
     seen: set[tuple[bool, float]] = set()
@@ -302,12 +316,12 @@ def _of_different_weight(
                 return
 
 
-def _may_run(item: Pending, free: Free, scene: Scene) -> bool:
+def _may_run(item: Pending, free: FreeSlot, scene: PlanningContext) -> bool:
     """It does not go where it failed before, unless it failed everywhere."""
     return free.node not in item.avoid or len(item.avoid) >= len(scene.speeds.nodes())
 
 
-def _may_copy(attempt: Running, free: Free, scene: Scene) -> bool:
+def _may_copy(attempt: Running, free: FreeSlot, scene: PlanningContext) -> bool:
     item = attempt.item
     return (
         attempt.node != free.node

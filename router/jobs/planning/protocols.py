@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.capacity.ledger import Lease
 from router.errors import AttemptError
-from router.failover.continuation.bridge import Asking
+from router.failover.continuation.bridge import NodeClient
 from router.jobs.model import Backlog, ItemResult, JobState, Pending
-from router.relay.upstream import Patience, Reply
-from router.scheduling.queue import Grant
+from router.relay.upstream import Patience, UpstreamReply
+from router.scheduling.queue import Assignment
 
 
 class Waiting(Protocol):
@@ -70,21 +70,21 @@ class Predictor(Protocol):
         """Take note of an answer."""
 
 
-class Attempts(Asking, Protocol):
+class Attempts(NodeClient, Protocol):
     """Sends a request on a slot that is held (`router.failover.attempts.Failover`)."""
 
     def note(
-        self, grant: Grant, path: str, error: AttemptError, request_id: str
+        self, grant: Assignment, path: str, error: AttemptError, request_id: str
     ) -> None: ...
 
     def forgive(self, request_id: str) -> None: ...
 
-    def watch(self, lease: Lease, attention: Attention) -> Patience: ...
+    def watch(self, lease: Lease, attention: Cancellation) -> Patience: ...
 
-    def broke_off(self, lease: Lease, reply: Reply) -> None: ...
+    def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 
 
-class Tally(Protocol):
+class ItemCounters(Protocol):
     """What items are counted with (`router.jobs.metrics.BatchMetrics`)."""
 
     def attempted(self, outcome: str) -> None: ...

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from router.jobs.model import Backlog, Free, Pending
-from router.jobs.planning.in_flight import Flight
+from router.jobs.model import Backlog, FreeSlot, Pending
+from router.jobs.planning.in_flight import InFlightItems
 from router.jobs.planning.protocols import Speeds, Waiting
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class PlanningContext:
     """What a choice looks at."""
 
     waiting: Waiting
-    running: Flight
+    running: InFlightItems
     speeds: Speeds
     now: float
 
@@ -40,16 +40,16 @@ class _Once:
         return found
 
 
-def seen_once(scene: Scene) -> Scene:
+def cached(scene: PlanningContext) -> PlanningContext:
     if isinstance(scene.waiting, _Once):
         return scene
     return replace(scene, waiting=_Once(scene.waiting))
 
 
-def waits(scene: Scene, model: str) -> bool:
+def waits(scene: PlanningContext, model: str) -> bool:
     backlog = scene.waiting.models().get(model)
     return backlog is not None and backlog.items > 0
 
 
-def half_full(free: Free, model: str, scene: Scene) -> bool:
+def half_full(free: FreeSlot, model: str, scene: PlanningContext) -> bool:
     return 2 * free.in_flight >= scene.speeds.worthwhile(free.node, model)

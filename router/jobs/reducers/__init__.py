@@ -11,7 +11,13 @@ from router.errors import ReducerError
 from router.jobs.model import Item, ItemKind
 from router.jobs.reducers.concat import concat
 from router.jobs.reducers.count import count
-from router.jobs.reducers.faces import Effect, Merge, Partial, Reducer, Settle
+from router.jobs.reducers.faces import (
+    Merge,
+    Partial,
+    Reducer,
+    ReducerEffect,
+    SkipSamples,
+)
 from router.jobs.reducers.keep import keep
 from router.jobs.reducers.spec import Spec
 from router.jobs.reducers.stats import stats
@@ -20,11 +26,11 @@ from router.jobs.reducers.vote import samples_of, vote
 
 __all__ = [
     "REDUCERS",
-    "Effect",
     "Merge",
     "Partial",
     "Reducer",
-    "Settle",
+    "ReducerEffect",
+    "SkipSamples",
     "check",
     "opens",
     "reducer_for",

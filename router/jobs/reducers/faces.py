@@ -24,13 +24,13 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class SkipSamples:
     """The samples of this row that have not run need not run."""
 
     group: int
 
 
-Effect = Merge | Settle
+ReducerEffect = Merge | SkipSamples
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class Reducer(Protocol):
     effects do not depend on it.
     """
 
-    def feed(self, index: int, result: ItemResult) -> tuple[Effect, ...]:
+    def feed(self, index: int, result: ItemResult) -> tuple[ReducerEffect, ...]:
         """Take the result of an item, the first that comes of each index."""
 
-    def feed_merge(self, key: str, result: ItemResult) -> tuple[Effect, ...]:
+    def feed_merge(self, key: str, result: ItemResult) -> tuple[ReducerEffect, ...]:
         """Take the answer to a `Merge`, also before its rows are here again."""
 
     def partial(self) -> Partial:
@@ -70,7 +70,7 @@ class Reducer(Protocol):
         """Say whether nothing that may still come would change the output."""
 
 
-class Seen:
+class SeenIndices:
     """Which of so many indices have come."""
 
     def __init__(self, total: int) -> None:
@@ -103,9 +103,9 @@ class Rowwise:
     """What reducers share that ask for no merges."""
 
     def __init__(self, total: int) -> None:
-        self.seen = Seen(total)
+        self.seen = SeenIndices(total)
 
-    def feed(self, index: int, result: ItemResult) -> tuple[Effect, ...]:
+    def feed(self, index: int, result: ItemResult) -> tuple[ReducerEffect, ...]:
         if self.seen.add(index):
             self.take(index, result)
         return ()
@@ -113,7 +113,7 @@ class Rowwise:
     def take(self, index: int, result: ItemResult) -> None:
         """Take a result that has not come before."""
 
-    def feed_merge(self, key: str, result: ItemResult) -> tuple[Effect, ...]:
+    def feed_merge(self, key: str, result: ItemResult) -> tuple[ReducerEffect, ...]:
         raise ValueError(f"merge {key!r} was not asked for: {result.key!r}")
 
     def finished(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from router.jobs.model import ItemResult
-from router.jobs.reducers.faces import Effect, Merge, Partial, Seen
+from router.jobs.reducers.faces import Merge, Partial, ReducerEffect, SeenIndices
 from router.jobs.reducers.spec import Spec
 
 DEFAULT_THRESHOLD = 8
@@ -40,7 +40,7 @@ class Tree:
 
     def __init__(self, threshold: int, total: int) -> None:
         self._threshold = threshold
-        self._seen = Seen(total)
+        self._seen = SeenIndices(total)
         self._sizes = _sizes(threshold, total)
         self._groups: dict[Place, _Group] = {}
         self._asked: dict[str, tuple[Place, tuple[str, ...]]] = {}
@@ -48,13 +48,13 @@ class Tree:
         self._ready: dict[Place, str | None] = {}  # merged, and their parent is not
         self._failed = 0
 
-    def feed(self, index: int, result: ItemResult) -> tuple[Effect, ...]:
+    def feed(self, index: int, result: ItemResult) -> tuple[ReducerEffect, ...]:
         if not self._seen.add(index):
             return ()
         text = None if result.error else result.text.strip()
         return tuple(self._put((0, index), text))
 
-    def feed_merge(self, key: str, result: ItemResult) -> tuple[Effect, ...]:
+    def feed_merge(self, key: str, result: ItemResult) -> tuple[ReducerEffect, ...]:
         if key in self._answers:
             return ()
         text = result.text.strip()
@@ -82,7 +82,7 @@ class Tree:
     def _root(self) -> Place:
         return len(self._sizes) - 1, 0
 
-    def _put(self, place: Place, text: str | None) -> list[Effect]:
+    def _put(self, place: Place, text: str | None) -> list[ReducerEffect]:
         """Take a text to its group, and a whole group to a model."""
         level, number = place
         if level:
@@ -100,10 +100,10 @@ class Tree:
             return self._lift(above, texts[0] if texts else None)
         key = _key(above)
         self._asked[key] = (above, texts)
-        asked: list[Effect] = [Merge(key, *above, texts)]
+        asked: list[ReducerEffect] = [Merge(key, *above, texts)]
         return asked + self._merged(key) if key in self._answers else asked
 
-    def _merged(self, key: str) -> list[Effect]:
+    def _merged(self, key: str) -> list[ReducerEffect]:
         place, texts = self._asked.pop(key)
         answer = self._answers[key]
         self._answers[key] = None  # it is known that it came; the text lives above
@@ -112,7 +112,7 @@ class Tree:
             answer = _BETWEEN.join(texts)
         return self._lift(place, answer)
 
-    def _lift(self, place: Place, text: str | None) -> list[Effect]:
+    def _lift(self, place: Place, text: str | None) -> list[ReducerEffect]:
         """Put a group's text in the place of its parts."""
         level, number = place
         first = number * self._threshold

@@ -12,7 +12,7 @@ from router.errors import ReducerError
 from router.jobs.model import ItemResult
 from router.jobs.reducers.answers import MISSING, Path, path_of, value_at, word_of
 from router.jobs.reducers.count import ranked
-from router.jobs.reducers.faces import Effect, Partial, Seen, Settle
+from router.jobs.reducers.faces import Partial, ReducerEffect, SeenIndices, SkipSamples
 from router.jobs.reducers.spec import Spec
 
 DEFAULT_SAMPLES = 5
@@ -68,11 +68,11 @@ class Vote:
             raise ReducerError(f"{total} items are no whole rows of {samples} samples")
         self._path = path
         self._samples = samples
-        self._seen = Seen(total)
+        self._seen = SeenIndices(total)
         self._ballots: dict[int, _Ballot] = {}
-        self._decided = Seen(total // samples)
+        self._decided = SeenIndices(total // samples)
 
-    def feed(self, index: int, result: ItemResult) -> tuple[Effect, ...]:
+    def feed(self, index: int, result: ItemResult) -> tuple[ReducerEffect, ...]:
         if not self._seen.add(index):
             return ()
         row, sample = divmod(index, self._samples)
@@ -80,14 +80,14 @@ class Vote:
         ballot.take(sample, self._said(result))
         if not ballot.decided(self._samples) or not self._decided.add(row):
             return ()
-        return (Settle(row),) if ballot.ran < self._samples else ()
+        return (SkipSamples(row),) if ballot.ran < self._samples else ()
 
     def _said(self, result: ItemResult) -> str | None:
         found = MISSING if result.error else value_at(result.text, self._path)
         word = None if found is MISSING else word_of(found)
         return None if word is None else word[:_LONGEST_ANSWER]
 
-    def feed_merge(self, key: str, result: ItemResult) -> tuple[Effect, ...]:
+    def feed_merge(self, key: str, result: ItemResult) -> tuple[ReducerEffect, ...]:
         raise ValueError(f"merge {key!r} was not asked for: {result.key!r}")
 
     def partial(self) -> Partial:

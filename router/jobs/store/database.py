@@ -118,7 +118,7 @@ class _Asked:
     answer: AsyncResult[Any] = field(default_factory=AsyncResult)
 
 
-class Database:
+class JobDatabase:
     """See the module. Every call runs in a transaction, and is kept or undone whole.
 
     silent_seconds: without an answer, until a connection is cut

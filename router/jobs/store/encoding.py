@@ -11,16 +11,16 @@ from sqlalchemy import Row
 
 from router.jobs.model import (
     Counts,
-    Fault,
     Item,
+    ItemFault,
     ItemKind,
     ItemResult,
     Job,
     JobSpec,
     JobState,
     NewItem,
+    StoredFile,
     Tallies,
-    Upload,
 )
 from router.jobs.spec import read_spec
 
@@ -42,7 +42,7 @@ def read_job(row: Row[Any], spec: JobSpec | None = None) -> Job:
         rows=row.rows,
         rows_read=row.rows_read,
         marks=orjson.loads(row.marks),
-        faults=tuple(Fault(**fault) for fault in orjson.loads(row.faults)),
+        faults=tuple(ItemFault(**fault) for fault in orjson.loads(row.faults)),
         tallies=Tallies(**orjson.loads(row.tallies)),
         counts=(Counts(**counts[0]), Counts(**counts[1])) if counts else None,
         tokens=(counts[2][0], counts[2][1]) if counts else (0, 0),
@@ -125,7 +125,7 @@ def read_result(row: Row[Any]) -> ItemResult:
         body=row.body,
         text=row.text,
         node=row.node,
-        error=Fault(**orjson.loads(row.error)) if row.error else None,
+        error=ItemFault(**orjson.loads(row.error)) if row.error else None,
         request_id=row.request_id,
         prompt_tokens=row.prompt_tokens,
         generated_tokens=row.generated_tokens,
@@ -134,8 +134,8 @@ def read_result(row: Row[Any]) -> ItemResult:
     )
 
 
-def read_upload(row: Row[Any]) -> Upload:
-    return Upload(
+def read_upload(row: Row[Any]) -> StoredFile:
+    return StoredFile(
         id=row.id,
         name=row.name,
         purpose=row.purpose,
@@ -146,5 +146,5 @@ def read_upload(row: Row[Any]) -> Upload:
     )
 
 
-def upload_fields(upload: Upload) -> Mapping[str, Any]:
+def upload_fields(upload: StoredFile) -> Mapping[str, Any]:
     return asdict(upload)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select
 
 from router.errors import ConflictError, NotFoundError
-from router.jobs.model import Page, Upload
+from router.jobs.model import ResultPage, StoredFile
 from router.jobs.store.encoding import read_upload, upload_fields
 from router.jobs.store.paging import paged
 from router.jobs.store.tables import FILES, JOBS, OPEN
 
 
-def add(connection: Connection, upload: Upload) -> None:
+def add(connection: Connection, upload: StoredFile) -> None:
     connection.execute(FILES.insert().values(**upload_fields(upload)))
 
 
-def get(connection: Connection, file: str) -> Upload:
+def get(connection: Connection, file: str) -> StoredFile:
     """Raises NotFoundError."""
     row = connection.execute(select(FILES).where(FILES.c.id == file)).one_or_none()
     if row is None:
@@ -24,8 +24,8 @@ def get(connection: Connection, file: str) -> Upload:
 
 
 def listed(
-    connection: Connection, page: Page, purpose: str = ""
-) -> tuple[list[Upload], bool]:
+    connection: Connection, page: ResultPage, purpose: str = ""
+) -> tuple[list[StoredFile], bool]:
     """Return a page, and whether more follow. Raises NotFoundError for `after`."""
     query = select(FILES)
     if purpose:
@@ -34,7 +34,7 @@ def listed(
     return [read_upload(row) for row in rows], more
 
 
-def remove(connection: Connection, file: str) -> Upload:
+def remove(connection: Connection, file: str) -> StoredFile:
     """Raises NotFoundError, or ConflictError while a job that is not over has it."""
     upload = get(connection, file)
     of = JOBS.c.id == upload.job if upload.job else JOBS.c.spec.contains(f'"{file}"')

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Table, and_, func, literal, select, update
 from router.jobs.model import (
     Backlog,
     Counts,
-    Fault,
     Item,
+    ItemFault,
     ItemKind,
     ItemResult,
     ItemState,
@@ -181,7 +181,7 @@ def finish(connection: Connection, job: str, result: ItemResult) -> bool:
 def call_off(
     connection: Connection,
     job: str,
-    fault: Fault,
+    fault: ItemFault,
     *,
     now: float,
     limit: int,
@@ -220,7 +220,7 @@ def call_off(
     return len(ids)
 
 
-def _ended_fields(fault: Fault, now: float) -> dict[str, Any]:
+def _ended_fields(fault: ItemFault, now: float) -> dict[str, Any]:
     blank = ItemResult("", ItemKind.ROW, 0, "", 0, b"", "", "", fault, ended=now)
     fields = result_fields("", blank)
     for name in ("job", "key", "kind", "row", "custom_id"):

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from router.errors import ConflictError, NotFoundError
-from router.jobs.model import Fault, Job, JobSpec, JobState, Page, Tallies
+from router.jobs.model import ItemFault, Job, JobSpec, JobState, ResultPage, Tallies
 from router.jobs.spec import read_spec, spec_text
 from router.jobs.store.encoding import dumped, read_job
 from router.jobs.store.items import counts as count_items
@@ -92,7 +92,7 @@ def reduced(connection: Connection, job: str) -> Mapping[str, Any]:
 
 def listed(
     connection: Connection,
-    page: Page,
+    page: ResultPage,
     states: Collection[JobState] = (),
     *,
     openai_only: bool = False,
@@ -223,7 +223,7 @@ def note_rows(
     connection: Connection,
     job: str,
     rows_read: int,
-    faults: Iterable[Fault],
+    faults: Iterable[ItemFault],
     *,
     before: bool = False,
 ) -> None:

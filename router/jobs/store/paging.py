@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Table, select, tuple_
 
 from router.errors import NotFoundError
-from router.jobs.model import Page
+from router.jobs.model import ResultPage
 
 
 def paged(
     connection: Connection,
     query: Select[Any],
     table: Table,
-    page: Page,
+    page: ResultPage,
     most: tuple[Callable[[Row[Any]], int], int] | None = None,
 ) -> tuple[Sequence[Row[Any]], bool]:
     """Return the rows of a page, and whether more follow. Raises NotFoundError.

@@ -17,7 +17,7 @@ _PAGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ResultCursor:
     """Where in the input's order a page begins: behind this row and number."""
 
     row: int = -1
@@ -28,9 +28,9 @@ def in_order(
     connection: Connection,
     job: str,
     states: Collection[ItemState],
-    after: Place,
+    after: ResultCursor,
     limit: int,
-) -> tuple[list[ItemResult], Place | None]:
+) -> tuple[list[ItemResult], ResultCursor | None]:
     """Return a page of rows' results in input order, and where the next begins."""
     query = (
         select(RESULTS)
@@ -44,7 +44,7 @@ def in_order(
         .limit(limit)
     )
     rows, more = _within_bytes(connection, query, limit)
-    place = Place(rows[-1].row, rows[-1].seq) if rows and more else None
+    place = ResultCursor(rows[-1].row, rows[-1].seq) if rows and more else None
     return [read_result(row) for row in rows], place
 
 

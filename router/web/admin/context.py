@@ -13,10 +13,10 @@ from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.errors import NotFoundError
 from router.health.circuits import Circuits
-from router.holds.history import Query
-from router.holds.store import Event, HoldStore, Key
-from router.scheduling.scheduler import Dispatcher
-from router.scheduling.trace import Trails
+from router.holds.history import AuditQuery
+from router.holds.store import AuditEvent, HoldStore, Key
+from router.scheduling.scheduler import Scheduler
+from router.scheduling.trace import DecisionTraces
 from router.snapshot import NodeView, Published
 from router.web.admin.views import (
     show_circuit,
@@ -32,7 +32,7 @@ def _nothing() -> Mapping[Key, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class AdminParts:
+class AdminContext:
     """What the admin routes look at and act on.
 
     token:   gives the bearer token for changes; None where none is configured
@@ -48,12 +48,12 @@ class AdminParts:
     published: Published
     holds: HoldStore
     ledger: Ledger
-    dispatcher: Dispatcher
-    trails: Trails
+    dispatcher: Scheduler
+    trails: DecisionTraces
     token: Callable[[], str | None]
     reload: Callable[[bool], list[dict[str, Any]]]
     trusts: Callable[[Mapping[str, Any]], bool] = local
-    find: Callable[[Query], Sequence[Event]] | None = None
+    find: Callable[[AuditQuery], Sequence[AuditEvent]] | None = None
     silences: Silences | None = None
     waits: Callable[[], Mapping[Key, str]] = _nothing
     clock: Callable[[], float] = time.time

@@ -11,7 +11,7 @@ from router.scheduling.matching import HeldBack
 from router.scheduling.pipeline import Candidate, Decision
 from router.scheduling.request import Work
 from router.scheduling.residency import split
-from router.scheduling.trace import Step, Trail
+from router.scheduling.trace import DecisionTrace, TraceStep
 from router.web.admin.views import iso
 
 _MOST_BETTER = 24  # nodes that are named for which a request waits
@@ -59,7 +59,7 @@ def _show_held_back(held: HeldBack | None) -> dict[str, Any] | None:
     }
 
 
-def _show_step(step: Step, over_at: float | None) -> dict[str, Any]:
+def _show_step(step: TraceStep, over_at: float | None) -> dict[str, Any]:
     return {
         **show_decision(step.decision),
         "left_out": step.left_out,
@@ -68,7 +68,7 @@ def _show_step(step: Step, over_at: float | None) -> dict[str, Any]:
     }
 
 
-def _show_actual(step: Step, over_at: float | None) -> dict[str, Any] | None:
+def _show_actual(step: TraceStep, over_at: float | None) -> dict[str, Any] | None:
     """Show what became of the prediction: seconds since the slot was taken."""
     lease = step.lease
     if lease is None or step.failure:
@@ -82,7 +82,7 @@ def _show_actual(step: Step, over_at: float | None) -> dict[str, Any] | None:
     }
 
 
-def show_trail(trail: Trail) -> dict[str, Any]:
+def show_trail(trail: DecisionTrace) -> dict[str, Any]:
     return {
         "request_id": trail.request_id,
         "path": trail.path,

@@ -10,13 +10,13 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from router.alerts.what_if import Outlook, Stock, rehearse
+from router.alerts.what_if import Capacity, Prediction, rehearse
 from router.errors import BadRequestError, NotFoundError
-from router.holds.history import Query
+from router.holds.history import AuditQuery
 from router.holds.store import Change
 from router.model import HoldKind
 from router.web.admin.auth import fields
-from router.web.admin.context import AdminParts
+from router.web.admin.context import AdminContext
 from router.web.admin.views import show_event, show_hold
 
 _TEXTS = ("node", "kind", "change", "alert")
@@ -26,14 +26,14 @@ _MOST_ALERTS = 1000
 _LAST_SECOND = 253_402_300_800  # the year 10000
 
 
-def history(parts: AdminParts) -> Response:
+def history(parts: AdminContext) -> Response:
     """Show what happened to holds, newest first; see `_query` for the filters."""
     if parts.find is None:
         raise NotFoundError("no history is kept")
     return jsonify([show_event(event) for event in parts.find(_query(request.args))])
 
 
-def _query(given: Mapping[str, str]) -> Query:
+def _query(given: Mapping[str, str]) -> AuditQuery:
     known = (*_TEXTS, *_TIMES, "limit")
     for name in given:
         if name not in known:
@@ -41,7 +41,7 @@ def _query(given: Mapping[str, str]) -> Query:
     _one_of("kind", given.get("kind"), tuple(HoldKind))
     _one_of("change", given.get("change"), tuple(Change))
     times = {name: _time(name, given[name]) for name in _TIMES if name in given}
-    return Query(
+    return AuditQuery(
         node=given.get("node", ""),
         kind=given.get("kind", ""),
         change=given.get("change", ""),
@@ -86,7 +86,7 @@ def _unix_seconds(text: str) -> float:
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def what_if(parts: AdminParts) -> Response:
+def what_if(parts: AdminContext) -> Response:
     """Say what these alerts would do to the fleet; nothing is done."""
     given = fields({"alerts": list}).get("alerts", [])
     if len(given) > _MOST_ALERTS:
@@ -116,7 +116,7 @@ def _labels(index: int, alert: object) -> dict[str, str]:
     return {"action": "drain", "alertname": "WhatIf", **alert}
 
 
-def _shown(parts: AdminParts, outlook: Outlook) -> dict[str, Any]:
+def _shown(parts: AdminContext, outlook: Prediction) -> dict[str, Any]:
     return {
         "panic": outlook.panic,
         "panic_now": outlook.panic_now,
@@ -137,5 +137,5 @@ def _shown(parts: AdminParts, outlook: Outlook) -> dict[str, Any]:
     }
 
 
-def _stock(stock: Stock) -> dict[str, int]:
+def _stock(stock: Capacity) -> dict[str, int]:
     return {"nodes": stock.nodes, "slots": stock.slots, "models": len(stock.models)}

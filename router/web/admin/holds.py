@@ -16,7 +16,7 @@ from router.holds.record import Actor
 from router.logs.events import get_logger
 from router.model import Hold, HoldKind, Override
 from router.web.admin.auth import fields
-from router.web.admin.context import AdminParts
+from router.web.admin.context import AdminContext
 from router.web.admin.views import iso, show_override
 from router.web.caller import address
 
@@ -28,13 +28,13 @@ _LONGEST_CORDON_MINUTES = 366 * 24 * 60
 log = get_logger("holding")
 
 
-def cordon(parts: AdminParts, name: str) -> Response:
+def cordon(parts: AdminContext, name: str) -> Response:
     """Keep new work away; what is in flight ends by itself."""
     told = _place_cordon(parts, name, fields(_CORDON))
     return parts.answer(name, **told)
 
 
-def drain(parts: AdminParts, name: str) -> Response:
+def drain(parts: AdminContext, name: str) -> Response:
     """Cordon, then wait until nothing is in flight, at most `wait_seconds`."""
     given = fields({**_CORDON, "wait_seconds": int})
     seconds = given.pop("wait_seconds", 0)
@@ -49,7 +49,7 @@ def drain(parts: AdminParts, name: str) -> Response:
     return parts.answer(name, **told)
 
 
-def uncordon(parts: AdminParts, name: str) -> Response:
+def uncordon(parts: AdminContext, name: str) -> Response:
     """Lift every operator's cordon; holds of alerts and probes stay."""
     parts.view(name)
     given = fields({"by": str, "reason": str})
@@ -59,7 +59,7 @@ def uncordon(parts: AdminParts, name: str) -> Response:
     return parts.answer(name, **_lift_silences(parts, held))
 
 
-def clear(parts: AdminParts, name: str) -> Response:
+def clear(parts: AdminContext, name: str) -> Response:
     """Lift an alert's hold that waits for a person (`clear: manual`)."""
     parts.view(name)
     given = fields({"alert": str, "by": str, "reason": str})
@@ -71,7 +71,7 @@ def clear(parts: AdminParts, name: str) -> Response:
     return parts.answer(name)
 
 
-def override(parts: AdminParts, name: str) -> Response:
+def override(parts: AdminContext, name: str) -> Response:
     """Serve despite one alert, for so many minutes; also before it fires."""
     parts.view(name)
     given = fields({"alert": str, "minutes": int, "by": str, "reason": str})
@@ -95,7 +95,7 @@ def override(parts: AdminParts, name: str) -> Response:
     return parts.answer(name)
 
 
-def end_override(parts: AdminParts, name: str) -> Response:
+def end_override(parts: AdminContext, name: str) -> Response:
     """Have an overridden alert count again before its time."""
     parts.view(name)
     given = fields({"alert": str, "by": str})
@@ -105,7 +105,7 @@ def end_override(parts: AdminParts, name: str) -> Response:
     return parts.answer(name)
 
 
-def overrides(parts: AdminParts) -> Response:
+def overrides(parts: AdminContext) -> Response:
     """List every override in force."""
     return jsonify([show_override(each) for each in parts.holds.overrides.list()])
 
@@ -127,7 +127,7 @@ def _alert(given: Mapping[str, Any]) -> str:
 
 
 def _place_cordon(
-    parts: AdminParts, name: str, given: Mapping[str, Any]
+    parts: AdminContext, name: str, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Hold the node; returns what is told of its silence."""
     parts.view(name)
@@ -151,7 +151,7 @@ def _place_cordon(
     return _silence(parts, hold) if given.get("silence") else {}
 
 
-def _silence(parts: AdminParts, cordon: Hold) -> dict[str, Any]:
+def _silence(parts: AdminContext, cordon: Hold) -> dict[str, Any]:
     """Post a silence; the cordon stands already, and stands whatever comes of it."""
     try:
         if parts.silences is None:
@@ -164,7 +164,7 @@ def _silence(parts: AdminParts, cordon: Hold) -> dict[str, Any]:
     return {"silence": {"id": silence.id, "until": iso(silence.until)}}
 
 
-def _lift_silences(parts: AdminParts, held: Iterable[Hold]) -> dict[str, Any]:
+def _lift_silences(parts: AdminContext, held: Iterable[Hold]) -> dict[str, Any]:
     ids = [hold.labels[SILENCE] for hold in held if SILENCE in hold.labels]
     if not ids or parts.silences is None:
         return {}
@@ -180,7 +180,7 @@ def _lift_silences(parts: AdminParts, held: Iterable[Hold]) -> dict[str, Any]:
     return {"silence": told | ({"error": "; ".join(errors)} if errors else {})}
 
 
-def _lift(parts: AdminParts, held: list[Hold], given: Mapping[str, Any]) -> None:
+def _lift(parts: AdminContext, held: list[Hold], given: Mapping[str, Any]) -> None:
     why = given.get("reason") or "lifted by an operator"
     for hold in held:
         parts.holds.lift(*hold.key, by=_who(given), why=why, actor=_actor())

@@ -14,19 +14,19 @@ from flask import Blueprint, Response, g, jsonify, request
 
 from router.errors import NotFoundError
 from router.model import Priority, canonical
-from router.scheduling.pipeline import BUSY, Wish
+from router.scheduling.pipeline import BUSY, RoutingRequest
 from router.web.access import Area, area_of
 from router.web.admin import history as health
 from router.web.admin import holds as holding
 from router.web.admin.auth import allow_change, check_spelling, fields
-from router.web.admin.context import AdminParts
+from router.web.admin.context import AdminContext
 from router.web.admin.decisions import show_decision, show_trail
 from router.web.admin.views import show_hold, show_slots
 
-__all__ = ["AdminParts", "admin_blueprint"]
+__all__ = ["AdminContext", "admin_blueprint"]
 
 
-def admin_blueprint(parts: AdminParts) -> Blueprint:
+def admin_blueprint(parts: AdminContext) -> Blueprint:
     """Build the routes under `/admin/` from the table at the end."""
     routes = Blueprint("admin", __name__, url_prefix="/admin")
 
@@ -47,32 +47,32 @@ def admin_blueprint(parts: AdminParts) -> Blueprint:
     return routes
 
 
-def _nodes(parts: AdminParts) -> Response:
+def _nodes(parts: AdminContext) -> Response:
     views = parts.published.current.nodes.values()
     return jsonify([parts.shown(view) for view in views])
 
 
-def _one_node(parts: AdminParts, name: str) -> Response:
+def _one_node(parts: AdminContext, name: str) -> Response:
     return parts.answer(name)
 
 
-def _holds(parts: AdminParts) -> Response:
+def _holds(parts: AdminContext) -> Response:
     waits = parts.waits()
     return jsonify([show_hold(h, waits.get(h.key)) for h in parts.holds.list()])
 
 
-def _queue(parts: AdminParts) -> Response:
+def _queue(parts: AdminContext) -> Response:
     lengths = {p.value: parts.dispatcher.queue.length(p) for p in Priority}
     return jsonify(waiting=lengths)
 
 
-def _explain(parts: AdminParts) -> Response:
+def _explain(parts: AdminContext) -> Response:
     """Decide for `?model=` and send nothing; without it, show the newest requests."""
     model = request.args.get("model", "")
     if not model:
         newest = [show_trail(trail) for trail in parts.trails.newest(20)]
         return jsonify(usage="?model=NAME is a dry run", requests=newest)
-    wish = Wish(canonical(model))
+    wish = RoutingRequest(canonical(model))
     decision = parts.dispatcher.explain(wish)
     slots = {
         node: show_slots(parts.ledger, node, wish.model)
@@ -83,21 +83,21 @@ def _explain(parts: AdminParts) -> Response:
     return jsonify(model=wish.model, dry_run=True, busy=slots, **shown)
 
 
-def _explain_request(parts: AdminParts, request_id: str) -> Response:
+def _explain_request(parts: AdminContext, request_id: str) -> Response:
     trail = parts.trails.get(request_id)
     if trail is None:
         raise NotFoundError(f"no request {request_id!r} among the newest")
     return jsonify(show_trail(trail))
 
 
-def _trial(parts: AdminParts, name: str) -> Response:
+def _trial(parts: AdminContext, name: str) -> Response:
     """Have what failed on a node tried now: somebody has mended it."""
     parts.view(name)
     trials = parts.circuits.try_now(name) if parts.circuits else 0
     return parts.answer(name, trials=trials)
 
 
-def _reload(parts: AdminParts) -> Response:
+def _reload(parts: AdminContext) -> Response:
     """Read the files again; `confirmed` lets a shrunk inventory pass."""
     confirmed = fields({"confirmed": bool}).get("confirmed", False)
     return jsonify(files=parts.reload(confirmed))

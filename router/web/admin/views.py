@@ -6,10 +6,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from router.capacity.external_load import Suspicion
+from router.capacity.external_load import ExternalEstimate
 from router.capacity.ledger import Ledger
 from router.health.circuits import Shown
-from router.holds.store import Change, Event
+from router.holds.store import AuditEvent, Change
 from router.model import Hold, HoldKind, Override
 from router.snapshot import NodeView
 
@@ -48,7 +48,7 @@ def show_node(
     }
 
 
-def _foreign(found: Suspicion | None) -> dict[str, Any] | None:
+def _foreign(found: ExternalEstimate | None) -> dict[str, Any] | None:
     return {"streams": found.streams, "sign": found.sign} if found else None
 
 
@@ -120,7 +120,7 @@ def show_override(override: Override) -> dict[str, Any]:
     }
 
 
-def show_event(event: Event) -> dict[str, Any]:
+def show_event(event: AuditEvent) -> dict[str, Any]:
     """Show a line of history; `until` of a lifted hold is when it was."""
     hold = show_hold(event.hold)
     del hold["waits_for"]

@@ -17,7 +17,7 @@ from router.errors import BadRequestError, BodyTimeoutError, BodyTooLargeError
 from router.relay.fields import Ask, read_ask
 from router.relay.protocols import Route
 from router.web.inference.encoding import coding_of, decode, most_decoded
-from router.web.inference.request import DoorLimits
+from router.web.inference.request import IngressLimits
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -37,7 +37,7 @@ class BodyReader:
         self._decoding = BoundedSemaphore(_THREADS)
 
     def read(
-        self, environ: WSGIEnvironment, route: Route, limits: DoorLimits
+        self, environ: WSGIEnvironment, route: Route, limits: IngressLimits
     ) -> tuple[Ask, bytes]:
         """Return what is asked, and the plain body. Raises a RequestError."""
         most = min(limits.max_body_bytes, route.max_body_bytes)

@@ -17,7 +17,7 @@ from router.errors import (
     RefusedError,
     RouteMissingError,
 )
-from router.failover.attempts import Call, Failover, Presented
+from router.failover.attempts import Failover, FirstResponse, ProxiedRequest
 from router.failover.continuation.continuity import Continuity
 from router.failover.continuation.request import refusal
 from router.failover.findings import Findings
@@ -26,23 +26,23 @@ from router.logs.events import RequestLog
 from router.metrics import Metrics
 from router.model import Outcome, Priority, Timings, canonical, is_model_name
 from router.relay.fields import Ask, Need
-from router.relay.pool import Message
+from router.relay.pool import UpstreamRequest
 from router.relay.protocols import ROUTES, WORDLESS, Route
 from router.relay.upstream import Pump
-from router.scheduling.pipeline import Wish
-from router.scheduling.trace import Trail, Trails
+from router.scheduling.pipeline import RoutingRequest
+from router.scheduling.trace import DecisionTrace, DecisionTraces
 from router.scheduling.traits import traits_of
 from router.web.caller import ANONYMOUS, sender
 from router.web.inference.body import BodyReader
 from router.web.inference.headers import read_terms
 from router.web.inference.paths import climbs, passed_on, redirect, tidy
 from router.web.inference.request import (
-    DoorLimits,
-    Visit,
-    Visits,
+    ClientRequest,
+    ClientRequests,
+    IngressLimits,
     request_id,
 )
-from router.web.inference.response import Answering
+from router.web.inference.response import InferenceResponse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,8 +58,8 @@ class Inference:
         self,
         failover: Failover,
         metrics: Metrics,
-        trails: Trails,
-        limits: DoorLimits,
+        trails: DecisionTraces,
+        limits: IngressLimits,
         *,
         light: LightCalls,
         find: Callable[[str], frozenset[str]],
@@ -76,7 +76,7 @@ class Inference:
         self._log = log
         self._own = own
         self._fallback = fallback
-        self.visits = Visits()
+        self.visits = ClientRequests()
         self._bodies = BodyReader()
 
     def __call__(
@@ -91,11 +91,11 @@ class Inference:
             route = ROUTES.get(path) or self._passed_on(path)
         if route is None or environ["REQUEST_METHOD"] != "POST":
             return self._fallback(environ, start_response)
-        visit = Visit(
+        visit = ClientRequest(
             route, request_id(environ), time.monotonic(), sender=sender(environ)
         )
         self.visits.enter(visit)
-        return Answering(self, visit, environ, start_response).begin()
+        return InferenceResponse(self, visit, environ, start_response).begin()
 
     def _passed_on(self, path: str) -> Route | None:
         """Return a route that only nodes can know, unless the router has its own."""
@@ -104,7 +104,7 @@ class Inference:
 
     # What an answer does with the router's parts.
 
-    def read(self, visit: Visit, environ: WSGIEnvironment) -> tuple[Ask, bytes]:
+    def read(self, visit: ClientRequest, environ: WSGIEnvironment) -> tuple[Ask, bytes]:
         """Read the body within its limits. Raises RequestError, StoppedError."""
         visit.attention.check()
         try:
@@ -121,7 +121,7 @@ class Inference:
             raise NotFoundError(f"model {ask.model[:_MOST_SHOWN]!r} not found")
         return read
 
-    def light(self, ask: Ask, body: bytes, visit: Visit) -> LightAnswer | None:
+    def light(self, ask: Ask, body: bytes, visit: ClientRequest) -> LightAnswer | None:
         """Answer what needs no slot; None where a slot is needed after all."""
         if ask.need is Need.SLOT:
             return None
@@ -140,8 +140,10 @@ class Inference:
                 visit.outcome = Outcome.END.value
         return found
 
-    def present(self, visit: Visit, call: Call) -> Presented:
-        trail = Trail(visit.request_id, visit.route.path, call.wish.model, time.time())
+    def present(self, visit: ClientRequest, call: ProxiedRequest) -> FirstResponse:
+        trail = DecisionTrace(
+            visit.request_id, visit.route.path, call.wish.model, time.time()
+        )
         self._trails.add(trail)
         try:
             return self._failover.present(call, visit.attention, trail)
@@ -156,7 +158,10 @@ class Inference:
                 visit.model = call.wish.model
 
     def _found_since(
-        self, error: NotFoundError | RefusedError, call: Call, trail: Trail
+        self,
+        error: NotFoundError | RefusedError,
+        call: ProxiedRequest,
+        trail: DecisionTrace,
     ) -> bool:
         """Whether a node that was not asked has the model by now."""
         if error.status != 404 or isinstance(error, RouteMissingError):
@@ -165,14 +170,16 @@ class Inference:
         return bool(self._find(call.wish.model) - {pick.name for pick in picks if pick})
 
     def call(
-        self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
-    ) -> Call:
+        self, ask: Ask, body: bytes, visit: ClientRequest, headers: dict[str, str]
+    ) -> ProxiedRequest:
         by = visit.arrived + visit.terms.first_token_seconds
         if visit.terms.priority is Priority.INTERACTIVE:
             by = min(by, visit.arrived + self.limits.first_token_seconds)
-        visit.call = Call(
-            Wish(canonical(ask.model), traits=traits_of(body), first_token_by=by),
-            Message("POST", visit.route.path, headers, body),
+        visit.call = ProxiedRequest(
+            RoutingRequest(
+                canonical(ask.model), traits=traits_of(body), first_token_by=by
+            ),
+            UpstreamRequest("POST", visit.route.path, headers, body),
             visit.terms.priority,
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
             streams=ask.streams,
@@ -182,8 +189,8 @@ class Inference:
 
     def pump(
         self,
-        presented: Presented,
-        visit: Visit,
+        presented: FirstResponse,
+        visit: ClientRequest,
         client: CooperativeSocket,
         *,
         chunked: bool,
@@ -202,7 +209,7 @@ class Inference:
         return pump.run(self._failover.liveness.stream(lease, attention, plain=plain))
 
     def continuity(
-        self, visit: Visit, call: Call, presented: Presented
+        self, visit: ClientRequest, call: ProxiedRequest, presented: FirstResponse
     ) -> Continuity | None:
         """Keep what is needed to go on elsewhere; None where that would be wrong."""
         trail = self._trails.get(visit.request_id)
@@ -220,16 +227,16 @@ class Inference:
         continuity.begin(presented)
         return continuity
 
-    def first_line(self, visit: Visit, presented: Presented) -> None:
+    def first_line(self, visit: ClientRequest, presented: FirstResponse) -> None:
         seconds = time.monotonic() - visit.arrived
         presented.lease.first_token_seconds = seconds  # counted at the lease's end
 
-    def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None:
+    def end(self, presented: FirstResponse, outcome: Outcome, timings: Timings) -> None:
         """Give slot and connection back; the ledger's listeners count the reply."""
         self._failover.release(presented.reply)
         presented.lease.done(outcome, timings)
 
-    def node_failed(self, visit: Visit, presented: Presented) -> None:
+    def node_failed(self, visit: ClientRequest, presented: FirstResponse) -> None:
         """Have the others on a node hear of what its broken stream tells of them."""
         wordless = visit.route.path in WORDLESS
         self._failover.broke_off(presented.lease, presented.reply, wordless=wordless)
@@ -240,7 +247,7 @@ class Inference:
     def rejected(self, reason: str) -> None:
         self._metrics.rejections.labels(reason).inc()
 
-    def leave(self, visit: Visit) -> None:
+    def leave(self, visit: ClientRequest) -> None:
         """Count and log the request; the last thing that is done for it."""
         self.visits.leave(visit)
         visit.let_go()

@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.duration import parse_duration
 from router.errors import BadRequestError
 from router.model import Outcome, Priority
@@ -20,7 +20,7 @@ _PRIORITY = "HTTP_X_INFEROPS_PRIORITY"
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RequestTerms:
     """What a request asks for, from its arrival.
 
     seconds:             for queue and whole reply
@@ -32,16 +32,16 @@ class Terms:
     first_token_seconds: float = float("inf")
 
 
-USUAL = Terms(Priority.INTERACTIVE, float("inf"))
+USUAL = RequestTerms(Priority.INTERACTIVE, float("inf"))
 
 
 _ASKED = {p.value: p for p in (Priority.INTERACTIVE, Priority.BATCH)}
 
 
-def read_terms(environ: Mapping[str, Any], longest_seconds: float) -> Terms:
+def read_terms(environ: Mapping[str, Any], longest_seconds: float) -> RequestTerms:
     """Read the headers. Raises BadRequestError."""
     seconds = min(_seconds(environ, _TIMEOUT), longest_seconds)
-    return Terms(_priority(environ), seconds, _seconds(environ, _FIRST_ANSWER))
+    return RequestTerms(_priority(environ), seconds, _seconds(environ, _FIRST_ANSWER))
 
 
 def _priority(environ: Mapping[str, Any]) -> Priority:
@@ -78,7 +78,7 @@ class TimeLimit:
 
     __slots__ = ("_timer",)
 
-    def __init__(self, seconds: float, attention: Attention) -> None:
+    def __init__(self, seconds: float, attention: Cancellation) -> None:
         self._timer = gevent.get_hub().loop.timer(max(0.0, seconds))
         self._timer.start(attention.stop, Outcome.DEADLINE)
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.cancellation import Attention
-from router.failover.attempts import Call
+from router.cancellation import Cancellation
+from router.failover.attempts import ProxiedRequest
 from router.model import Outcome
 from router.relay.protocols import Route
-from router.web.inference.headers import USUAL, Terms, TimeLimit
+from router.web.inference.headers import USUAL, RequestTerms, TimeLimit
 
 _SAFE_ID = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
@@ -20,7 +20,7 @@ _SAFE_ID = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
+class IngressLimits:
     """What a client may send, and how long it may wait."""
 
     max_body_bytes: int
@@ -30,24 +30,24 @@ class DoorLimits:
 
 
 @dataclass(slots=True)
-class Visit:
+class ClientRequest:
     """One request at the door, until its last byte."""
 
     route: Route
     request_id: str
     arrived: float
-    attention: Attention = field(default_factory=Attention)
+    attention: Cancellation = field(default_factory=Cancellation)
     model: str = "unknown"
     node: str = ""
     status: int = 0
     outcome: str = Outcome.REFUSED.value
     attempts: int = 0
     sender: Mapping[str, str] = field(default_factory=dict)
-    terms: Terms = USUAL
+    terms: RequestTerms = USUAL
     limit: TimeLimit | None = None
-    call: Call | None = None
+    call: ProxiedRequest | None = None
 
-    def keep_to(self, terms: Terms) -> None:
+    def keep_to(self, terms: RequestTerms) -> None:
         """Take over the client's terms; its time runs since its arrival."""
         self.terms = terms
         left = self.arrived + terms.seconds - time.monotonic()
@@ -58,22 +58,22 @@ class Visit:
             self.limit.close()
 
 
-class Visits:
+class ClientRequests:
     """The requests under way, so that a shutdown can end them with a frame."""
 
     def __init__(self) -> None:
-        self._attentions: dict[int, Attention] = {}
+        self._attentions: dict[int, Cancellation] = {}
         self._turned_away: Outcome | None = None
 
     def __len__(self) -> int:
         return len(self._attentions)
 
-    def enter(self, visit: Visit) -> None:
+    def enter(self, visit: ClientRequest) -> None:
         self._attentions[id(visit)] = visit.attention
         if self._turned_away:
             visit.attention.stop(self._turned_away)
 
-    def leave(self, visit: Visit) -> None:
+    def leave(self, visit: ClientRequest) -> None:
         self._attentions.pop(id(visit), None)
 
     def turn_away(self, outcome: Outcome) -> None:

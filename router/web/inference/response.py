@@ -8,7 +8,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
-from router.cancellation import ClientWatch, CooperativeSocket, StoppedError
+from router.cancellation import CancelledError, ClientWatch, CooperativeSocket
 from router.clients.http_json import Answer
 from router.errors import (
     AttemptError,
@@ -17,7 +17,7 @@ from router.errors import (
     RequestError,
     RouteMissingError,
 )
-from router.failover.attempts import Call, Presented
+from router.failover.attempts import FirstResponse, ProxiedRequest
 from router.failover.continuation.continuity import Continuity
 from router.failover.light import LightAnswer
 from router.failover.repetition import lost_end
@@ -25,9 +25,9 @@ from router.model import Outcome, Timings
 from router.relay.fields import Ask
 from router.relay.framing import read_timings
 from router.relay.protocols import error_body, error_frame
-from router.server.response import Held
+from router.server.response import BufferedChunk
 from router.web.inference.encoding import ACCEPTED
-from router.web.inference.request import Visit
+from router.web.inference.request import ClientRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -48,23 +48,27 @@ _PASSED_ON = frozenset(
 )
 
 
-class Desk(Protocol):
+class ResponseContext(Protocol):
     """What an answer needs of the router (`router.web.inference.handler.Inference`)."""
 
-    def read(self, visit: Visit, environ: WSGIEnvironment) -> tuple[Ask, bytes]: ...
+    def read(
+        self, visit: ClientRequest, environ: WSGIEnvironment
+    ) -> tuple[Ask, bytes]: ...
 
     def call(
-        self, ask: Ask, body: bytes, visit: Visit, headers: dict[str, str]
-    ) -> Call: ...
+        self, ask: Ask, body: bytes, visit: ClientRequest, headers: dict[str, str]
+    ) -> ProxiedRequest: ...
 
-    def light(self, ask: Ask, body: bytes, visit: Visit) -> LightAnswer | None: ...
+    def light(
+        self, ask: Ask, body: bytes, visit: ClientRequest
+    ) -> LightAnswer | None: ...
 
-    def present(self, visit: Visit, call: Call) -> Presented: ...
+    def present(self, visit: ClientRequest, call: ProxiedRequest) -> FirstResponse: ...
 
     def pump(
         self,
-        presented: Presented,
-        visit: Visit,
+        presented: FirstResponse,
+        visit: ClientRequest,
         client: CooperativeSocket,
         *,
         chunked: bool,
@@ -72,29 +76,31 @@ class Desk(Protocol):
     ) -> Outcome: ...
 
     def continuity(
-        self, visit: Visit, call: Call, presented: Presented
+        self, visit: ClientRequest, call: ProxiedRequest, presented: FirstResponse
     ) -> Continuity | None: ...
 
-    def first_line(self, visit: Visit, presented: Presented) -> None: ...
+    def first_line(self, visit: ClientRequest, presented: FirstResponse) -> None: ...
 
-    def end(self, presented: Presented, outcome: Outcome, timings: Timings) -> None: ...
+    def end(
+        self, presented: FirstResponse, outcome: Outcome, timings: Timings
+    ) -> None: ...
 
-    def node_failed(self, visit: Visit, presented: Presented) -> None: ...
+    def node_failed(self, visit: ClientRequest, presented: FirstResponse) -> None: ...
 
     def broke_off(self, outcome: str) -> None: ...
 
     def rejected(self, reason: str) -> None: ...
 
-    def leave(self, visit: Visit) -> None: ...
+    def leave(self, visit: ClientRequest) -> None: ...
 
 
-class Answering:
+class InferenceResponse:
     """One request's answer: decided in `begin`, passed on while it is iterated."""
 
     def __init__(
         self,
-        desk: Desk,
-        visit: Visit,
+        desk: ResponseContext,
+        visit: ClientRequest,
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> None:
@@ -103,8 +109,8 @@ class Answering:
         self._environ = environ
         self._start_response = start_response
         self._client: CooperativeSocket = environ["gunicorn.socket"]
-        self._presented: Presented | None = None
-        self._call: Call | None = None
+        self._presented: FirstResponse | None = None
+        self._call: ProxiedRequest | None = None
         self._continuity: Continuity | None = None
         self._watch: ClientWatch | None = None
         self._closed = False
@@ -123,7 +129,7 @@ class Answering:
             presented = self._present()
             if isinstance(presented, LightAnswer):
                 return self._light(presented.answer)
-        except StoppedError as error:
+        except CancelledError as error:
             return self._stopped(error.outcome)
         except RefusedError as error:
             return self._refuse_as_node(error)
@@ -138,7 +144,7 @@ class Answering:
         answer = self._stream if presented.reply.gate else self._whole
         return answer(presented)
 
-    def _present(self) -> Presented | LightAnswer:
+    def _present(self) -> FirstResponse | LightAnswer:
         desk, visit = self._desk, self._visit
         ask, body = desk.read(visit, self._environ)
         self._watch = ClientWatch(self._client, visit.attention)
@@ -153,7 +159,7 @@ class Answering:
         self._call = desk.call(ask, body, visit, headers)
         return desk.present(visit, self._call)
 
-    def _whole(self, presented: Presented) -> Iterable[bytes]:
+    def _whole(self, presented: FirstResponse) -> Iterable[bytes]:
         head = presented.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
         self._visit.outcome = Outcome.END.value
@@ -167,7 +173,7 @@ class Answering:
         self._finish()
         return [presented.body]
 
-    def _stream(self, presented: Presented) -> Iterable[bytes]:
+    def _stream(self, presented: FirstResponse) -> Iterable[bytes]:
         head = presented.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
         assert self._call is not None  # noqa: S101 - presented for it
@@ -192,9 +198,9 @@ class Answering:
         continuity = self._continuity
         if outcome is Outcome.END and continuity and continuity.unfinished:
             yield self._last_lines()  # the rest may take a moment
-            yield Held(continuity.closing())
+            yield BufferedChunk(continuity.closing())
             return
-        yield Held(self._last_lines())
+        yield BufferedChunk(self._last_lines())
         if outcome not in {Outcome.END, Outcome.CLIENT_GONE}:
             self._desk.broke_off("error_frame")
             yield self._frame(outcome, _BROKEN.get(outcome, "the stream was ended"))
@@ -206,7 +212,7 @@ class Answering:
         if len(presented.body) > _WITH_THE_HEAD_BYTES:
             return b""
         self._presented = replace(presented, body=b"")
-        return Held(presented.body) if presented.reply.over else presented.body
+        return BufferedChunk(presented.body) if presented.reply.over else presented.body
 
     def _last_lines(self) -> bytes:
         """Take what came with the end of a leg; the pump has not sent it."""
@@ -250,7 +256,7 @@ class Answering:
             message = f"{message}: {failure}"
         try:
             following = self._following(presented.lease.node, outcome)
-        except StoppedError as error:
+        except CancelledError as error:
             self._visit.outcome = error.outcome.value
             text = _BROKEN.get(error.outcome, message)
             return self._frame(error.outcome, text)
@@ -266,7 +272,7 @@ class Answering:
         self._presented = following
         return None
 
-    def _following(self, node: str, outcome: Outcome) -> Presented | bytes:
+    def _following(self, node: str, outcome: Outcome) -> FirstResponse | bytes:
         if self._continuity is None:
             raise CannotContinueError("this request allows no continuation")
         return self._continuity.go_on(node, outcome)
@@ -355,7 +361,7 @@ class Answering:
 class _Stream:
     """An iterable with the `close` that gunicorn calls at the end."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: InferenceResponse) -> None:
         self._answering = answering
 
     def __iter__(self) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from router.relay.protocols import Dialect, error_body
 log = get_logger("batch")
 
 
-def add_refusals(routes: Blueprint) -> None:
+def add_error_handlers(routes: Blueprint) -> None:
     """Word what the views of a blueprint raise."""
 
     @routes.errorhandler(RequestError)

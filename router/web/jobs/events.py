@@ -11,9 +11,9 @@ import orjson
 
 from router.jobs.model import Job
 from router.jobs.reducers import Partial
-from router.jobs.service import Batches
+from router.jobs.service import JobService
 from router.jobs.store.database import StoreError
-from router.web.jobs.text_stream import Text
+from router.web.jobs.text_stream import JobText
 
 _PAUSE_SECONDS = 0.5
 _PING_SECONDS = 15.0
@@ -32,11 +32,11 @@ class Events:
 
     def __init__(
         self,
-        batches: Batches,
+        batches: JobService,
         job: str,
         show: Show,
         partial: Callable[[Job, Partial], dict[str, Any]],
-        text: Text | None = None,
+        text: JobText | None = None,
     ) -> None:
         self._batches = batches
         self._job = job

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import orjson
 
 from router.errors import BadRequestError
-from router.jobs.model import Page, Window
+from router.jobs.model import ResultPage, TimeWindow
 from router.jobs.window import WindowError
 from router.jobs.window import parse as parse_window
 
@@ -34,7 +34,7 @@ class FieldError(BadRequestError):
 
 
 @dataclass(slots=True)
-class Asked:
+class RequestFields:
     """The fields of one request; each that is read is known, the rest is refused.
 
     form: values are texts, in which objects and numbers are written as JSON
@@ -142,7 +142,7 @@ class Asked:
             raise _wrong(name, "must be a time such as '24h', up to 90 days", text)
         return float(seconds)
 
-    def window(self) -> Window | None:
+    def window(self) -> TimeWindow | None:
         text, zone = self.text("window"), self.text("zone", "UTC")
         if not text:
             return None
@@ -179,21 +179,21 @@ def parsed(body: bytes) -> Any:
         raise BadRequestError(f"invalid JSON: {error}") from error
 
 
-def read_object(body: bytes) -> Asked:
+def read_object(body: bytes) -> RequestFields:
     """Read a JSON body. Raises BadRequestError."""
     fields = parsed(body)
     if not isinstance(fields, dict):
         kind = type(fields).__name__
         raise BadRequestError(f"the body must be a JSON object, got {kind}")
-    return Asked(fields)
+    return RequestFields(fields)
 
 
-def read_page(query: Mapping[str, str], default: int, most: int) -> Page:
+def read_page(query: Mapping[str, str], default: int, most: int) -> ResultPage:
     """Read `limit`, `after` and `order`. Raises BadRequestError."""
     order = query.get("order", "desc")
     if order not in {"asc", "desc"}:
         raise _wrong("order", "must be asc or desc", order)
-    return Page(
+    return ResultPage(
         limit=query_number(query, "limit", default, 1, most),
         after=query.get("after", ""),
         oldest_first=order == "asc",

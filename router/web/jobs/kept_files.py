@@ -8,9 +8,9 @@ from typing import Any
 from flask import g, request
 
 from router.errors import BadRequestError
-from router.jobs.input.uploads import Draft, new_file_id
-from router.jobs.model import Upload
-from router.jobs.service import Batches
+from router.jobs.input.uploads import PendingUpload, new_file_id
+from router.jobs.model import StoredFile
+from router.jobs.service import JobService
 from router.web.jobs.fields import FieldError
 from router.web.jobs.upload import Form
 
@@ -18,7 +18,9 @@ PURPOSES = ("batch", "dataset")
 _MONTH_SECONDS = 30 * 86_400
 
 
-def keep(batches: Batches, form: Form, purpose: str, expires: float | None) -> Upload:
+def keep(
+    batches: JobService, form: Form, purpose: str, expires: float | None
+) -> StoredFile:
     """Put a form's file in its place on the disk; the database is told by who asked.
 
     Raises FieldError, DiskFullError, UnavailableError.
@@ -26,7 +28,7 @@ def keep(batches: Batches, form: Form, purpose: str, expires: float | None) -> U
     return _placed(batches, checked_draft(form), form.filename, purpose, expires)
 
 
-def checked_draft(form: Form) -> Draft:
+def checked_draft(form: Form) -> PendingUpload:
     """Return the form's file. Raises FieldError."""
     if form.draft is None:
         raise FieldError("file", "is required")
@@ -36,10 +38,14 @@ def checked_draft(form: Form) -> Draft:
 
 
 def _placed(
-    batches: Batches, draft: Draft, name: str, purpose: str, expires: float | None
-) -> Upload:
+    batches: JobService,
+    draft: PendingUpload,
+    name: str,
+    purpose: str,
+    expires: float | None,
+) -> StoredFile:
     draft.seal()
-    upload = Upload(
+    upload = StoredFile(
         id=new_file_id(),
         name=name,
         purpose=purpose,
@@ -53,8 +59,12 @@ def _placed(
 
 
 def keep_file(
-    batches: Batches, draft: Draft, name: str, purpose: str, expires: float | None
-) -> Upload:
+    batches: JobService,
+    draft: PendingUpload,
+    name: str,
+    purpose: str,
+    expires: float | None,
+) -> StoredFile:
     """Put a file in its place and tell the database; nothing is left if that fails.
 
     Raises DiskFullError, UnavailableError, StoreError.
@@ -86,7 +96,7 @@ def check_expiry(anchor: str, text: str) -> float:
     return time.time() + int(text)
 
 
-def show_file(upload: Upload) -> dict[str, Any]:
+def show_file(upload: StoredFile) -> dict[str, Any]:
     return {
         "id": upload.id,
         "object": "file",

@@ -9,22 +9,22 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from router.config.settings import BatchSettings
-from router.jobs.execution.active import Active, parked_words
+from router.jobs.execution.active import ActiveJob, parked_words
 from router.jobs.execution.completion import error_file, output_file
 from router.jobs.model import (
     OPENAI_ENDPOINTS,
     BadLines,
     Counts,
-    Fault,
     Format,
-    GiveWay,
+    ItemFault,
     Job,
     JobSpec,
     JobState,
+    Preemption,
 )
-from router.jobs.service import Batches
-from router.web.jobs.errors import add_refusals, answer
-from router.web.jobs.fields import Asked, FieldError, read_object, read_page
+from router.jobs.service import JobService
+from router.web.jobs.errors import add_error_handlers, answer
+from router.web.jobs.fields import FieldError, RequestFields, read_object, read_page
 from router.web.jobs.kept_files import read_json_body, show_list
 
 _MOST_JOBS = 100
@@ -32,7 +32,7 @@ _LONGEST_WINDOW = "24h"
 
 
 def batches_blueprint(
-    batches: Batches, settings: Callable[[], BatchSettings]
+    batches: JobService, settings: Callable[[], BatchSettings]
 ) -> Blueprint:
     """Build the routes."""
     routes = Blueprint("openai batches", __name__, url_prefix="/v1/batches")
@@ -42,11 +42,11 @@ def batches_blueprint(
     routes.add_url_rule("/<job>", "get", partial(_get, batches), methods=["GET"])
     cancel = partial(_cancel, batches)
     routes.add_url_rule("/<job>/cancel", "cancel", cancel, methods=["POST"])
-    add_refusals(routes)
+    add_error_handlers(routes)
     return routes
 
 
-def _create(batches: Batches, settings: Callable[[], BatchSettings]) -> Response:
+def _create(batches: JobService, settings: Callable[[], BatchSettings]) -> Response:
     asked = read_object(read_json_body())
     asked.fields.pop("output_expires_after", None)  # outputs live as long as the job
     spec = _spec(asked, settings())
@@ -59,7 +59,7 @@ def _create(batches: Batches, settings: Callable[[], BatchSettings]) -> Response
     return answer(show_batch(job, None))
 
 
-def _spec(asked: Asked, settings: BatchSettings) -> JobSpec:
+def _spec(asked: RequestFields, settings: BatchSettings) -> JobSpec:
     endpoint = asked.required("endpoint")
     if endpoint not in OPENAI_ENDPOINTS:
         known = ", ".join(sorted(OPENAI_ENDPOINTS))
@@ -72,11 +72,11 @@ def _spec(asked: Asked, settings: BatchSettings) -> JobSpec:
     )
 
 
-def read_terms(asked: Asked, settings: BatchSettings) -> dict[str, Any]:
+def read_terms(asked: RequestFields, settings: BatchSettings) -> dict[str, Any]:
     """Read what every kind of job may say of how it runs; refuses the rest."""
     terms = {
         "bad_lines": asked.choice("bad_lines", BadLines, BadLines.FAIL_LINE),
-        "give_way": asked.choice("give_way", GiveWay, GiveWay(settings.give_way)),
+        "give_way": asked.choice("give_way", Preemption, Preemption(settings.give_way)),
         "attempts": asked.number("attempts", 1, 20) or settings.attempts,
         "window": asked.window(),
         "nodes": asked.number("nodes", 1, 100_000),
@@ -88,23 +88,23 @@ def read_terms(asked: Asked, settings: BatchSettings) -> dict[str, Any]:
     return terms
 
 
-def _list(batches: Batches) -> Response:
+def _list(batches: JobService) -> Response:
     page = read_page(request.args, 20, _MOST_JOBS)
     found, more = batches.listed(page, (), openai_only=True)
     shown = [show_batch(job, active) for job, active in found]
     return answer(show_list(shown, more=more))
 
 
-def _get(batches: Batches, job: str) -> Response:
+def _get(batches: JobService, job: str) -> Response:
     return answer(show_batch(*batches.get(job)))
 
 
-def _cancel(batches: Batches, job: str) -> Response:
+def _cancel(batches: JobService, job: str) -> Response:
     batches.cancel(job)
     return answer(show_batch(*batches.get(job)))
 
 
-def show_batch(job: Job, active: Active | None) -> dict[str, Any]:
+def show_batch(job: Job, active: ActiveJob | None) -> dict[str, Any]:
     """Show a job as OpenAI's Batch object."""
     rows = job.counts[0] if job.counts else active.counts[0] if active else Counts()
     over = job.state.over
@@ -154,7 +154,7 @@ def _mark(job: Job, state: JobState) -> int | None:
 def _errors(job: Job) -> dict[str, Any]:
     faults = job.faults
     if job.parked:
-        faults = (Fault("job_parked", parked_words(job)), *faults)
+        faults = (ItemFault("job_parked", parked_words(job)), *faults)
     data = [
         {"code": f.code, "message": f.message, "line": f.line, "param": f.param}
         for f in faults

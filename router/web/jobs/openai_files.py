@@ -9,8 +9,8 @@ from functools import partial
 from flask import Blueprint, Response, request
 
 from router.jobs.output import ANSWERED, NOT_ANSWERED, openai_line, rendered
-from router.jobs.service import Batches
-from router.web.jobs.errors import add_refusals, answer
+from router.jobs.service import JobService
+from router.web.jobs.errors import add_error_handlers, answer
 from router.web.jobs.fields import read_page
 from router.web.jobs.kept_files import (
     check_expiry,
@@ -29,7 +29,9 @@ _FILES_AT_ONCE = 1_000  # whoever asks for more gets these, and that there are m
 _MOST_ANSWERS, _MOST_UPLOADS = 32, 64
 
 
-def files_blueprint(batches: Batches, limits: Callable[[], UploadLimits]) -> Blueprint:
+def files_blueprint(
+    batches: JobService, limits: Callable[[], UploadLimits]
+) -> Blueprint:
     """Build the routes from the table at the end."""
     routes = Blueprint("files", __name__, url_prefix="/v1")
     answers, uploads = (
@@ -44,11 +46,11 @@ def files_blueprint(batches: Batches, limits: Callable[[], UploadLimits]) -> Blu
         call = partial(counted, batches)
         routes.add_url_rule(f"/files{rule}", name, call, methods=[method])
     add_uploads(routes, batches, limits, uploads)
-    add_refusals(routes)
+    add_error_handlers(routes)
     return routes
 
 
-def _create(batches: Batches, limits: Callable[[], UploadLimits]) -> Response:
+def _create(batches: JobService, limits: Callable[[], UploadLimits]) -> Response:
     form = read_form(request.environ, limits(), batches.uploads.draft)
     try:
         purpose = check_purpose(form.fields.get("purpose", ""))
@@ -67,23 +69,23 @@ def _expires(fields: dict[str, str]) -> float | None:
     return check_expiry(fields.get("expires_after[anchor]", "created_at"), text)
 
 
-def _list(batches: Batches) -> Response:
+def _list(batches: JobService) -> Response:
     page = read_page(request.args, _MOST_FILES, _MOST_FILES)
     page = replace(page, limit=min(page.limit, _FILES_AT_ONCE))
     found, more = batches.files(page, request.args.get("purpose", ""))
     return answer(show_list([show_file(each) for each in found], more=more))
 
 
-def _get(batches: Batches, file: str) -> Response:
+def _get(batches: JobService, file: str) -> Response:
     return answer(show_file(batches.file(file)))
 
 
-def _delete(batches: Batches, file: str) -> Response:
+def _delete(batches: JobService, file: str) -> Response:
     batches.remove_file(file)
     return answer({"id": file, "object": "file", "deleted": True})
 
 
-def _content(batches: Batches, file: str) -> Response:
+def _content(batches: JobService, file: str) -> Response:
     upload = batches.file(file)
     pieces: Iterable[bytes]
     if upload.job:

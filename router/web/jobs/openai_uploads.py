@@ -12,10 +12,10 @@ from flask import Blueprint, Response, request
 
 from router.errors import BodyTooLargeError
 from router.jobs.input.upload_parts import COMPLETED, MOST_PARTS, PartedUpload
-from router.jobs.input.uploads import Draft
-from router.jobs.service import Batches
+from router.jobs.input.uploads import PendingUpload
+from router.jobs.service import JobService
 from router.web.jobs.errors import answer
-from router.web.jobs.fields import Asked, FieldError, read_object
+from router.web.jobs.fields import FieldError, RequestFields, read_object
 from router.web.jobs.kept_files import (
     check_expiry,
     check_purpose,
@@ -33,7 +33,7 @@ Limits = Callable[[], UploadLimits]
 
 
 def add_uploads(
-    routes: Blueprint, batches: Batches, limits: Limits, turns: Turns
+    routes: Blueprint, batches: JobService, limits: Limits, turns: Turns
 ) -> None:
     """Add the routes of the table at the end."""
     for rule, view in _ROUTES:
@@ -43,7 +43,7 @@ def add_uploads(
         routes.add_url_rule(f"/uploads{rule}", name, call, methods=["POST"])
 
 
-def _create(batches: Batches, limits: Limits) -> Response:
+def _create(batches: JobService, limits: Limits) -> Response:
     asked = read_object(read_json_body())
     name = asked.required("filename").replace("\\", "/").rpartition("/")[2]
     purpose = check_purpose(asked.required("purpose"))
@@ -61,7 +61,7 @@ def _create(batches: Batches, limits: Limits) -> Response:
     return answer(_show(batches, made))
 
 
-def _expires(asked: Asked) -> float | None:
+def _expires(asked: RequestFields) -> float | None:
     given = asked.object("expires_after")
     if not given:
         return None
@@ -69,7 +69,7 @@ def _expires(asked: Asked) -> float | None:
     return check_expiry(str(given.get("anchor", "created_at")), str(seconds))
 
 
-def _add(batches: Batches, limits: Limits, upload: str) -> Response:
+def _add(batches: JobService, limits: Limits, upload: str) -> Response:
     batches.parted.pending(upload)
     most = min(_MOST_PART_BYTES, limits().most_bytes)
     terms = replace(limits(), most_bytes=most, part="data")
@@ -90,24 +90,24 @@ def _add(batches: Batches, limits: Limits, upload: str) -> Response:
     )
 
 
-def _complete(batches: Batches, _limits: Limits, upload: str) -> Response:
+def _complete(batches: JobService, _limits: Limits, upload: str) -> Response:
     asked = read_object(read_json_body())
     parts = asked.texts("part_ids", MOST_PARTS)
     md5 = asked.text("md5").lower()
     asked.nothing_else()
 
-    def keep(found: PartedUpload, draft: Draft) -> str:
+    def keep(found: PartedUpload, draft: PendingUpload) -> str:
         kept = keep_file(batches, draft, found.filename, found.purpose, found.expires)
         return kept.id
 
     return answer(_show(batches, batches.parted.complete(upload, parts, md5, keep)))
 
 
-def _cancel(batches: Batches, _limits: Limits, upload: str) -> Response:
+def _cancel(batches: JobService, _limits: Limits, upload: str) -> Response:
     return answer(_show(batches, batches.parted.cancel(upload)))
 
 
-def _show(batches: Batches, upload: PartedUpload) -> dict[str, Any]:
+def _show(batches: JobService, upload: PartedUpload) -> dict[str, Any]:
     done = upload.status == COMPLETED
     return {
         "id": upload.id,

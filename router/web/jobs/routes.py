@@ -14,9 +14,9 @@ from flask import Blueprint, Response, g, request
 from router.config.settings import BatchSettings
 from router.errors import ConflictError, DatasetError
 from router.jobs import window
-from router.jobs.execution.active import Active, parked_words
+from router.jobs.execution.active import ActiveJob, parked_words
 from router.jobs.input.readers import format_of
-from router.jobs.input.sources import Files, Look, LookError
+from router.jobs.input.sources import DatasetFiles, Look, LookError
 from router.jobs.model import (
     DATASET_ENDPOINT,
     Counts,
@@ -24,7 +24,7 @@ from router.jobs.model import (
     Job,
     JobSpec,
     JobState,
-    Upload,
+    StoredFile,
 )
 from router.jobs.output import (
     EVERYTHING,
@@ -37,14 +37,14 @@ from router.jobs.output import (
 from router.jobs.progress import shown as show_progress
 from router.jobs.reducers import Partial
 from router.jobs.reducers.concat import SEPARATOR
-from router.jobs.service import Batches
-from router.jobs.store.results import Place
+from router.jobs.service import JobService
+from router.jobs.store.results import ResultCursor
 from router.model import canonical
-from router.web.jobs.errors import add_refusals, answer
+from router.web.jobs.errors import add_error_handlers, answer
 from router.web.jobs.events import Events
 from router.web.jobs.fields import (
-    Asked,
     FieldError,
+    RequestFields,
     query_flag,
     query_number,
     read_object,
@@ -52,7 +52,7 @@ from router.web.jobs.fields import (
 )
 from router.web.jobs.kept_files import keep, read_json_body, show_list
 from router.web.jobs.openai_batches import read_terms
-from router.web.jobs.text_stream import Text, read_mark
+from router.web.jobs.text_stream import JobText, read_mark
 from router.web.jobs.turns import Turns
 from router.web.jobs.upload import UploadLimits, read_form
 
@@ -63,11 +63,11 @@ MOST_ANSWERS, MOST_UPLOADS = 32, 64
 
 
 @dataclass(frozen=True, slots=True)
-class JobParts:
+class JobContext:
     """What the routes work with."""
 
-    batches: Batches
-    files: Files
+    batches: JobService
+    files: DatasetFiles
     settings: Callable[[], BatchSettings]
 
     def limits(self) -> UploadLimits:
@@ -75,7 +75,7 @@ class JobParts:
         return UploadLimits(settings.max_file_bytes, settings.upload_stall_seconds)
 
 
-def jobs_blueprint(parts: JobParts) -> Blueprint:
+def jobs_blueprint(parts: JobContext) -> Blueprint:
     """Build the routes from the table at the end."""
     routes = Blueprint("jobs", __name__, url_prefix="/batches")
     answers = Turns(MOST_ANSWERS, "lists and downloads")
@@ -87,14 +87,14 @@ def jobs_blueprint(parts: JobParts) -> Blueprint:
         if view is _create:
             counted = uploads.for_request(view)
         routes.add_url_rule(rule, name, partial(counted, parts), methods=[method])
-    add_refusals(routes)
+    add_error_handlers(routes)
     return routes
 
 
 # Making
 
 
-def _create(parts: JobParts) -> Response:
+def _create(parts: JobContext) -> Response:
     if request.mimetype != "multipart/form-data":
         asked = read_object(read_json_body())
         upload = parts.batches.file(asked.required("file_id"))
@@ -105,13 +105,17 @@ def _create(parts: JobParts) -> Response:
     finally:
         form.discard()
     try:
-        return _make(parts, Asked(dict(form.fields), form=True), upload, fresh=True)
+        return _make(
+            parts, RequestFields(dict(form.fields), form=True), upload, fresh=True
+        )
     except BaseException:  # nothing half-made stays, whatever went wrong
         parts.batches.uploads.remove(upload.id)
         raise
 
 
-def _make(parts: JobParts, asked: Asked, upload: Upload, *, fresh: bool) -> Response:
+def _make(
+    parts: JobContext, asked: RequestFields, upload: StoredFile, *, fresh: bool
+) -> Response:
     spec = _spec(asked, upload, parts.settings())
     parts.batches.check_reducer(spec)
     path = parts.batches.uploads.path(upload.id)
@@ -122,7 +126,7 @@ def _make(parts: JobParts, asked: Asked, upload: Upload, *, fresh: bool) -> Resp
     return answer(show_job(job, None), 201)
 
 
-def _spec(asked: Asked, upload: Upload, settings: BatchSettings) -> JobSpec:
+def _spec(asked: RequestFields, upload: StoredFile, settings: BatchSettings) -> JobSpec:
     file_format = _format(asked, upload.name)
     model = canonical(asked.required("model").strip())
     template = asked.required("template")
@@ -145,7 +149,7 @@ def _spec(asked: Asked, upload: Upload, settings: BatchSettings) -> JobSpec:
     )
 
 
-def _format(asked: Asked, name: str) -> Format:
+def _format(asked: RequestFields, name: str) -> Format:
     given = asked.choice("format", Format, Format.OPENAI)
     if given is not Format.OPENAI:
         return given
@@ -155,7 +159,7 @@ def _format(asked: Asked, name: str) -> Format:
         raise FieldError("format", str(error)) from error
 
 
-def _reading(asked: Asked) -> dict[str, object]:
+def _reading(asked: RequestFields) -> dict[str, object]:
     """Read what is said of how a file is written."""
     given = {
         "encoding": asked.text("encoding"),
@@ -165,14 +169,14 @@ def _reading(asked: Asked) -> dict[str, object]:
     return {name: value for name, value in given.items() if value not in {"", None}}
 
 
-def _look(parts: JobParts, asked: Look) -> bytes:
+def _look(parts: JobContext, asked: Look) -> bytes:
     try:
         return parts.files.look(asked)
     except LookError as error:
         raise FieldError(error.param, str(error)) from error
 
 
-def _preview(parts: JobParts) -> Response:
+def _preview(parts: JobContext) -> Response:
     asked = read_object(read_json_body())
     upload = parts.batches.file(asked.required("file_id"))
     kind = _format(asked, upload.name)
@@ -186,38 +190,38 @@ def _preview(parts: JobParts) -> Response:
 # Seeing
 
 
-def _list(parts: JobParts) -> Response:
+def _list(parts: JobContext) -> Response:
     page = read_page(request.args, 20, _MOST_JOBS)
     states = []
     if "state" in request.args:
-        asked = Asked({"state": request.args["state"]})
+        asked = RequestFields({"state": request.args["state"]})
         states = [asked.choice("state", JobState, JobState.IN_PROGRESS)]
     found, more = parts.batches.listed(page, states, openai_only=False)
     return answer(show_list([show_job(*each) for each in found], more=more))
 
 
-def _get(parts: JobParts, job: str) -> Response:
+def _get(parts: JobContext, job: str) -> Response:
     return answer(show_job(*parts.batches.get(job)))
 
 
-def _results(parts: JobParts, job: str) -> Response:
+def _results(parts: JobContext, job: str) -> Response:
     after = query_number(request.args, "after", 0, 0, _MOST_RESULTS)
     limit = query_number(request.args, "limit", 0, 1, _MOST_RESULTS) or None
     states = NOT_ANSWERED if query_flag(request.args, "failed") else EVERYTHING
     parts.batches.get(job)  # or there is no such job
-    place = Place(after - 1, 2**62)
+    place = ResultCursor(after - 1, 2**62)
     found = pages(parts.batches.database, job, states, place, limit=limit)
     lines = (b"".join(result_line(job, each) for each in page) for page in found)
     return Response(lines, content_type="application/x-ndjson")
 
 
-def _partial(parts: JobParts, job: str) -> Response:
+def _partial(parts: JobContext, job: str) -> Response:
     found, _ = parts.batches.get(job)
     partial = parts.batches.partial(job) or parts.batches.reduced(job)
     return answer(_show_partial(found, partial))
 
 
-def _output(parts: JobParts, job: str) -> Response:
+def _output(parts: JobContext, job: str) -> Response:
     found, _ = parts.batches.get(job)
     if not found.state.over:
         raise ConflictError(f"job {job!r} is {found.state.value}: not over yet")
@@ -247,7 +251,7 @@ def _file(pieces: Iterable[bytes], name: str, kind: str) -> Response:
     return response
 
 
-def _events(parts: JobParts, job: str) -> Response:
+def _events(parts: JobContext, job: str) -> Response:
     found, _ = parts.batches.get(job)  # or there is no such job
     text = _text(parts, found) if query_flag(request.args, "text") else None
     events = Events(parts.batches, job, show_job, _show_partial, text)
@@ -258,37 +262,37 @@ def _events(parts: JobParts, job: str) -> Response:
     return response
 
 
-def _text(parts: JobParts, job: Job) -> Text:
+def _text(parts: JobContext, job: Job) -> JobText:
     if job.spec.reducer.get("kind") != "concat":
         raise FieldError("text", "is for jobs whose reducer is 'concat'")
     at = read_mark(request.headers.get("Last-Event-ID"))
-    return Text(parts.batches.database, job.id, _between(job.spec), at)
+    return JobText(parts.batches.database, job.id, _between(job.spec), at)
 
 
 # Changing
 
 
-def _pause(parts: JobParts, job: str) -> Response:
+def _pause(parts: JobContext, job: str) -> Response:
     parts.batches.pause(job, paused=True)
     return _get(parts, job)
 
 
-def _resume(parts: JobParts, job: str) -> Response:
+def _resume(parts: JobContext, job: str) -> Response:
     parts.batches.pause(job, paused=False)
     return _get(parts, job)
 
 
-def _cancel(parts: JobParts, job: str) -> Response:
+def _cancel(parts: JobContext, job: str) -> Response:
     parts.batches.cancel(job)
     return _get(parts, job)
 
 
-def _retry(parts: JobParts, job: str) -> Response:
+def _retry(parts: JobContext, job: str) -> Response:
     parts.batches.retry(job)
     return _get(parts, job)
 
 
-def _delete(parts: JobParts, job: str) -> Response:
+def _delete(parts: JobContext, job: str) -> Response:
     parts.batches.remove(job)
     return answer({"id": job, "object": "job", "deleted": True})
 
@@ -296,7 +300,7 @@ def _delete(parts: JobParts, job: str) -> Response:
 # Showing
 
 
-def show_job(job: Job, active: Active | None) -> dict[str, Any]:
+def show_job(job: Job, active: ActiveJob | None) -> dict[str, Any]:
     """Show a job in the words of `/batches`."""
     spec = job.spec
     return {
@@ -332,7 +336,7 @@ def show_job(job: Job, active: Active | None) -> dict[str, Any]:
     }
 
 
-def _why_idle(job: Job, active: Active | None) -> str | None:
+def _why_idle(job: Job, active: ActiveJob | None) -> str | None:
     if job.parked and not job.state.over:
         return parked_words(job)
     if job.state is JobState.VALIDATING:

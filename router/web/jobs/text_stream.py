@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from router.jobs.model import ItemResult
 from router.jobs.output import ANSWERED, pages
 from router.jobs.store import results
-from router.jobs.store.database import Database
+from router.jobs.store.database import JobDatabase
 from router.web.jobs.fields import FieldError
 
 MOST_CHARACTERS = 64 * 1024
@@ -23,7 +23,7 @@ _ID = re.compile(r"(\d{1,9})\.(\d{1,9})\.([01])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TextPosition:
     """How far a reader is.
 
     row:    that comes next
@@ -39,44 +39,48 @@ class Mark:
         return f"{self.row}.{self.offset}.{self.begun:d}"
 
 
-def read_mark(given: str | None) -> Mark:
+def read_mark(given: str | None) -> TextPosition:
     """Read what `Last-Event-ID` says. Raises FieldError."""
     if not given:
-        return Mark()
+        return TextPosition()
     found = _ID.fullmatch(given)
     if found is None:
         what = f"must be an id that this stream gave, got {given[:40]!r}"
         raise FieldError("Last-Event-ID", what)
     row, offset, begun = (int(part) for part in found.groups())
-    return Mark(row, offset, bool(begun))
+    return TextPosition(row, offset, bool(begun))
 
 
-class Text:
+class JobText:
     """One reader's way through the text of a job."""
 
-    def __init__(self, database: Database, job: str, separator: str, at: Mark) -> None:
+    def __init__(
+        self, database: JobDatabase, job: str, separator: str, at: TextPosition
+    ) -> None:
         self._database = database
         self._job = job
         self._separator = separator
         self._at = at
 
-    def up_to(self, rows: int | None) -> Iterator[tuple[Mark, str]]:
+    def up_to(self, rows: int | None) -> Iterator[tuple[TextPosition, str]]:
         """Yield what is new of the first `rows` rows; None: of all. Raises StoreError.
 
         With each piece comes the mark to go on from behind it.
         """
         if rows is not None and self._at.row >= rows:
             return
-        place = results.Place(self._at.row - 1, 2**62)
+        place = results.ResultCursor(self._at.row - 1, 2**62)
         for page in pages(self._database, self._job, ANSWERED, place, size=_PAGE):
             inside = [each for each in page if rows is None or each.index < rows]
             yield from self._gathered(inside)
             if rows is not None and (self._at.row >= rows or inside != page):
                 break
         if rows is not None and self._at.row < rows:  # the last of them failed
-            self._at = Mark(rows, 0, self._at.begun)
+            self._at = TextPosition(rows, 0, self._at.begun)
 
-    def _gathered(self, page: Sequence[ItemResult]) -> Iterator[tuple[Mark, str]]:
+    def _gathered(
+        self, page: Sequence[ItemResult]
+    ) -> Iterator[tuple[TextPosition, str]]:
         """Put short texts together."""
         gathered, mark = "", self._at
         for result in page:
@@ -89,7 +93,7 @@ class Text:
         if gathered:
             yield mark, gathered
 
-    def _pieces(self, result: ItemResult) -> Iterator[tuple[Mark, str]]:
+    def _pieces(self, result: ItemResult) -> Iterator[tuple[TextPosition, str]]:
         row, at = result.index, self._at
         own = result.text.encode(errors="replace").decode()
         text = self._separator + own if at.begun else own
@@ -97,7 +101,7 @@ class Text:
         while len(text) - offset > MOST_CHARACTERS:
             piece = text[offset : offset + MOST_CHARACTERS]
             offset += MOST_CHARACTERS
-            self._at = Mark(row, offset, at.begun)
+            self._at = TextPosition(row, offset, at.begun)
             yield self._at, piece
-        self._at = Mark(row + 1, 0, begun=True)
+        self._at = TextPosition(row + 1, 0, begun=True)
         yield self._at, text[offset:]

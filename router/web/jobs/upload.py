@@ -23,7 +23,7 @@ from werkzeug.sansio.multipart import (
 )
 
 from router.errors import BadRequestError, BodyTimeoutError, BodyTooLargeError
-from router.jobs.input.uploads import Draft
+from router.jobs.input.uploads import PendingUpload
 
 _PIECE_BYTES = 65_536
 _MOST_PARTS = 64
@@ -49,7 +49,7 @@ class Form:
 
     fields: dict[str, str]
     filename: str = ""
-    draft: Draft | None = None
+    draft: PendingUpload | None = None
 
     def discard(self) -> None:
         if self.draft:
@@ -59,7 +59,9 @@ class Form:
 class _Reading:
     """The form while it arrives."""
 
-    def __init__(self, limits: UploadLimits, begin: Callable[[], Draft]) -> None:
+    def __init__(
+        self, limits: UploadLimits, begin: Callable[[], PendingUpload]
+    ) -> None:
         self.form = Form({})
         self._limits = limits
         self._begin = begin
@@ -115,7 +117,7 @@ class _Reading:
 
 
 def read_form(
-    environ: Mapping[str, Any], limits: UploadLimits, begin: Callable[[], Draft]
+    environ: Mapping[str, Any], limits: UploadLimits, begin: Callable[[], PendingUpload]
 ) -> Form:
     """Read a form; whoever gets it must keep or discard it.
 

@@ -17,7 +17,7 @@ from flask import Blueprint, Response, render_template, request
 
 from router.errors import RequestError
 from router.jobs.model import Job
-from router.jobs.service import Batches
+from router.jobs.service import JobService
 from router.jobs.store.database import StoreError, as_request_error
 from router.web.inference.request import request_id
 from router.web.jobs.fields import read_page
@@ -35,19 +35,19 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class PageParts:
+class PageContext:
     """What the pages show.
 
     models:   names that the fleet has, each once
     max_file_bytes: of an upload, to be told before it is tried
     """
 
-    batches: Batches
+    batches: JobService
     models: Callable[[], Iterable[str]]
     max_file_bytes: Callable[[], int]
 
 
-def pages_blueprint(parts: PageParts) -> Blueprint:
+def pages_blueprint(parts: PageContext) -> Blueprint:
     """Build the routes from the table at the end."""
     routes = Blueprint(
         "pages",
@@ -67,7 +67,7 @@ def pages_blueprint(parts: PageParts) -> Blueprint:
     return routes
 
 
-def _list(parts: PageParts) -> str:
+def _list(parts: PageContext) -> str:
     page = read_page(request.args, _SHOWN_JOBS, _SHOWN_JOBS)
     found, more = parts.batches.listed(page, [], openai_only=False)
     jobs = [show_job(*each) for each in found]
@@ -75,7 +75,7 @@ def _list(parts: PageParts) -> str:
     return render_template("list.html", jobs=jobs, older=last, words=words)
 
 
-def _new(parts: PageParts) -> str:
+def _new(parts: PageContext) -> str:
     return render_template(
         "new.html",
         models=sorted(set(parts.models())),
@@ -83,7 +83,7 @@ def _new(parts: PageParts) -> str:
     )
 
 
-def _one(parts: PageParts, job: str) -> str:
+def _one(parts: PageContext, job: str) -> str:
     found: Job
     found, active = parts.batches.get(job)
     return render_template("job.html", job=show_job(found, active), words=words)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from router.alerts.flapping import Flapping, Patience
-from router.holds.record import Change, Event
+from router.holds.record import AuditEvent, Change
 from router.model import HoldState
 from tests.router.control.fakes import Clock, drain
 
@@ -18,7 +18,7 @@ KEY = ("rig", "GpuTooHot")
 
 
 def lifted(at=0.0, *, by="level", **changes):
-    return Event(at, Change.LIFTED, replace(drain(), **changes), by, "")
+    return AuditEvent(at, Change.LIFTED, replace(drain(), **changes), by, "")
 
 
 @pytest.fixture

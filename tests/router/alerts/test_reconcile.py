@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from alerting.payload import Alert
-from router.alerts.notify import Doorbell, Ring
+from router.alerts.notify import NotificationHandler, NotificationOutcome
 from router.alerts.reconcile import (
     ActiveAlert,
+    AlertObservation,
     Ignored,
-    Level,
-    View,
+    ReconcileInput,
     carry_out,
     fingerprint,
     hold_for,
@@ -46,7 +46,7 @@ PROVEN = {EVIDENCE: ({"node": "rig", "uuid": "GPU-1"},)}
 def spoken(*alerts, evaluated=0.0, watchdog=True, rules=None, evidence=None):
     """A level at whose time the rule was last evaluated `evaluated` seconds in."""
     rules = (RULE,) if rules is None else rules
-    return Level(
+    return AlertObservation(
         at=5_000.0 + evaluated,
         alerts=((WATCHDOG,) if watchdog else ()) + alerts,
         rules=tuple(
@@ -71,7 +71,7 @@ class Passes:
 
     def see(self, *levels):
         for level in levels:
-            view = View(
+            view = ReconcileInput(
                 level,
                 frozenset({"rig"}),
                 self.clock.now,
@@ -367,7 +367,9 @@ def test_a_ring_during_a_pass_keeps_the_hold():
     """What the pass judged is not what stands any more."""
     passes = Passes(drain())
     passes.see(spoken(evaluated=0.0))
-    view = View(spoken(evaluated=1.0), frozenset({"rig"}), passes.clock.now, 0.0)
+    view = ReconcileInput(
+        spoken(evaluated=1.0), frozenset({"rig"}), passes.clock.now, 0.0
+    )
     found = reconcile(passes.holds.standings(), view, passes.proofs)
     passes.holds.place(RING)
     carry_out(found.actions, passes.holds)
@@ -383,7 +385,7 @@ def test_every_action_is_tried_when_the_disk_is_full():
         ActiveAlert({**LABELS, "node": "a"}, firing=True),
         ActiveAlert({**LABELS, "node": "b"}, firing=True),
     )
-    found = reconcile((), View(spoken(*both), frozenset("ab"), 0, 0), {})
+    found = reconcile((), ReconcileInput(spoken(*both), frozenset("ab"), 0, 0), {})
     with pytest.raises(StateError, match="disk is full"):
         carry_out(found.actions, holds)
     assert holds.blocking("a")
@@ -431,7 +433,7 @@ class AnySequence(RuleBasedStateMachine):
         self.clock = Clock()
         self.holds = store(self.clock)
         self.fleet = frozenset({"rig"})
-        self.bell = Doorbell(
+        self.bell = NotificationHandler(
             self.holds,
             lambda: self.fleet,
             lambda: None,
@@ -462,7 +464,7 @@ class AnySequence(RuleBasedStateMachine):
         alert = Alert(
             status=status, labels=LABELS, starts_at=starts_at, fingerprint="f"
         )
-        if self.bell.hear([alert]) == (Ring.PLACED,):
+        if self.bell.hear([alert]) == (NotificationOutcome.PLACED,):
             self.rang, self.proven = self.clock.now, 0
             assert self.held
         assert self.held >= before
@@ -478,7 +480,7 @@ class AnySequence(RuleBasedStateMachine):
         self.clock.now += 0.01  # each pass sees an evaluation of its own
         level = self.level(alert, None if whole else broken)
         before = self.held
-        view = View(level, self.fleet, self.clock.now, self.clock.now)
+        view = ReconcileInput(level, self.fleet, self.clock.now, self.clock.now)
         found = reconcile(self.holds.standings(), view, self.proofs)
         carry_out(found.actions, self.holds)
         self.proofs = found.proofs

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from router.alerts.verify import Checks, Verifier, generates
+from router.alerts.verify import CheckLimits, Verifier, generates
 from router.holds.store import Change
 from router.model import Clear, Inventory, Node
 from tests.harness.poll import until
@@ -17,7 +17,7 @@ from tests.harness.ports import free_port
 from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.router.control.fakes import Clock, drain, store
 
-SETTINGS = Checks(answer_seconds=1, generate_seconds=2, retry_seconds=10)
+SETTINGS = CheckLimits(answer_seconds=1, generate_seconds=2, retry_seconds=10)
 
 
 class Bench:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.capacity.ceiling import runs_alone
-from router.capacity.external_load import Sign
+from router.capacity.external_load import Evidence
 from router.capacity.ledger import Ledger
 from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, PresentModel, Snapshot
@@ -81,7 +81,7 @@ def test_when_no_probe_is_made(node, case):
     if case != "free":
         ledger.take("n", M)
     if case == "suspected":
-        ledger._foreign.suspect("n", Sign.EXPIRY, node.now)
+        ledger._foreign.suspect("n", Evidence.EXPIRY, node.now)
     model = OTHER if case == "unknown model" else M
     assert not ledger.may_try_one_more("n", model)
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.capacity.concurrency import Occupancy
+from router.capacity.concurrency import ConcurrencyLog
 
 
-def occupancy(*changes: tuple[float, int]) -> Occupancy:
-    made = Occupancy()
+def occupancy(*changes: tuple[float, int]) -> ConcurrencyLog:
+    made = ConcurrencyLog()
     for at, by in changes:
         made.change(by, at)
     return made
@@ -45,7 +45,7 @@ def test_forgotten_past_says_nothing():
 @given(st.lists(st.floats(0.1, 100), min_size=2, max_size=60), st.data())
 def test_agrees_with_the_sum(gaps, data):
     """The marks give the same mean as adding up every stretch."""
-    seen, at, history = Occupancy(), 0.0, []
+    seen, at, history = ConcurrencyLog(), 0.0, []
     for gap in gaps:
         at += gap
         by = data.draw(st.sampled_from((1, -1))) if seen.count else 1
@@ -74,13 +74,13 @@ class Lease:
     streams: bool = True
 
 
-def ended(seen: Occupancy, lease: Lease, at: float) -> None:
+def ended(seen: ConcurrencyLog, lease: Lease, at: float) -> None:
     seen.read(lease, lease.decoding_since, 0.0, at)
 
 
 def test_time_in_which_prompts_were_read():
     """Of those that ended and those that run, each moment once, from `since` on."""
-    seen = Occupancy()
+    seen = ConcurrencyLog()
     ended(seen, Lease(0.0, 2.0), 9.0)
     ended(seen, Lease(1.0, 3.0), 9.5)
     running = [Lease(2.5, 4.0), Lease(8.0)]
@@ -91,14 +91,14 @@ def test_time_in_which_prompts_were_read():
 
 def test_a_wait_in_the_node_is_no_reading():
     """Where the reply tells for how long its prompt was read."""
-    seen = Occupancy()
+    seen = ConcurrencyLog()
     seen.read(Lease(0.0, 8.0), 8.0, 1.0, 9.0)
     assert seen.reading([], 0.0, 9.0) == pytest.approx(1.0)
 
 
 def test_a_reply_that_is_no_stream_reads_as_long_as_others_did():
     """Twice that: when its answer begins cannot be seen. Before any did, all along."""
-    seen = Occupancy()
+    seen = ConcurrencyLog()
     whole = Lease(0.0, streams=False)
     assert seen.reading([whole], 0.0, 10.0) == 10.0
     ended(seen, Lease(-9.0, -8.0), -7.0)
@@ -107,7 +107,7 @@ def test_a_reply_that_is_no_stream_reads_as_long_as_others_did():
 
 def test_two_models_on_one_node():
     """While both run, and in the time that they ran together."""
-    seen = Occupancy()
+    seen = ConcurrencyLog()
     seen.change(1, 0.0, "a")
     assert not seen.mixed(0.0)
     seen.change(1, 1.0, "b")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.capacity.external_load import Sign
+from router.capacity.external_load import Evidence
 from router.capacity.ledger import Ledger
 from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, ResidentModel, Snapshot
@@ -34,7 +34,7 @@ class Rig:
         self.ledger.look(Snapshot({"n": view}, self.now))
 
     @property
-    def sign(self) -> Sign | None:
+    def sign(self) -> Evidence | None:
         found = self.ledger.foreign("n")
         return found.sign if found else None
 
@@ -47,7 +47,7 @@ def test_two_slow_replies():
     rig.reply(40.0)
     assert (None, 4) == (rig.sign, rig.ledger.limit("n", M))
     rig.reply(40.0)
-    assert (Sign.SLOW, 3) == (rig.sign, rig.ledger.limit("n", M))
+    assert (Evidence.SLOW, 3) == (rig.sign, rig.ledger.limit("n", M))
     rig.now += 31.0
     assert (None, 4) == (rig.sign, rig.ledger.limit("n", M))
 
@@ -83,7 +83,7 @@ def test_a_wait_inside_the_node():
     """The node's own times do not fill the reply's: somebody else was served."""
     rig = Rig()
     rig.reply(100.0, waited=3.0)
-    assert (Sign.WAITED, 3) == (rig.sign, rig.ledger.limit("n", M))
+    assert (Evidence.WAITED, 3) == (rig.sign, rig.ledger.limit("n", M))
     assert rig.ledger.room("n", M) == 1, "who picks counts it as a stream"
 
 
@@ -94,7 +94,7 @@ def test_expiry_that_moved_without_us():
     rig.poll("10:00")
     assert rig.sign is None
     rig.poll("10:05")
-    assert rig.sign is Sign.EXPIRY
+    assert rig.sign is Evidence.EXPIRY
 
 
 def test_our_own_end_moves_it_too():

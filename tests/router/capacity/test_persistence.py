@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from router.capacity.ledger import Ledger
-from router.capacity.persistence import Recollection
+from router.capacity.persistence import LedgerPersistence
 from router.capacity.scaling import NO_KIND, Place, Reply, Shape
 from router.model import Inventory, Node, Outcome, Score, Timings
 from router.snapshot import NodeView, ResidentModel, Snapshot
@@ -23,7 +23,7 @@ class Life:
     def __init__(self, folder, unix: float, fleet: Inventory = FLEET) -> None:
         self.fleet, self.unix, self.now = fleet, unix, 50.0
         self.ledger = Ledger(1, lambda: self.now)
-        self.notes = Recollection(
+        self.notes = LedgerPersistence(
             folder, self.ledger, clock=lambda: self.unix, monotonic=lambda: self.now
         )
         self.notes.load(fleet)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from router.capacity.ledger import Ledger
-from router.capacity.ramp import Easing
+from router.capacity.ramp import SlowStart
 from router.model import Node, Outcome, Score, Timings
 from router.scheduling.estimates import Estimates
-from router.scheduling.pickers import soonest
-from router.scheduling.pipeline import Scene, decide
-from router.scheduling.request import Asking, Wish
+from router.scheduling.pickers import shortest_completion
+from router.scheduling.pipeline import RoutingContext, decide
+from router.scheduling.request import PendingRequest, RoutingRequest
 from router.snapshot import NodeView, PresentModel, Snapshot
 
 MODEL = "m:latest"
@@ -35,7 +35,7 @@ class Scenario:
 
     def __init__(self, longest=30.0):
         self.easing, self.holds, self.longest, self.now = (
-            Easing(),
+            SlowStart(),
             Holds(),
             longest,
             0.0,
@@ -138,7 +138,7 @@ def scene(made):
         for name in "ab"
     }
     offers = Estimates(made, lambda: 10.0).offers
-    return Scene(Snapshot(views, 0.0), lambda _: (), made, offers)
+    return RoutingContext(Snapshot(views, 0.0), lambda _: (), made, offers)
 
 
 def test_a_derated_node_is_chosen_less():
@@ -150,7 +150,9 @@ def test_a_derated_node_is_chosen_less():
             lease = made.take(name, MODEL)
             lease.decoding_since = 9.0
             lease.done(Outcome.END, done)
-    picked = decide(Asking(Wish(MODEL)), scene(made), soonest, 10.0).picked
+    picked = decide(
+        PendingRequest(RoutingRequest(MODEL)), scene(made), shortest_completion, 10.0
+    ).picked
     assert picked is not None
     assert picked.name == "b"
 

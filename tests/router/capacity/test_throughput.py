@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from router.capacity.throughput import Curve, expected_share, expected_total
+from router.capacity.throughput import ThroughputCurve, expected_share, expected_total
 
 
-def taught(totals: dict[int, float], replies: int = 30) -> Curve:
+def taught(totals: dict[int, float], replies: int = 30) -> ThroughputCurve:
     """Replies at each k in turn, of a node that makes 100 tokens/s alone."""
-    curve = Curve()
+    curve = ThroughputCurve()
     for streams, total in totals.items():
         for n in range(replies):
             wobble = 1.1 if n % 2 else 0.9
@@ -28,7 +28,7 @@ def test_short_replies_tell_little():
 
 def test_a_few_tokens_are_no_speed():
     """A reply of three tokens shows the moment, not the node."""
-    curve = Curve()
+    curve = ThroughputCurve()
     curve.learn(4, 1.0, now=0.0, telling=3 / 32)
     assert curve.speed(4) is None
 
@@ -49,12 +49,14 @@ def test_speed_of_what_was_never_seen():
     assert curve.speed(1) == pytest.approx(100, rel=0.02)
     assert curve.speed(2) == pytest.approx(57, rel=0.02)
     assert curve.speed(4) == pytest.approx(47.5, rel=0.02)
-    assert Curve().speed(1) is None
+    assert ThroughputCurve().speed(1) is None
 
 
 def test_what_the_fleet_showed_stands_in():
     """Of a k that was seen once, the fleet's S(k) counts more than the one reply."""
-    curve = Curve(ratio=lambda k, known: {4: 3.0, 1: 1.0}[k] / {4: 3.0, 1: 1.0}[known])
+    curve = ThroughputCurve(
+        ratio=lambda k, known: {4: 3.0, 1: 1.0}[k] / {4: 3.0, 1: 1.0}[known]
+    )
     for _ in range(20):
         curve.learn(1, 100.0, now=0.0)
     assert curve.speed(4) == pytest.approx(75)

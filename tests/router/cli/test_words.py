@@ -8,10 +8,10 @@ import pytest
 
 from router.cli import words
 from router.cli.client import Client, CliError
-from router.cli.events import Event, events
+from router.cli.events import ServerEvent, events
 from router.cli.outcome import Exit, exit_of
 from router.cli.terms import fields_of, options_of, text_of
-from router.cli.upload import Upload
+from router.cli.upload import MultipartBody
 
 ITEMS = {"total": 500, "waiting": 298, "running": 8, "done": 192, "failed": 2}
 STATE = {
@@ -91,7 +91,7 @@ def test_exit_codes_of_jobs(state, failed, expected):
 def test_events_are_read_as_browsers_do():
     """Comments, several data lines, an event that is cut off."""
     lines = b"retry: 2000\n\n: ping\n\nevent: a\ndata: {\ndata: }\n\nevent: b\ndata: {}"
-    assert [Event("a", {})] == list(events(lines.split(b"\n")))
+    assert [ServerEvent("a", {})] == list(events(lines.split(b"\n")))
 
 
 def test_an_upload_is_a_form_of_known_length(tmp_path):
@@ -100,7 +100,9 @@ def test_an_upload_is_a_form_of_known_length(tmp_path):
     path.write_bytes(b"x" * 600_000)
     told = []
     with path.open("rb") as file:
-        form = Upload({"model": "m"}, path, file, lambda *done: told.append(done))
+        form = MultipartBody(
+            {"model": "m"}, path, file, lambda *done: told.append(done)
+        )
         pieces = list(iter(form.read, b""))
     body = b"".join(pieces)
     assert len(form) == len(body)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from router.config.reload import LastGood, Rules, Status, Watched, open_files
+from router.config.reload import (
+    FileFormat,
+    LastGood,
+    ReloadStatus,
+    Watched,
+    open_config_files,
+)
 from router.config.settings import Config
 from router.errors import BusyError, ConfigError
 
@@ -62,7 +68,7 @@ def put(path, text, at=OLD):
 
 
 def watch(path, log, last_good=None):
-    return Watched(path, Rules(parse, judge, last_good), log, now=NOW)
+    return Watched(path, FileFormat(parse, judge, last_good), log, now=NOW)
 
 
 def test_loads_at_once(path, log):
@@ -70,7 +76,7 @@ def test_loads_at_once(path, log):
     watched = watch(path, log)
 
     assert watched.value == 1
-    assert watched.status() == Status("number.yml", NOW)
+    assert watched.status() == ReloadStatus("number.yml", NOW)
     assert watched.status().successful
 
 
@@ -85,7 +91,7 @@ def test_change_is_taken_and_told(path, log):
     watched.check(NOW + 6)
 
     assert told == [(1, 2, 2)]
-    assert watched.status() == Status("number.yml", NOW + 5)
+    assert watched.status() == ReloadStatus("number.yml", NOW + 5)
     assert log.events == [
         ("config_reloaded", {"file": "number.yml", "path": str(path)})
     ]
@@ -140,7 +146,7 @@ def test_faulty_file_keeps_the_last_good_value(path, log):
 
     fault = "number.yml: must be a number, got 'many'"
     assert watched.value == 1
-    assert watched.status() == Status("number.yml", NOW, fault)
+    assert watched.status() == ReloadStatus("number.yml", NOW, fault)
     assert not watched.status().successful
     assert told == []
     assert log.names() == ["config_rejected"]
@@ -172,7 +178,7 @@ def test_undoing_a_faulty_edit_is_a_success(path, log):
 
     watched.check(NOW + 1)
 
-    assert watched.status() == Status("number.yml", NOW + 1)
+    assert watched.status() == ReloadStatus("number.yml", NOW + 1)
     assert told == []
 
 
@@ -270,7 +276,7 @@ def folder(tmp_path):
 
 
 def open_all(folder, log):
-    return open_files(folder / "router.yml", {}, log, NOW)
+    return open_config_files(folder / "router.yml", {}, log, NOW)
 
 
 def test_opens_the_three_files(folder, log):
@@ -313,7 +319,7 @@ def test_confirmed_shrinking_outlives_a_restart(folder, log):
 def test_overrides_hold_after_a_reload(folder, log):
     """The environment wins over the file at each reload too."""
     environ = {"INFEROPS_DISPATCH__ATTEMPTS": "9"}
-    files = open_files(folder / "router.yml", environ, log, NOW)
+    files = open_config_files(folder / "router.yml", environ, log, NOW)
     text = (folder / "router.yml").read_text() + "\ndispatch: {attempts: 2}"
     put(folder / "router.yml", text, at=OLD + 1)
 
@@ -345,7 +351,7 @@ def test_disk_that_does_not_answer(path, log):
             raise BusyError("the router's disk: not done within 30 s")
         return call()
 
-    watched = Watched(path, Rules(parse, judge), log, now=NOW, offload=offload)
+    watched = Watched(path, FileFormat(parse, judge), log, now=NOW, offload=offload)
     put(path, "2", OLD + 10)
     slow.append(True)
     watched.check(NOW)
@@ -375,7 +381,7 @@ def test_reads_and_parses_where_it_holds_nobody_up(path, log):
         here.append(("parse", bool(away)))
         return parse(text)
 
-    watched = Watched(path, Rules(parsed), log, now=NOW, offload=offload)
+    watched = Watched(path, FileFormat(parsed), log, now=NOW, offload=offload)
     watched.listen(lambda *_: here.append(("listen", bool(away))))
     put(path, "2", OLD + 10)
     watched.check(NOW)

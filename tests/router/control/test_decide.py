@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.control.decide import Ages, Knowledge, Models, aged, decide
+from router.control.decide import Ages, DecisionInput, PolledModels, aged, decide
 from router.control.observe import Observation
 from router.model import Degrade, Inventory, Missing, Node, Signal
 from router.snapshot import PresentModel, Snapshot
@@ -23,7 +23,7 @@ SEEN = Observation(
 
 
 def made(seen=SEEN, now=100.0, signals=(TFLOPS, HEAT), models=None):
-    return decide(Knowledge(INVENTORY, signals, seen, models or {}), AGES, now)
+    return decide(DecisionInput(INVENTORY, signals, seen, models or {}), AGES, now)
 
 
 def scores(snapshot):
@@ -50,7 +50,7 @@ def test_scores_decay_while_prometheus_is_silent(age, degrade, expected):
 
 def test_a_derated_node_scores_less():
     """An alert's factor is taken of the whole score, whatever the readings say."""
-    known = Knowledge(INVENTORY, (TFLOPS, HEAT), SEEN, factors={"big": 0.5})
+    known = DecisionInput(INVENTORY, (TFLOPS, HEAT), SEEN, factors={"big": 0.5})
     derated = decide(known, AGES, 100.0)
     assert scores(derated) == pytest.approx({"big": 0.45, "old": 0.0})
     parts = [part.normalised for part in derated.nodes["big"].score.parts]
@@ -91,7 +91,7 @@ def test_which_signals_the_inventory_can_answer(query, static):
 def test_the_snapshot_carries_what_polls_found():
     """Models come from the polls, by node; None where none has answered."""
     present = {"m:latest": PresentModel("m:latest", "abc", 1)}
-    snapshot = made(models={"big": Models("0.17.4", present, {})})
+    snapshot = made(models={"big": PolledModels("0.17.4", present, {})})
     big, old = snapshot.nodes["big"], snapshot.nodes["old"]
     assert (big.version, big.present, big.resident) == ("0.17.4", present, {})
     assert (old.version, old.present, old.resident) == (None, None, None)

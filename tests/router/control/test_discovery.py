@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from router.control.decide import Models
+from router.control.decide import PolledModels
 from router.control.discovery import Discovery
 from router.model import Node, Score
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
@@ -27,7 +27,7 @@ class Polls:
             self.gate.wait()
         for node, models in self.has.items():
             present = {m: PresentModel(m, "d", 1) for m in models}
-            self._seen[node] = Models("0.17.4", present, None)
+            self._seen[node] = PolledModels("0.17.4", present, None)
 
     def view(self):
         return dict(self._seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.errors import (
     EvictedError,
@@ -17,11 +17,11 @@ from router.errors import (
     RunnerDiedError,
     UnclearError,
 )
-from router.failover.attempts import Call, Failover, Limits
+from router.failover.attempts import AttemptLimits, Failover, ProxiedRequest
 from router.failover.builds import Builds
 from router.failover.course import Learned
 from router.failover.dead_runner import DIED, DeadRunners
-from router.failover.destinations import Destinations
+from router.failover.destinations import MigrationTargets
 from router.failover.findings import Findings
 from router.failover.isolation import Isolation
 from router.failover.judgement import route_missing
@@ -32,12 +32,12 @@ from router.health.circuits import Circuits
 from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority, Score
-from router.relay.pool import Message
+from router.relay.pool import UpstreamRequest
 from router.scheduling.pickers import PICKERS
-from router.scheduling.pipeline import Wish
+from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
-from router.scheduling.scheduler import Dispatcher
-from router.scheduling.trace import Trail
+from router.scheduling.scheduler import Scheduler
+from router.scheduling.trace import DecisionTrace
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
 MODEL = "m:latest"
@@ -144,7 +144,7 @@ class Fleet:
         self._build(budget)
 
     def _build(self, budget):
-        self.dispatcher = Dispatcher(
+        self.dispatcher = Scheduler(
             self.published,
             self.holds,
             self.ledger,
@@ -168,7 +168,7 @@ class Fleet:
         self.liveness = Liveness(
             Inquiry(lambda _: True),
             self.ledger,
-            Destinations(self.dispatcher, self.published, lambda *_: None),
+            MigrationTargets(self.dispatcher, self.published, lambda *_: None),
             lambda: SilenceLimits(600.0, 120.0),
             clock=lambda: self.now,
         )
@@ -185,7 +185,7 @@ class Fleet:
             None,
             self.holds,
             self.tally,
-            Limits(attempts=3),
+            AttemptLimits(attempts=3),
             learned=Learned(self.circuits, self.isolation, Builds(self.published)),
             budget=RetryBudget(0.0, budget),
             releases=Releases(self.published),
@@ -202,9 +202,9 @@ class Fleet:
         return MaybeSentError("no trial", Cause.RESET) if failed else None
 
     def call(self, body=b"{}"):
-        return Call(
-            Wish(MODEL),
-            Message("POST", "/api/chat", {"X-Request-Id": "r"}, body),
+        return ProxiedRequest(
+            RoutingRequest(MODEL),
+            UpstreamRequest("POST", "/api/chat", {"X-Request-Id": "r"}, body),
             Priority.INTERACTIVE,
             self.now + 5,
             findings=Findings(body),
@@ -237,8 +237,8 @@ class Fleet:
             grant.lease.done(Outcome.REFUSED)
             raise error
 
-        trail = Trail("r", "/api/chat", MODEL, self.now)
-        return self.failover.attempt(call, Attention(), trail, take)
+        trail = DecisionTrace("r", "/api/chat", MODEL, self.now)
+        return self.failover.attempt(call, Cancellation(), trail, take)
 
     def lack_the_route(self, names):
         """Have some nodes run an older release, which answers 404."""

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from router.failover.destinations import Destinations
+from router.failover.destinations import MigrationTargets
 from router.model import Hold, HoldKind
-from router.scheduling.pipeline import Wish
+from router.scheduling.pipeline import RoutingRequest
 from tests.router.scheduling.test_pipeline import Health
 from tests.router.scheduling.test_scheduler import Fleet
 
@@ -22,7 +22,7 @@ class Scene:
     def __init__(self):
         self.fleet = Fleet()
         self.shown, self.asked = PLAIN, 0
-        self.destinations = Destinations(
+        self.destinations = MigrationTargets(
             self.fleet.dispatcher, self.fleet.published, self.show
         )
         self.lease = self.fleet.acquire().lease
@@ -51,7 +51,7 @@ def test_another_node_with_the_same_model_does(scene):
 
 def test_a_busy_node_does_too(scene):
     """The stream waits first in the queue for it."""
-    scene.fleet.acquire(Wish("m:latest"))
+    scene.fleet.acquire(RoutingRequest("m:latest"))
     assert scene.takes()
 
 

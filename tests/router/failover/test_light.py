@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.clients.http_json import Answer, PollError
 from router.errors import (
     DeadlineError,
@@ -78,7 +78,7 @@ class Fleet:
         wanted = LightRequest(
             need, MODEL, "/api/show", b"body", time.monotonic() + seconds
         )
-        return self.calls.answer(wanted, attention or Attention())
+        return self.calls.answer(wanted, attention or Cancellation())
 
 
 def test_any_node_that_has_the_model_answers():
@@ -227,7 +227,7 @@ class TestLane:
     def fill(lane, *nodes):
         for node in nodes:
             for _ in range(4):
-                lane.enter([node], 1e12, Attention())
+                lane.enter([node], 1e12, Cancellation())
 
     def test_the_longest_waiting_is_next(self, lane):
         """A place goes to who waits longest and can use it, not to a newcomer."""
@@ -235,7 +235,7 @@ class TestLane:
         served = []
 
         def wait(name, nodes):
-            lane.enter(nodes, 1e12, Attention())
+            lane.enter(nodes, 1e12, Cancellation())
             served.append(name)
 
         waiting = [
@@ -255,12 +255,12 @@ class TestLane:
     def test_who_leaves_passes_the_place_on(self, lane):
         """Somebody who went away holds up nobody behind."""
         self.fill(lane, "a")
-        gone = Attention()
+        gone = Cancellation()
         first = gevent.spawn(lane.enter, ["a"], 1e12, gone)
-        second = gevent.spawn(lane.enter, ["a"], 1e12, Attention())
+        second = gevent.spawn(lane.enter, ["a"], 1e12, Cancellation())
         gevent.sleep(0)
         gone.stop(Outcome.CLIENT_GONE)
-        with pytest.raises(StoppedError):
+        with pytest.raises(CancelledError):
             first.get(timeout=5)
         lane.leave("a")
         assert "a" == second.get(timeout=5)
@@ -269,15 +269,15 @@ class TestLane:
         """Who has waited for too long is told so."""
         self.fill(lane, "a")
         with pytest.raises(DeadlineError):
-            lane.enter(["a"], time.monotonic() + 0.01, Attention())
+            lane.enter(["a"], time.monotonic() + 0.01, Cancellation())
 
     def test_bound(self, lane):
         """There is an end to how many may wait."""
         self.fill(lane, "a")
         waiting = [
-            gevent.spawn(lane.enter, ["a"], 1e12, Attention()) for _ in range(1024)
+            gevent.spawn(lane.enter, ["a"], 1e12, Cancellation()) for _ in range(1024)
         ]
         gevent.idle()
         with pytest.raises(OverloadedError, match="1024 calls"):
-            lane.enter(["a"], 1e12, Attention())
+            lane.enter(["a"], 1e12, Cancellation())
         gevent.killall(waiting)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.failover.liveness import (
     Inquiry,
@@ -88,7 +88,7 @@ class Scene:
             clock=self.clock,
             spawn=lambda call: call(),
         )
-        self.attention = Attention()
+        self.attention = Cancellation()
         self.lease, self.reply = self.begin()
 
     def begin(self, model=MODEL, **traits):
@@ -200,7 +200,7 @@ def test_plain_text_that_stood_still_speaks_for_the_rest(scene):
     """A runner that died and told nobody: tools on it wait no longer than a stall."""
     scene.learn_speed(100)
     tools, _ = scene.begin()
-    watch = scene.liveness.stream(tools, Attention(), plain=False)
+    watch = scene.liveness.stream(tools, Cancellation(), plain=False)
     began = scene.clock.now
     assert scene.lost_after(scene.stream(plain=True)) <= 6.25
     while not watch.lost(scene.clock.now - began):
@@ -208,7 +208,7 @@ def test_plain_text_that_stood_still_speaks_for_the_rest(scene):
     assert scene.clock.now - began <= 150.0
 
 
-class Waits(Attention):
+class Waits(Cancellation):
     """Lets the clock pass instead of waiting; `most` ends it all."""
 
     def __init__(self, most, meanwhile=lambda: None):

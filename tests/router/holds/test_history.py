@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from router.errors import StateError
-from router.holds.history import Query, SqliteArchive
+from router.holds.history import AuditQuery, SqliteAuditLog
 from router.holds.record import Actor
-from router.holds.store import Change, Event, HoldStore
+from router.holds.store import AuditEvent, Change, HoldStore
 from router.model import Hold, HoldKind
 from tests.router.control.fakes import Clock, MemoryJournal, cordon, drain
 
@@ -23,7 +23,7 @@ def opened(tmp_path):
     archives = []
 
     def start(most=10_000):
-        archives.append(SqliteArchive(tmp_path / "history.db", lambda: most))
+        archives.append(SqliteAuditLog(tmp_path / "history.db", lambda: most))
         return archives[-1]
 
     yield start
@@ -32,27 +32,27 @@ def opened(tmp_path):
 
 
 def event(at, hold=None, change=Change.PLACED, by="level", why="it fires"):
-    return Event(at, change, hold or drain(), by, why)
+    return AuditEvent(at, change, hold or drain(), by, why)
 
 
 def test_a_line_comes_back_whole(opened):
     """Who, why, since, until, and the hold as it was; after a restart too."""
     lines = (event(1.0), event(2.0, cordon(until=9.0), Change.LIFTED, "ann", "done"))
     opened().append(lines)
-    assert opened().find(Query()) == tuple(reversed(lines))
+    assert opened().find(AuditQuery()) == tuple(reversed(lines))
 
 
 FILTERS = {
-    "all, newest first": (Query(), [5, 4, 3, 2, 1]),
-    "node": (Query(node="b"), [5, 4]),
-    "kind": (Query(kind="cordon"), [3]),
-    "change": (Query(change="lifted"), [5, 2]),
-    "alert": (Query(alert="GpuTooHot"), [2, 1]),
-    "no alert by half a name": (Query(alert="GpuToo"), []),
-    "since": (Query(since=4.0), [5, 4]),
-    "before": (Query(before=2.0), [1]),
-    "limit": (Query(limit=2), [5, 4]),
-    "together": (Query(node="rig", change="placed", before=3.0), [1]),
+    "all, newest first": (AuditQuery(), [5, 4, 3, 2, 1]),
+    "node": (AuditQuery(node="b"), [5, 4]),
+    "kind": (AuditQuery(kind="cordon"), [3]),
+    "change": (AuditQuery(change="lifted"), [5, 2]),
+    "alert": (AuditQuery(alert="GpuTooHot"), [2, 1]),
+    "no alert by half a name": (AuditQuery(alert="GpuToo"), []),
+    "since": (AuditQuery(since=4.0), [5, 4]),
+    "before": (AuditQuery(before=2.0), [1]),
+    "limit": (AuditQuery(limit=2), [5, 4]),
+    "together": (AuditQuery(node="rig", change="placed", before=3.0), [1]),
 }
 
 
@@ -77,7 +77,7 @@ def test_the_oldest_lines_go(opened):
     archive = opened(most=100)
     for at in range(25):
         archive.append([event(at + n / 10) for n in range(10)])
-    kept = archive.find(Query(limit=1000))
+    kept = archive.find(AuditQuery(limit=1000))
     assert len(kept) == 100
     assert kept[-1].at == 15.0
 
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_put_aside(opened, tmp_path):
     (tmp_path / "history.db").write_bytes(b"no database" * 1000)
     archive = opened()
     archive.append([event(1.0)])
-    assert len(archive.find(Query())) == 1
+    assert len(archive.find(AuditQuery())) == 1
     assert (tmp_path / "history.db.damaged").exists()
 
 
@@ -109,9 +109,9 @@ def test_the_store_puts_its_history_away(opened):
     holds = HoldStore(MemoryJournal(), Clock(), archive=archive)
     holds.place(cordon())
     holds.place(DOWN)
-    assert [e.hold for e in archive.find(Query())] == [cordon()]
+    assert [e.hold for e in archive.find(AuditQuery())] == [cordon()]
     holds.expire()
-    assert [e.hold for e in archive.find(Query())] == [DOWN, cordon()]
+    assert [e.hold for e in archive.find(AuditQuery())] == [DOWN, cordon()]
 
 
 def test_a_full_disk_loses_no_line():
@@ -137,7 +137,7 @@ def test_history_of_an_earlier_release(opened, tmp_path):
         database.commit()
     archive = opened()
     archive.append([replace(event(2.0), actor=Actor("token:admin", "192.0.2.7"))])
-    assert [each.actor for each in archive.find(Query())] == [
+    assert [each.actor for each in archive.find(AuditQuery())] == [
         Actor("token:admin", "192.0.2.7"),
         Actor(),
     ]

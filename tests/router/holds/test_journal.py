@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from router.errors import StateError
-from router.holds.journal import SqliteJournal
+from router.holds.journal import SqliteHolds
 from router.holds.store import HoldStore
 from router.model import Clear, HoldState
 from tests.router.control.fakes import MemoryJournal, cordon, drain
@@ -33,7 +33,7 @@ def opened(path):
     journals = []
 
     def open_journal():
-        journals.append(SqliteJournal(path))
+        journals.append(SqliteHolds(path))
         return journals[-1]
 
     yield open_journal
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_an_error_that_names_it(path):
     path.parent.mkdir()
     path.write_bytes(b"not a database, " * 100)
     with pytest.raises(StateError, match=r"holds\.db: file is not a database"):
-        SqliteJournal(path)
+        SqliteHolds(path)
 
 
 def test_a_newer_file_is_refused(path, opened):
@@ -165,7 +165,7 @@ def test_a_newer_file_is_refused(path, opened):
     database.execute("PRAGMA user_version = 99")
     database.close()
     with pytest.raises(StateError, match=r"schema 99, this one knows 2"):
-        SqliteJournal(path)
+        SqliteHolds(path)
 
 
 def test_a_row_that_cannot_be_read_is_an_error(path, opened):
@@ -183,7 +183,7 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     """The message names the file, not a stack of calls."""
     (tmp_path / "state").write_text("in the way")
     with pytest.raises(StateError, match=r"state/holds\.db"):
-        SqliteJournal(tmp_path / "state" / "holds.db")
+        SqliteHolds(tmp_path / "state" / "holds.db")
 
 
 def test_the_store_comes_back_over_sqlite(opened):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from router.errors import StateError
-from router.holds.history import SqliteArchive
+from router.holds.history import SqliteAuditLog
 from router.holds.mending import MendingJournal
 from router.holds.overrides import Overrides
 from router.holds.store import HoldStore
@@ -36,7 +36,7 @@ class Rig:
 
     def start(self):
         """Start, and leave the last one's files as a kill would."""
-        self.archive = SqliteArchive(self.folder / "history.db")
+        self.archive = SqliteAuditLog(self.folder / "history.db")
         self._open.callback(self.archive.close)
         self.journal = MendingJournal(self.file, self.archive.standing, self.clock)
         self._open.callback(self.journal.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.holds.journal import SqliteJournal
+from router.holds.journal import SqliteHolds
 from router.holds.overrides import Overrides
 from router.holds.store import Change, HoldStore
 from router.model import HoldKind, Override
@@ -24,7 +24,7 @@ def opened(tmp_path, clock):
     journals = []
 
     def start(panic_ratio=1.0):
-        journals.append(SqliteJournal(tmp_path / "holds.db"))
+        journals.append(SqliteHolds(tmp_path / "holds.db"))
         overrides = Overrides(journals[-1], clock, clock)
         store = HoldStore(journals[-1], clock, panic_ratio, clock, overrides=overrides)
         store.fleet({"rig", "b"})
@@ -111,7 +111,7 @@ def test_overruled_alerts_cause_no_panic(opened):
 def test_a_step_of_the_wall_clock_ends_nothing(tmp_path, clock):
     """The wall clock jumps by ten minutes, both ways: an hour stays an hour."""
     wall = Clock()
-    journal = SqliteJournal(tmp_path / "holds.db")
+    journal = SqliteHolds(tmp_path / "holds.db")
     holds = HoldStore(
         journal, wall, 1.0, clock, overrides=Overrides(journal, wall, clock)
     )

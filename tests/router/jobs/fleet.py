@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from router.jobs.model import Backlog, Copy, Free, Pending, Running
-from router.jobs.planning.in_flight import Flight
-from router.jobs.planning.length_predictor import Lengths
-from router.jobs.planning.policy import Pull
-from router.jobs.planning.view import Scene
+from router.jobs.model import Backlog, FreeSlot, Pending, Running, StartCopy
+from router.jobs.planning.in_flight import InFlightItems
+from router.jobs.planning.length_predictor import LengthPredictor
+from router.jobs.planning.policy import PullPolicy
+from router.jobs.planning.view import PlanningContext
 
 MODEL = "m:latest"
 
@@ -89,21 +89,21 @@ class Stage:
 
     def __init__(self, items: Sequence[Pending], speeds: GivenSpeeds) -> None:
         self.waiting = Items(items)
-        self.flight = Flight()
+        self.flight = InFlightItems()
         self.speeds = speeds
-        self.lengths = Lengths()
-        self.policy = Pull(self.lengths)
+        self.lengths = LengthPredictor()
+        self.policy = PullPolicy(self.lengths)
         self.resident: dict[str, frozenset[str]] = {}
         self.models = frozenset(each.model for each in items) or frozenset({MODEL})
         self.now = 0.0
         self.quiet: dict[str, float] = {}
 
     @property
-    def scene(self) -> Scene:
-        return Scene(self.waiting, self.flight, self.speeds, self.now)
+    def scene(self) -> PlanningContext:
+        return PlanningContext(self.waiting, self.flight, self.speeds, self.now)
 
-    def free(self, node: str) -> Free:
-        return Free(
+    def free(self, node: str) -> FreeSlot:
+        return FreeSlot(
             node=node,
             in_flight=self.speeds.streams(node),
             people=0,
@@ -117,7 +117,7 @@ class Stage:
 
     def begin(self, node: str, choice) -> Running:
         """Do what the policy said."""
-        copy = isinstance(choice, Copy)
+        copy = isinstance(choice, StartCopy)
         if copy:
             found = self.flight.attempts(choice.item)[0].item
         else:

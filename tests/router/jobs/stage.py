@@ -6,23 +6,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from router.capacity.ledger import Ledger
-from router.failover.attempts import Presented
-from router.jobs.execution.active import Active
-from router.jobs.execution.leased import held
+from router.failover.attempts import FirstResponse
+from router.jobs.execution.active import ActiveJob
+from router.jobs.execution.leased import leased_item
 from router.jobs.model import (
     CHAT,
     Format,
-    GiveWay,
     Item,
     ItemKind,
     Job,
     JobSpec,
     JobState,
+    Preemption,
 )
 from router.model import Node
 from router.relay.http1 import Head
 from router.scheduling.pipeline import Decision
-from router.scheduling.queue import Grant
+from router.scheduling.queue import Assignment
 
 MODEL = "m:latest"
 
@@ -44,15 +44,15 @@ def an_item(n=0, *, weight=1.0, wave=0, kind=ItemKind.ROW, model=MODEL, tries=0)
     )
 
 
-def an_active(*, attempts=3, give_way=GiveWay.AT_ONCE, created=None, **terms):
+def an_active(*, attempts=3, give_way=Preemption.AT_ONCE, created=None, **terms):
     spec = JobSpec(
         CHAT, "file-1", Format.OPENAI, attempts=attempts, give_way=give_way, **terms
     )
-    return Active(Job("batch_1", spec, JobState.IN_PROGRESS, created or 4e9))
+    return ActiveJob(Job("batch_1", spec, JobState.IN_PROGRESS, created or 4e9))
 
 
 def waiting(n=0, **more):
-    return held(an_item(n, **more))
+    return leased_item(an_item(n, **more))
 
 
 class FakeReply:
@@ -89,7 +89,7 @@ class FakeAttempts:
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        return Presented(FakeReply(status), grant.lease, body)
+        return FirstResponse(FakeReply(status), grant.lease, body)
 
     def fetch(self, grant, messages, attention, *, within_seconds=None):
         """Nothing is continued on played nodes."""
@@ -151,6 +151,6 @@ class FakeTally:
         self.states.append(state)
 
 
-def a_grant(ledger: Ledger, node: str) -> Grant:
+def a_grant(ledger: Ledger, node: str) -> Assignment:
     lease = ledger.take(node, MODEL)
-    return Grant(lease, Node(node, f"http://{node}:1"), Decision(None, (), {}))
+    return Assignment(lease, Node(node, f"http://{node}:1"), Decision(None, (), {}))

@@ -7,23 +7,28 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from router.jobs.execution.answer import Reply, UnreadableError, read, worth_another_try
-from router.jobs.execution.leased import Hand
-from router.jobs.execution.rates import Rates
+from router.jobs.execution.answer import (
+    ItemReply,
+    UnreadableError,
+    read,
+    worth_another_try,
+)
+from router.jobs.execution.leased import LeasedItems
+from router.jobs.execution.rates import JobThroughput
 from router.jobs.input.prompts import merge_item, request, row_items
 from router.jobs.model import (
     CHAT,
     DATASET_ENDPOINT,
     EMBEDDINGS,
     RESPONSES,
-    Fault,
     Format,
+    ItemFault,
     ItemKind,
     ItemResult,
     JobSpec,
 )
 from router.jobs.output import openai_line, result_line
-from router.jobs.planning.length_predictor import Lengths
+from router.jobs.planning.length_predictor import LengthPredictor
 from router.jobs.spec import read_spec, spec_text
 from router.jobs.window import WindowError, is_open, parse, shown
 from tests.router.jobs.stage import MODEL, an_item, waiting
@@ -34,7 +39,7 @@ class TestHand:
 
     def test_merges_then_waves_then_the_heaviest(self):
         """Whatever order they came in."""
-        hand = Hand()
+        hand = LeasedItems()
         hand.add(
             [
                 waiting(1, weight=5.0),
@@ -47,7 +52,7 @@ class TestHand:
 
     def test_one_that_failed_waits_its_time(self):
         """And knows where it should not go."""
-        hand, failed = Hand(), waiting(1)
+        hand, failed = LeasedItems(), waiting(1)
         failed.failed_on("one", not_before=10.0)
         hand.add([failed])
         assert [] == hand.ready(MODEL, 9.9)
@@ -58,7 +63,7 @@ class TestHand:
 
     def test_one_that_was_taken_back_has_a_home_for_a_while(self):
         """The node whose cache has its text; then others may have used the slot."""
-        hand, back = Hand(), waiting(1)
+        hand, back = LeasedItems(), waiting(1)
         back.taken_back("one", 30.0, until=10.0)
         hand.add([back])
         (pending,) = hand.ready(MODEL, 9.9)
@@ -70,7 +75,7 @@ class TestHand:
 
     def test_taken_once(self):
         """And added once."""
-        hand = Hand()
+        hand = LeasedItems()
         hand.add([waiting(1), waiting(1), waiting(2, model="other:latest")])
         assert (2, 1) == (len(hand), hand.count(ItemKind.ROW, MODEL))
         assert hand.take(1) is not None
@@ -85,7 +90,7 @@ class TestRates:
 
     def test_the_last_minute_counts(self):
         """Nothing is told in the first two seconds."""
-        rates = Rates()
+        rates = JobThroughput()
         rates.count(100.0, 1, 10)
         assert rates.per_second(101.0) is None
         for second in range(1, 200):
@@ -199,7 +204,7 @@ class TestPrompts:
     def test_a_row_asks_the_model(self):
         """With the system prompt and the options."""
         made = spec(system="be brief", options={"seed": 3})
-        (item,) = row_items(made, Lengths(), 4, 99, place=7, body=b"")
+        (item,) = row_items(made, LengthPredictor(), 4, 99, place=7, body=b"")
         assert ("4", 4, DATASET_ENDPOINT) == (item.key, item.index, item.endpoint)
         assert (7, 99, b"") == (item.place, item.size, item.body)
         assert {
@@ -215,7 +220,7 @@ class TestPrompts:
     def test_samples_differ_by_their_seeds(self):
         """Those that can make a majority go first."""
         made = spec(options={"seed": 3}, reducer={"kind": "vote", "samples": 3})
-        items = row_items(made, Lengths(), 2, 99, place=7, body=b"")
+        items = row_items(made, LengthPredictor(), 2, 99, place=7, body=b"")
         assert ["2.0", "2.1", "2.2"] == [item.key for item in items]
         assert [6, 7, 8] == [item.index for item in items]
         assert [0, 0, 1] == [item.wave for item in items]
@@ -232,7 +237,7 @@ class TestPrompts:
 
 
 def reply(body, status=200):
-    return Reply(status, body, "one", "id", 1.5, 9.0)
+    return ItemReply(status, body, "one", "id", 1.5, 9.0)
 
 
 class TestAnswers:
@@ -323,7 +328,7 @@ class TestLines:
 
     def test_what_never_ran_has_no_response(self):
         """But an error."""
-        fault = Fault("batch_expired", "late")
+        fault = ItemFault("batch_expired", "late")
         made = ItemResult("7", ItemKind.ROW, 7, "q", 0, b"", "", "", fault)
         fields = orjson.loads(openai_line("batch_1", made))
         assert (None, {"code": "batch_expired", "message": "late"}) == (

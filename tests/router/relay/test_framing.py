@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.model import Timings
-from router.relay.framing import Gate, is_sse, message_in, read_timings
+from router.relay.framing import Framer, is_sse, message_in, read_timings
 
 NDJSON = (
     b'{"model":"m","response":"caf\xc3\xa9","done":false}\n'
@@ -25,7 +25,7 @@ SSE = (
 )
 
 
-def feed(gate: Gate, raw: bytes, cuts: list[int]) -> list[bytes]:
+def feed(gate: Framer, raw: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(c % (len(raw) + 1) for c in cuts), len(raw)]
     return [gate.feed(raw[a:b]) for a, b in itertools.pairwise(edges)]
 
@@ -37,7 +37,7 @@ cuts = st.lists(st.integers(0, 10_000), max_size=10)
 def test_whole_lines_only(cuts, sse):
     """Wherever the bytes are cut, each piece sent on ends where a line ends."""
     raw, end = (SSE, b"\n\n") if sse else (NDJSON, b"\n")
-    gate = Gate(sse=sse)
+    gate = Framer(sse=sse)
     pieces = feed(gate, raw, cuts)
     assert all(piece.endswith(end) for piece in pieces if piece)
     assert raw == b"".join(pieces)
@@ -47,7 +47,7 @@ def test_whole_lines_only(cuts, sse):
 
 def test_ndjson_timings():
     """Ollama's last line tells counts and nanoseconds."""
-    gate = Gate(sse=False)
+    gate = Framer(sse=False)
     feed(gate, NDJSON, [])
     assert Timings(7, 4, 2.0, 1.0, 5e-9) == gate.timings()
     assert gate.timings().tokens_per_second == 4.0
@@ -55,14 +55,14 @@ def test_ndjson_timings():
 
 def test_sse_timings():
     """OpenAI's usage stands before the end mark."""
-    gate = Gate(sse=True)
+    gate = Framer(sse=True)
     feed(gate, SSE, [60, 200])
     assert Timings(prompt_tokens=3, generated_tokens=2) == gate.timings()
 
 
 def test_error_line_is_held():
     """What came before the error goes out; the error and what follows do not."""
-    gate = Gate(sse=False)
+    gate = Framer(sse=False)
     out = gate.feed(b'{"response":"a","done":false}\n{"error":"unexpected EOF"}\n')
     assert out == b'{"response":"a","done":false}\n'
     assert gate.failure == "unexpected EOF"
@@ -71,14 +71,14 @@ def test_error_line_is_held():
 
 def test_error_alone_is_held():
     """An error as the very first line leaves nothing to send."""
-    gate = Gate(sse=False)
+    gate = Framer(sse=False)
     assert gate.feed(b'{"error":"boom"}\n') == b""
     assert gate.failure == "boom"
 
 
 def test_dead_runner_on_v1_is_held():
     """The delta with an empty model is the only sign of a dead runner."""
-    gate = Gate(sse=True)
+    gate = Framer(sse=True)
     alive = b'data: {"model":"m","choices":[{"delta":{"content":"1"}}]}\n\n'
     dead = b'data: {"model":"","choices":[{"delta":{"content":""}}]}\n\n'
     assert gate.feed(alive + dead) == alive
@@ -87,7 +87,7 @@ def test_dead_runner_on_v1_is_held():
 
 def test_error_event_is_held():
     """An error event on /v1 is a failure with its own text."""
-    gate = Gate(sse=True)
+    gate = Framer(sse=True)
     assert gate.feed(b'data: {"error":{"message":"no memory"}}\n\n') == b""
     assert gate.failure == "no memory"
 
@@ -103,7 +103,7 @@ def test_error_event_is_held():
 )
 def test_unfinished(sse, raw):
     """A clean close without the protocol's own end is no end."""
-    gate = Gate(sse=sse)
+    gate = Framer(sse=sse)
     gate.feed(raw)
     assert not gate.finished
 
@@ -118,7 +118,7 @@ def test_unfinished(sse, raw):
 )
 def test_other_ends(event):
     """Anthropic's and the responses API's last events are ends as well."""
-    gate = Gate(sse=True)
+    gate = Framer(sse=True)
     gate.feed(b'event: x\ndata: {"model":"m"}\n\n' + event)
     assert gate.finished
 
@@ -155,7 +155,7 @@ CONTEXT = b'"context":[' + b"12345," * 200_000 + b"1]"
 
 def test_a_long_last_line():
     """A line that is too long to parse is still seen to be the last, and read."""
-    gate = Gate(sse=False)
+    gate = Framer(sse=False)
     line = b'{"response":"","done":true,"done_reason":"stop",' + CONTEXT + b"," + END
     gate.feed(b'{"response":"a","done":false}\n')
     for at in range(0, len(line), 65_536):
@@ -175,7 +175,7 @@ def test_a_long_last_line():
 )
 def test_a_long_line_that_is_not_the_last(line):
     """A text that speaks of the end, or a great many values, is no end."""
-    gate = Gate(sse=False)
+    gate = Framer(sse=False)
     assert gate.feed(line + b"\n")
     assert not gate.finished
 

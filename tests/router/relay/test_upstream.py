@@ -9,11 +9,11 @@ import gevent
 import pytest
 from gevent import socket as cooperative
 
-from router.cancellation import Attention, ClientWatch, StoppedError
-from router.failover.continuation.transcript import Kept
+from router.cancellation import Cancellation, CancelledError, ClientWatch
+from router.failover.continuation.transcript import Transcript
 from router.model import Outcome
 from router.relay.pool import Connection
-from router.relay.upstream import Pump, Reply
+from router.relay.upstream import Pump, UpstreamReply
 from tests.harness.patience import Patience
 
 HEAD = (
@@ -49,12 +49,12 @@ class Wire:
 
     def __init__(self, *, chunked: bool) -> None:
         self.chunked = chunked
-        self.attention = Attention()
+        self.attention = Cancellation()
         ours, self.node = cooperative.socketpair()
         self.ours, self.client = cooperative.socketpair()
-        self.reply = Reply(Connection("n", ours, reused=False), self.attention)
+        self.reply = UpstreamReply(Connection("n", ours, reused=False), self.attention)
 
-    def presentable(self) -> Reply:
+    def presentable(self) -> UpstreamReply:
         deadline = time.monotonic() + 5
         assert self.attention.until(
             lambda: self.reply.presentable, deadline, time.monotonic
@@ -134,7 +134,7 @@ def test_lines_are_kept_as_they_go(wire, together):
     texts = [str(n) * (1 + 700 * (n % 50 == 0)) for n in range(700)]
     lines = [b'{"response":"%b","done":false}\n' % text.encode() for text in texts]
     wire.node.sendall(HEAD + chunk(lines[0]))
-    reply, kept = wire.presentable(), Kept("/api/generate")
+    reply, kept = wire.presentable(), Transcript("/api/generate")
     kept.add(lines[0])
     reply.gate.kept = kept
     pumping = gevent.spawn(wire.pump)
@@ -292,7 +292,7 @@ def test_client_that_closes_is_noticed(wire):
     """The watch stops the request, in whatever phase it is."""
     watch = ClientWatch(wire.ours, wire.attention)
     gevent.spawn_later(0.01, wire.client.close)
-    with pytest.raises(StoppedError) as caught:
+    with pytest.raises(CancelledError) as caught:
         wire.attention.until(lambda: False, time.monotonic() + 5, time.monotonic)
     watch.close()
     assert caught.value.outcome is Outcome.CLIENT_GONE
@@ -441,8 +441,8 @@ class Upload:
         sent = self.ours._sock.send(b"x" * size)
         connection = Connection("n", self.ours, reused=False)
         connection.unsent = memoryview(b"x" * (size - sent))
-        self.attention, self.now, self.size = Attention(), 100.0, size
-        self.reply = Reply(connection, self.attention, lambda: self.now)
+        self.attention, self.now, self.size = Cancellation(), 100.0, size
+        self.reply = UpstreamReply(connection, self.attention, lambda: self.now)
 
     def take(self, size):
         left = size

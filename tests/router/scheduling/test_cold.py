@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from router.cancellation import Attention
-from router.capacity.external_load import Sign
+from router.cancellation import Cancellation
+from router.capacity.external_load import Evidence
 from router.capacity.ledger import Ledger, Rescue
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
 from router.scheduling.pickers import PICKERS
-from router.scheduling.pipeline import Wish
+from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 
 MODEL = "m:latest"
@@ -44,7 +44,7 @@ class Fleet:
         holds.fleet(views)
         self.ledger.configure(view.node for view in views.values())
         published = Published(Snapshot(views, made_at=0.0))
-        self.dispatcher = Dispatcher(
+        self.dispatcher = Scheduler(
             published,
             holds,
             self.ledger,
@@ -55,7 +55,7 @@ class Fleet:
 
     def ask(self):
         return self.dispatcher.acquire(
-            Wish(MODEL), Priority.INTERACTIVE, Attention(), self.now + 60.0
+            RoutingRequest(MODEL), Priority.INTERACTIVE, Cancellation(), self.now + 60.0
         )
 
     def serve(self, beside: int, requests: int) -> list[str]:
@@ -90,7 +90,7 @@ def test_a_rescue_may_use_the_ceiling():
     for _ in range(2):
         ledger.take("n", MODEL)
     for _ in range(3):
-        ledger._foreign.suspect("n", Sign.WAITED, 0.0)
+        ledger._foreign.suspect("n", Evidence.WAITED, 0.0)
     assert ledger.room("n", MODEL) is None
     assert Rescue(ledger).room("n", MODEL) is not None
     for _ in range(2):
@@ -103,7 +103,7 @@ def test_a_continued_answer_may_use_what_people_may_not():
     fleet = Fleet(n=MODEL)
     fleet.ask()
     for _ in range(3):
-        fleet.ledger._foreign.suspect("n", Sign.WAITED, 0.0)
+        fleet.ledger._foreign.suspect("n", Evidence.WAITED, 0.0)
     explain = fleet.dispatcher.explain
-    assert explain(Wish(MODEL)).picked is None
-    assert explain(Wish(MODEL), Priority.CONTINUED).picked is not None
+    assert explain(RoutingRequest(MODEL)).picked is None
+    assert explain(RoutingRequest(MODEL), Priority.CONTINUED).picked is not None

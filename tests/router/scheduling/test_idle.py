@@ -7,8 +7,8 @@ import pytest
 
 from router.health.circuits import CIRCUIT
 from router.model import Hold, HoldKind, Outcome, Priority
-from router.scheduling.idle import Fleet as Parts
-from router.scheduling.idle import Idle
+from router.scheduling.idle import FleetView as Parts
+from router.scheduling.idle import SpareCapacity
 from tests.router.scheduling.test_scheduler import Fleet
 
 MODEL = "m:latest"
@@ -22,7 +22,7 @@ def fleet():
 @pytest.fixture
 def idle(fleet):
     parts = (fleet.published, fleet.holds, fleet.ledger, fleet.dispatcher.queue)
-    return Idle(Parts(*parts, fleet.dispatcher.estimates))
+    return SpareCapacity(Parts(*parts, fleet.dispatcher.estimates))
 
 
 def names(idle):
@@ -101,7 +101,7 @@ def with_failing(fleet, *nodes):
     for node in nodes:
         fleet.holds.place(Hold(node, HoldKind.DOWN, CIRCUIT, "boom", 0.0))
     parts = (fleet.published, fleet.holds, fleet.ledger, fleet.dispatcher.queue)
-    return Idle(Parts(*parts, health=Failing(*nodes)))
+    return SpareCapacity(Parts(*parts, health=Failing(*nodes)))
 
 
 def test_nodes_that_fail_get_no_items(fleet):

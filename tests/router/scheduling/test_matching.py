@@ -8,7 +8,7 @@ from router.scheduling import matching
 from router.scheduling.board import Group, Nodes
 from router.scheduling.completion import Others
 from router.scheduling.matching import WINDOW, Moment, held_back
-from router.scheduling.request import Asking, Wish, Work
+from router.scheduling.request import PendingRequest, RoutingRequest, Work
 from tests.router.scheduling.offering import offer
 
 SHORT, LONG = Work(100.0, 100.0, 20_000.0), Work(4000.0, 400.0, 200_000.0)
@@ -16,7 +16,7 @@ SLOW = {"per_token": 0.05, "per_prompt_token": 0.001}
 
 
 def asking(work=SHORT, *, tried=(), since=0.0, **given):
-    return Asking(Wish("m:1", frozenset(tried)), work, since, **given)
+    return PendingRequest(RoutingRequest("m:1", frozenset(tried)), work, since, **given)
 
 
 def nodes(*free, full=(), ends=1.0, lost=0.0):

@@ -11,8 +11,8 @@ from router.model import Node, Outcome, Score, Timings
 from router.scheduling.board import LOOKED_AT
 from router.scheduling.estimates import Estimates
 from router.scheduling.offers import Offers
-from router.scheduling.pipeline import Candidate, Decision, Scene
-from router.scheduling.request import Asking, Wish, Work
+from router.scheduling.pipeline import Candidate, Decision, RoutingContext
+from router.scheduling.request import PendingRequest, RoutingRequest, Work
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
 MODEL = "m:latest"
@@ -39,9 +39,9 @@ class Rig:
         self.leases = []
 
     @property
-    def scene(self) -> Scene:
+    def scene(self) -> RoutingContext:
         offers = self.estimates.offers
-        return Scene(self.snapshot, lambda _: (), self.ledger, offers)
+        return RoutingContext(self.snapshot, lambda _: (), self.ledger, offers)
 
     def nodes(self, offers: Offers | None = None):
         return (offers or self.estimates.offers).nodes(MODEL, self.scene)
@@ -52,7 +52,7 @@ class Rig:
     def take(self, node: str) -> None:
         lease = self.ledger.take(node, MODEL)
         lease.decoding_since = self.now
-        asking = Asking(Wish(MODEL), Work(500.0), self.now)
+        asking = PendingRequest(RoutingRequest(MODEL), Work(500.0), self.now)
         decided = Decision(None, ())
         self.estimates.began(lease, asking, decided)
         self.leases.append(lease)
@@ -170,7 +170,9 @@ def test_a_load_that_is_over_is_seen_by_every_model():
     assert (True, True) == (cold(MODEL), cold(other))
     decided = Decision(Candidate(rig.nodes().free[0], Work(), 0.0, rig.now), ())
     lease = rig.ledger.take("n0", MODEL)
-    rig.estimates.began(lease, Asking(Wish(MODEL), Work(), rig.now), decided)
+    rig.estimates.began(
+        lease, PendingRequest(RoutingRequest(MODEL), Work(), rig.now), decided
+    )
     assert rig.nodes().free[0].ready_at > rig.now
     assert rig.estimates.offers.nodes(other, rig.scene).free[0].ready_at > rig.now
     rig.now += 1

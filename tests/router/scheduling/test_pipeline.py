@@ -10,9 +10,9 @@ from router.capacity.ledger import Ledger
 from router.model import Hold, HoldKind, Node, Outcome, Score, Timings
 from router.scheduling import pipeline
 from router.scheduling.estimates import Estimates
-from router.scheduling.pickers import PICKERS, least_in_flight, soonest
-from router.scheduling.pipeline import Scene
-from router.scheduling.request import Asking, Wish
+from router.scheduling.pickers import PICKERS, least_in_flight, shortest_completion
+from router.scheduling.pipeline import RoutingContext
+from router.scheduling.request import PendingRequest, RoutingRequest
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
 MODEL = "llama3.2:3b"
@@ -29,14 +29,14 @@ def view(name: str, score: float = 0.5, *, resident: bool = True) -> NodeView:
     )
 
 
-def scene(*views: NodeView, holds: dict[str, Hold] | None = None) -> Scene:
+def scene(*views: NodeView, holds: dict[str, Hold] | None = None) -> RoutingContext:
     ledger = Ledger(1, lambda: 0.0)
     ledger.configure(v.node for v in views)
     held = holds or {}
     snapshot = Snapshot({v.node.name: v for v in views}, made_at=0.0)
     estimates = Estimates(ledger, lambda: 0.0)
     estimates.look(snapshot)
-    return Scene(
+    return RoutingContext(
         snapshot,
         lambda node: (held[node],) if node in held else (),
         ledger,
@@ -45,7 +45,7 @@ def scene(*views: NodeView, holds: dict[str, Hold] | None = None) -> Scene:
 
 
 def decide(wish, seen, picker):
-    return pipeline.decide(Asking(wish), seen, picker, 0.0)
+    return pipeline.decide(PendingRequest(wish), seen, picker, 0.0)
 
 
 HOLD = Hold("a", HoldKind.DRAIN, "alert:GpuTooHot:f1", "GPU too hot", since=0.0)
@@ -54,10 +54,10 @@ HOLD = Hold("a", HoldKind.DRAIN, "alert:GpuTooHot:f1", "GPU too hot", since=0.0)
 @pytest.mark.parametrize(
     ("change", "wish", "reason"),
     [
-        ({}, Wish(MODEL, frozenset({"a"})), "tried already"),
-        ({"holds": {"a": HOLD}}, Wish(MODEL), "drain: GPU too hot"),
-        ({}, Wish("other:latest"), "model 'other:latest' not found"),
-        ({"busy": True}, Wish(MODEL), "busy"),
+        ({}, RoutingRequest(MODEL, frozenset({"a"})), "tried already"),
+        ({"holds": {"a": HOLD}}, RoutingRequest(MODEL), "drain: GPU too hot"),
+        ({}, RoutingRequest("other:latest"), "model 'other:latest' not found"),
+        ({"busy": True}, RoutingRequest(MODEL), "busy"),
     ],
     ids=["tried", "held", "model absent", "no free slot"],
 )
@@ -67,7 +67,7 @@ def test_reasons(change, wish, reason):
     if change.get("busy"):
         for _ in range(2):
             seen.load.take("a", MODEL)
-    decision = decide(wish, seen, soonest)
+    decision = decide(wish, seen, shortest_completion)
     assert decision.picked is None
     assert {"a": reason} == decision.rejected
     assert decision.busy is bool(change.get("busy"))
@@ -76,33 +76,44 @@ def test_reasons(change, wish, reason):
 def test_never_polled_node_is_asked():
     """A node whose models are unknown is a candidate: it will say so itself."""
     seen = scene(replace(view("a"), present=None, resident=None))
-    assert decide(Wish("anything:latest"), seen, soonest).picked.name == "a"
+    assert (
+        decide(RoutingRequest("anything:latest"), seen, shortest_completion).picked.name
+        == "a"
+    )
 
 
 def test_node_that_has_the_model_comes_before_one_never_polled():
     """A thousand nodes that were added dead take no request from one that must load."""
     new = replace(view("new", 0.9), present=None, resident=None)
     seen = scene(new, view("known", 0.1, resident=False))
-    assert decide(Wish(MODEL), seen, soonest).picked.name == "known"
+    assert (
+        decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "known"
+    )
 
 
 def test_better_score_is_picked():
     """With all else equal the more capable node is expected to finish first."""
     seen = scene(view("slow", 0.2), view("fast", 0.9))
-    assert decide(Wish(MODEL), seen, soonest).picked.name == "fast"
+    assert (
+        decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "fast"
+    )
 
 
 def test_resident_model_beats_a_load():
     """A somewhat weaker node that has the model loaded finishes sooner."""
     seen = scene(view("cold", 0.9, resident=False), view("warm", 0.7))
-    assert decide(Wish(MODEL), seen, soonest).picked.name == "warm"
+    assert (
+        decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "warm"
+    )
 
 
 def test_idle_node_beats_a_second_stream():
     """Decoding together hardly pays: an idle weaker node is taken first."""
     seen = scene(view("busy", 0.9), view("idle", 0.7))
     seen.load.take("busy", MODEL)
-    assert decide(Wish(MODEL), seen, soonest).picked.name == "idle"
+    assert (
+        decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "idle"
+    )
 
 
 def test_measured_speed_overrules_the_score():
@@ -111,7 +122,9 @@ def test_measured_speed_overrules_the_score():
     for node, speed in (("boaster", 10), ("modest", 50)):
         timings = Timings(generated_tokens=speed * 2, generate_seconds=2.0)
         seen.load.take(node, MODEL).done(Outcome.END, timings)
-    assert decide(Wish(MODEL), seen, soonest).picked.name == "modest"
+    assert (
+        decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "modest"
+    )
 
 
 def test_spilling_model_is_avoided():
@@ -119,20 +132,22 @@ def test_spilling_model_is_avoided():
     small = view("small", 0.9, resident=False)
     tight = replace(small, node=replace(small.node, attributes={"vram_bytes": 1e9}))
     seen = scene(tight, view("large", 0.4, resident=False))
-    assert decide(Wish(MODEL), seen, soonest).picked.name == "large"
+    assert (
+        decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "large"
+    )
 
 
 def test_least_in_flight():
     """The emptier node is taken, whatever it is expected to do."""
     seen = scene(view("fast", 0.9), view("slow", 0.1))
     seen.load.take("fast", MODEL)
-    assert decide(Wish(MODEL), seen, least_in_flight).picked.name == "slow"
+    assert decide(RoutingRequest(MODEL), seen, least_in_flight).picked.name == "slow"
 
 
 def test_round_robin_takes_turns():
     """The baseline goes around."""
     seen, picker = scene(view("a"), view("b")), PICKERS["round_robin"]().pick
-    names = [decide(Wish(MODEL), seen, picker).picked.name for _ in range(4)]
+    names = [decide(RoutingRequest(MODEL), seen, picker).picked.name for _ in range(4)]
     assert ["a", "b", "a", "b"] == names
 
 
@@ -152,7 +167,7 @@ class Health:
 
 def judged(health, *names, holds=None, wish=None):
     seen = replace(scene(*map(view, names), holds=holds), health=health)
-    return decide(wish or Wish(MODEL), seen, soonest)
+    return decide(wish or RoutingRequest(MODEL), seen, shortest_completion)
 
 
 def test_an_open_circuit_takes_a_node_out():
@@ -182,7 +197,7 @@ def test_a_circuits_hold_gives_way_as_a_last_resort():
 
 def test_spared_nodes():
     """A request that may end a runner is kept from nodes where others run."""
-    wish = Wish(MODEL, spared=frozenset({"a"}))
+    wish = RoutingRequest(MODEL, spared=frozenset({"a"}))
     decision = judged(Health(), "a", "b", wish=wish)
     assert "b" == decision.picked.name
     assert decision.rejected["a"].startswith("spared: ")

@@ -11,8 +11,8 @@ from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.scheduling.pickers import PICKERS
 from router.scheduling.queue import Queue, Waiter
-from router.scheduling.request import Asking, Wish
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.request import PendingRequest, RoutingRequest
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
 SLOTS = {"a": 1, "b": 3, "c": 4}
@@ -48,7 +48,7 @@ class Fleet(RuleBasedStateMachine):
         self.ledger = Ledger(1, lambda: self.now)
         self.ledger.configure(v.node for v in views.values())
         self.queue = Queue(50)
-        self.dispatcher = Dispatcher(
+        self.dispatcher = Scheduler(
             self.published,
             self.holds,
             self.ledger,
@@ -62,7 +62,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(model=st.sampled_from(("x:1", "y:1")), priority=st.sampled_from(Priority))
     def arrive(self, model, priority):
         self.now += 0.01
-        waiter = Waiter(Asking(Wish(model)), priority, lambda: None)
+        waiter = Waiter(PendingRequest(RoutingRequest(model)), priority, lambda: None)
         self.waiting.append(waiter)
         self.queue.join(waiter)
         self.dispatcher.serve()

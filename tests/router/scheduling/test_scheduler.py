@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Ledger
 from router.errors import (
     DeadlineError,
@@ -18,13 +18,13 @@ from router.errors import (
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.scheduling.pickers import PICKERS
-from router.scheduling.pipeline import Wish
+from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue, Waiter
-from router.scheduling.request import Asking, Traits
-from router.scheduling.scheduler import Dispatcher
+from router.scheduling.request import PendingRequest, Traits
+from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
-WISH = Wish("m:latest")
+WISH = RoutingRequest("m:latest")
 
 
 class Forgetful:
@@ -52,7 +52,7 @@ class Fleet:
         self.holds.fleet(views)
         self.ledger = Ledger(1, clock)
         self.ledger.configure(v.node for v in views.values())
-        self.dispatcher = Dispatcher(
+        self.dispatcher = Scheduler(
             self.published,
             self.holds,
             self.ledger,
@@ -63,14 +63,14 @@ class Fleet:
 
     def acquire(
         self,
-        wish: Wish = WISH,
+        wish: RoutingRequest = WISH,
         *,
         priority: Priority = Priority.INTERACTIVE,
-        attention: Attention | None = None,
+        attention: Cancellation | None = None,
         seconds: float = 5,
     ):
         return self.dispatcher.acquire(
-            wish, priority, attention or Attention(), self.clock() + seconds
+            wish, priority, attention or Cancellation(), self.clock() + seconds
         )
 
     def hold(self, node: str) -> None:
@@ -119,7 +119,7 @@ def test_order_of_service():
 def test_another_model_need_not_wait():
     """A waiter that no node can serve now does not hold up those behind it."""
     fleet = Fleet()
-    only_slow = Wish("m:latest", frozenset({"fast"}))
+    only_slow = RoutingRequest("m:latest", frozenset({"fast"}))
     held = fleet.acquire(only_slow)
     stuck = gevent.spawn(fleet.acquire, only_slow)
     gevent.sleep(0)
@@ -151,12 +151,12 @@ def test_deadline_in_the_queue():
 
 def test_client_gone_in_the_queue():
     """A client that leaves while it waits takes no slot later."""
-    fleet, attention = Fleet(), Attention()
+    fleet, attention = Fleet(), Cancellation()
     taken = [fleet.acquire(), fleet.acquire()]
     waiting = gevent.spawn(fleet.acquire, attention=attention)
     gevent.sleep(0)
     attention.stop(Outcome.CLIENT_GONE)
-    with pytest.raises(StoppedError):
+    with pytest.raises(CancelledError):
         waiting.get(timeout=5)
     taken[0].lease.done(Outcome.END)
     assert fleet.ledger.free("fast") == 1
@@ -176,7 +176,7 @@ def test_lifted_hold_serves_the_queue():
 def test_no_node_has_the_model():
     """Ollama's own words when no node knows the model."""
     with pytest.raises(NotFoundError) as caught:
-        Fleet().acquire(Wish("other:latest"))
+        Fleet().acquire(RoutingRequest("other:latest"))
     assert caught.value.message == "model 'other' not found"
 
 
@@ -273,7 +273,7 @@ def test_others_than_the_first_few_are_looked_at_too():
     """Those who tried the only free node do not keep it from who comes after them."""
     fleet = Fleet(limit=50)
     taken = [fleet.acquire(), fleet.acquire()]
-    not_slow = Wish("m:latest", frozenset({"slow"}))
+    not_slow = RoutingRequest("m:latest", frozenset({"slow"}))
     stuck = [gevent.spawn(fleet.acquire, not_slow) for _ in range(20)]
     gevent.sleep(0)
     able = gevent.spawn(fleet.acquire)
@@ -322,13 +322,17 @@ def test_who_is_waited_for_no_more_may_be_evicted_at_once():
     fleet.holds.fleet(views)
     fleet.ledger.configure([node])
     fleet.published.publish(Snapshot(views, made_at=1.0))
-    first = fleet.acquire(Wish("y:1"))
+    first = fleet.acquire(RoutingRequest("y:1"))
     first.lease.done(Outcome.END)
     fleet.hold("only")
     order = []
 
     def waiter(name, priority):
-        made = Waiter(Asking(Wish(name)), priority, lambda: order.append(made.priority))
+        made = Waiter(
+            PendingRequest(RoutingRequest(name)),
+            priority,
+            lambda: order.append(made.priority),
+        )
         fleet.dispatcher.queue.join(made)
 
     waiter("x:1", Priority.CONTINUED)
@@ -375,7 +379,7 @@ def test_nobody_waits_for_what_will_not_come():
     """A model that no node has, and nodes that people hold, are no reason to wait."""
     fleet = all_down()
     with pytest.raises(UnavailableError):
-        fleet.acquire(Wish("other:latest"))
+        fleet.acquire(RoutingRequest("other:latest"))
     fleet.hold("fast")
     fleet.hold("slow")
     with pytest.raises(UnavailableError):
@@ -398,7 +402,7 @@ def test_a_first_token_that_would_be_too_late_is_refused():
     """Once a slot could not be in time any more, with 429 and when to come again."""
     fleet = Fleet()
     taken = [fleet.acquire(), fleet.acquire()]
-    wish = Wish("m:latest", first_token_by=fleet.clock() + 0.05)
+    wish = RoutingRequest("m:latest", first_token_by=fleet.clock() + 0.05)
     with pytest.raises(OverloadedError, match="in time for a first token") as caught:
         fleet.acquire(wish)
     assert caught.value.retry_after_seconds >= 1
@@ -417,7 +421,7 @@ def test_reading_the_prompt_counts_towards_the_first_token():
     by = now[0] + 2.0
     short, long = (
         fleet.dispatcher.estimates.asking(
-            Wish("m:latest", traits=Traits(size), first_token_by=by),
+            RoutingRequest("m:latest", traits=Traits(size), first_token_by=by),
             Priority.INTERACTIVE,
         )
         for size in (40, 6000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.scheduling.pipeline import Decision
-from router.scheduling.trace import Step
+from router.scheduling.trace import TraceStep
 from tests.router.scheduling.offering import candidate
 
 
@@ -16,7 +16,7 @@ def decision(candidates, rejected):
 def test_a_small_fleet_is_kept_whole():
     """Every node with its reason."""
     made = decision(24, 40)
-    step = Step.of(made)
+    step = TraceStep.of(made)
     assert step.decision is made
     assert step.left_out == 0
 
@@ -24,7 +24,7 @@ def test_a_small_fleet_is_kept_whole():
 def test_of_a_large_fleet_the_best_are_kept():
     """Who was taken, who was next, some reasons, and how many are not told."""
     made = decision(600, 400)
-    step = Step.of(made)
+    step = TraceStep.of(made)
     assert step.decision.picked is made.picked
     assert [c.name for c in step.decision.candidates] == [f"n{n}" for n in range(24)]
     assert len(step.decision.rejected) == 40
@@ -42,6 +42,6 @@ def test_barred_nodes_are_named_with_their_reason():
 def test_of_many_barred_nodes_some_are_kept():
     """All reasons together are bounded."""
     names = tuple(f"b{n}" for n in range(100))
-    step = Step.of(Decision(None, (), {"r": "cordon: fan"}, ("f",), names))
+    step = TraceStep.of(Decision(None, (), {"r": "cordon: fan"}, ("f",), names))
     assert 40 == len(step.decision.rejected)
     assert 62 == step.left_out

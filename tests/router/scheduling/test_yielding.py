@@ -5,8 +5,8 @@ from __future__ import annotations
 import gevent
 
 from router.model import Outcome, Priority
-from router.scheduling.idle import Fleet as IdleFleet
-from router.scheduling.idle import Idle
+from router.scheduling.idle import FleetView as IdleFleet
+from router.scheduling.idle import SpareCapacity
 from tests.router.scheduling.test_scheduler import WISH, Fleet
 
 
@@ -23,7 +23,7 @@ class Item:
         gevent.spawn(self.lease.done, Outcome.REVOKED)
 
 
-def idle(fleet: Fleet) -> Idle:
+def idle(fleet: Fleet) -> SpareCapacity:
     parts = IdleFleet(
         fleet.published,
         fleet.holds,
@@ -31,7 +31,7 @@ def idle(fleet: Fleet) -> Idle:
         fleet.dispatcher.queue,
         fleet.dispatcher.estimates,
     )
-    return Idle(parts)
+    return SpareCapacity(parts)
 
 
 def test_people_do_not_see_items():

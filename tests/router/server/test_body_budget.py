@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from router.errors import BodiesFullError
-from router.server.body_budget import Bodies
+from router.server.body_budget import BodyBudget
 
 
 def test_what_does_not_fit_is_refused_and_not_counted():
     """A body over the sum leaves what is held as it was; a freed place is given."""
-    bodies = Bodies(100)
+    bodies = BodyBudget(100)
     bodies.hold(60)
     bodies.hold(40)
     with pytest.raises(BodiesFullError, match=r"100 bytes .* 1 more do not fit into 1"):
@@ -23,7 +23,7 @@ def test_what_does_not_fit_is_refused_and_not_counted():
 
 def test_expected_is_not_held():
     """A length that is only announced takes nobody's place."""
-    bodies = Bodies(100)
+    bodies = BodyBudget(100)
     bodies.expect(100)
     bodies.hold(1)
     with pytest.raises(BodiesFullError) as caught:
@@ -37,7 +37,7 @@ def test_expected_is_not_held():
 
 def test_lower_limit_holds_at_once():
     """A reload may set less than is held: what is there stays, nothing is added."""
-    bodies = Bodies(100)
+    bodies = BodyBudget(100)
     bodies.hold(80)
     bodies.most_bytes = 50
     with pytest.raises(BodiesFullError):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from router.server.preflight import Start, ask
+from router.server.preflight import StartSettings, ask
 from tests.harness.process import ROOT
 
 
@@ -30,7 +30,7 @@ def test_files_are_told(tmp_path):
     text = "log: {level: warning, format: json}\nshutdown: {grace_seconds: 7}\n"
     text += "web: {max_connections: 12}\n"
     start = ask(written(tmp_path, text, nodes), environment(tmp_path))
-    assert start == Start(
+    assert start == StartSettings(
         "warning", "json", connections=12, open_files=3 + 2, grace_seconds=7
     )
 

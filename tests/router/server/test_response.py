@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from gunicorn.http import errors, wsgi
 
 from router.server.response import Response, send_all, serve
-from router.server.worker import DoorParser
+from router.server.worker import BoundedParser
 
 
 class Client:
@@ -110,7 +110,7 @@ CHAT = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n
 
 def parsed(data: bytes):
     """The request in these bytes, by the parser that the worker has."""
-    return next(DoorParser(CFG, iter([data]), CLIENT))
+    return next(BoundedParser(CFG, iter([data]), CLIENT))
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["before", "after the head"])

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from router.alerts.notify import Doorbell
+from router.alerts.notify import NotificationHandler
 from router.clients.prometheus import FiringAlert
 from router.errors import PrometheusError
-from router.holds.journal import SqliteJournal
+from router.holds.journal import SqliteHolds
 from router.holds.store import HoldStore
 from router.model import Clear, HoldKind, HoldState
 from router.web.webhook import webhook_blueprint
@@ -45,7 +45,7 @@ class Door:
         self.outcomes = Counter()
         self.woken = self.asked = 0
         self.shown = ()  # by Prometheus
-        self.bell = bell = Doorbell(
+        self.bell = bell = NotificationHandler(
             self.holds,
             lambda: frozenset({"rig", "b"}),
             self._wake,
@@ -329,7 +329,7 @@ def test_a_full_disk_asks_alertmanager_to_try_again():
 
 def test_a_thousand_alerts_in_one_notification(tmp_path: Path):
     """A body of the largest size is heard in bounded time, on a real disk."""
-    journal = SqliteJournal(tmp_path / "holds.db")
+    journal = SqliteHolds(tmp_path / "holds.db")
     door = Door(journal=journal)
     door.ring(*(alert(uuid=f"GPU-{n}") for n in range(1000)))
     assert door.outcomes == {"placed": 1000}

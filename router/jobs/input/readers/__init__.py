@@ -17,7 +17,7 @@ from router.jobs.input.readers.dataset import (
 from router.jobs.input.readers.rows import (
     NOWHERE,
     BadRow,
-    Limits,
+    ReadLimits,
     Row,
     Unusable,
 )
@@ -26,7 +26,7 @@ __all__ = [
     "NOWHERE",
     "BadRow",
     "Dataset",
-    "Limits",
+    "ReadLimits",
     "Row",
     "Sample",
     "Unusable",

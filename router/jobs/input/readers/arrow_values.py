@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from router.jobs.input.readers.rows import Limits, Notes, Unusable, usable_names
+from router.jobs.input.readers.rows import Notes, ReadLimits, Unusable, usable_names
 
 # Takes a scalar of Arrow; gives a JSON value, or `Unusable`.
 Converter = Callable[[Any], object]
@@ -91,7 +91,7 @@ def _unwrapped(convert: Converter) -> Converter:
 
 def _struct(kind: pa.StructType, inside_of: Inside) -> Converter:
     fields = [kind.field(number) for number in range(kind.num_fields)]
-    unlimited = Limits(columns=10**9, name_characters=10**9)
+    unlimited = ReadLimits(columns=10**9, name_characters=10**9)
     names = usable_names([field.name for field in fields], unlimited, Notes())
     inside = [inside_of(field.type) for field in fields]
 

@@ -14,14 +14,14 @@ from router.errors import DatasetError, SourceError
 from router.jobs.input.readers.dialect import asked_of, beginning, field_places, look
 from router.jobs.input.readers.rows import (
     BadRow,
-    Limits,
     Notes,
+    ReadLimits,
     Row,
     Unusable,
     trimmed,
     usable_names,
 )
-from router.jobs.input.readers.text import Line, TextFile, damage, lines
+from router.jobs.input.readers.text import TextFile, TextLine, damage, lines
 
 _SHORT = "the row has fewer fields than there are names; those columns are missing"
 _EMPTY_END = "empty fields behind the last named column are left out"
@@ -41,7 +41,7 @@ class CsvTable:
     def __init__(
         self,
         opened: TextFile,
-        limits: Limits,
+        limits: ReadLimits,
         notes: Notes,
         options: Mapping[str, object],
     ) -> None:
@@ -172,15 +172,15 @@ class _BrokenError(SourceError):
 class _Feed:
     """Lines for the csv module, and the lines of the record that it is in."""
 
-    def __init__(self, opened: TextFile, limits: Limits, before: int = 0) -> None:
+    def __init__(self, opened: TextFile, limits: ReadLimits, before: int = 0) -> None:
         self._lines = lines(
             opened.file, limits.row_bytes, seekable=opened.seekable, before=before
         )
-        self._pushed: deque[Line] = deque()
+        self._pushed: deque[TextLine] = deque()
         self._limits = limits
         self._size = 0
         self._again = 0
-        self.record: list[Line] = []
+        self.record: list[TextLine] = []
 
     def begin(self) -> None:
         """Note that a new record begins."""

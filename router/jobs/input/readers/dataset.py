@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from router.errors import DatasetError
 from router.jobs.input.readers.formats import FORMATS, ColumnReader, Opening, Reader
-from router.jobs.input.readers.rows import BadRow, Limits, Row
+from router.jobs.input.readers.rows import BadRow, ReadLimits, Row
 from router.jobs.model import Format
 
 _ENDINGS = {
@@ -113,7 +113,7 @@ class Dataset:
 def open_dataset(
     path: Path,
     format: Format,  # noqa: A002 - the word people use
-    limits: Limits,
+    limits: ReadLimits,
     options: Mapping[str, object] | None = None,
 ) -> Iterator[Dataset]:
     """Open a file; `options` is what somebody said of it. Raises DatasetError."""

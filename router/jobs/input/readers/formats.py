@@ -13,7 +13,7 @@ from router.jobs.input.readers.csv_table import CsvTable
 from router.jobs.input.readers.dialect import delimiter_word
 from router.jobs.input.readers.json_document import JsonDocument
 from router.jobs.input.readers.jsonl import JsonLines
-from router.jobs.input.readers.rows import BadRow, Limits, Notes, Row
+from router.jobs.input.readers.rows import BadRow, Notes, ReadLimits, Row
 from router.jobs.input.readers.text import TextFile, open_text
 from router.jobs.input.readers.values import JsonReader
 from router.jobs.model import Format
@@ -54,7 +54,7 @@ class Opening:
     """
 
     path: Path
-    limits: Limits
+    limits: ReadLimits
     options: Mapping[str, object]
     notes: Notes = field(default_factory=Notes)
     reading: dict[str, object] = field(default_factory=dict)

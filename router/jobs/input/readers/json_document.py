@@ -16,13 +16,13 @@ from router.jobs.input.readers.rows import (
     MIB,
     NOWHERE,
     BadRow,
-    Limits,
     Notes,
+    ReadLimits,
     Row,
     usable_names,
 )
 from router.jobs.input.readers.text import TextFile
-from router.jobs.input.readers.window import Window
+from router.jobs.input.readers.window import SlidingWindow
 
 _COLUMNS_CHARACTERS = 8 * MIB
 _SHAPES = '[{"name": value}, ...], or an object that holds such a list'
@@ -31,11 +31,11 @@ _SHAPES = '[{"name": value}, ...], or an object that holds such a list'
 class JsonDocument:
     """An open document; a `Reader`."""
 
-    def __init__(self, opened: TextFile, limits: Limits, notes: Notes) -> None:
+    def __init__(self, opened: TextFile, limits: ReadLimits, notes: Notes) -> None:
         self._opened = opened
         self._limits = limits
         self._notes = notes
-        self._window = Window(opened.file, limits.chunk_bytes)
+        self._window = SlidingWindow(opened.file, limits.chunk_bytes)
         self._begin = opened.file.tell() if opened.seekable else NOWHERE
 
     def names(self) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ class JsonDocument:
     def at(self, place: int, _wanted: Collection[str] | None = None) -> Row | BadRow:
         """Read the object that begins at a byte."""
         self._opened.file.seek(place)
-        window = Window(self._opened.file, self._limits.chunk_bytes)
+        window = SlidingWindow(self._opened.file, self._limits.chunk_bytes)
         value, complaint = window.value(self._limits.row_bytes)
         if complaint:
             return BadRow(0, 0, None, complaint)
@@ -135,7 +135,7 @@ class JsonDocument:
             raise DatasetError(f"the object holds no list: a dataset must be {_SHAPES}")
 
 
-def _name(window: Window, limits: Limits) -> str:
+def _name(window: SlidingWindow, limits: ReadLimits) -> str:
     _expect(window, '"', "where a name begins")
     name, _ = window.value(limits.row_bytes)
     _expect(window, ":", "behind a name")
@@ -143,7 +143,7 @@ def _name(window: Window, limits: Limits) -> str:
     return str(name)
 
 
-def _expect(window: Window, wanted: str, where: str) -> str:
+def _expect(window: SlidingWindow, wanted: str, where: str) -> str:
     found = window.peek()
     if not found or found not in wanted:
         options = " or ".join(repr(each) for each in wanted)
@@ -152,13 +152,15 @@ def _expect(window: Window, wanted: str, where: str) -> str:
     return found
 
 
-def _holds_objects(window: Window) -> bool:
+def _holds_objects(window: SlidingWindow) -> bool:
     """Look behind a `[`, and stay there if there is an object."""
     window.take()
     return window.peek() == "{"
 
 
-def _add_column(window: Window, columns: dict[str, list[Any]], name: str) -> None:
+def _add_column(
+    window: SlidingWindow, columns: dict[str, list[Any]], name: str
+) -> None:
     """Take the rest of a list whose `[` is behind us."""
     if name in columns:
         raise window.wrong(f"the name {name!r} stands twice in one object")
@@ -181,7 +183,7 @@ def _add_column(window: Window, columns: dict[str, list[Any]], name: str) -> Non
     window.take()
 
 
-def _add_object(window: Window, objects: dict[str, Any], name: str) -> None:
+def _add_object(window: SlidingWindow, objects: dict[str, Any], name: str) -> None:
     """Keep what may be a column of a table as pandas writes it by default."""
     value, _ = window.value(_COLUMNS_CHARACTERS)
     if window.taken <= _COLUMNS_CHARACTERS:
@@ -198,7 +200,7 @@ def _transposed(objects: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _from_columns(
-    columns: dict[str, list[Any]], limits: Limits, notes: Notes
+    columns: dict[str, list[Any]], limits: ReadLimits, notes: Notes
 ) -> Iterator[Row]:
     names = usable_names(list(columns), limits, notes)
     lengths = {name: len(values) for name, values in columns.items()}

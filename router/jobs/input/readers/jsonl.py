@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 
-from router.jobs.input.readers.rows import BadRow, Limits, Row
-from router.jobs.input.readers.text import Line, TextFile, lines
+from router.jobs.input.readers.rows import BadRow, ReadLimits, Row
+from router.jobs.input.readers.text import TextFile, TextLine, lines
 from router.jobs.input.readers.values import JsonReader, fault, name_of, skip_space
 
 
 class JsonLines:
     """An open file of lines; a `Reader`."""
 
-    def __init__(self, opened: TextFile, limits: Limits) -> None:
+    def __init__(self, opened: TextFile, limits: ReadLimits) -> None:
         self._opened = opened
         self._limits = limits
         self._json = JsonReader()
@@ -34,11 +34,11 @@ class JsonLines:
         self._opened.file.seek(place)
         return self._row(0, next(self._lines()))
 
-    def _lines(self) -> Iterator[Line]:
+    def _lines(self) -> Iterator[TextLine]:
         opened = self._opened
         return lines(opened.file, self._limits.row_bytes, seekable=opened.seekable)
 
-    def _row(self, index: int, line: Line) -> Row | BadRow:
+    def _row(self, index: int, line: TextLine) -> Row | BadRow:
         def bad(message: str, column: int | None) -> BadRow:
             return BadRow(index, line.number, column, message)
 
@@ -59,7 +59,7 @@ class JsonLines:
 
 
 def checked(
-    value: object, index: int, place: tuple[int, int, int], limits: Limits
+    value: object, index: int, place: tuple[int, int, int], limits: ReadLimits
 ) -> Row | BadRow:
     """Take a JSON value as a row: it must be an object of not too many columns.
 

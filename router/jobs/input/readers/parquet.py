@@ -24,8 +24,8 @@ from router.jobs.input.readers.arrow_values import converter
 from router.jobs.input.readers.rows import (
     MIB,
     BadRow,
-    Limits,
     Notes,
+    ReadLimits,
     Row,
     Unusable,
     trimmed,
@@ -44,7 +44,7 @@ _SHARED_BYTES = 32 * MIB  # of a column in a row group whose dictionary is kept
 class ParquetTable:
     """An open file; a `Reader`."""
 
-    def __init__(self, file: BinaryIO, limits: Limits, notes: Notes) -> None:
+    def __init__(self, file: BinaryIO, limits: ReadLimits, notes: Notes) -> None:
         self._limits = limits
         self._scan: tuple[_Group | None, int, Iterator[Row | BadRow]]
         self._scan = (None, 0, iter(()))
@@ -198,7 +198,9 @@ class _Group:
         return range(self.first, self.first + self.rows)
 
 
-def _columns(footer: pq.FileMetaData, limits: Limits, notes: Notes) -> list[_Column]:
+def _columns(
+    footer: pq.FileMetaData, limits: ReadLimits, notes: Notes
+) -> list[_Column]:
     schema = footer.schema.to_arrow_schema()
     names = usable_names([trimmed(name) for name in schema.names], limits, notes)
     found: list[_Column] = []
@@ -289,7 +291,7 @@ def _own_words() -> Iterator[None]:
 
 
 def _unfolded(
-    batch: pa.RecordBatch, index: int, chosen: list[_Column], limits: Limits
+    batch: pa.RecordBatch, index: int, chosen: list[_Column], limits: ReadLimits
 ) -> Iterator[Row | BadRow]:
     """Turn a batch into rows; into halves first, while it would grow too large."""
     weight = sum(_weight(column) for column in batch.columns)

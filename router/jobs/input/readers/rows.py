@@ -55,7 +55,7 @@ class Unusable:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReadLimits:
     """How large things may be.
 
     rows:        of a file
@@ -103,7 +103,7 @@ def _note(text: str, count: int, line: int | None) -> str:
 
 
 def usable_names(
-    names: Sequence[str], limits: Limits, notes: Notes, line: int | None = None
+    names: Sequence[str], limits: ReadLimits, notes: Notes, line: int | None = None
 ) -> list[str]:
     """Give each column a name of its own: blank and repeated names get a number.
 

@@ -66,7 +66,7 @@ class TextFile:
     encoding: str
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """A line with its end; `fault` and `column` where its text cannot be used.
 
     damaged: some of its bytes could not be decoded: lone surrogates stand for them
@@ -275,7 +275,7 @@ class _Transcoded(io.RawIOBase):
 
 def lines(
     file: BinaryIO, longest: int, *, seekable: bool = False, before: int = 0
-) -> Iterator[Line]:
+) -> Iterator[TextLine]:
     """Yield each line; of one longer than `longest` bytes only that it was.
 
     before: lines of the file that were read already
@@ -291,18 +291,18 @@ def lines(
             skipped = _skim(file)
             if seekable:
                 offset += skipped
-            yield Line(number, "", f"the line is longer than {longest:,} bytes", 1)
+            yield TextLine(number, "", f"the line is longer than {longest:,} bytes", 1)
             continue
         yield _decoded(number, raw, began)
 
 
-def _decoded(number: int, raw: bytes, offset: int) -> Line:
+def _decoded(number: int, raw: bytes, offset: int) -> TextLine:
     try:
         text = raw.decode(UTF8)
-        return Line(number, text, damaged=_MARKER in text, offset=offset)
+        return TextLine(number, text, damaged=_MARKER in text, offset=offset)
     except UnicodeDecodeError:
         text = raw.decode(UTF8, "surrogateescape")
-        return Line(number, text, damaged=True, offset=offset)
+        return TextLine(number, text, damaged=True, offset=offset)
 
 
 def damage(text: str) -> str:

@@ -13,7 +13,7 @@ from router.jobs.input.readers.values import JsonReader, fault, skip_space
 _CUT_CHARACTERS = 16
 
 
-class Window:
+class SlidingWindow:
     """Reads values one after the other; holds little more than the one it is at."""
 
     def __init__(self, file: BinaryIO, chunk_bytes: int) -> None:

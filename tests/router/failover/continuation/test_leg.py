@@ -7,18 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from router.failover.continuation.leg import Leg, SeamGate, Spent
-from router.failover.continuation.proof import Seam
-from router.failover.continuation.request import read_original
-from router.failover.continuation.shape import Shape
-from router.failover.continuation.transcript import Kept
-from router.failover.continuation.ways import Way
+from router.failover.continuation.leg import Elapsed, Segment, SegmentFramer
+from router.failover.continuation.proof import Splice
+from router.failover.continuation.request import parse_request
+from router.failover.continuation.shape import StreamShape
+from router.failover.continuation.transcript import Transcript
+from router.failover.continuation.ways import Strategy
 from router.model import Timings
-from router.relay.framing import Gate
+from router.relay.framing import Framer
 from tests.harness.counting import PATHS
 from tests.router.failover.continuation.test_transcript import shaped
 
-SEAM = Seam(Way.RAW, "/api/generate", {}, None, 5, Timings(11, 1, 0.5, 0, 2.0), None)
+SEAM = Splice(
+    Strategy.RAW, "/api/generate", {}, None, 5, Timings(11, 1, 0.5, 0, 2.0), None
+)
 LAST = {"done": True, "done_reason": "stop", "eval_count": 3, "eval_duration": 10**9}
 
 
@@ -29,13 +31,13 @@ def native(text, **more):
 
 def gate_of(path, usage=True, seam=SEAM):
     asked = {"model": "m", "stream_options": {"include_usage": usage}}
-    original = read_original(path, json.dumps(asked).encode())
-    kept = Kept(path)
+    original = parse_request(path, json.dumps(asked).encode())
+    kept = Transcript(path)
     kept.add(shaped(path, " 1"))
     kept.settle()
-    shape = Shape(original, kept.first)
-    leg = Leg(seam, shape, kept, Spent(100.0, 4.0), lambda: 110.0)
-    return SeamGate(Gate(sse=False), leg), kept
+    shape = StreamShape(original, kept.first)
+    leg = Segment(seam, shape, kept, Elapsed(100.0, 4.0), lambda: 110.0)
+    return SegmentFramer(Framer(sse=False), leg), kept
 
 
 def fields_of(data):
@@ -189,9 +191,9 @@ def test_end_that_a_stop_string_made():
 
 def test_rest_of_a_line_is_taken_over():
     """A line of which the first gate had a part is whole in the second."""
-    before = Gate(sse=False)
+    before = Framer(sse=False)
     whole = native(" 2")
     before.feed(whole[:9])
     gate, _ = gate_of("/api/generate")
-    after = SeamGate(before, gate._leg)
+    after = SegmentFramer(before, gate._leg)
     assert [x["response"] for x in fields_of(after.feed(whole[9:]))] == [" 2"]

@@ -7,35 +7,35 @@ import json
 import pytest
 
 from router.errors import CannotContinueError
-from router.failover.continuation.proof import Said, prove
-from router.failover.continuation.request import read_original
-from router.failover.continuation.ways import Way
+from router.failover.continuation.proof import AnswerSoFar, prove
+from router.failover.continuation.request import parse_request
+from router.failover.continuation.ways import Strategy
 from tests.router.failover.continuation.stage import TableNode, tokens
 
 TEXT = " 104 105"
-SAID = Said(TEXT, " 105", 2)
+SAID = AnswerSoFar(TEXT, " 105", 2)
 USER = {"role": "user", "content": "count 102 103"}
 CHAT = {"model": "m", "messages": [USER]}
 PROMPT = {"model": "m", "prompt": "count 102 103"}
 
 
 def original(path, fields, **more):
-    return read_original(path, json.dumps({**fields, **more}).encode())
+    return parse_request(path, json.dumps({**fields, **more}).encode())
 
 
 @pytest.mark.parametrize(
     ("path", "fields", "node", "way"),
     [
-        ("/api/chat", CHAT, TableNode(), Way.MESSAGE),
-        ("/v1/chat/completions", CHAT, TableNode(), Way.MESSAGE),
-        ("/api/chat", CHAT, TableNode(closes="<end>"), Way.TEMPLATE),
-        ("/v1/chat/completions", CHAT, TableNode(closes="<end>"), Way.TEMPLATE),
-        ("/api/chat", CHAT, TableNode(closes="<end>", adds="Be kind. "), Way.RAW),
-        ("/api/generate", PROMPT, TableNode(), Way.TEMPLATE),
-        ("/v1/completions", PROMPT, TableNode(), Way.TEMPLATE),
-        ("/api/generate", PROMPT, TableNode(adds="Be kind. "), Way.RAW),
-        ("/api/generate", {**PROMPT, "raw": True}, TableNode(), Way.RAW),
-        ("/api/generate", PROMPT, TableNode(debugs=False), Way.RAW),
+        ("/api/chat", CHAT, TableNode(), Strategy.MESSAGE),
+        ("/v1/chat/completions", CHAT, TableNode(), Strategy.MESSAGE),
+        ("/api/chat", CHAT, TableNode(closes="<end>"), Strategy.TEMPLATE),
+        ("/v1/chat/completions", CHAT, TableNode(closes="<end>"), Strategy.TEMPLATE),
+        ("/api/chat", CHAT, TableNode(closes="<end>", adds="Be kind. "), Strategy.RAW),
+        ("/api/generate", PROMPT, TableNode(), Strategy.TEMPLATE),
+        ("/v1/completions", PROMPT, TableNode(), Strategy.TEMPLATE),
+        ("/api/generate", PROMPT, TableNode(adds="Be kind. "), Strategy.RAW),
+        ("/api/generate", {**PROMPT, "raw": True}, TableNode(), Strategy.RAW),
+        ("/api/generate", PROMPT, TableNode(debugs=False), Strategy.RAW),
     ],
     ids=[
         "open template",
@@ -55,7 +55,7 @@ def test_first_way_that_holds(path, fields, node, way):
     seam = prove(original(path, fields), SAID, node)
     assert way is seam.way
     assert seam.sent == 2
-    if way is Way.MESSAGE:
+    if way is Strategy.MESSAGE:
         assert seam.body["messages"][-1] == {"role": "assistant", "content": TEXT}
     else:
         assert seam.body["prompt"] == "count 102 103" + TEXT
@@ -116,7 +116,7 @@ def test_what_is_counted_before_the_leg(path, fields, options, parameters, count
 
 def test_text_beyond_ascii_is_counted():
     """A character may be several tokens; only where there is a limit does it matter."""
-    said, node = Said(" hé", "é", 2), TableNode()
+    said, node = AnswerSoFar(" hé", "é", 2), TableNode()
     assert prove(original("/api/chat", CHAT), said, node).first is None
     limited = original("/api/chat", CHAT, options={"num_predict": 9})
     assert prove(limited, said, node).first is not None
@@ -131,7 +131,7 @@ def test_what_may_be_a_start_is_counted(start, counted):
     node = TableNode(closes="<end>")
     asked = {"role": "user", "content": f"{start}count 102 103"}
     seam = prove(original("/api/chat", CHAT, messages=[asked]), SAID, node)
-    assert (Way.TEMPLATE, counted) == (seam.way, seam.first is not None)
+    assert (Strategy.TEMPLATE, counted) == (seam.way, seam.first is not None)
 
 
 def test_renderings_are_asked_for_together():
@@ -142,7 +142,10 @@ def test_renderings_are_asked_for_together():
         batches.append([path for path, _ in questions])
         return [node(*each) for each in questions]
 
-    assert Way.TEMPLATE is prove(original("/api/chat", CHAT), SAID, node, together).way
+    assert (
+        Strategy.TEMPLATE
+        is prove(original("/api/chat", CHAT), SAID, node, together).way
+    )
     assert batches == [["/api/show", "/api/chat", "/api/chat"]]
     assert node.asked == ["/api/show", "/api/chat", "/api/chat", "/api/generate"]
 
@@ -174,7 +177,9 @@ def test_tokens_left(asked, parameters, pieces, left):
     """What is left is what was asked for less what the client has."""
     node = TableNode(parameters=parameters)
     seam = prove(
-        original("/api/chat", CHAT, options=asked), Said(TEXT, " 105", pieces), node
+        original("/api/chat", CHAT, options=asked),
+        AnswerSoFar(TEXT, " 105", pieces),
+        node,
     )
     assert left == seam.left
     given = seam.body["options"].get("num_predict")

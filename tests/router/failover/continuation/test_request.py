@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import CannotContinueError
-from router.failover.continuation.proof import Said, prove
+from router.failover.continuation.proof import AnswerSoFar, prove
 from router.failover.continuation.request import (
     CHAT,
     GENERATE,
     PATHS,
-    read_original,
+    parse_request,
     refusal,
 )
 from router.failover.continuation.request import OPENAI_CHAT as OPENAI
@@ -75,7 +75,7 @@ def test_refusal(path, more, why):
 )
 def test_limit(path, fields, limit):
     """The limit is read where the protocol has it."""
-    assert limit == read_original(path, json.dumps(fields).encode()).limit
+    assert limit == parse_request(path, json.dumps(fields).encode()).limit
 
 
 # Names that are read here, and what may stand there by mistake or on purpose.
@@ -97,7 +97,7 @@ def test_what_only_go_reads(text):
     body = b'{"model": "m", "prompt": %b, "think": false}' % text
     assert refusal(GENERATE, body) == "the request is not strict JSON"
     with pytest.raises(CannotContinueError, match="not strict JSON"):
-        read_original(GENERATE, body)
+        parse_request(GENERATE, body)
 
 
 def node(path, body):
@@ -114,5 +114,5 @@ def test_whatever_a_node_accepts_is_judged(path, fields):
     body = json.dumps({"model": "m", **fields}).encode()
     if refusal(path, body) is None:
         with suppress(CannotContinueError):
-            seam = prove(read_original(path, body), Said("104", "104", 1), node)
+            seam = prove(parse_request(path, body), AnswerSoFar("104", "104", 1), node)
             assert seam.body["model"] == "m"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.failover.continuation.transcript import MAX_KEPT_BYTES, Kept
-from router.relay.framing import Gate
+from router.failover.continuation.transcript import MAX_KEPT_BYTES, Transcript
+from router.relay.framing import Framer
 from tests.harness.counting import PATHS
 
 
@@ -45,7 +45,7 @@ def test_exactly_what_went_out(path, pieces, cut, size):
     """
     data = b"".join(shaped(path, piece) for piece in pieces)
     data = data[: int(len(data) * cut)]
-    gate, kept, sent = Gate(sse=path.startswith("/v1/")), Kept(path), b""
+    gate, kept, sent = Framer(sse=path.startswith("/v1/")), Transcript(path), b""
     gate.kept = kept
     for at in range(0, len(data), size):
         sent += gate.feed(data[at : at + size])
@@ -59,7 +59,7 @@ def test_exactly_what_went_out(path, pieces, cut, size):
 
 def test_compacts_as_it_goes():
     """What is kept is the text, not the lines around it."""
-    kept = Kept("/api/chat")
+    kept = Transcript("/api/chat")
     for _ in range(1000):
         kept.add(shaped("/api/chat", " 1"))
     assert sum(map(len, kept.blocks)) < 32_768
@@ -69,7 +69,7 @@ def test_compacts_as_it_goes():
 
 def test_bound():
     """A text over the limit is let go, and says so."""
-    kept = Kept("/api/generate")
+    kept = Transcript("/api/generate")
     kept.add(shaped("/api/generate", "x" * MAX_KEPT_BYTES))
     kept.add(shaped("/api/generate", "y"))
     assert kept.settle() == f"the text is over {MAX_KEPT_BYTES} bytes"
@@ -89,7 +89,7 @@ def test_bound():
 )
 def test_what_was_emitted_may_forbid_it(line, why):
     """What must not be continued is seen in the lines themselves."""
-    kept = Kept("/api/generate")
+    kept = Transcript("/api/generate")
     kept.add(shaped("/api/generate", '"thinking":"no, a text"'))
     assert kept.settle() is None
     kept.add(line)
@@ -98,7 +98,7 @@ def test_what_was_emitted_may_forbid_it(line, why):
 
 def test_openai_end_that_was_told_already():
     """A finish reason that went out is not told twice; usage has no text."""
-    kept = Kept("/v1/completions")
+    kept = Transcript("/v1/completions")
     kept.add(shaped("/v1/completions", " 1"))
     kept.add(b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n')
     kept.add(b'data: {"choices":[],"usage":{}}\n\ndata: [DONE]\n\n')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from router.jobs.execution.assemble import Whole
+from router.jobs.execution.assemble import AnswerAssembler
 from router.jobs.model import CHAT, COMPLETIONS, DATASET_ENDPOINT
 from router.relay.http1 import ProtocolError
 
@@ -30,7 +30,7 @@ def chunk(delta, reason=None, **more):
 
 def whole(path, data):
     """Feed it line by line, as a gate lets them through."""
-    made = Whole(path)
+    made = AnswerAssembler(path)
     end = b"\n\n" if path != DATASET_ENDPOINT else b"\n"
     for line in data.split(end)[:-1]:
         made.add(line + end)

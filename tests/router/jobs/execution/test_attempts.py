@@ -10,12 +10,16 @@ import pytest
 
 from router.capacity.ledger import Ledger
 from router.errors import EvictedError, MaybeSentError, NotSentError
-from router.jobs.execution.attempts import Flights, Parts, Settings
+from router.jobs.execution.attempts import (
+    AttemptDependencies,
+    AttemptSettings,
+    AttemptsInFlight,
+)
 from router.jobs.input.bodies import RowError
-from router.jobs.model import GiveWay, ItemState, Tallies
-from router.jobs.planning.length_predictor import Lengths
+from router.jobs.model import ItemState, Preemption, Tallies
+from router.jobs.planning.length_predictor import LengthPredictor
 from router.jobs.store import items, jobs, results
-from router.jobs.store.database import Database, database_url
+from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
 from router.model import Node, Outcome
 from tests.router.jobs.stage import (
@@ -24,7 +28,7 @@ from tests.router.jobs.stage import (
     FakeTally,
     a_grant,
     an_active,
-    held,
+    leased_item,
 )
 from tests.router.jobs.store.stage import PLACE, item
 
@@ -39,7 +43,7 @@ class Field:
     """Flights over a real database and ledger; nodes are played."""
 
     def __init__(self, tmp_path, count=1, **terms):
-        self.database = Database(database_url("", tmp_path, None), migrate)
+        self.database = JobDatabase(database_url("", tmp_path, None), migrate)
         self.database.open()
         self.ledger = Ledger(4, time.monotonic)
         self.ledger.configure([Node(n, f"http://{n}:1", 4) for n in ("one", "two")])
@@ -49,15 +53,15 @@ class Field:
         self.ended = []
         self.active = an_active(**terms)
         self.row_fault = None
-        self.flights = Flights(
-            Parts(
+        self.flights = AttemptsInFlight(
+            AttemptDependencies(
                 owner="me",
                 database=self.database,
                 bodies=self,
                 attempts=self.attempts,
-                predictor=Lengths(),
+                predictor=LengthPredictor(),
                 tally=self.tally,
-                settings=lambda: Settings(self.seconds),
+                settings=lambda: AttemptSettings(self.seconds),
                 speed=lambda *_: 100.0,
                 nudge=lambda: None,
                 ended=self.ended.append,
@@ -68,7 +72,7 @@ class Field:
         some = [item(n) for n in range(count)]
         self.database.write(lambda c: items.add(c, JOB, some, 1.0))
         self.held = [
-            held(each)
+            leased_item(each)
             for each in self.database.write(
                 lambda c: items.lease(c, "me", 1e12, PLACE, count)
             )
@@ -131,7 +135,7 @@ def test_an_answer_is_written_once(make):
 
 def test_of_two_copies_the_first_counts(make):
     """The other is closed at once; what it had generated is wasted, and estimated."""
-    field = make(give_way=GiveWay.ITEM)
+    field = make(give_way=Preemption.ITEM)
     field.attempts.hold.add("one")
     field.begin("one")
     gevent.sleep(0.1)
@@ -237,7 +241,7 @@ def test_what_is_taken_back_before_it_was_sent_wastes_nothing(make):
 
 def test_a_copy_that_lost_before_it_was_sent_wastes_nothing(make):
     """As one that is taken back."""
-    field = make(give_way=GiveWay.ITEM)
+    field = make(give_way=Preemption.ITEM)
     field.begin("one", copy=True)
     (flight,) = field.active.flights[field.held[0].item.id]
     flight.lost = True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from router.jobs.execution.pace import Pace
+from router.jobs.execution.pace import StartThrottle
 
 
 def test_a_late_loop_slows_down_and_a_prompt_one_recovers():
     """Within bounds, in either direction."""
-    pace = Pace()
+    pace = StartThrottle()
     usual = pace.rest
     for _ in range(50):
         pace.woke(0.02, alone=False)
@@ -19,6 +19,6 @@ def test_a_late_loop_slows_down_and_a_prompt_one_recovers():
 
 def test_where_nobody_streams_lateness_harms_nobody():
     """Then the job may have the processor."""
-    pace = Pace()
+    pace = StartThrottle()
     pace.woke(0.02, alone=True)
-    assert Pace().rest == pace.rest
+    assert StartThrottle().rest == pace.rest

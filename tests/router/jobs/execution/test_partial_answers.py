@@ -8,18 +8,23 @@ import gevent
 import orjson
 import pytest
 
-from router.cancellation import Attention, StoppedError
+from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Ledger
 from router.errors import EvictedError, MaybeSentError, RunnerDiedError
-from router.failover.attempts import Presented
-from router.jobs.execution.partial_answers import Draft, Drafts, Talk, streamed
+from router.failover.attempts import FirstResponse
+from router.jobs.execution.partial_answers import (
+    Exchange,
+    PartialAnswer,
+    PartialAnswers,
+    streamed,
+)
 from router.jobs.model import CHAT, DATASET_ENDPOINT, EMBEDDINGS
 from router.model import Node, Outcome, Score
-from router.relay.framing import Gate
+from router.relay.framing import Framer
 from router.relay.http1 import Head
-from router.relay.pool import Message
+from router.relay.pool import UpstreamRequest
 from router.scheduling.pipeline import Decision
-from router.scheduling.queue import Grant
+from router.scheduling.queue import Assignment
 from router.snapshot import NodeView, PresentModel
 from tests.harness.patience import Patience
 from tests.router.failover.continuation.stage import TableNode
@@ -31,7 +36,7 @@ HELLO = [{"role": "user", "content": "count on: 101 102 103"}]
 
 def message(path=DATASET_ENDPOINT, **more):
     body = {"model": MODEL, "messages": HELLO, **more}
-    return Message("POST", path, {}, orjson.dumps(body))
+    return UpstreamRequest("POST", path, {}, orjson.dumps(body))
 
 
 def line(text, **more):
@@ -51,7 +56,7 @@ class FakeStream:
 
     def __init__(self, attention):
         self.head = Head(200, "OK", (), keep_alive=True)
-        self.gate = Gate(sse=False)
+        self.gate = Framer(sse=False)
         self.over = False
         self.broken = None
         self.last = b""
@@ -97,7 +102,7 @@ class Table:
         reply = FakeStream(attention)
         self.streams.append(reply)
         first = reply.gate.feed(line(f" {104 + 3 * (len(self.streams) - 1)}"))
-        return Presented(reply, grant.lease, first)
+        return FirstResponse(reply, grant.lease, first)
 
     def fetch(self, grant, messages, attention, *, within_seconds=None):
         attention.check()
@@ -130,10 +135,10 @@ class Scene:
         present = {MODEL: PresentModel(MODEL, digest, 1)}
         view = NodeView(node, Score(0.5), present=present)
         picked = candidate(view)
-        attention = Attention()
+        attention = Cancellation()
         lease = self.ledger.take("one", MODEL)
-        grant = Grant(lease, node, Decision(picked, (picked,), {}))
-        return Talk(self.table, grant, attention, time.monotonic), attention
+        grant = Assignment(lease, node, Decision(picked, (picked,), {}))
+        return Exchange(self.table, grant, attention, time.monotonic), attention
 
     def start(self, draft=None, digest="d", asked=None):
         """Let a talk run until its stream is read."""
@@ -148,7 +153,7 @@ class Scene:
         running, talk, attention = self.start()
         self.table.streams[-1].say(line(" 105"), line(" 106"))
         attention.stop(Outcome.REVOKED)
-        with pytest.raises(StoppedError):
+        with pytest.raises(CancelledError):
             running.get()
         assert talk.draft.worth_keeping()
         return talk.draft
@@ -194,13 +199,13 @@ def test_it_may_be_taken_back_again():
     draft = scene.taken_back()
     talk, attention = scene.talk()
     attention.stop(Outcome.REVOKED)
-    with pytest.raises(StoppedError):
+    with pytest.raises(CancelledError):
         talk.streamed(streamed(message()), MODEL, draft)
     assert draft is talk.draft
     running, talk, attention = scene.start(draft)
     scene.table.streams[1].say(line(" 108"))
     attention.stop(Outcome.REVOKED)
-    with pytest.raises(StoppedError):
+    with pytest.raises(CancelledError):
         running.get()
     assert (5, True) == (talk.draft.tokens, talk.draft.worth_keeping())
     running, _, _ = scene.start(talk.draft)
@@ -272,7 +277,7 @@ def test_thoughts_are_not_kept():
         orjson.dumps({"message": {"content": "", "thinking": "hm"}}) + b"\n"
     )
     attention.stop(Outcome.REVOKED)
-    with pytest.raises(StoppedError):
+    with pytest.raises(CancelledError):
         running.get()
     assert not talk.draft.worth_keeping()
     assert 2 == talk.draft.tokens  # they are wasted all the same
@@ -305,7 +310,7 @@ def test_openai_streams_tell_their_usage():
 
 
 def a_draft(tokens):
-    draft = Draft(DATASET_ENDPOINT, "d")
+    draft = PartialAnswer(DATASET_ENDPOINT, "d")
     for n in range(tokens):
         draft.add(line(f" {n}"))
     assert draft.worth_keeping()
@@ -314,7 +319,7 @@ def a_draft(tokens):
 
 def test_of_two_drafts_the_longer_is_kept():
     """Those of an item and its copy; the other's tokens are wasted."""
-    drafts = Drafts()
+    drafts = PartialAnswers()
     assert 0 == drafts.put(1, a_draft(3))
     assert 3 == drafts.put(1, a_draft(5))
     assert 2 == drafts.put(1, a_draft(2))
@@ -326,7 +331,7 @@ def test_of_two_drafts_the_longer_is_kept():
 def test_of_too_many_the_oldest_go():
     """So that memory is bounded; their items begin anew."""
     one = a_draft(100)
-    drafts = Drafts(3 * one.size)
+    drafts = PartialAnswers(3 * one.size)
     for item in range(4):
         lost = drafts.put(item, a_draft(100))
     assert (100, 3) == (lost, len(drafts))

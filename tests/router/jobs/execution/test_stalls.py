@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from router.jobs.execution.active import Active
+from router.jobs.execution.active import ActiveJob
 from router.jobs.execution.stalls import Stalls
-from router.jobs.model import Counts, JobState, Span, Window
+from router.jobs.model import Counts, JobState, Span, TimeWindow
 from tests.router.jobs.stage import an_active
 
 WALL = 1_000.0  # 0:16 UTC
-CLOSED = Window((Span(tuple(range(7)), 60, 120),))
+CLOSED = TimeWindow((Span(tuple(range(7)), 60, 120),))
 RUNNING, READ = JobState.IN_PROGRESS, JobState.VALIDATING
 
 
-def a_job(name: str = "a", state: JobState = RUNNING, **fields) -> Active:
+def a_job(name: str = "a", state: JobState = RUNNING, **fields) -> ActiveJob:
     active = an_active(created=WALL)
     active.job = replace(active.job, id=name, state=state, **fields)
     return active

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from router.errors import DatasetError
 from router.jobs.input.preview import preview
-from router.jobs.input.readers import Limits, format_of
+from router.jobs.input.readers import ReadLimits, format_of
 from router.jobs.input.sandbox.confinement import heed_deadlines
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -104,7 +104,7 @@ def look(name: str, template: str) -> dict[str, object]:
         question = {
             "path": str(FILES / name),
             "format": format_of(name).value,
-            "limits": asdict(Limits()),
+            "limits": asdict(ReadLimits()),
             "reading": {},
             "template": template,
             "show": True,

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from router.jobs.input.bodies import Bodies, RowError
-from router.jobs.input.readers import Limits
-from router.jobs.input.sources import Files, FileSettings
+from router.jobs.input.readers import ReadLimits
+from router.jobs.input.sources import DatasetFiles, FileSettings
 from router.jobs.model import (
     CHAT,
     DATASET_ENDPOINT,
@@ -23,10 +23,10 @@ from router.jobs.model import (
     JobSpec,
     JobState,
 )
-from router.jobs.planning.length_predictor import Lengths
+from router.jobs.planning.length_predictor import LengthPredictor
 from tests.router.jobs.input.sandbox.own import sandboxes
 
-SETTINGS = FileSettings(Limits(), 2**28)
+SETTINGS = FileSettings(ReadLimits(), 2**28)
 ROWS = [{"id": n, "text": f"text {n} ü"} for n in range(40)]
 
 
@@ -47,7 +47,7 @@ class Stage:
         given = {"model": "m:latest", "template": "say {{ text }}", **terms}
         spec = JobSpec(endpoint, name, kind, **given)
         made = Job(f"batch_{name}", spec, JobState.IN_PROGRESS, 0.0)
-        files = Files(Lengths(), lambda: SETTINGS, copies=copies)
+        files = DatasetFiles(LengthPredictor(), lambda: SETTINGS, copies=copies)
         for page in files.pages(made, self.folder / name, lambda notes: None):
             for new in page:
                 number = len(self.items)

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from router.jobs.input.readers import Limits
+from router.jobs.input.readers import ReadLimits
 from router.jobs.input.reading import FileError
-from router.jobs.input.sources import Files, FileSettings, Look, LookError
+from router.jobs.input.sources import DatasetFiles, FileSettings, Look, LookError
 from router.jobs.model import (
     CHAT,
     DATASET_ENDPOINT,
@@ -23,13 +23,15 @@ from router.jobs.model import (
     JobSpec,
     JobState,
 )
-from router.jobs.planning.length_predictor import Lengths
+from router.jobs.planning.length_predictor import LengthPredictor
 
 CSV = "id,text\n1,one\n2,two\n3,three\n"
 
 
 def files(*, copies=False):
-    return Files(Lengths(), lambda: FileSettings(Limits(), 2**28), copies=copies)
+    return DatasetFiles(
+        LengthPredictor(), lambda: FileSettings(ReadLimits(), 2**28), copies=copies
+    )
 
 
 def a_job(kind=Format.CSV, template="say {{ text }}", rows_read=0, **terms):

@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.jobs.planning.length_predictor import FIRST_GUESS, Lengths, Spread
+from router.jobs.planning.length_predictor import (
+    FIRST_GUESS,
+    Dispersion,
+    LengthPredictor,
+)
 from tests.router.jobs.fleet import MODEL, item
 
 
 def test_first_guess():
     """With nothing seen, a guess; never more than the request allows."""
-    lengths = Lengths()
+    lengths = LengthPredictor()
 
     assert lengths.predict(MODEL, 1000) == FIRST_GUESS
     assert lengths.predict(MODEL, 1000, 20) == 20
@@ -26,7 +30,7 @@ def test_first_guess():
 
 def test_mean_of_the_job():
     """A few answers of a job say more than any guess."""
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number in range(30):
         lengths.learn(item(number, weight=256), 600)
 
@@ -37,7 +41,7 @@ def test_mean_of_the_job():
 
 def test_weight_is_believed_once_it_proved_itself():
     """Limits that answers use up tell them apart; before the proof they do not."""
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number in range(60):
         weight = 1000.0 if number % 2 else 100.0
         lengths.learn(item(number, weight=weight), round(weight * 0.8))
@@ -49,7 +53,7 @@ def test_weight_is_believed_once_it_proved_itself():
 def test_weight_that_says_nothing_is_not_believed():
     """Limits far above every answer must not make one item look like ten."""
     rng = random.Random(1)
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number in range(200):
         lengths.learn(
             item(number, weight=rng.choice([100, 4000])), rng.randint(50, 150)
@@ -63,7 +67,7 @@ def test_weight_that_says_nothing_is_not_believed():
 def test_size_of_the_prompt(tells):
     """A translation is as long as its text; ShareGPT's answers are not."""
     rng = random.Random(2)
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number in range(300):
         prompt = rng.choice([60, 1500])
         tokens = prompt if tells else rng.randint(300, 500)
@@ -80,7 +84,7 @@ def test_size_of_the_prompt(tells):
 
 def test_jobs_are_kept_apart():
     """One job's essays say nothing of another's yes and no."""
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number in range(30):
         lengths.learn(item(number, weight=256), 900)
 
@@ -90,7 +94,7 @@ def test_jobs_are_kept_apart():
 def test_remaining_of_even_lengths():
     """Of answers that are even from 0 to 1000, half way there are 250 to come."""
     rng = random.Random(3)
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number in range(3000):
         lengths.learn(item(number, weight=256), rng.randint(1, 1000))
 
@@ -101,7 +105,7 @@ def test_remaining_of_even_lengths():
 @given(st.lists(st.floats(1e-3, 1e3), max_size=50), st.floats(0, 1e4))
 def test_something_is_always_to_come(ratios, ratio):
     """However long an answer is already, it may go on: never zero, never nothing."""
-    spread = Spread()
+    spread = Dispersion()
     for each in ratios:
         spread.add(each)
 
@@ -111,10 +115,10 @@ def test_something_is_always_to_come(ratios, ratio):
 @given(st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 10_000)), max_size=40))
 def test_state_survives_a_restart(seen):
     """What was learned of a model is the same after JSON and back."""
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number, (prompt, tokens) in enumerate(seen):
         lengths.learn(item(number, weight=256, prompt=prompt), tokens)
-    again = Lengths()
+    again = LengthPredictor()
     again.restore(json.loads(json.dumps(lengths.state())))
 
     assert lengths.state() == again.state()
@@ -128,7 +132,7 @@ def test_state_survives_a_restart(seen):
 )
 def test_broken_state_is_refused(state):
     """The caller hears of it, and what was known stays."""
-    lengths = Lengths()
+    lengths = LengthPredictor()
     lengths.learn(item(1), 900)
     with pytest.raises((KeyError, TypeError)):
         lengths.restore(state)
@@ -138,7 +142,7 @@ def test_broken_state_is_refused(state):
 
 def test_memory_is_bounded():
     """Jobs and models that nobody asks for any more are forgotten."""
-    lengths = Lengths()
+    lengths = LengthPredictor()
     for number in range(3000):
         lengths.learn(item(1, model=f"m{number}"), 10)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.jobs.model import Backlog, Copy, Running, Take
-from router.jobs.planning.in_flight import Flight
+from router.jobs.model import Backlog, Running, StartCopy, StartItem
+from router.jobs.planning.in_flight import InFlightItems
 from tests.router.jobs.fleet import MODEL, GivenSpeeds, Items, Stage, item
 
 
@@ -19,7 +19,7 @@ def test_heaviest_first():
     """The longest item is begun first: begun last, it would be the tail."""
     stage = Stage([item(1, weight=10), item(2, weight=90)], GivenSpeeds({"a": 10.0}))
 
-    assert stage.choose("a") == Take(2)
+    assert stage.choose("a") == StartItem(2)
 
 
 def test_nothing_to_do():
@@ -31,7 +31,7 @@ def test_a_node_that_nobody_knows_is_tried():
     """The first item on a node is how its speed is learned."""
     stage = Stage([item(1)], GivenSpeeds({"a": None}))
 
-    assert stage.choose("a") == Take(1)
+    assert stage.choose("a") == StartItem(1)
 
 
 def test_tail_is_cut():
@@ -49,7 +49,7 @@ def test_slow_node_works_while_there_is_much_to_do():
     stage = Stage([item(n) for n in range(500)], speeds)
     stage.begin("quick", stage.choose("quick"))
 
-    assert stage.choose("slow") == Take(1)
+    assert stage.choose("slow") == StartItem(1)
 
 
 def test_slow_node_takes_a_lighter_item():
@@ -59,7 +59,7 @@ def test_slow_node_takes_a_lighter_item():
     stage = Stage([*heavy, item(9, weight=20)], speeds)
     stage.run(item(50, weight=100), "quick")
 
-    assert stage.choose("slow") == Take(9)
+    assert stage.choose("slow") == StartItem(9)
 
 
 def test_slots_that_bring_nothing_stay_idle():
@@ -78,10 +78,10 @@ def test_item_does_not_go_where_it_failed():
     stage = Stage([failed], speeds)
 
     assert stage.choose("a") is None
-    assert stage.choose("b") == Take(1)
+    assert stage.choose("b") == StartItem(1)
 
     stage = Stage([item(1, avoid=frozenset({"a", "b"}))], speeds)
-    assert stage.choose("a") == Take(1)
+    assert stage.choose("a") == StartItem(1)
 
 
 def test_an_item_goes_on_where_its_text_is():
@@ -89,16 +89,16 @@ def test_an_item_goes_on_where_its_text_is():
     home = [item(1, home="a", had=50.0), item(2), item(3, home="b", had=50.0)]
     stage = Stage(home, GivenSpeeds({"a": 10.0, "b": 10.0, "c": 10.0}))
 
-    assert stage.choose("a") == Take(1)
-    assert stage.choose("b") == Take(3)
-    assert stage.choose("c") == Take(2)
+    assert stage.choose("a") == StartItem(1)
+    assert stage.choose("b") == StartItem(3)
+    assert stage.choose("c") == StartItem(2)
 
 
 def test_an_item_goes_on_anywhere_in_the_end():
     """Where nothing else waits, its text is read again."""
     stage = Stage([item(1, home="a")], GivenSpeeds({"a": 10.0, "b": 10.0}))
 
-    assert stage.choose("b") == Take(1)
+    assert stage.choose("b") == StartItem(1)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_short_prompts_where_people_come_and_go(quiet, taken):
     stage = Stage(some, speeds)
     stage.quiet["a"] = quiet
 
-    assert stage.choose("a") == Take(taken)
+    assert stage.choose("a") == StartItem(taken)
 
 
 def test_what_is_in_the_cache_is_no_long_prompt():
@@ -123,16 +123,16 @@ def test_what_is_in_the_cache_is_no_long_prompt():
     stage = Stage(some, speeds)
     stage.quiet["a"] = 0.1
 
-    assert stage.choose("a") == Take(2)
+    assert stage.choose("a") == StartItem(2)
 
 
 @pytest.mark.parametrize(
     ("quiet", "prompt", "home", "taken"),
     [
         (2.0, 100.0, "", None),
-        (4.0, 100.0, "", Take(2)),
-        (2.0, 50.0, "", Take(2)),
-        (2.0, 100.0, "a", Take(2)),
+        (4.0, 100.0, "", StartItem(2)),
+        (2.0, 50.0, "", StartItem(2)),
+        (2.0, 100.0, "a", StartItem(2)),
     ],
     ids=["too soon", "long enough", "a shorter prompt", "in the cache"],
 )
@@ -169,7 +169,7 @@ def test_copy_of_what_takes_longest():
     stage.run(item(1), "slow")
     stage.run(item(2), "slower")
 
-    assert stage.choose("quick") == Copy(2)
+    assert stage.choose("quick") == StartCopy(2)
 
 
 def test_one_copy_at_most():
@@ -199,7 +199,7 @@ def test_copy_before_the_queue_is_empty():
     stage.run(item(8), "slow")
     stage.run(item(9), "quick")
 
-    assert stage.choose("quick") == Copy(8)
+    assert stage.choose("quick") == StartCopy(8)
 
 
 def test_unknown_node_is_given_up_as_time_passes():
@@ -211,7 +211,7 @@ def test_unknown_node_is_given_up_as_time_passes():
     assert stage.choose("quick") is None
 
     stage.now = 30.0
-    assert stage.choose("quick") == Copy(1)
+    assert stage.choose("quick") == StartCopy(1)
 
 
 def test_node_that_ran_in_vain_gets_no_more_at_the_end():
@@ -232,7 +232,7 @@ def test_quick_node_first():
         [stage.free("slow"), stage.free("quick")], stage.scene
     )
 
-    assert ("quick", Take(1)) == (free.node, choice)
+    assert ("quick", StartItem(1)) == (free.node, choice)
 
 
 # Models
@@ -509,7 +509,7 @@ def test_a_node_that_opens_a_job_stays_half_empty():
         stage.run(opening(number) if number == 50 else item(number), node)
 
     assert stage.choose("a") is None
-    assert stage.choose("b") == Take(3)
+    assert stage.choose("b") == StartItem(3)
 
 
 def test_what_opens_a_job_waits_for_a_quick_node():
@@ -518,15 +518,15 @@ def test_what_opens_a_job_waits_for_a_quick_node():
     stage = Stage([opening(1), *(item(n) for n in range(2, 60))], speeds)
     stage.run(item(99), "quick")
 
-    assert stage.choose("slow") == Take(2)
-    assert stage.choose("quick") == Take(1)
+    assert stage.choose("slow") == StartItem(2)
+    assert stage.choose("quick") == StartItem(1)
 
 
 def test_what_opens_a_job_does_not_wait_for_ever():
     """Where no other node works for the job, any will do."""
     stage = Stage([opening(1)], GivenSpeeds({"slow": 10.0}, slots=4))
 
-    assert stage.choose("slow") == Take(1)
+    assert stage.choose("slow") == StartItem(1)
 
 
 def test_what_opens_a_job_is_copied_from_a_slow_node():
@@ -536,13 +536,13 @@ def test_what_opens_a_job_is_copied_from_a_slow_node():
     stage.run(opening(1), "slow")
     stage.run(item(2), "quick")
 
-    assert stage.choose("new") == Take(3)
-    assert stage.choose("quick") == Copy(1)
+    assert stage.choose("new") == StartItem(3)
+    assert stage.choose("quick") == StartCopy(1)
 
 
 def test_an_item_runs_once():
     """A second attempt is refused unless it is the one copy, and elsewhere."""
-    flight = Flight()
+    flight = InFlightItems()
     flight.start(Running(item(1), "a", 0.0))
 
     for attempt in (Running(item(1), "b", 0.0), Running(item(1), "a", 0.0, copy=True)):
@@ -556,7 +556,7 @@ def test_an_item_runs_once():
 def test_sums_follow_what_is_in_flight():
     """The rate is that of what runs, and nothing is left when all has ended."""
     speeds = GivenSpeeds({"a": 10.0, "b": 30.0, "new": None}, slots=4)
-    flight = Flight()
+    flight = InFlightItems()
     for number, node in enumerate(("a", "a", "b", "new")):
         flight.start(Running(item(number), node, 0.0))
 
@@ -572,7 +572,7 @@ def test_sums_follow_what_is_in_flight():
 
 def test_following_what_is_kept_elsewhere():
     """Beginnings, ends and copies are taken over from a list."""
-    flight = Flight()
+    flight = InFlightItems()
     first, copy = Running(item(1), "a", 0.0), Running(item(1), "b", 1.0, copy=True)
     other = Running(item(2), "a", 0.0)
 

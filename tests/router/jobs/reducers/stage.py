@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from router.jobs.model import Fault, ItemKind, ItemResult
-from router.jobs.reducers import Effect, Merge, Reducer, Settle
+from router.jobs.model import ItemFault, ItemKind, ItemResult
+from router.jobs.reducers import Merge, Reducer, ReducerEffect, SkipSamples
 
 
 def result(text: str | None, key: str = "0", index: int = 0) -> ItemResult:
@@ -20,7 +20,7 @@ def result(text: str | None, key: str = "0", index: int = 0) -> ItemResult:
         body=b"",
         text=text or "",
         node="n",
-        error=None if text is not None else Fault("failed", "it failed"),
+        error=None if text is not None else ItemFault("failed", "it failed"),
     )
 
 
@@ -39,9 +39,9 @@ class Run:
     settled: list[int] = field(default_factory=list)
     answered: dict[str, str | None] = field(default_factory=dict)
 
-    def take(self, effects: Iterable[Effect]) -> None:
+    def take(self, effects: Iterable[ReducerEffect]) -> None:
         for effect in effects:
-            if isinstance(effect, Settle):
+            if isinstance(effect, SkipSamples):
                 self.settled.append(effect.group)
                 continue
             known = self.merges.setdefault(effect.key, effect)

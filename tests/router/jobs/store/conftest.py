@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.jobs.store.database import Database, database_url
+from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
 from tests.harness.pgbouncer import PgBouncer, pgbouncer_program
 from tests.harness.postgres import Postgres, postgres_folder
@@ -41,8 +41,8 @@ def connect(request, tmp_path):
         text = pooler.url(text.rpartition("/")[2])
     opened = []
 
-    def connected() -> Database:
-        database = Database(database_url(text, tmp_path, None), migrate)
+    def connected() -> JobDatabase:
+        database = JobDatabase(database_url(text, tmp_path, None), migrate)
         opened.append(database)
         database.open()
         return database
@@ -60,7 +60,7 @@ def database(connect):
 @pytest.fixture
 def sqlite(tmp_path):
     """SQLite alone, and its file."""
-    database = Database(database_url("", tmp_path, None), migrate)
+    database = JobDatabase(database_url("", tmp_path, None), migrate)
     database.open()
     yield database, Path(tmp_path / "jobs.db")
     database.close()

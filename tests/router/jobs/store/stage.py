@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from router.jobs.model import (
     CHAT,
-    Fault,
     Format,
+    ItemFault,
     ItemKind,
     ItemResult,
     Job,
@@ -65,4 +65,4 @@ def filled(database, count=10, job=None):
     return made
 
 
-BAD = Fault("invalid_line", "line 3: no JSON", 3, 1)
+BAD = ItemFault("invalid_line", "line 3: no JSON", 3, 1)

@@ -20,7 +20,7 @@ from router.errors import ConfigError, NotFoundError
 from router.jobs.spec import spec_text
 from router.jobs.store import items, jobs
 from router.jobs.store.database import (
-    Database,
+    JobDatabase,
     StoreError,
     StoreFullError,
     as_request_error,
@@ -227,11 +227,11 @@ def test_migrations_run_once(connect):
 
 def test_a_newer_release_has_been_here(tmp_path):
     """Its tables are left alone."""
-    first = Database(database_url("", tmp_path, None), migrate)
+    first = JobDatabase(database_url("", tmp_path, None), migrate)
     first.open()
     first.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num='9'")))
     first.close()
-    second = Database(database_url("", tmp_path, None), migrate)
+    second = JobDatabase(database_url("", tmp_path, None), migrate)
     with pytest.raises(StoreError, match="written by another release"):
         second.open()
     second.close()
@@ -257,7 +257,7 @@ def test_a_locked_file_is_told_within_the_busy_time(sqlite):
 
 def test_a_full_disk_is_told_as_such(small_disk):
     """Nothing of the call is kept, and what was there stays."""
-    database = Database(database_url("", small_disk, None), migrate)
+    database = JobDatabase(database_url("", small_disk, None), migrate)
     database.open()
     filled(database, 2)
     page = [item(n) for n in range(60_000)]
@@ -284,7 +284,7 @@ def small_disk(tmp_path):
 
 def test_a_closed_database_refuses(tmp_path):
     """Nobody waits for what will never be done."""
-    database = Database(database_url("", tmp_path, None), migrate)
+    database = JobDatabase(database_url("", tmp_path, None), migrate)
     database.open()
     database.close()
     with pytest.raises(StoreError, match="closed"):

@@ -12,14 +12,14 @@ from router.jobs.model import (
     CANCELLED,
     BadLines,
     Counts,
-    Fault,
-    GiveWay,
+    ItemFault,
     ItemKind,
     ItemState,
     JobState,
-    Page,
+    Preemption,
+    ResultPage,
     Span,
-    Window,
+    TimeWindow,
 )
 from router.jobs.store import items, jobs, results
 from tests.router.jobs.store.stage import (
@@ -189,7 +189,7 @@ class TestResults:
         filled(database, 7)
         for n in (4, 0, 6, 2, 1, 5, 3):
             finish(database, result(n))
-        seen, place = [], results.Place()
+        seen, place = [], results.ResultCursor()
         while place is not None:
             page, place = database.read(
                 lambda c, at=place: results.in_order(c, JOB, EVERY, at, 3)
@@ -215,7 +215,7 @@ class TestEnds:
         """With a result each; what is leased goes on."""
         filled(database, 5)
         lease(database, limit=2)
-        fault = Fault(CANCELLED, "no more")
+        fault = ItemFault(CANCELLED, "no more")
 
         def call_off(connection):
             return items.call_off(connection, JOB, fault, now=9.0, limit=2)
@@ -228,7 +228,7 @@ class TestEnds:
         """A row that is decided needs its other samples no more."""
         filled(database, 6)
         lease(database, limit=6)
-        fault = Fault("not_needed", "decided")
+        fault = ItemFault("not_needed", "decided")
         database.write(
             lambda c: items.call_off(c, JOB, fault, now=9.0, limit=9, rows=range(2, 4))
         )
@@ -242,7 +242,7 @@ class TestEnds:
         database.write(lambda c: items.add(c, JOB, some, 5.0))
         lease(database)
         finish(database, result(0))
-        finish(database, result(1, error=Fault("node_failed", "broke")))
+        finish(database, result(1, error=ItemFault("node_failed", "broke")))
         revived = database.write(lambda c: items.revive(c, JOB, [ItemState.FAILED]))
         assert 1 == revived
         assert Counts(waiting=1, done=1, failed=1) == counts(database)
@@ -306,7 +306,7 @@ class TestJobs:
             database.write(lambda c, made=made: jobs.add(c, made, "me", 1e12))
         seen, after, more = [], "", True
         while more:
-            page = Page(limit=2, after=after)
+            page = ResultPage(limit=2, after=after)
             found, more = database.read(lambda c, p=page: jobs.listed(c, p))
             seen += [each.id for each in found]
             after = found[-1].id
@@ -327,8 +327,8 @@ class TestJobs:
             options={"seed": 7},
             reducer={"kind": "tree", "threshold": 4},
             bad_lines=BadLines.FAIL_JOB,
-            give_way=GiveWay.AT_ONCE,
-            window=Window((Span((0, 4), 1200, 360),), "Europe/Berlin"),
+            give_way=Preemption.AT_ONCE,
+            window=TimeWindow((Span((0, 4), 1200, 360),), "Europe/Berlin"),
             reading={"delimiter": ";", "header": False},
             nodes=2,
             metadata={"team": "a"},
@@ -409,7 +409,7 @@ class TestReading:
             database.write(lambda c, made=made: jobs.add(c, made, "me", 1e12))
         seen, after, more, pages = [], "", True, 0
         while more:
-            page = Page(limit=100, after=after)
+            page = ResultPage(limit=100, after=after)
             found, more = database.read(lambda c, p=page: jobs.listed(c, p))
             seen += [each.id for each in found]
             after, pages = found[-1].id, pages + 1

@@ -10,7 +10,7 @@ import pytest
 
 from router.jobs.store import items, jobs
 from router.jobs.store.database import (
-    Database,
+    JobDatabase,
     StoreError,
     as_request_error,
     database_url,
@@ -44,7 +44,7 @@ def behind(server, tmp_path):
         url = database_url(
             pooler.url(server.fresh().rpartition("/")[2]), tmp_path, None
         )
-        database = Database(url, migrate, silent_seconds=1.5)
+        database = JobDatabase(url, migrate, silent_seconds=1.5)
         made.append(database.close)
         if open_:
             database.open()
@@ -195,7 +195,7 @@ def test_a_pooler_that_is_full(behind):
     filled(database, 1)
     database.close()
     with psycopg.connect(pooler.url(database.url.database), autocommit=True):
-        again = Database(database.url, migrate)
+        again = JobDatabase(database.url, migrate)
         with pytest.raises(StoreError) as error:
             again.open()
         again.close()

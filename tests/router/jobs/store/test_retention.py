@@ -10,10 +10,10 @@ from sqlalchemy import Connection, create_engine, text
 
 from router.errors import ConflictError, NotFoundError
 from router.jobs.input.uploads import Uploads
-from router.jobs.model import JobState, Upload
+from router.jobs.model import JobState, StoredFile
 from router.jobs.retention import Retention
 from router.jobs.store import files, items, jobs, space
-from router.jobs.store.database import Database, database_url
+from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
 from router.jobs.store.tables import JOBS
 from tests.router.jobs.store.stage import JOB, a_job, filled, item
@@ -52,7 +52,7 @@ def count(database, table: str) -> int:
 
 def upload(database, uploads, name, days_ago, **more):
     created = time.time() - days_ago * DAY
-    found = Upload(name, "d.csv", "dataset", 3, created, **more)
+    found = StoredFile(name, "d.csv", "dataset", 3, created, **more)
     database.write(lambda c: files.add(c, found))
     uploads.path(name).write_bytes(b"a,b")
 
@@ -201,7 +201,7 @@ def test_a_file_of_an_older_router_learns_to_shrink(tmp_path, uploads):
     with engine.begin() as connection:
         migrate(connection)
     engine.dispose()
-    database = Database(url, migrate)
+    database = JobDatabase(url, migrate)
     database.open()
     try:
         assert 2 == database.read(

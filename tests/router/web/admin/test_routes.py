@@ -12,17 +12,17 @@ from flask import Flask
 
 from router.capacity.ledger import Ledger
 from router.errors import RequestError
-from router.holds.history import Query
-from router.holds.store import Change, Event, HoldStore
+from router.holds.history import AuditQuery
+from router.holds.store import AuditEvent, Change, HoldStore
 from router.model import Clear, Hold, HoldKind, Node, Outcome, Part, Score
 from router.scheduling.matching import HeldBack
 from router.scheduling.pickers import PICKERS
-from router.scheduling.pipeline import Wish
+from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
-from router.scheduling.scheduler import Dispatcher
-from router.scheduling.trace import Step, Trail, Trails
+from router.scheduling.scheduler import Scheduler
+from router.scheduling.trace import DecisionTrace, DecisionTraces, TraceStep
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
-from router.web.admin.routes import AdminParts, admin_blueprint
+from router.web.admin.routes import AdminContext, admin_blueprint
 
 
 class Forgetful:
@@ -47,7 +47,7 @@ def rig():
     holds.fleet(views)
     ledger = Ledger(1, time.monotonic)
     ledger.configure(v.node for v in views.values())
-    dispatcher = Dispatcher(
+    dispatcher = Scheduler(
         published,
         holds,
         ledger,
@@ -56,7 +56,7 @@ def rig():
         clock=time.monotonic,
     )
     rig = SimpleNamespace(holds=holds, ledger=ledger, token=None, reloaded=[])
-    rig.trails, rig.dispatcher = Trails(), dispatcher
+    rig.trails, rig.dispatcher = DecisionTraces(), dispatcher
 
     rig.asked, rig.found, rig.waits = [], [], {}
 
@@ -71,7 +71,7 @@ def rig():
     app = Flask("test")
     app.register_blueprint(
         admin_blueprint(
-            AdminParts(
+            AdminContext(
                 published=published,
                 holds=holds,
                 ledger=ledger,
@@ -339,11 +339,16 @@ def test_explain_says_what_is_expected(rig):
 
 def test_explain_shows_the_prediction_beside_what_happened(rig):
     """From the slot to the first token and to the end; nothing of a failure."""
-    decided = rig.dispatcher.explain(Wish("m:latest"))
+    decided = rig.dispatcher.explain(RoutingRequest("m:latest"))
     lease = rig.ledger.take("b", "m:latest")
     lease.streams, lease.decoding_since = True, lease.taken_at + 0.5
-    trail = Trail("r1", "/api/chat", "m:latest", 0.0, over_at=lease.taken_at + 2)
-    trail.steps = [Step(decided, "a: broke", lease=lease), Step(decided, lease=lease)]
+    trail = DecisionTrace(
+        "r1", "/api/chat", "m:latest", 0.0, over_at=lease.taken_at + 2
+    )
+    trail.steps = [
+        TraceStep(decided, "a: broke", lease=lease),
+        TraceStep(decided, lease=lease),
+    ]
     rig.trails.add(trail)
     failed, came = rig.client.get("/admin/explain/r1").json["attempts"]
     assert failed["actual"] is None
@@ -352,10 +357,10 @@ def test_explain_shows_the_prediction_beside_what_happened(rig):
 
 def test_explain_says_why_a_request_waited(rig):
     """Who was free, which nodes it was kept for, and what both would have cost."""
-    decided = rig.dispatcher.explain(Wish("m:latest"))
+    decided = rig.dispatcher.explain(RoutingRequest("m:latest"))
     held = HeldBack("a", 90.0, 40.0, ("b",), 1.25)
-    step = Step(replace(decided, held_back=held, waited=1.5))
-    rig.trails.add(Trail("r1", "/api/chat", "m:latest", 0.0, [step]))
+    step = TraceStep(replace(decided, held_back=held, waited=1.5))
+    rig.trails.add(DecisionTrace("r1", "/api/chat", "m:latest", 0.0, [step]))
     told = rig.client.get("/admin/explain/r1").json["attempts"][0]
     assert 1.5 == told["waited_seconds"]
     shown = told["held_back"]
@@ -369,9 +374,11 @@ def test_explain_says_why_a_request_waited(rig):
 
 def test_explain_a_request(rig):
     """Every attempt of a request, with what came of it."""
-    trail = Trail("r1", "/api/chat", "m:latest", at=0.0, ended="end")
+    trail = DecisionTrace("r1", "/api/chat", "m:latest", at=0.0, ended="end")
     trail.steps.append(
-        Step(rig.dispatcher.explain(Wish("m:latest")), "a: cannot connect")
+        TraceStep(
+            rig.dispatcher.explain(RoutingRequest("m:latest")), "a: cannot connect"
+        )
     )
     rig.trails.add(trail)
     told = rig.client.get("/admin/explain/r1").json
@@ -385,9 +392,9 @@ def test_explain_a_request(rig):
 
 def test_trails_are_bounded():
     """Only the newest requests are kept."""
-    trails = Trails(limit=2)
+    trails = DecisionTraces(limit=2)
     for name in ("1", "2", "3"):
-        trails.add(Trail(name, "/", "m", 0.0))
+        trails.add(DecisionTrace(name, "/", "m", 0.0))
     assert trails.get("1") is None
     assert ["3", "2"] == [t.request_id for t in trails.newest(5)]
 
@@ -450,11 +457,11 @@ def test_bad_overrides(rig, body, message):
 
 def test_history_filters_reach_the_archive(rig):
     """Names, times in ISO 8601 and unix seconds, and the limit."""
-    rig.found = [Event(9.0, Change.LIFTED, drained("a"), "level", "proven")]
+    rig.found = [AuditEvent(9.0, Change.LIFTED, drained("a"), "level", "proven")]
     url = "/admin/holds/history?node=a&kind=drain&alert=GpuTooHot&change=lifted"
     url += "&since=1970-01-01T00:00:05Z&before=10.5&limit=7"
     (line,) = rig.client.get(url).json
-    assert rig.asked == [Query("a", "drain", "lifted", "GpuTooHot", 5.0, 10.5, 7)]
+    assert rig.asked == [AuditQuery("a", "drain", "lifted", "GpuTooHot", 5.0, 10.5, 7)]
     assert ("lifted", "level", "proven", "1970-01-01T00:00:09.000+00:00") == tuple(
         line[k] for k in ("change", "by", "why", "until")
     )
@@ -553,7 +560,7 @@ def test_times_beyond_the_calendar_are_shown(rig):
     """What an earlier release let in must not end each look at holds and history."""
     forever = Hold("a", HoldKind.CORDON, "operator:x", "y", 0.0, until=6e12)
     rig.holds.place(forever)
-    rig.found = [Event(9.0, Change.PLACED, forever, "operator:x", "y")]
+    rig.found = [AuditEvent(9.0, Change.PLACED, forever, "operator:x", "y")]
     (shown,) = rig.client.get("/admin/holds").json
     (line,) = rig.client.get("/admin/holds/history").json
     assert ["9999-12-31T23:59:59.999+00:00"] * 2 == [shown["until"], line["until"]]

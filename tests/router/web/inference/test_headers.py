@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from router.cancellation import Attention
+from router.cancellation import Cancellation
 from router.errors import BadRequestError
 from router.model import Outcome, Priority
 from router.web.inference.headers import TimeLimit, read_terms
@@ -97,7 +97,7 @@ def test_rejected(headers, message):
 
 def test_time_limit_stops_the_request():
     """The request is stopped when its time is over, with the reason."""
-    attention = Attention()
+    attention = Cancellation()
     limit = TimeLimit(0.01, attention)
     with gevent.Timeout(5):
         attention.sleep(None)
@@ -107,7 +107,7 @@ def test_time_limit_stops_the_request():
 
 def test_closed_limit_stops_nothing():
     """A request that ended in time is not stopped afterwards."""
-    attention = Attention()
+    attention = Cancellation()
     TimeLimit(0.01, attention).close()
     gevent.sleep(0.03)
     assert attention.stopped is None

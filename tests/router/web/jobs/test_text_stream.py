@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from router.jobs.model import Fault
+from router.jobs.model import ItemFault
 from router.jobs.output import joined
 from router.jobs.store import items
-from router.jobs.store.database import Database, database_url
+from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
 from router.web.jobs.fields import FieldError
-from router.web.jobs.text_stream import MOST_CHARACTERS, Mark, Text, read_mark
+from router.web.jobs.text_stream import (
+    MOST_CHARACTERS,
+    JobText,
+    TextPosition,
+    read_mark,
+)
 from tests.router.jobs.store.stage import JOB, filled, result
 
-FAILED = Fault("dead", "no answer")
+FAILED = ItemFault("dead", "no answer")
 LONG = "é" + "x" * (2 * MOST_CHARACTERS) + "🦙"
 TEXTS = [
     None,
@@ -30,7 +35,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
     """A job whose rows said this, or failed."""
-    made = Database(database_url("", tmp_path_factory.mktemp("db"), None), migrate)
+    made = JobDatabase(database_url("", tmp_path_factory.mktemp("db"), None), migrate)
     made.open()
     filled(made, len(TEXTS))
     for n, text in enumerate(TEXTS):
@@ -40,8 +45,8 @@ def database(tmp_path_factory):
     made.close()
 
 
-def follow(database, at: Mark | None = None):
-    return list(Text(database, JOB, "|", at or Mark()).up_to(None))
+def follow(database, at: TextPosition | None = None):
+    return list(JobText(database, JOB, "|", at or TextPosition()).up_to(None))
 
 
 def whole(database) -> str:
@@ -70,7 +75,7 @@ def test_going_on_from_every_mark(database):
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_following_as_it_grows(database, step):
     """The rows that are complete, and no more; failed rows leave nothing."""
-    text, sent = Text(database, JOB, "|", Mark()), ""
+    text, sent = JobText(database, JOB, "|", TextPosition()), ""
     for rows in range(0, len(TEXTS) + step, step):
         for mark, piece in text.up_to(min(rows, len(TEXTS))):
             sent += piece
@@ -81,7 +86,7 @@ def test_following_as_it_grows(database, step):
 
 def test_nothing_is_read_twice(database):
     """Once at the end, no call asks the database again."""
-    text = Text(database, JOB, "|", Mark())
+    text = JobText(database, JOB, "|", TextPosition())
     assert list(text.up_to(len(TEXTS)))
     calls = []
     database.committed = lambda *_: calls.append(1)
@@ -98,4 +103,4 @@ def test_an_id_that_is_none_of_ours(given):
 
 def test_no_id_is_the_beginning():
     """A reader that comes for the first time has none."""
-    assert Mark() == read_mark(None) == read_mark("")
+    assert TextPosition() == read_mark(None) == read_mark("")

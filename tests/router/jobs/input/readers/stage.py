@@ -8,18 +8,18 @@ from pathlib import Path
 from router.jobs.input.readers import (
     NOWHERE,
     BadRow,
-    Limits,
+    ReadLimits,
     Row,
     Unusable,
     open_dataset,
 )
 from router.jobs.model import Format
 
-SMALL = Limits(rows=50, row_bytes=200, columns=5, name_characters=20)
+SMALL = ReadLimits(rows=50, row_bytes=200, columns=5, name_characters=20)
 
 
 def rows(
-    path: Path, content: bytes | str, kind: Format, limits: Limits = SMALL, **said
+    path: Path, content: bytes | str, kind: Format, limits: ReadLimits = SMALL, **said
 ):
     """Write a file and read it whole; each row is found again at its place, too."""
     raw = content.encode() if isinstance(content, str) else content
@@ -39,7 +39,7 @@ def sample(path: Path, content: bytes | str, kind: Format, **said):
     """Write a file and look at its beginning."""
     raw = content.encode() if isinstance(content, str) else content
     path.write_bytes(raw)
-    with open_dataset(path, kind, Limits(), said) as dataset:
+    with open_dataset(path, kind, ReadLimits(), said) as dataset:
         return dataset.sample()
 
 

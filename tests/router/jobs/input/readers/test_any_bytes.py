@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.errors import DatasetError
-from router.jobs.input.readers import BadRow, Limits, Row
+from router.jobs.input.readers import BadRow, ReadLimits, Row
 from router.jobs.model import Format
 from tests.router.jobs.input.readers.stage import rows
 
-LIMITS = Limits(row_bytes=60, rows=40, columns=4, chunk_bytes=7, again_bytes=500)
+LIMITS = ReadLimits(row_bytes=60, rows=40, columns=4, chunk_bytes=7, again_bytes=500)
 pieces = st.sampled_from(
     [
         *(b"{", b"}", b"[", b"]", b'"', b",", b":", b"\n", b"\r\n", b"\r", b";", b"\t"),

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.errors import DatasetError
-from router.jobs.input.readers import Limits, Row
+from router.jobs.input.readers import ReadLimits, Row
 from router.jobs.model import Format
 from tests.router.jobs.input.readers.stage import SMALL, fields, reasons, rows, sample
 
@@ -151,7 +151,7 @@ def test_whether_the_first_line_holds_names(tmp_path, content, header):
     path.write_text(content)
     from router.jobs.input.readers import open_dataset
 
-    with open_dataset(path, Format.CSV, Limits()) as dataset:
+    with open_dataset(path, Format.CSV, ReadLimits()) as dataset:
         assert header is dataset.opening.reading["header"]
 
 
@@ -288,4 +288,4 @@ def test_what_csv_writes_is_read_back(tmp_path, records, delimiter, ending):
     writer.writerows([("n", "x", "y"), *records])
     expected = [dict(zip("nxy", record, strict=True)) for record in records]
     said = {"delimiter": delimiter, "header": True, "encoding": "utf-8"}
-    assert expected == fields(table(tmp_path, out.getvalue(), Limits(), **said))
+    assert expected == fields(table(tmp_path, out.getvalue(), ReadLimits(), **said))

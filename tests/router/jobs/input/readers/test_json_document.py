@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.errors import DatasetError
-from router.jobs.input.readers import Limits, Row
+from router.jobs.input.readers import ReadLimits, Row
 from router.jobs.model import Format
 from tests.router.jobs.input.readers.stage import SMALL, fields, rows
 
@@ -121,7 +121,7 @@ def test_any_document_is_read_as_json_reads_it(
 ):
     """Wherever the pieces that are read from the file end."""
     text = json.dumps(data, indent=indent, ensure_ascii=ascii_only)
-    assert data == fields(document(tmp_path, text, Limits(chunk_bytes=chunk)))
+    assert data == fields(document(tmp_path, text, ReadLimits(chunk_bytes=chunk)))
 
 
 def test_positions_hold_over_many_pieces(tmp_path):

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.errors import DatasetError
-from router.jobs.input.readers import BadRow, Limits, Row, Unusable, open_dataset
+from router.jobs.input.readers import BadRow, ReadLimits, Row, Unusable, open_dataset
 from router.jobs.model import Format
 from tests.router.jobs.input.readers.stage import fields, reasons, rows
 
-LIMITS = Limits(rows=10_000, row_bytes=100_000, columns=20)
+LIMITS = ReadLimits(rows=10_000, row_bytes=100_000, columns=20)
 
 
 def written(table, **options):

@@ -13,22 +13,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.jobs.input.readers import Limits
+from router.jobs.input.readers import ReadLimits
 from router.jobs.input.reading import FileError
 from router.jobs.input.sandbox.process import Sandbox, SandboxError, SandboxLimits
-from router.jobs.input.sources import Files, FileSettings, Look, LookError
+from router.jobs.input.sources import DatasetFiles, FileSettings, Look, LookError
 from router.jobs.model import DATASET_ENDPOINT, Format, Job, JobSpec, JobState
-from router.jobs.planning.length_predictor import Lengths
+from router.jobs.planning.length_predictor import LengthPredictor
 from tests.harness.poll import until
 from tests.router.jobs.input.sandbox.own import sandboxes
 
 MIB = 2**20
-LIMITS = Limits(rows=10_000)
+LIMITS = ReadLimits(rows=10_000)
 
 
 @pytest.fixture
 def files():
-    return Files(Lengths(), lambda: FileSettings(LIMITS, 256 * MIB))
+    return DatasetFiles(LengthPredictor(), lambda: FileSettings(LIMITS, 256 * MIB))
 
 
 def items(files, path, template, kind=Format.PARQUET, **terms):
