@@ -24,7 +24,10 @@ Service = Mapping[str, Any]
 
 def by_default(value: str) -> str:
     """Give what Compose puts in where nobody sets the variable."""
-    return re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", value)
+    inner = r"\$\{\w+:-([^{}]*)\}"
+    while re.search(inner, value):
+        value = re.sub(inner, r"\1", value)
+    return value
 
 
 # The entry points of the images that are not ours, by service.
@@ -61,6 +64,8 @@ class Stage:
             for flag, folder in (
                 ("", "/run/inferops"),
                 ("", "/var/lib/inferops"),
+                ("", "/source"),
+                ("", "/targets"),
                 ("--storage.tsdb.path=", "/prometheus"),
                 ("--storage.path=", "/alertmanager"),
             )
@@ -75,6 +80,7 @@ class Stage:
                     f"--control-port={self.ports.simulator_control}"
                 ),
                 "--path.rootfs=/host": "--path.rootfs=/",
+                "--path.procfs=/host/proc": "--path.procfs=/proc",
             }
         )
 
@@ -107,7 +113,7 @@ class Stage:
         """Run the container's command line in its environment."""
         self.mount(service)
         substitutions = self.substitutions()
-        argv = [substitutions.text(str(word)) for word in service["command"]]
+        argv = [substitutions.text(by_default(str(w))) for w in service["command"]]
         environment = {
             variable: substitutions.text(by_default(value))
             for variable, value in service.get("environment", {}).items()

@@ -15,6 +15,7 @@ from tests.harness.process import ROOT
 PROFILES = ("demo", "gpu", "chat", "tailscale")
 ALWAYS = {
     "init",
+    "config-reloader",
     "router",
     "prometheus",
     "alertmanager",
@@ -64,13 +65,76 @@ def test_the_demonstration_is_the_default() -> None:
     found = config()["services"]
 
     assert "simulator" in found
-    for name in ("router", "prometheus", "exporter"):
-        (targets,) = (
-            volume["source"]
-            for volume in found[name]["volumes"]
-            if volume["target"] == "/etc/inferops/prometheus/targets"
-        )
-        assert str(ROOT / "simulator" / "targets") == targets
+    assert {str(ROOT / "simulator" / "targets")} == targets(found)
+
+
+def targets(services: dict[str, Any]) -> set[str]:
+    """Give the folders from which init and config-reloader take the inventory."""
+    return {
+        volume["source"]
+        for service in services.values()
+        for volume in service.get("volumes", ())
+        if volume["target"] == "/targets"
+    }
+
+
+def test_one_name_for_links() -> None:
+    """INFEROPS_EXTERNAL_HOST stands in every link that people get, with the port."""
+    found = config(INFEROPS_EXTERNAL_HOST="ai.lan", INFEROPS_GRAFANA_PORT="3333")
+    text = json.dumps(found["services"])
+
+    for link in (
+        "--web.external-url=http://ai.lan:9090",
+        "--web.external-url=http://ai.lan:9093",
+        '"GF_SERVER_ROOT_URL": "http://ai.lan:3333"',
+        '"GRAFANA_LINK": "http://ai.lan:3333"',
+        '"ROUTER_LINK": "http://ai.lan:8000"',
+        '"INFEROPS_WEB__HOSTS": "ai.lan"',
+    ):
+        assert link in text
+
+
+def test_addresses_behind_a_proxy() -> None:
+    """Each service's whole address can be given."""
+    text = json.dumps(config(INFEROPS_PROMETHEUS_URL="https://ai.example.org/prom"))
+
+    assert "--web.external-url=https://ai.example.org/prom" in text
+
+
+def test_ports_and_addresses_are_variables() -> None:
+    """Every published port can be moved, to another address too."""
+    variables = {
+        "INFEROPS_ADDRESS": "192.0.2.1",
+        "INFEROPS_TELEMETRY_ADDRESS": "192.0.2.2",
+        "INFEROPS_ROUTER_PORT": "1",
+        "INFEROPS_PROMETHEUS_PORT": "2",
+        "INFEROPS_ALERTMANAGER_PORT": "3",
+        "INFEROPS_GRAFANA_PORT": "4",
+        "INFEROPS_CHAT_PORT": "5",
+        "INFEROPS_SIMULATOR_PORT": "6",
+    }
+    found = config(COMPOSE_PROFILES="demo,chat", **variables)["services"]
+
+    assert {
+        ("router", "192.0.2.1", "1"),
+        ("prometheus", "192.0.2.2", "2"),
+        ("alertmanager", "192.0.2.2", "3"),
+        ("grafana", "192.0.2.2", "4"),
+        ("open-webui", "192.0.2.1", "5"),
+        ("simulator", "127.0.0.1", "6"),
+    } == {
+        (name, port["host_ip"], port["published"])
+        for name, service in found.items()
+        for port in service.get("ports", ())
+    }
+
+
+def test_the_projects_name_is_not_the_folders() -> None:
+    """A checkout may be renamed: its volumes are found again."""
+    assert ("inferops", "other") == (
+        config()["name"],
+        config(COMPOSE_PROJECT_NAME="other")["name"],
+    )
 
 
 def test_names_behind_a_proxy() -> None:
@@ -90,10 +154,4 @@ def test_own_machines_instead() -> None:
     """INFEROPS_TARGETS puts another inventory before every reader."""
     found = config(INFEROPS_TARGETS="./prometheus/targets")["services"]
 
-    sources = {
-        volume["source"]
-        for service in found.values()
-        for volume in service.get("volumes", ())
-        if volume["target"] == "/etc/inferops/prometheus/targets"
-    }
-    assert {str(ROOT / "prometheus" / "targets")} == sources
+    assert {str(ROOT / "prometheus" / "targets")} == targets(found)

@@ -109,6 +109,6 @@ def test_the_demonstrations_inventory_is_on_loopback(paths, tmp_path) -> None:
     inventory(PORTS, fallback)
 
     entries = yaml.safe_load(fallback.inventory.read_text())
-    assert [f"http://127.0.0.1:2150{n}" for n in (1, 2, 3, 4)] == [
+    assert [f"http://127.0.0.1:{n}" for n in (8, 9, 10, 11)] == [
         entry["labels"]["__ollama"] for entry in entries
     ]
