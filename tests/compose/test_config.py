@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness.process import ROOT
 
-PROFILES = ("demo", "gpu", "chat", "tailscale")
+PROFILES = ("demo", "gpu", "chat", "tailscale", "ollama", "ollama-gpu")
 ALWAYS = {
     "init",
     "config-reloader",
@@ -28,17 +28,22 @@ OWN = {
     "gpu": {"exporter-gpu", "dcgm-exporter"},
     "chat": {"open-webui"},
     "tailscale": {"tailscale"},
+    "ollama": {"ollama"},
+    "ollama-gpu": {"ollama-gpu"},
 }
-EVERY = [chosen for count in range(5) for chosen in combinations(PROFILES, count)]
+EVERY = [
+    *(chosen for count in range(3) for chosen in combinations(PROFILES, count)),
+    PROFILES,
+]
 
 
-def config(**environment: str) -> dict[str, Any]:
+def config(file: str = "docker-compose.yml", **environment: str) -> dict[str, Any]:
     """Ask the stand-alone Compose, which needs no engine."""
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip("no docker-compose on PATH")
     asked = subprocess.run(
-        [program, "config", "--format", "json"],
+        [program, "--file", file, "config", "--format", "json"],
         cwd=ROOT,
         env={"HOME": "/nonexistent", **environment},
         capture_output=True,
@@ -155,3 +160,37 @@ def test_own_machines_instead() -> None:
     found = config(INFEROPS_TARGETS="./prometheus/targets")["services"]
 
     assert {str(ROOT / "prometheus" / "targets")} == targets(found)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "expected"),
+    [
+        ("cpu", {"exporter", "node-exporter"}),
+        ("gpu", {"exporter-gpu", "dcgm-exporter", "node-exporter"}),
+        ("cpu,ollama", {"exporter", "node-exporter", "ollama"}),
+        (
+            "gpu,ollama-gpu",
+            {"exporter-gpu", "dcgm-exporter", "node-exporter", "ollama-gpu"},
+        ),
+    ],
+)
+def test_a_node(profiles, expected) -> None:
+    """compose/node.yml has what a node needs, and builds from exporters/ alone."""
+    found = config("compose/node.yml", COMPOSE_PROFILES=profiles)["services"]
+
+    assert expected == set(found)
+    assert {str(ROOT / "exporters")} == {
+        each["build"]["context"] for each in found.values() if "build" in each
+    }
+
+
+def test_a_node_and_the_control_plane_run_the_same_images() -> None:
+    """One version of each image is pinned, wherever it stands."""
+    ours, node = (
+        config(COMPOSE_PROFILES=",".join(PROFILES)),
+        config("compose/node.yml", COMPOSE_PROFILES="cpu,gpu,ollama,ollama-gpu"),
+    )
+
+    pinned = {each["image"] for each in ours["services"].values()}
+    others = {each["image"] for each in node["services"].values()}
+    assert {"inferops-exporter:0.1.0"} == others - pinned

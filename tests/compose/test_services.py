@@ -13,7 +13,15 @@ from launcher.init import CONSUMERS
 from router.config.load import load_config
 from tests.harness.process import ROOT
 
-AS_ROOT = {"init", "config-reloader", "dcgm-exporter", "open-webui", "tailscale"}
+AS_ROOT = {
+    "ollama",
+    "ollama-gpu",
+    "init",
+    "config-reloader",
+    "dcgm-exporter",
+    "open-webui",
+    "tailscale",
+}
 WRITABLE = {"dcgm-exporter", "open-webui"}
 GATHERERS = {"init", "config-reloader"}
 CAPABILITIES = {each: ["CHOWN", "DAC_READ_SEARCH"] for each in GATHERERS}
@@ -24,6 +32,8 @@ PROFILES = {
     "dcgm-exporter": ["gpu"],
     "open-webui": ["chat"],
     "tailscale": ["tailscale"],
+    "ollama": ["ollama"],
+    "ollama-gpu": ["ollama-gpu"],
 }
 
 
@@ -133,7 +143,7 @@ def test_any_engine_will_do(services) -> None:
 def test_the_router_starts_without_telemetry(services) -> None:
     """The router waits for init alone, and all telemetry starts after it."""
     assert {"init"} == set(services["router"]["depends_on"])
-    before = {"init", "router", "simulator"}
+    before = {"init", "router", "simulator", "ollama", "ollama-gpu"}
     later = those(services, lambda each: "router" in each.get("depends_on", {}))
     assert set(services) - before == later
 
