@@ -59,6 +59,7 @@ def up(stack: Stack) -> int:
         try:
             _start(stack)
             _greet(stack, beside=bool(before))
+            _warn_of_nodes(stack)
             _compose(stack, "logs", "--follow", "--tail", "0", seconds=None)
         finally:
             _end(stack, before)
@@ -77,7 +78,8 @@ def status(stack: Stack) -> int | None:
     if not there:
         return None
     _compose(stack, "ps", "--all", seconds=_DOWN_SECONDS)
-    print(f"notified: {stack.notified}")
+    print(f"notified: {stack.notified}", flush=True)
+    _warn_of_nodes(stack)
     return 0 if "router" in there else 1
 
 
@@ -144,6 +146,12 @@ def _start_one_by_one(stack: Stack) -> None:
 
 def _services(stack: Stack) -> frozenset[str]:
     return _listed(stack, "config", "--services")
+
+
+def _warn_of_nodes(stack: Stack) -> None:
+    """Say which nodes refuse connections, as containers see them."""
+    asked = ("exec", "--no-TTY", "config-reloader", "python", "-m")
+    _quietly(stack, *asked, "launcher.reachable")
 
 
 def _end(stack: Stack, before: frozenset[str]) -> None:

@@ -8,6 +8,7 @@ look at their files themselves. Polls: Docker Desktop passes no file events on.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 import time
 import urllib.error
@@ -16,11 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher import init, signals
+from launcher import configuration, init, reachable, signals
 from launcher.errors import LaunchError
 
 _SECONDS = 2
 _RELOAD_SECONDS = 10
+# Whether nodes refuse connections is looked at each minute; first when containers that
+# are nodes have had time to start.
+_NODES_TURNS, _NODES_FIRST = 30, 5
 _LOOKED = Path("/tmp/looked")  # noqa: S108  the container's own; its healthcheck asks
 
 Say = Callable[[str], None]
@@ -72,7 +76,16 @@ class Reloader:
     prepare: Callable[[], bool]
     alertmanager: Alertmanager
     say: Say
+    refusals: Callable[[], list[str]] = list
     _fault: str = ""
+    _refused: frozenset[str] = frozenset()
+
+    def look_at_nodes(self) -> None:
+        """Say of each node that refuses connections how to change that, once."""
+        refused = frozenset(self.refusals())
+        for line in sorted(refused - self._refused):
+            self.say(line)
+        self._refused = refused
 
     def look(self) -> None:
         fault = ""
@@ -96,10 +109,13 @@ def main(argv: Sequence[str]) -> int:
         lambda: init.prepare(sources, volumes, links),
         Alertmanager(url, (volumes.alertmanager, templates)),
         lambda text: print(f"config-reloader: {text}", flush=True),
+        lambda: reachable.warnings(volumes.configuration / configuration.INVENTORY),
     )
     with signals.until_stopped():
-        while True:
+        for turn in itertools.count():
             reloader.look()
+            if turn % _NODES_TURNS == _NODES_FIRST:
+                reloader.look_at_nodes()
             _LOOKED.touch()
             time.sleep(_SECONDS)
     return 0

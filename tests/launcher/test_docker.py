@@ -84,6 +84,7 @@ def test_up_follows_until_told_to_stop(launched, tmp_path) -> None:
         "compose --profile * ps --services --filter status=running",
         "compose up --detach --no-build --wait router",
         "compose up --detach --no-build --wait",
+        "compose exec --no-TTY config-reloader python -m launcher.reachable",
         "compose logs --follow --tail 0",
         "compose --profile * down",
     ] == calls.read_text().splitlines()

@@ -84,7 +84,7 @@ def _heat(stack: Stack) -> None:
 
     def states() -> dict[str, bool]:
         nodes = requests.get(stack.url("router", "/admin/nodes"), timeout=5).json()
-        return {each["name"]: each["schedulable"] for each in nodes["nodes"]}
+        return {each["name"]: each["schedulable"] for each in nodes}
 
     control = stack.url("simulator_control")
     fault = {"fault": "hot", "celsius": 99}
