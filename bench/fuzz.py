@@ -132,7 +132,7 @@ def _request(rng: random.Random) -> bytes:
     lines = [f"{rng.choice(_METHODS)} {rng.choice(_TARGETS)} {rng.choice(_VERSIONS)}"]
     lines += rng.sample(_HEADERS, rng.choice((0, 0, 0, 0, 1, 3)))
     if rng.random() < 0.8:
-        lines.append("Host: x")
+        lines.append("Host: localhost")
     if rng.random() < 0.2:
         lines.append("Transfer-Encoding: chunked")
         body = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in (body, b"")) or b"0\r\n"

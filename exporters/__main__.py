@@ -15,7 +15,7 @@ from typing import NoReturn
 from exporters import VERSION, logs
 from exporters.addresses import Listen, backend_url, listen, ollama_url
 from exporters.allowlist import Allowed, allowed
-from exporters.app import App, serving
+from exporters.app import App
 from exporters.collectors import Background
 from exporters.errors import SettingError
 from exporters.gpu.selection import parse
@@ -28,6 +28,7 @@ from exporters.node_exporter import DEFAULT_URL
 from exporters.probe import Prober
 from exporters.registry import COLLECTORS, Sources, Switch, enabled
 from exporters.runner import Runner
+from exporters.server import serving
 
 log = logs.get(__name__)
 

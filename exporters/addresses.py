@@ -12,6 +12,7 @@ from exporters.errors import SettingError
 OLLAMA_PORT = 11434
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
+_PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -39,13 +40,17 @@ def listen(text: str) -> Listen:
     return Listen(parts.hostname, port)
 
 
-def backend_url(text: str) -> str:
-    """Return `scheme://host:port` of an Ollama; raises ValueError that says why.
+def backend_url(text: str, *, path: bool = False) -> str:
+    """Return `scheme://host:port` of a server; raises ValueError that says why.
+
+    path: whether it may have one, which is kept
 
     Two texts for one address give one result, so that an allow-list holds.
     """
     parts = urlsplit(text)
     _reject_extras(parts, text)
+    if not path and parts.path not in {"", "/"}:
+        raise ValueError(f"must have no path, query or fragment, got {text!r}")
     host = parts.hostname or ""
     if ":" in host:
         host = f"[{ipaddress.IPv6Address(host).compressed}]"
@@ -54,7 +59,7 @@ def backend_url(text: str) -> str:
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     if port == 0:
         raise ValueError(f"port must be 1 to 65535, got {text!r}")
-    return f"{parts.scheme}://{host}:{port}"
+    return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
 
 
 def _reject_extras(parts: SplitResult, text: str) -> None:
@@ -64,8 +69,10 @@ def _reject_extras(parts: SplitResult, text: str) -> None:
         raise ValueError(f"must begin with http:// or https://, got {text!r}")
     if "@" in parts.netloc:
         raise ValueError("must not hold credentials")  # nor repeat them
-    if parts.path not in {"", "/"} or "?" in text or "#" in text:
+    if "?" in text or "#" in text:
         raise ValueError(f"must have no path, query or fragment, got {text!r}")
+    if not _PATH.fullmatch(parts.path) or ".." in parts.path:
+        raise ValueError(f"must have a plain path or none, got {text!r}")
 
 
 def ollama_url(ollama_host: str) -> str:

@@ -1,27 +1,19 @@
-"""The exporter's pages as a WSGI application, and the thing that serves them."""
+"""The exporter's pages as a WSGI application."""
 
 from __future__ import annotations
 
 import math
-import socket
-import socketserver
-import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
 
-from exporters import VERSION, logs
-from exporters.addresses import Listen
+from exporters import VERSION
 from exporters.families import Family
 from exporters.probe import Prober, RefusedError
 from exporters.runner import Runner
-
-log = logs.get(__name__)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -60,6 +52,12 @@ class App:
     def __call__(
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
+        """Answer; `inferops.sending` is told when nothing but the reader is awaited."""
+        page = self._page(environ, start_response)
+        environ.get("inferops.sending", lambda: None)()
+        return page
+
+    def _page(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in {"GET", "OPTIONS"}:
             return _say(start_response, 405, "only GET")
         match environ["PATH_INFO"]:
@@ -147,38 +145,3 @@ def _say(start_response: StartResponse, status: int, text: str) -> list[bytes]:
         ],
     )
     return [body]
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = 30  # a client that sends no request is not waited for longer
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
-        """Say nothing of each scrape."""
-
-
-class _ThreadPerRequest(ThreadingWSGIServer):
-    request_queue_size = 128
-
-    def server_bind(self) -> None:
-        # http.server's own asks DNS for this machine's full name, which can hang.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name = str(self.server_address[0])
-        self.server_port = self.server_address[1]
-        self.setup_environ()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Log what a request died of, in one line: a client that stalls is common."""
-        del request
-        log.warning(
-            "request failed", client=client_address, error=repr(sys.exception())
-        )
-
-
-class _ThreadPerRequestV6(_ThreadPerRequest):
-    address_family = socket.AF_INET6
-
-
-def serving(app: App, listen: Listen) -> WSGIServer:
-    """Bind and return the server; raises OSError. The caller runs it."""
-    kind = _ThreadPerRequestV6 if ":" in listen.host else _ThreadPerRequest
-    return make_server(listen.host, listen.port, app, kind, _Handler)

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import HTTPError
 
+from exporters.access import NO_ACCESS, Access
 from exporters.errors import BadAnswerError, NoAnswerError
 
 Fetch = Callable[[str, float], object]  # (url, deadline) -> parsed JSON
@@ -23,9 +24,9 @@ Fetch = Callable[[str, float], object]  # (url, deadline) -> parsed JSON
 MAX_BYTES = 16 * 2**20  # a library of 10,000 models is 4 MB
 
 
-def get_json(url: str, deadline: float) -> object:
+def get_json(url: str, deadline: float, access: Access = NO_ACCESS) -> object:
     """Return the parsed body; `deadline` is on the monotonic clock."""
-    status, body = get(url, deadline)
+    status, body = get(url, deadline, access)
     if status != HTTPStatus.OK:
         raise BadAnswerError(f"GET {url}: status {status}")
     try:
@@ -34,17 +35,18 @@ def get_json(url: str, deadline: float) -> object:
         raise BadAnswerError(f"GET {url}: not JSON: {body[:80]!r}") from error
 
 
-def get(url: str, deadline: float) -> tuple[int, bytes]:
+def get(url: str, deadline: float, access: Access = NO_ACCESS) -> tuple[int, bytes]:
     """Return status and body, whatever they are; raises BackendError."""
     try:
-        return _get(url, deadline)
+        return _get(url, deadline, access)
     except (OSError, HTTPError, ValueError) as error:
         raise NoAnswerError(f"GET {url}: {_cause(error)}") from error
 
 
-def _get(url: str, deadline: float) -> tuple[int, bytes]:
+def _get(url: str, deadline: float, access: Access) -> tuple[int, bytes]:
     seconds = _remaining(deadline)
-    with PoolManager() as pool:
+    fixed = {"Accept-Encoding": "identity", "Connection": "close"}
+    with _pool(access) as pool:
         response = pool.request(
             "GET",
             url,
@@ -52,10 +54,16 @@ def _get(url: str, deadline: float) -> tuple[int, bytes]:
             retries=False,
             redirect=False,
             preload_content=False,
-            headers={"Accept-Encoding": "identity", "Connection": "close"},
+            headers=fixed | access.headers(),
         )
         with contextlib.closing(response):
             return response.status, _body(response, url, deadline)
+
+
+def _pool(access: Access) -> PoolManager:
+    if access.pin:
+        return PoolManager(assert_fingerprint=access.pin, cert_reqs="CERT_NONE")
+    return PoolManager(ca_certs=access.ca_file)
 
 
 def _body(response: BaseHTTPResponse, url: str, deadline: float) -> bytes:

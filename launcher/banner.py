@@ -25,7 +25,7 @@ def addresses(ports: Ports, *, grafana: bool) -> str:
         [
             f"  router        {url(ports.router)}",
             f"  Prometheus    {url(ports.prometheus)}",
-            f"  Alertmanager  {url(ports.alertmanager)} (API only)",
+            f"  Alertmanager  {url(ports.alertmanager)} (API only), user inferops",
             f"  Grafana       {panel}",
         ]
     )
@@ -47,6 +47,19 @@ def example(base: str, model: str | None) -> str:
         return f"curl -s {base}/api/tags"
     body = json.dumps({"model": model, "prompt": "Why is the sky blue?"})
     return f"curl -s {base}/api/generate -d {shlex.quote(body)}"
+
+
+def nodes(paths: Paths, base: str) -> str:
+    """Write the command that holds and releases nodes, with its token where it is ours.
+
+    The command finds the token of the usual run directory by itself.
+    """
+    words = [_short(paths.root / ".venv" / "bin" / "inferops"), "nodes"]
+    if base != "http://127.0.0.1:8000":
+        words += ["--url", base]
+    if paths.run != paths.root / ".run":
+        words += ["--token-file", _short(paths.admin_token)]
+    return shlex.join(words)
 
 
 def first_model(

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,13 +148,16 @@ def _own(site: Path, shipped: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def _linked(found: dict[str, str], links: Links) -> dict[str, str]:
     """Make the runbooks' links lead where people reach the services."""
     return {
-        name: text.replace(_GRAFANA_LINK, links.grafana).replace(
-            _ROUTER_LINK, links.router
-        )
-        if name.startswith(_RUNBOOKS)
-        else text
+        name: _led(text, links) if name.startswith(_RUNBOOKS) else text
         for name, text in found.items()
     }
+
+
+def _led(text: str, links: Links) -> str:
+    for shipped, own in ((_GRAFANA_LINK, links.grafana), (_ROUTER_LINK, links.router)):
+        bare = re.escape(shipped.removeprefix("http://"))
+        text = re.sub(rf"(http://)?{bare}\b", lambda _, own=own: own, text)
+    return text
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,23 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+PRIVATE = 0o077  # the umask: what is written here is for its owner alone
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder that only its owner can enter, or make the one there so."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+
 
 def ensure_token(path: Path) -> None:
-    """Make a random secret, readable by its owner only, unless the file is there."""
+    """Make a random secret, readable by its owner only, unless the file is there.
+
+    Touched in any case: of two starts, the command line takes the newer one's.
+    """
     if not path.exists():
         write(path, f"{secrets.token_urlsafe(32)}\n")
+    path.touch()
 
 
 def write(

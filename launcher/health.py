@@ -6,6 +6,7 @@ place of a URL, when the file was touched lately.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import sys
@@ -21,10 +22,16 @@ _ERRORS = (OSError, http.client.HTTPException, ValueError)
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def answers(url: str, timeout: float = 2) -> bool:
+def answers(
+    url: str, timeout: float = 2, *, login: tuple[str, str] | None = None
+) -> bool:
     """Tell whether the address answers 200 within `timeout` seconds."""
+    asked = urllib.request.Request(url)  # noqa: S310 - our own addresses
+    if login:
+        given = base64.b64encode(":".join(login).encode()).decode()
+        asked.add_header("Authorization", f"Basic {given}")
     try:
-        with _OPENER.open(url, timeout=timeout) as reply:
+        with _OPENER.open(asked, timeout=timeout) as reply:
             return bool(reply.status == http.client.OK)
     except _ERRORS:
         return False

@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import alertmanager, configuration, files
+from launcher import alertmanager, configuration, files, webconfig
 from launcher.configuration import Links, Sources
 from launcher.errors import LaunchError
 
 WEBHOOK_TOKEN = "webhook-token"  # noqa: S105  a file's name
+PASSWORD = "alertmanager-password"  # noqa: S105  a file's name
 _MODE = 0o400
 _CODE = Path(__file__).resolve().parents[1]
 _PACKAGES = ("alerting", "exporters", "launcher", "router", "simulator")
@@ -38,10 +39,11 @@ class Consumer:
     secrets: tuple[str, ...]
 
 
-ALERTMANAGER = Consumer("alertmanager", 65534, (WEBHOOK_TOKEN,))
+ALERTMANAGER = Consumer("alertmanager", 65534, (WEBHOOK_TOKEN, PASSWORD))
 CONSUMERS = (
-    Consumer("router", 10001, (WEBHOOK_TOKEN, "admin-token")),
+    Consumer("router", 10001, (WEBHOOK_TOKEN, "admin-token", PASSWORD)),
     ALERTMANAGER,
+    Consumer("prometheus", 65534, (PASSWORD,)),
     Consumer("grafana", 472, ("grafana-admin-password",)),
     Consumer("open-webui", 0, ("open-webui-secret-key",)),
 )
@@ -95,7 +97,12 @@ def _with_people(
 ) -> dict[str, str]:
     secrets = alertmanager.receiver_secrets(*sources.secrets) | tokens
     text = alertmanager.render(secrets, at=home, grafana_url=links.grafana)
-    return {**secrets, alertmanager.FILE: text}
+    return {
+        **secrets,
+        alertmanager.FILE: text,
+        "web.yml": webconfig.kept(home / "web.yml", tokens[PASSWORD].strip()),
+        "amtool.yml": webconfig.client(home / PASSWORD),
+    }
 
 
 def _hand_out(

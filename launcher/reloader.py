@@ -7,6 +7,7 @@ look at their files themselves. Polls: Docker Desktop passes no file events on.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher import configuration, init, reachable, signals
+from launcher import configuration, init, reachable, signals, webconfig
 from launcher.errors import LaunchError
 
 _SECONDS = 2
@@ -31,9 +32,11 @@ Say = Callable[[str], None]
 Post = Callable[[str], None]
 
 
-def post(url: str) -> None:
+def post(url: str, login: tuple[str, str]) -> None:
     """POST nothing; raises OSError with what the other side says."""
     request = urllib.request.Request(url, method="POST")  # noqa: S310  our own address
+    given = base64.b64encode(":".join(login).encode()).decode()
+    request.add_header("Authorization", f"Basic {given}")
     try:
         urllib.request.urlopen(request, timeout=_RELOAD_SECONDS).close()  # noqa: S310
     except urllib.error.HTTPError as refused:
@@ -47,7 +50,7 @@ class Alertmanager:
 
     url: str
     folders: tuple[Path, ...]
-    post: Post = post
+    post: Post
     _loaded: bytes = field(default=b"")
 
     def reload(self) -> bool:
@@ -104,10 +107,15 @@ class Reloader:
 def main(argv: Sequence[str]) -> int:
     *places, url = argv
     sources, volumes, links = init.parse(places)
+    password = volumes.alertmanager / init.PASSWORD
     templates = volumes.configuration / "alerting" / "templates"
     reloader = Reloader(
         lambda: init.prepare(sources, volumes, links),
-        Alertmanager(url, (volumes.alertmanager, templates)),
+        Alertmanager(
+            url,
+            (volumes.alertmanager, templates),
+            lambda url: post(url, webconfig.login(password)),
+        ),
         lambda text: print(f"config-reloader: {text}", flush=True),
         lambda: reachable.warnings(volumes.configuration / configuration.INVENTORY),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from launcher import alertmanager, configuration, files
+from launcher import alertmanager, configuration, files, webconfig
 from launcher.services import LOOPBACK, Paths, Ports, url
 from launcher.substitutions import Substitutions, table
 
@@ -30,16 +30,22 @@ def render(
     external_host: str = LOOPBACK,
 ) -> None:
     """Make the secrets, and every file that the parts read."""
-    for token in (paths.webhook_token, paths.grafana_password):
+    for token in (
+        paths.webhook_token,
+        paths.admin_token,
+        paths.alertmanager_password,
+        paths.grafana_password,
+    ):
         files.ensure_token(token)
+    webconfig.ensure(paths.alertmanager_web, paths.alertmanager_password)
+    files.write(paths.amtool_yml, webconfig.client(paths.alertmanager_password))
     substitutions = table(ports, paths)
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
-    # Private: the address of people's webhook may be a secret.
     grafana = url(ports.grafana, host=external_host)
     rendered = _alertmanager(paths, substitutions, grafana)
-    _dump(rendered, paths.alertmanager_yml, mode=0o600)
+    _dump(rendered, paths.alertmanager_yml)
     if paths.router_yml.is_relative_to(paths.run):
         router = paths.root / "router" / "router.yml"
         files.write(paths.router_yml, configuration.settings(router, paths.site))
@@ -118,5 +124,5 @@ def _load(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _dump(content: object, path: Path, *, mode: int = 0o644) -> None:
-    files.write(path, yaml.safe_dump(content, sort_keys=False), mode=mode)
+def _dump(content: object, path: Path) -> None:
+    files.write(path, yaml.safe_dump(content, sort_keys=False))

@@ -81,6 +81,22 @@ class Paths:
         return self.secrets / "webhook-token"
 
     @property
+    def admin_token(self) -> Path:
+        return self.secrets / "admin-token"
+
+    @property
+    def alertmanager_password(self) -> Path:
+        return self.secrets / "alertmanager-password"
+
+    @property
+    def alertmanager_web(self) -> Path:
+        return self.run / "alertmanager-web.yml"
+
+    @property
+    def amtool_yml(self) -> Path:
+        return self.run / "amtool.yml"
+
+    @property
     def grafana_password(self) -> Path:
         return self.secrets / "grafana-admin-password"
 
@@ -110,6 +126,7 @@ class Part:
     """A process to keep running.
 
     health:       answers 200 once the part can do its work
+    password_file: of the login that this needs
     ports:        what it listens on
     stop_seconds: how long an orderly end may take
     """
@@ -120,6 +137,7 @@ class Part:
     ports: tuple[int, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     stop_seconds: int = 10
+    password_file: Path | None = None
 
 
 def parts(
@@ -206,10 +224,12 @@ def _alertmanager(ports: Ports, paths: Paths, programs: Programs, host: str) -> 
             f"--storage.path={paths.data / 'alertmanager'}",
             f"--web.listen-address={LOOPBACK}:{ports.alertmanager}",
             f"--web.external-url={url(ports.alertmanager, host=host)}",
+            f"--web.config.file={paths.alertmanager_web}",
             "--cluster.listen-address=",  # one replica: no gossip port
         ),
         health=url(ports.alertmanager, "/-/ready"),
         ports=(ports.alertmanager,),
+        password_file=paths.alertmanager_password,
     )
 
 
@@ -228,6 +248,8 @@ def _prometheus(ports: Ports, paths: Paths, programs: Programs, host: str) -> Pa
             f"--web.user-assets={paths.root / 'alerting' / 'runbooks'}",
             # All is scraped each few seconds: what was said a minute ago is old.
             "--query.lookback-delta=1m",
+            # No web page may read it: the default lets each in.
+            "--web.cors.origin=none",
             # An alert's texts say what the router did, which is after it began to
             # fire: sent again before Alertmanager tells people, after 10 s.
             "--rules.alert.resend-delay=5s",
@@ -253,9 +275,11 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float, host: str) -> Part
             "INFEROPS_BIND": f"{LOOPBACK}:{ports.router}",
             "INFEROPS_PROMETHEUS__URL": url(ports.prometheus),
             "INFEROPS_ALERTMANAGER__URL": url(ports.alertmanager),
+            "INFEROPS_ALERTMANAGER__PASSWORD_FILE": str(paths.alertmanager_password),
             "INFEROPS_INVENTORY__PATH": str(paths.inventory),
             "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
             "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),
+            "INFEROPS_ADMIN__TOKEN_FILE": str(paths.admin_token),
             "INFEROPS_CONFIG": str(paths.router_yml),
             "INFEROPS_SIGNALS__PATH": str(paths.signals_yml),
             **names,

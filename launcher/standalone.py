@@ -16,6 +16,7 @@ from launcher import (
     alertmanager,
     banner,
     configuration,
+    files,
     fleet,
     health,
     lock,
@@ -24,6 +25,7 @@ from launcher import (
     signals,
     supervision,
     tools,
+    webconfig,
 )
 from launcher.errors import LaunchError
 from launcher.services import LOOPBACK, Part, Paths, Ports, Programs, parts, url
@@ -51,7 +53,8 @@ class Options:
 def up(options: Options) -> int:
     """Run until Ctrl-C or SIGTERM; returns the exit status."""
     paths = options.paths
-    paths.run.mkdir(parents=True, exist_ok=True)
+    os.umask(files.PRIVATE)
+    files.private_folder(paths.run)
     with lock.hold(paths.run) as holder:
         if holder is not None:
             _say(f"already running (pid {holder}); `make down` stops it")
@@ -169,11 +172,16 @@ def _not_yet(waiting: list[Part], paths: Paths) -> list[Part]:
     left = []
     for part in waiting:
         # Running too: something else might answer at that address.
-        if found.get(part.name) == "RUNNING" and health.answers(part.health):
+        if found.get(part.name) == "RUNNING" and _is_well(part):
             _say(f"{part.name} is well")
         else:
             left.append(part)
     return left
+
+
+def _is_well(part: Part) -> bool:
+    login = webconfig.login(part.password_file) if part.password_file else None
+    return health.answers(part.health, login=login)
 
 
 def _refuse_broken(waiting: list[Part], paths: Paths) -> None:
@@ -191,7 +199,8 @@ def _greet(options: Options, programs: Programs) -> None:
         f"\n{banner.addresses(options.ports, grafana=grafana)}"
         f"\n{banner.files(options.paths)}"
         f"\n  notified      {notified(options.paths)}"
-        f"\n\nTry:\n  {curl}\n\nCtrl-C stops everything."
+        f"\n\nTry:\n  {curl}\n  {banner.nodes(options.paths, base)}"
+        "\n\nCtrl-C stops everything."
     )
 
 

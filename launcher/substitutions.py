@@ -15,6 +15,8 @@ from launcher.services import LOOPBACK, Paths, Ports
 
 # Where docker-compose.yml mounts the repository's configuration.
 CONFIGURATION = "/etc/inferops"
+# Where it mounts what Prometheus is told by init.
+SECRETS = "/run/inferops/prometheus"
 # The ports of simulator/targets/nodes.yml: those after the control port.
 SIMULATED = range(21501, 21505)
 
@@ -59,5 +61,5 @@ def table(ports: Ports, paths: Paths) -> Substitutions:
     }
     return Substitutions(
         {name: f"{LOOPBACK}:{port}" for name, port in addresses.items()}
-        | {CONFIGURATION: str(paths.root)}
+        | {CONFIGURATION: str(paths.root), SECRETS: str(paths.secrets)}
     )

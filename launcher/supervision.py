@@ -38,7 +38,6 @@ logfile_maxbytes=5MB
 logfile_backups=1
 pidfile={run}/supervisord.pid
 directory={root}
-umask=027
 {user}
 [unix_http_server]
 file={socket}
@@ -55,6 +54,7 @@ _PROGRAM = """
 command={command}
 priority={priority}
 autorestart=true
+umask=077
 startsecs=1
 startretries=5
 stopwaitsecs={stop_seconds}
@@ -114,7 +114,7 @@ def start(parts: Iterable[Part], paths: Paths) -> subprocess.Popen[bytes]:
             f"{socket_path(paths)} is too long a name for a socket: name a shorter"
             " folder with --run-dir"
         )
-    paths.logs.mkdir(parents=True, exist_ok=True)
+    files.private_folder(paths.logs)
     _data_directories(paths)
     conf = paths.run / "supervisord.conf"
     files.write(conf, configuration(parts, paths, root=os.geteuid() == 0))
@@ -128,12 +128,13 @@ def start(parts: Iterable[Part], paths: Paths) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the launcher alone
+        umask=files.PRIVATE,  # of the logs; supervisord's own setting is for a daemon
     )
 
 
 def _data_directories(paths: Paths) -> None:
     for name in ("alertmanager", "prometheus", "router", "grafana"):
-        (paths.data / name).mkdir(parents=True, exist_ok=True)
+        files.private_folder(paths.data / name)
 
 
 def states(paths: Paths) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ The class says who may retry and what the client hears; nothing else does.
     ├── ConfigError            a file of ours is wrong: file, path and value
     ├── PrometheusError        Prometheus did not answer, or refused a query
     ├── StateError             the state database cannot be read or written
+    │   └── StateDamagedError        what is in it is no database, or no hold
     ├── SourceError            what somebody wrote is wrong, with line and column
     │   ├── DatasetError             a file cannot be used as a dataset
     │   └── TemplateError            a prompt template, or a row that does not fit it
@@ -22,6 +23,7 @@ The class says who may retry and what the client hears; nothing else does.
     │   ├── OverloadedError          429  queue full or hopeless wait
     │   │   └── BodiesFullError           bodies of other requests fill the memory
     │   ├── UnavailableError         503  no node may take this request
+    │   │   └── BusyError                 no thread of the router has room or time
     │   ├── DeadlineError            504  the deadline passed
     │   └── DiskFullError            507  there is no room to keep it
     ├── CannotContinueError    a broken stream that must not go on elsewhere
@@ -53,6 +55,10 @@ class PrometheusError(InferOpsError):
 
 class StateError(InferOpsError):
     """The state database cannot be read or written."""
+
+
+class StateDamagedError(StateError):
+    """The file is there, and what is in it makes no sense: waiting mends nothing."""
 
 
 class SourceError(InferOpsError):
@@ -152,6 +158,10 @@ class BodiesFullError(OverloadedError):
 class UnavailableError(RequestError):
     status = 503
     code = "unavailable"
+
+
+class BusyError(UnavailableError):
+    code = "busy"
 
 
 class DeadlineError(RequestError):

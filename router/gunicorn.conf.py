@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from router.logs.events import configure, get_logger
+from router.logs.events import configure, get_logger, write_behind
 from router.server.arbiter import refuse_second_worker
 from router.server.file_limit import connections_within
 from router.server.preflight import ask
@@ -19,7 +19,6 @@ from router.server.worker import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_REQUEST_LINE_BYTES,
-    SPARE_CONNECTIONS,
 )
 
 # The router's own deadline comes first, so that streams end with a frame.
@@ -27,25 +26,28 @@ _MARGIN_SECONDS = 3
 
 CONFIG = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
 
+# Prompts, results, tokens: what the router writes is for its own user alone. gunicorn's
+# own `umask` is that of a Unix socket only.
+os.umask(0o077)
+
 _start = ask(CONFIG, os.environ)
 configure(_start)
 
 bind = os.environ.get("INFEROPS_BIND", "127.0.0.1:8000")
 worker_class = "router.server.worker.Worker"
 workers = 1
-_room = connections_within(
-    _start.connections + SPARE_CONNECTIONS,
-    _start.open_files,
-    get_logger("start"),
-)
 # The longest idle makes room for one more; where all are busy, one more is refused.
-worker_connections = max(1, _room - SPARE_CONNECTIONS)
+worker_connections = connections_within(
+    _start.connections, _start.open_files, get_logger("start")
+)
 # The heartbeat runs in the event loop; a block as long as this ends the worker.
 timeout = 120
 graceful_timeout = int(_start.grace_seconds) + _MARGIN_SECONDS
 # Idle connections of clients' pools; httpx keeps its own for 5 s.
 keepalive = 15
 preload_app = False
+# Its heartbeat's file needs no disk, which may be full or read-only.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 control_socket_disable = True
 limit_request_line = MAX_REQUEST_LINE_BYTES
 limit_request_field_size = MAX_HEADER_BYTES
@@ -62,7 +64,8 @@ proc_name = "inferops-router"
 
 
 def on_starting(arbiter: Any) -> None:
-    """Keep gunicorn from ever running a second worker."""
+    """Keep gunicorn from ever running a second worker, and from waiting for its log."""
+    write_behind()
     refuse_second_worker(arbiter, get_logger("master"))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from pathlib import Path
 
 # Ollama's own grammar of a name (`types/model/name.go`), case ignored.
 _NAME = re.compile(
@@ -66,10 +67,33 @@ def _parse(model: str) -> tuple[str, str, str, str] | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """What a peer's login and certificate are checked with; files by their paths.
+
+    token_file:    a bearer token
+    password_file: the password of `username` for Basic authentication
+    ca_file:       the certificates that its own must be signed by, in PEM; None
+                   means those that this machine trusts
+    pin:           SHA-256 of its certificate in lower-case hex; names and
+                   signatures do not count then
+    """
+
+    username: str = ""
+    password_file: Path | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    pin: str | None = None
+
+
+NO_ACCESS = Access()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A machine of the inventory and its Ollama endpoint.
 
-    url:        base URL of Ollama, without a trailing slash
+    url:        base URL of Ollama, perhaps with a path, without a trailing slash
+    access:     its login and certificate
     slots:      configured ceiling of requests in flight; None where not given
     attributes: static numbers by name, in base units (vram_bytes, tflops,
                 temperature_limit_celsius)
@@ -79,6 +103,7 @@ class Node:
     url: str
     slots: int | None = None
     attributes: Mapping[str, float] = field(default_factory=dict)
+    access: Access = NO_ACCESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,24 +11,28 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import gevent
 from prometheus_client import CollectorRegistry
 
 from router import __version__
+from router.alerts.firing import Firing
 from router.alerts.notify import Doorbell
 from router.assembly.jobs import Surroundings, build_batches
 from router.assembly.node_health import Health, Setting
+from router.assembly.services import service
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import Recollection
 from router.clients.http_json import ask
 from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
+from router.config.files import make_private, read_text
 from router.config.reload import open_files
 from router.config.settings import Config
-from router.control.decide import Ages, Knowledge, decide
+from router.control.decide import Ages, Knowledge, aged, decide
 from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
@@ -37,9 +41,9 @@ from router.failover.attempts import Failover, Limits
 from router.failover.light import LightCalls
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
-from router.logs.events import RequestLog, configure, get_logger
+from router.logs.events import RequestLog, configure, get_logger, writer
 from router.metrics import FleetCollector, Metrics
-from router.model import Inventory, Outcome
+from router.model import Degrade, Inventory, Outcome
 from router.relay.pool import Backends
 from router.scheduling.idle import Fleet
 from router.scheduling.pickers import PICKERS
@@ -47,30 +51,33 @@ from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Dispatcher
 from router.scheduling.trace import Trails
 from router.server.body_budget import Bodies
+from router.server.resolver import Resolver
 from router.snapshot import Published, Snapshot
-from router.web.admin.routes import AdminParts, admin_blueprint
+from router.threads import CONTROL, DISK, FILES
+from router.web.admin.routes import AdminParts
 from router.web.app import flask_app, own_paths
+from router.web.caller import local
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
 from router.web.inference.handler import Inference
 from router.web.inference.request import DoorLimits
-from router.web.jobs.openai_batches import batches_blueprint
-from router.web.jobs.openai_files import files_blueprint
-from router.web.jobs.routes import JobParts, jobs_blueprint
-from router.web.models import fleet_blueprint, present_models
-from router.web.pages import PageParts, pages_blueprint
-from router.web.webhook import webhook_blueprint
+from router.web.jobs.routes import JobParts
+from router.web.models import present_models
+from router.web.pages import PageParts
+from router.web.routes import WebParts, blueprints
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-
-T = TypeVar("T")
 
 _FILE_CHECK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
 _SPEEDS_EVERY = 30  # notes of slots in use
+_MEND_SECONDS = 1.0
+_POLLS_SECONDS = 20.0  # some polls of a node that hangs, at the longest usual limit
+_STILL_SECONDS = 30.0  # beyond the longest pass; as the alert RouterSnapshotStale
 _FIRST_PASS_SECONDS = 3.0  # beside the time limit of one query
+_ASKED_SECONDS = 0.5  # while Alertmanager waits, before a node is held
 _FIRST_LOOK_SECONDS = 0.01
 
 log = get_logger("router")
@@ -98,13 +105,16 @@ class Router:
     """Everything that one router process owns."""
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
-        self.files = open_files(path, environ, get_logger("config"), time.time())
+        self.files = open_files(
+            path, environ, get_logger("config"), time.time(), offload=FILES
+        )
         config = self.config
         configure(config.log)
         self.metrics = Metrics(CollectorRegistry(), __version__)
         self.bodies = Bodies(config.dispatch.max_bodies_bytes)
         self.metrics.watch_bodies(self.bodies)
-        config.state.directory.mkdir(parents=True, exist_ok=True)
+        self.metrics.watch_log(writer)
+        _keep_to_itself(config.state.directory)
         self.health = Health(
             Setting(
                 config=lambda: self.config,
@@ -121,6 +131,8 @@ class Router:
         self.app = self._build_web(config)
         self._apply(config)
         self._stopping = False
+        self._polled = False
+        self._polls_until = time.monotonic() + _POLLS_SECONDS
         # gunicorn's own deadline was set by this at start; a reload cannot move it.
         self._grace_seconds = config.shutdown.grace_seconds
 
@@ -143,6 +155,7 @@ class Router:
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
+        gevent.spawn(self._mend)
         log.info("started", version=__version__, nodes=len(self.inventory.nodes))
 
     def await_first_pass(self) -> None:
@@ -170,13 +183,40 @@ class Router:
             return "the router is shutting down"
         if not self.health.looked:
             return "alerts have not been looked at yet"
+        still = self.health.still_seconds
+        if still > self._longest_pass():
+            return f"the control loop has stood still for {still:.0f} s"
+        return self._not_polled()
+
+    def _not_polled(self) -> str | None:
+        """Say at the start which node is not known yet; later none is waited for.
+
+        A fleet that is nearly all dead takes long to be asked, and what was added
+        since is no reason to send people away.
+        """
+        if self._polled:
+            return None
         views = self.published.current.nodes  # what dispatch reads, not the polls
         for node in self.inventory.nodes:
             view = views.get(node.name)
             known = view is not None and view.present is not None
-            if not (known or self.holds.of(node.name)):
+            late = time.monotonic() > self._polls_until
+            if not (known or late or self.holds.of(node.name)):
                 return f"node {node.name!r} has not been polled yet"
+        self._polled = True
         return None
+
+    def _warnings(self) -> list[str]:
+        return self.health.warnings()
+
+    def _longest_pass(self) -> float:
+        """Say how long a pass may take that is slow, but goes on; see `observe`."""
+        control = self.config.control
+        return _STILL_SECONDS + control.stale_after_seconds + control.interval_seconds
+
+    def _degrade(self) -> Degrade:
+        """Say how good the scores are by now: a loop that stands publishes nothing."""
+        return aged(self.published.current, self._ages(), time.monotonic())
 
     # Building
 
@@ -199,6 +239,7 @@ class Router:
             self.ledger,
             clock=time.time,
             monotonic=time.monotonic,
+            offload=DISK,
         )
         self.recollection.load(self.inventory)
         self.trails = Trails()
@@ -223,13 +264,14 @@ class Router:
         self.health.empty_nodes(self.dispatcher, self.ledger, self.published)
 
     def _build_control(self, config: Config) -> None:
-        prometheus = config.prometheus
+        prometheus = service(config.prometheus)
+        asked = replace(prometheus, timeout_seconds=_ASKED_SECONDS)
         sources = Sources(
             settings=lambda: self.config.control,
             inventory=lambda: self.inventory,
             signals=lambda: self.files.signals.value,
             models=lambda: self.probe.view(),  # noqa: PLW0108 - made below
-            prometheus=PrometheusClient(prometheus.url, prometheus.timeout_seconds),
+            prometheus=PrometheusClient(prometheus),
         )
         health = self.health
         health.watch(wake=lambda: self.loop.wake())  # noqa: PLW0108 - made below
@@ -240,7 +282,7 @@ class Router:
             self.metrics,
             flapping=health.flapping,
             verification=health.verifier,
-            offload=_native,
+            offload=CONTROL,
             clock=health.clock,
         )
         self.loop = Loop(health.one_pass, lambda: self.config.control.interval_seconds)
@@ -257,6 +299,7 @@ class Router:
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
             wake=self.loop.wake,
             seconds=lambda: self.config.control.doorbell_seconds,
+            firing=Firing(PrometheusClient(asked).firing),
             clock=self.health.clock,
         )
 
@@ -282,27 +325,27 @@ class Router:
             trails=self.trails,
             token=_secret(config.admin.token_file),
             reload=self._reload,
+            trusts=self._trusts,
             find=self.health.find,
             silences=self.health.silences,
             waits=self.health.waits,
             clock=self.health.clock,
         )
-        webhook = webhook_blueprint(
-            self.doorbell,
-            _secret(config.webhook.token_file),
-            lambda outcome: self.metrics.notifications.labels(outcome).inc(),
+        parts = WebParts(
+            admin=admin,
+            published=self.published,
+            find=self.discovery.find,
+            bell=self.doorbell,
+            webhook_token=_secret(config.webhook.token_file),
+            notified=lambda outcome: self.metrics.notifications.labels(outcome).inc(),
+            batches=self.batches,
+            settings=lambda: self.config.batch,
+            jobs=JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch),
+            pages=self._page_parts(),
         )
-        jobs = JobParts(self.batches, self.files_of_jobs, lambda: self.config.batch)
-        blueprints = [
-            admin_blueprint(admin),
-            fleet_blueprint(self.published, self.discovery.find),
-            webhook,
-            files_blueprint(self.batches, jobs.limits),
-            batches_blueprint(self.batches, lambda: self.config.batch),
-            jobs_blueprint(jobs),
-            pages_blueprint(self._page_parts()),
-        ]
-        flask = flask_app(blueprints, self.metrics.registry, self.not_ready)
+        flask = flask_app(
+            blueprints(parts), self.metrics.registry, self.not_ready, self._warnings
+        )
         self.inference = Inference(
             self.failover,
             self.metrics,
@@ -325,6 +368,13 @@ class Router:
         )
         return self.host_check
 
+    def _trusts(self, environ: Mapping[str, Any]) -> bool:
+        """Say whether only a person at this machine can have sent a request.
+
+        Named hosts mean a proxy in front, which may look like one.
+        """
+        return not self.host_check.hosts.everywhere and local(environ)
+
     def _page_parts(self) -> PageParts:
         return PageParts(
             self.batches,
@@ -340,6 +390,7 @@ class Router:
             self.ledger,
             queue_length=self.dispatcher.queue.length,
             files=self.files.statuses,
+            degrade=self._degrade,
             clock=time.monotonic,
         )
 
@@ -394,6 +445,11 @@ class Router:
                 self.recollection.note_in_use(self.inventory)
             self.recollection.note_speeds()
 
+    def _mend(self) -> None:
+        while True:
+            gevent.sleep(_MEND_SECONDS)
+            self.health.mend()
+
     def _watch_lag(self) -> None:
         while True:
             due = time.monotonic() + _TICK_SECONDS
@@ -432,6 +488,14 @@ def _door_limits(config: Config) -> DoorLimits:
     )
 
 
+def _keep_to_itself(folder: Path) -> None:
+    """Shut a folder that an earlier release has left open; a disk may refuse it."""
+    try:
+        make_private(folder)
+    except OSError as error:
+        log.warning("state_folder", path=str(folder), fault=str(error))
+
+
 def _secret(path: Path | None) -> Callable[[], str | None]:
     """Read a token at each use, so that a rotated one needs no restart.
 
@@ -442,10 +506,11 @@ def _secret(path: Path | None) -> Callable[[], str | None]:
         if path is None:
             return None
         try:
-            token = path.read_text().strip()
-        except OSError as error:
+            token = DISK(lambda: read_text(path)).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
             raise UnavailableError(
-                f"token file {path.name!r} cannot be read: {error.strerror}"
+                f"token file {path.name!r} cannot be read: {why}"
             ) from error
         if not token:
             raise UnavailableError(f"token file {path.name!r} is empty")
@@ -454,13 +519,9 @@ def _secret(path: Path | None) -> Callable[[], str | None]:
     return read
 
 
-def _native(call: Callable[[], T]) -> T:
-    """Run what is pure and heavy in a native thread, out of the event loop's way."""
-    result: T = gevent.get_hub().threadpool.apply(call)
-    return result
-
-
 def _built() -> Router:
+    hub = gevent.get_hub()
+    hub.resolver = cast("Any", Resolver(hub))  # gevent takes what has its methods
     path = Path(os.environ.get("INFEROPS_CONFIG", "router/router.yml"))
     router = Router(path, os.environ)
     router.start()

@@ -4,11 +4,15 @@ GET    /nodes                        the state of all
 GET    /nodes/{name}                 of one
 POST   /nodes/{name}/faults          put one on: {"fault": "hot", "celsius": 96}
 DELETE /nodes/{name}/faults[/fault]  take one off, or all
+
+No page and no proxy may ask it, and nobody by another name than this machine's own. It
+has no token: it breaks simulated nodes only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -19,6 +23,10 @@ from simulator.faults import FaultError
 from simulator.http import Reply, Request
 from simulator.node import Node
 
+_NAMES = frozenset({"", "localhost"})
+_PAGES = ("origin", "sec-fetch-site")
+_PROXIES = ("forwarded", "via", "x-real-ip")
+
 
 class ControlError(Exception):
     """What whoever called hears."""
@@ -26,6 +34,35 @@ class ControlError(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+def _refuse_strangers(request: Request) -> None:
+    """Raise ControlError for a web page, a name led here, or what a proxy passes on."""
+    headers = request.headers
+    name = _name(headers.get("host", ""))
+    if name not in _NAMES and not _is_loopback(name):
+        raise ControlError(403, f"this is not asked by the name {name[:100]!r}")
+    for header in headers:
+        if header in _PAGES:
+            raise ControlError(403, "no web page may ask this")
+        if header in _PROXIES or header.startswith("x-forwarded"):
+            raise ControlError(403, "no proxy may ask this")
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in {"", "application/json"}:
+        raise ControlError(400, "a fault must be sent as application/json")
+
+
+def _name(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".").lower()
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name.endswith(".localhost")
 
 
 class Control:
@@ -52,7 +89,8 @@ class Control:
             reply.send(200, dumps(body), JSON)
 
     def _route(self, request: Request) -> Coroutine[Any, Any, object]:
-        parts = request.path.strip("/").split("/")
+        _refuse_strangers(request)
+        parts = request.path.removeprefix("/").split("/")
         match (request.method, *parts):
             case ("GET", "nodes"):
                 return self._all()

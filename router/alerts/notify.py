@@ -1,27 +1,41 @@
-"""Alertmanager's bell: holds a node at once, until the level has spoken.
+"""Alertmanager's bell: holds a node at once, where Prometheus shows the alert as well.
 
-A ring is only a hint. It places a hold that runs out by itself unless a level
-pass confirms it, and it never lifts one. Each (fingerprint, startsAt) rings
-once: repeats, replays of what the level refuted, and a firing that arrives
-behind its own resolution have no effect.
+A notification is only a hint to look: whoever may post to Alertmanager may send one.
+Prometheus is asked before a node is held, and what it shows is what holds. The hold
+runs out by itself unless a level pass confirms it, and a notification never lifts
+one. Each (fingerprint, startsAt) holds once: repeats, replays of what the level
+refuted, and a firing that arrives behind its own resolution have no effect.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from typing import TypeVar
 
 from alerting.payload import Alert, Status
 from router.alerts.labels import hold_for, ignored, matches
+from router.clients.prometheus import FiringAlert
+from router.errors import PrometheusError, StateError
+from router.holds.record import NOBODY, Actor
 from router.holds.store import HoldStore, by_alert
 from router.model import Hold, HoldState
 
 __all__ = ["Doorbell", "Ring"]
 
+V = TypeVar("V")
+
 _REMEMBERED = 10_000
+# Seconds before each question: Prometheus shows an alert before it sends it, but not
+# if another one of a pair did. All of them end within the second.
+_PAUSES = (0.0, 0.1, 0.3)
+_ASKING_SECONDS = 0.8
+_DENIED_SECONDS = 10.0  # what was not shown is not asked about again so soon
+_MOST_REASON = 500
 
 
 class Ring(StrEnum):
@@ -30,13 +44,18 @@ class Ring(StrEnum):
     PLACED = "placed"
     REPEATED = "repeated"
     RESOLVED = "resolved"
+    NOT_SHOWN = "not_shown"  # Prometheus does not show it firing
+    NOT_ASKED = "not_asked"  # Prometheus did not answer
     UNKNOWN_NODE = "unknown_node"
     UNKNOWN_ACTION = "unknown_action"
     BAD_FACTOR = "bad_factor"
 
 
 class Doorbell:
-    """Hears notified alerts; one for the process."""
+    """Hears notified alerts; one for the process.
+
+    firing: what Prometheus shows; raises PrometheusError
+    """
 
     def __init__(
         self,
@@ -44,40 +63,89 @@ class Doorbell:
         fleet: Callable[[], frozenset[str]],
         wake: Callable[[], None],
         seconds: Callable[[], float],
+        firing: Callable[[], Sequence[FiringAlert]],
+        *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._holds = holds
         self._fleet = fleet
         self._wake = wake
         self._seconds = seconds
+        self._firing = firing
         self._clock = clock
+        self._monotonic = monotonic
+        self._pause = pause
         self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._denied: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def ring(self, alert: Alert) -> Ring:
-        """Hear one alert; raises StateError when its hold stands but is not saved."""
-        reason = ignored(alert.labels, self._fleet())
-        if reason is not None:
-            return Ring(reason.value)
-        once = (alert.fingerprint, alert.starts_at)
-        repeated = once in self._heard
-        self._remember(once)
-        if alert.status is Status.RESOLVED:
-            return Ring.RESOLVED
-        if repeated:
-            return Ring.REPEATED
-        self._holds.place(self._hold(alert))
-        return Ring.PLACED
+    def hear(self, alerts: Sequence[Alert], actor: Actor = NOBODY) -> tuple[Ring, ...]:
+        """Hear a notification; raises StateError when a hold acts but is not saved."""
+        outcomes = [self._known(alert) for alert in alerts]
+        fresh = [n for n, outcome in enumerate(outcomes) if outcome is None]
+        proven, otherwise = self._proven({n: alerts[n] for n in fresh})
+        failure: StateError | None = None
+        for n in fresh:
+            outcomes[n] = Ring.PLACED if n in proven else otherwise
+            if n not in proven:
+                _keep(self._denied, _once(alerts[n]), self._monotonic())
+                continue
+            _keep(self._heard, _once(alerts[n]), None)
+            try:
+                self._holds.place(self._hold(proven[n]), actor)
+            except StateError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return tuple(outcome for outcome in outcomes if outcome is not None)
 
     def wake(self) -> None:
         """Have the level looked at now."""
         self._wake()
 
-    def _hold(self, alert: Alert) -> Hold:
+    def _known(self, alert: Alert) -> Ring | None:
+        """Say what comes of an alert without asking; None where that must be asked."""
+        reason = ignored(alert.labels, self._fleet())
+        if reason is not None:
+            return Ring(reason.value)
+        once = _once(alert)
+        repeated = once in self._heard
+        if repeated or alert.status is Status.RESOLVED:
+            _keep(self._heard, once, None)
+            return Ring.REPEATED if repeated and _fires(alert) else Ring.RESOLVED
+        denied = self._denied.get(once, -math.inf)
+        return Ring.NOT_SHOWN if self._monotonic() < denied + _DENIED_SECONDS else None
+
+    def _proven(
+        self, alerts: Mapping[int, Alert]
+    ) -> tuple[Mapping[int, FiringAlert], Ring]:
+        """Give what Prometheus shows of these, and what becomes of the rest."""
+        proven: dict[int, FiringAlert] = {}
+        left = dict(alerts)
+        deadline = self._monotonic() + _ASKING_SECONDS
+        for seconds in _PAUSES:
+            if not left or self._monotonic() + seconds > deadline:
+                break
+            if seconds:
+                self._pause(seconds)
+            try:
+                shown = _by_node(self._firing())
+            except PrometheusError:
+                return proven, Ring.NOT_ASKED
+            for n, alert in tuple(left.items()):
+                found = _shown_of(alert, shown)
+                if found is not None:
+                    proven[n] = found
+                    del left[n]
+        return proven, Ring.NOT_SHOWN
+
+    def _hold(self, alert: FiringAlert) -> Hold:
         now = self._clock()
         name = alert.labels.get("alertname", "")
         reason = alert.annotations.get("summary") or name
         rung = replace(
-            hold_for(alert.labels, reason, now),
+            hold_for(alert.labels, reason[:_MOST_REASON], now),
             state=HoldState.DOORBELL,
             until=now + self._seconds(),
         )
@@ -86,8 +154,45 @@ class Doorbell:
                 return replace(rung, source=hold.source)
         return rung
 
-    def _remember(self, once: tuple[str, str]) -> None:
-        self._heard[once] = None
-        self._heard.move_to_end(once)
-        if len(self._heard) > _REMEMBERED:
-            self._heard.popitem(last=False)
+
+_Once = tuple[str, str]
+
+
+def _once(alert: Alert) -> _Once:
+    return alert.fingerprint, alert.starts_at
+
+
+def _fires(alert: Alert) -> bool:
+    return alert.status is Status.FIRING
+
+
+def _keep(memory: OrderedDict[_Once, V], once: _Once, value: V) -> None:
+    """Remember, as the newest of so many."""
+    memory[once] = value
+    memory.move_to_end(once)
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)
+
+
+_Shown = Mapping[tuple[str, str], Sequence[FiringAlert]]
+
+
+def _by_node(alerts: Sequence[FiringAlert]) -> _Shown:
+    found: defaultdict[tuple[str, str], list[FiringAlert]] = defaultdict(list)
+    for alert in alerts:
+        found[_key(alert.labels)].append(alert)
+    return found
+
+
+def _shown_of(alert: Alert, shown: _Shown) -> FiringAlert | None:
+    """Give the alert that a notification speaks of; the one that says most of it."""
+    found = [
+        each
+        for each in shown.get(_key(alert.labels), ())
+        if matches(alert.labels, each.labels)
+    ]
+    return max(found, key=lambda each: len(each.labels), default=None)
+
+
+def _key(labels: Mapping[str, str]) -> tuple[str, str]:
+    return labels.get("alertname", ""), labels.get("node", "")

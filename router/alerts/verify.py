@@ -159,7 +159,7 @@ class Verifier:
 def generates(node: Node, answer_seconds: float, generate_seconds: float) -> str | None:
     """Have a node make a few tokens; say why it does not, None when it does."""
     try:
-        get_json(f"{node.url}/api/version", answer_seconds)
+        get_json(node, "/api/version", answer_seconds)
         models = _models(node, answer_seconds)
         deadline = time.monotonic() + generate_seconds
         for model in models[:_MODELS_TRIED]:
@@ -167,7 +167,7 @@ def generates(node: Node, answer_seconds: float, generate_seconds: float) -> str
             if left <= 0:
                 break
             status, answer = exchange(
-                "POST", f"{node.url}/api/generate", left, body=_request(model)
+                "POST", node, "/api/generate", left, body=_request(model)
             )
             if status != 400:  # 400: a model that embeds and does not generate
                 return _judged(model, status, answer)
@@ -178,8 +178,8 @@ def generates(node: Node, answer_seconds: float, generate_seconds: float) -> str
 
 def _models(node: Node, seconds: float) -> list[str]:
     """Name the models to try: the loaded ones, then the others by size."""
-    resident = listings.resident(get_json(f"{node.url}/api/ps", seconds))
-    present = listings.present(get_json(f"{node.url}/api/tags", seconds))
+    resident = listings.resident(get_json(node, "/api/ps", seconds))
+    present = listings.present(get_json(node, "/api/tags", seconds))
     others = sorted(present.values(), key=lambda each: each.size_bytes)
     return list(dict.fromkeys([*resident, *(each.name for each in others)]))
 

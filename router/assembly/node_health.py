@@ -5,8 +5,9 @@ Part of the composition root; it decides nothing itself.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,17 @@ from prometheus_client import CollectorRegistry
 
 from router.alerts.flapping import Flapping, Patience
 from router.alerts.verify import Checks, Verifier
+from router.assembly.services import service
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.clients.http_json import PollError, exchange
 from router.config.settings import Config
 from router.control.loop import Pass
+from router.errors import StateError
 from router.failover.destinations import Destinations
 from router.failover.eviction import Evictor
 from router.holds.history import Query, SqliteArchive
-from router.holds.journal import SqliteJournal
+from router.holds.mending import MendingJournal
 from router.holds.overrides import Overrides
 from router.holds.store import Change, Event, HoldStore, Key
 from router.metrics.holds import HealthCollector, HealthCounters
@@ -33,6 +36,8 @@ from router.snapshot import NodeView, Published
 __all__ = ["Health", "Setting"]
 
 _MOST_RETURNS = 1000
+_HOLDS = "holds.db"
+_HISTORY = "history.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,11 @@ class Health:
         self.setting = setting
         self.clock = setting.clock
         self.counters = HealthCounters(registry)
-        journal = SqliteJournal(directory / "holds.db")
         self.archive = SqliteArchive(
-            directory / "history.db", lambda: setting.config().control.history_events
+            directory / _HISTORY, lambda: setting.config().control.history_events
+        )
+        self.journal = journal = MendingJournal(
+            directory / _HOLDS, self.archive.standing
         )
         self.holds = HoldStore(
             journal,
@@ -72,10 +79,7 @@ class Health:
             archive=self.archive,
         )
         self.holds.fleet(setting.inventory().names())
-        alertmanager = config.alertmanager
-        self.silences = Silences(
-            alertmanager.url, alertmanager.timeout_seconds, self.counters
-        )
+        self.silences = Silences(service(config.alertmanager), self.counters)
         self._ledger: Ledger | None = None
         registry.register(HealthCollector(self.holds, self))
 
@@ -85,11 +89,11 @@ class Health:
         """Ease nodes in after a return, and while they are derated."""
         self._ledger = ledger
 
-        def look() -> None:
+        def look(nodes: Collection[str] | None = None) -> None:
             seconds = self.setting.config().control.slow_start_seconds
-            ledger.easing.look(self.holds, seconds, time.monotonic())
+            ledger.easing.look(self.holds, seconds, time.monotonic(), nodes)
 
-        self.holds.listen(look)
+        self.holds.follow(look)
         look()
 
     def empty_nodes(
@@ -98,14 +102,16 @@ class Health:
         """Move requests off nodes that an alert evicts, or that hang."""
         destinations = Destinations(dispatcher, published, self._show)
         evictor = Evictor(self.holds, ledger, destinations, self.counters.evicted)
-        self.holds.listen(evictor.after_change)
+        self.holds.follow(evictor.after_change)
         published.listen(evictor.after_pass)
 
     def _show(self, view: NodeView, model: str) -> Mapping[str, Any] | None:
         seconds = self.setting.config().control.probe_timeout_seconds
-        url, body = f"{view.node.url}/api/show", {"model": model}
+        body = {"model": model}
         try:
-            status, answer = exchange("POST", url, seconds, body=body)
+            status, answer = exchange(
+                "POST", view.node, "/api/show", seconds, body=body
+            )
         except PollError:
             return None
         return answer if status == 200 and isinstance(answer, dict) else None
@@ -122,16 +128,39 @@ class Health:
     def stop(self) -> None:
         self.verifier.stop()
 
+    def mend(self) -> None:
+        """Save holds again where that is possible again; to be called now and then."""
+        self.archive.mend()
+        found = self.journal.mend()
+        if found is None:
+            return
+        with contextlib.suppress(StateError):  # it is in `faults`, and tried again
+            self.holds.overrides.adopt(found.overrides)
+            self.holds.adopt(found.holds, "found when its file could be read again")
+            self.holds.overrides.save()
+
     # Asking
+
+    def warnings(self) -> list[str]:
+        """Say what a restart would lose, and what was lost at the start."""
+        found = [self.journal.fault, self.archive.fault, self.journal.notice]
+        return [each for each in found if each]
 
     @property
     def looked(self) -> bool:
         """Whether a pass was made, so that it is known which alerts fire."""
         return self.one_pass.status.at is not None
 
+    @property
+    def still_seconds(self) -> float:
+        """How long ago the last pass ended."""
+        at = self.one_pass.status.at
+        return 0.0 if at is None else time.monotonic() - at
+
     def find(self, query: Query) -> tuple[Event, ...]:
         """Look into the history; what just happened is put away first."""
-        self.holds.expire()
+        with contextlib.suppress(StateError):
+            self.holds.expire()
         return self.archive.find(query)
 
     def waits(self) -> dict[Key, str]:
@@ -160,6 +189,12 @@ class Health:
     def verifying(self) -> list[tuple[str, str]]:
         return list(self.verifier.waiting())
 
+    def state_files(self) -> Mapping[str, bool]:
+        return {
+            _HOLDS: self.journal.fault is None,
+            _HISTORY: self.archive.fault is None,
+        }
+
     def ignored(self) -> Mapping[str, int]:
         return {why.value: n for why, n in self.one_pass.status.ignored.items()}
 
@@ -185,4 +220,7 @@ class Health:
     def _returns(self) -> tuple[Event, ...]:
         since = self.clock() - self.setting.config().control.flap_window_seconds
         query = Query(change=Change.LIFTED, since=since, limit=_MOST_RETURNS)
-        return self.archive.find(query)
+        try:
+            return self.archive.find(query)
+        except StateError:  # how often a node flapped is not known, and it serves
+            return ()

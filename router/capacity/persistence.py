@@ -7,6 +7,7 @@ are knowledge, not truth: a file that cannot be read is left aside, and learned 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import orjson
 from router.capacity import recovered as leftover
 from router.capacity.ledger import Ledger
 from router.capacity.throughput import Curve, Point
+from router.errors import BusyError
 from router.logs.events import get_logger
 from router.model import Inventory
 
@@ -36,13 +38,16 @@ class Recollection:
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        offload: Callable[[Callable[[], None]], None] = lambda call: call(),
     ) -> None:
         self._speeds = directory / "speeds.json"
         self._in_use = directory / "in-use.json"
         self._ledger = ledger
         self._clock = clock
         self._monotonic = monotonic
+        self._offload = offload
         self._written: dict[str, Any] = {}
+        self._unkept: set[Path] = set()
 
     def load(self, inventory: Inventory) -> None:
         """Take over what the last router wrote; nodes that left are left out."""
@@ -78,7 +83,7 @@ class Recollection:
         data = orjson.dumps(state)
         if data != self._written.get("in-use"):
             self._written["in-use"] = data
-            _write(self._in_use, {"at": self._clock(), **state})
+            self._write(self._in_use, {"at": self._clock(), **state})
 
     def note_speeds(self) -> None:
         now = self._monotonic()
@@ -88,7 +93,19 @@ class Recollection:
             for (node, model), curve in newest
         ]
         state = {"curves": entries, "ceilings": dict(self._ledger.growth.learned)}
-        _write(self._speeds, {"at": self._clock(), **state})
+        self._write(self._speeds, {"at": self._clock(), **state})
+
+    def _write(self, path: Path, state: dict[str, Any]) -> None:
+        """Replace the file whole; memory goes on where the disk does not."""
+        data = orjson.dumps({"schema": _SCHEMA, **state})
+        try:
+            self._offload(lambda: _replace(path, data))
+        except (OSError, BusyError) as error:
+            if path not in self._unkept:  # told once, tried again each time
+                log.warning("not kept", file=path.name, why=str(error))
+            self._unkept.add(path)
+        else:
+            self._unkept.discard(path)
 
 
 def _entry(curve: Curve, now: float) -> dict[str, Any]:
@@ -110,6 +127,17 @@ def _curve(entry: dict[str, Any], now: float) -> Curve:
     return Curve(float(entry["pace"]), points)
 
 
+def _replace(path: Path, data: bytes) -> None:
+    draft = path.with_suffix(".draft")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
 def _guarded(path: Path, load: Callable[[dict[str, Any]], None]) -> None:
     try:
         found = orjson.loads(path.read_bytes())
@@ -120,13 +148,3 @@ def _guarded(path: Path, load: Callable[[dict[str, Any]], None]) -> None:
         return
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("not recalled", file=path.name, why=repr(error))
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file whole; memory goes on where the disk does not."""
-    draft = path.with_suffix(".draft")
-    try:
-        draft.write_bytes(orjson.dumps({"schema": _SCHEMA, **state}))
-        draft.replace(path)
-    except OSError as error:
-        log.warning("not kept", file=path.name, why=str(error))

@@ -6,7 +6,7 @@ was wrong may not be over. Panic is no return: the fleet needs every slot then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
@@ -23,7 +23,7 @@ class Held(Protocol):
     @property
     def factors(self) -> Mapping[str, float]: ...
 
-    def blocked(self) -> frozenset[str]: ...
+    def blocked(self, among: Collection[str] | None = None) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,22 @@ class Easing:
         self._out: dict[str, float] = {}
         self._ramps: dict[str, _Ramp] = {}
 
-    def look(self, held: Held, longest_seconds: float, now: float) -> None:
-        """Take a change of holds: who left, who came back.
+    def look(
+        self,
+        held: Held,
+        longest_seconds: float,
+        now: float,
+        nodes: Collection[str] | None = None,
+    ) -> None:
+        """Take a change of holds, of these nodes or of all: who left, who came back.
 
         Nobody is eased in for longer than it was out.
         """
         self.factors = held.factors
         if not held.panic:
-            blocked = held.blocked()
-            for node in self._out.keys() - blocked:
+            blocked = held.blocked() if nodes is None else held.blocked(nodes)
+            gone = self._out.keys() if nodes is None else self._out.keys() & set(nodes)
+            for node in gone - blocked:
                 seconds = min(longest_seconds, now - self._out.pop(node))
                 if seconds > 0:
                     self._ramps[node] = _Ramp(now, seconds)

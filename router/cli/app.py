@@ -15,6 +15,7 @@ from router import __version__
 from router.cli.client import Client
 from router.cli.console import Console
 from router.cli.outcome import Exit
+from router.cli.token import found_here
 
 P = ParamSpec("P")
 
@@ -37,7 +38,7 @@ def command(function: Callable[..., Exit]) -> Callable[..., None]:
         *, url: str, token_file: Path | None, json: bool, plain: bool, **more: Any
     ) -> None:
         console = Console(json=json, colour=not plain)
-        with Client(url, token_file) as client:
+        with Client(url, token_file or found_here(url, os.environ)) as client:
             click.get_current_context().exit(function(Session(client, console), **more))
 
     for option in reversed(_COMMON):
@@ -59,7 +60,7 @@ _COMMON = (
         envvar="INFEROPS_TOKEN_FILE",
         show_envvar=True,
         type=click.Path(path_type=Path),
-        help="File with the bearer token to send.",
+        help="File with the admin token; found by itself where `make up` made it.",
     ),
     click.option("--json", is_flag=True, help="Write JSON, for scripts."),
     click.option("--plain", is_flag=True, help="No colours."),

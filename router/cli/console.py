@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.cli import words
+from router.logs.redaction import plain
 
 _LINE_EVERY_SECONDS = 10.0
 
@@ -48,10 +49,10 @@ class Console:
         return self._errors.is_terminal and not self._errors.is_dumb_terminal
 
     def say(self, text: str) -> None:
-        self._errors.print(escape(text))
+        self._errors.print(escape(plain(text)))
 
     def complain(self, text: str) -> None:
-        self._errors.print(f"[red]inferops:[/red] {escape(text)}")
+        self._errors.print(f"[red]inferops:[/red] {escape(plain(text))}")
 
     def data(self, content: object) -> None:
         """Write a JSON value on a line of its own."""
@@ -65,6 +66,7 @@ class Console:
     def table(self, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table that fits a terminal, and whole lines into a pipe."""
         out = RichConsole(highlight=False)
+        rows = [[plain(cell).replace("\n", " ") for cell in row] for row in rows]
         if not out.is_terminal:
             self.raw("\t".join(row).encode() + b"\n" for row in (names, *rows))
             return

@@ -15,6 +15,7 @@ import click
 
 from router.cli.client import CliError
 from router.cli.outcome import Exit
+from router.cli.token import own_token, state_folder
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SECONDS = 60
@@ -44,7 +45,7 @@ def serve(
     environ = {
         "INFEROPS_CONFIG": str(_PACKAGE / "router.yml"),
         "INFEROPS_SIGNALS__PATH": str(_PACKAGE / "signals.yml"),
-        "INFEROPS_STATE__DIRECTORY": str(_state()),
+        "INFEROPS_STATE__DIRECTORY": str(state_folder(os.environ)),
         **os.environ,
         "INFEROPS_BIND": bind,
     }
@@ -56,15 +57,14 @@ def serve(
         environ["INFEROPS_INVENTORY__PATH"] = str(
             _inventory(Path(environ["INFEROPS_STATE__DIRECTORY"]), nodes)
         )
+    if config is None:
+        token = own_token(Path(environ["INFEROPS_STATE__DIRECTORY"]))
+        if token is not None:
+            environ.setdefault("INFEROPS_ADMIN__TOKEN_FILE", str(token))
     conf = str(_PACKAGE / "gunicorn.conf.py")
     command = [sys.executable, "-m", "gunicorn", "-c", conf, "router.wsgi:app"]
     click.echo(f"router on http://{bind}; Ctrl-C stops it", err=True)
     os.execve(sys.executable, command, environ)  # noqa: S606 - becomes the router
-
-
-def _state() -> Path:
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    return Path(home) / "inferops"
 
 
 def _inventory(state: Path, nodes: tuple[str, ...]) -> Path:

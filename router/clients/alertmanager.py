@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from router.clients.http_json import PollError, exchange
+from router.clients.session import Service, ServiceError, exchange
 from router.model import Hold
 
 __all__ = ["SILENCE", "Silence", "SilenceError", "Silences"]
@@ -43,14 +43,12 @@ class Silences:
 
     def __init__(
         self,
-        url: str,
-        timeout_seconds: float,
+        service: Service,
         tally: Tally,
         *,
         ask: Callable[..., tuple[int, Any]] = exchange,
     ) -> None:
-        self._url = url
-        self._timeout_seconds = timeout_seconds
+        self._service = service
         self._tally = tally
         self._ask = ask
 
@@ -87,10 +85,8 @@ class Silences:
         self, operation: str, method: str, path: str, body: object
     ) -> tuple[int, Any]:
         try:
-            return self._ask(
-                method, f"{self._url}{path}", self._timeout_seconds, body=body
-            )
-        except PollError as error:
+            return self._ask(self._service, method, path, body=body)
+        except ServiceError as error:
             self._tally.silenced(operation, done=False)
             raise SilenceError(f"alertmanager: {error}") from error
 

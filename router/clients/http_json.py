@@ -1,6 +1,6 @@
-"""Exchange small JSON documents within a total deadline; one connection each time.
+"""Exchange small JSON documents with nodes; one connection each time.
 
-For polls and checks of nodes, and for silences: the whole exchange is bounded, not
+For polls, checks and calls that need no slot: the whole exchange is bounded, not
 each read of it, and so is the size. Each connects anew, because whether a node
 takes a connection is what a poll asks. Redirects are not followed.
 """
@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
+from router.config.access import authorization, check_pin, tls_context
 from router.json_scan import values_at_most
+from router.model import Node
 
 __all__ = ["Answer", "PollError", "PollRefusedError", "ask", "exchange", "get_json"]
 
@@ -68,9 +70,11 @@ class Answer:
 
 def ask(
     method: str,
-    url: str,
+    node: Node,
+    path: str,
     data: bytes | None,
     timeout_seconds: float,
+    *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Answer:
     """Exchange JSON that is not looked into. Raises PollError, PollRefusedError."""
@@ -83,7 +87,7 @@ def ask(
         return remaining
 
     try:
-        return _exchange(method, url, data, left)
+        return _exchange(method, node, path, data, left)
     except ConnectionRefusedError as error:
         raise PollRefusedError("the connection was refused") from error
     except TimeoutError as error:
@@ -93,10 +97,13 @@ def ask(
 
 
 def get_json(
-    url: str, timeout_seconds: float, clock: Callable[[], float] = time.monotonic
+    node: Node,
+    path: str,
+    timeout_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Any:
     """Fetch and parse; raises PollError, PollRefusedError when nobody listens."""
-    status, content = exchange("GET", url, timeout_seconds, clock=clock)
+    status, content = exchange("GET", node, path, timeout_seconds, clock=clock)
     if status != http.client.OK:
         raise PollError(f"status {status}")
     return content
@@ -104,7 +111,8 @@ def get_json(
 
 def exchange(
     method: str,
-    url: str,
+    node: Node,
+    path: str,
     timeout_seconds: float,
     *,
     body: object = None,
@@ -115,7 +123,7 @@ def exchange(
     Raises PollError: no answer in time, or one that is no JSON though it was well.
     """
     data = None if body is None else orjson.dumps(body)
-    answer = ask(method, url, data, timeout_seconds, clock)
+    answer = ask(method, node, path, data, timeout_seconds, clock=clock)
     try:
         return answer.status, _parsed(answer.status, answer.body)
     except orjson.JSONDecodeError as error:
@@ -134,23 +142,47 @@ def _parsed(status: int, content: bytes) -> Any:
 
 
 def _exchange(
-    method: str, url: str, data: bytes | None, left: Callable[[], float]
+    method: str,
+    node: Node,
+    path: str,
+    data: bytes | None,
+    left: Callable[[], float],
 ) -> Answer:
-    parts = urlsplit(url)
-    address = (parts.hostname or "", parts.port or 80)
+    parts = urlsplit(node.url)
     head = (
-        f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        f"{method} {parts.path}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
         f"Accept: application/json\r\nConnection: close\r\n"
     )
+    shown = authorization(node.access)
+    if shown is not None:
+        head += f"Authorization: {shown}\r\n"
     if data is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
-    with socket.create_connection(address, timeout=left()) as peer:
+    with _connected(node, parts, left) as peer:
         wire = _Wire(peer, left)
         wire.sendall(head.encode() + b"\r\n" + (data or b""))
         with http.client.HTTPResponse(wire, method=method) as response:  # type: ignore[arg-type]
             response.begin()
             content_type = response.getheader("content-type", "")
             return Answer(response.status, content_type, _body(response))
+
+
+def _connected(
+    node: Node, parts: SplitResult, left: Callable[[], float]
+) -> socket.socket:
+    """Connect, and shake hands where the node has TLS. Raises OSError."""
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    plain = socket.create_connection((host, port), timeout=left())
+    if not secure:
+        return plain
+    try:
+        peer = tls_context(node.access).wrap_socket(plain, server_hostname=host)
+        check_pin(node.access, peer)
+    except BaseException:
+        plain.close()
+        raise
+    return peer
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

@@ -7,26 +7,22 @@ call is tried twice: the next pass of the loop is the retry.
 
 from __future__ import annotations
 
-import io
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
-import requests
 import urllib3
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
-from requests.adapters import HTTPAdapter
 
+from router.clients.session import Service, bound, open_session
 from router.errors import PrometheusError
 
-__all__ = ["Prometheus", "PrometheusClient", "Rule", "Sample"]
+__all__ = ["FiringAlert", "Prometheus", "PrometheusClient", "Rule", "Sample"]
 
-_MOST_BYTES = 64 * 1024 * 1024
-_CHUNK = 256 * 1024
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +58,14 @@ class Rule:
     interval_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """An alert that fires, as Prometheus has it; texts are filled in."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
 class Prometheus(Protocol):
     """What the control loop needs of Prometheus; raises PrometheusError."""
 
@@ -76,23 +80,18 @@ class Prometheus(Protocol):
 
 
 class PrometheusClient:
-    """Prometheus over HTTP.
+    """Prometheus over HTTP."""
 
-    An answer begins within `timeout_seconds`, and its body is complete within
-    twice that.
-    """
-
-    def __init__(self, url: str, timeout_seconds: float) -> None:
-        self._url = url.rstrip("/")
-        self._session = requests.Session()
-        self._session.trust_env = False  # a proxy for the world is not for this
+    def __init__(self, service: Service) -> None:
+        self._url = service.url
+        self._session = open_session(service)
         self._connect = PrometheusConnect(
             url=self._url,
             session=self._session,
             retry=urllib3.Retry(0),
-            timeout=timeout_seconds,
+            timeout=service.timeout_seconds,
         )
-        self._session.mount(self._url, _Bounded(timeout_seconds))
+        bound(self._session, service)  # it mounted an adapter of its own
 
     def now(self) -> float:
         # Without `time`, Prometheus evaluates at its own clock.
@@ -111,18 +110,22 @@ class PrometheusClient:
             raise PrometheusError(f"{expression!r}: unexpected answer") from error
 
     def rules(self) -> tuple[Rule, ...]:
-        path = "/api/v1/rules"
+        return self._read("/api/v1/rules", _rules, type="alert")
+
+    def firing(self) -> tuple[FiringAlert, ...]:
+        """List what fires with an action.
+
+        From the rules' own memory: it is there before it is sent to Alertmanager,
+        which the series `ALERTS` is not always. Raises PrometheusError.
+        """
+        return self._read("/api/v1/alerts", _firing)
+
+    def _read(self, path: str, read: Callable[[Any], T], **params: str) -> T:
         try:
-            reply = self._session.get(f"{self._url}{path}", params={"type": "alert"})
+            reply = self._session.get(f"{self._url}{path}", params=params)
             reply.raise_for_status()
-            groups = reply.json()["data"]["groups"]
-            return tuple(
-                _rule(rule, float(group["interval"]))
-                for group in groups
-                for rule in group["rules"]
-                if rule["type"] == "alerting"
-            )
-        except requests.RequestException as error:
+            return read(reply.json()["data"])
+        except OSError as error:  # requests' errors are of that kind
             raise PrometheusError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise PrometheusError(f"{path}: unexpected answer: {error!r}") from error
@@ -133,52 +136,11 @@ class PrometheusClient:
     def _ask(self, expression: str, params: dict[str, str]) -> list[Any]:
         try:
             answer = self._connect.custom_query(expression, params=params)
-        except (PrometheusApiClientException, requests.RequestException) as error:
+        except (PrometheusApiClientException, OSError) as error:
             raise PrometheusError(f"{expression!r}: {str(error)[:300]}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise PrometheusError(f"{expression!r}: unexpected answer") from error
         return answer if isinstance(answer, list) else _refuse(expression, answer)
-
-
-class _Bounded(HTTPAdapter):
-    """Bounds a whole answer in time and size.
-
-    requests' own timeout starts anew with each read: a peer that drips a byte a
-    second would hold the loop for ever.
-    """
-
-    def __init__(
-        self, seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        super().__init__(max_retries=urllib3.Retry(0))
-        self._seconds = seconds
-        self._clock = clock
-
-    def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        deadline = self._clock() + self._seconds
-        kwargs["timeout"] = self._seconds
-        response = super().send(request, *args, **kwargs)
-        try:
-            body = self._body(response.raw, deadline)
-        except requests.RequestException:
-            response.close()
-            raise
-        response.raw.release_conn()
-        response.raw = io.BytesIO(body)
-        return response
-
-    def _body(self, raw: Any, deadline: float) -> bytes:
-        body = bytearray()
-        try:
-            while chunk := raw.read1(_CHUNK, decode_content=True):
-                body += chunk
-                if self._clock() > deadline:
-                    raise requests.ReadTimeout(f"not within {self._seconds} s")
-                if len(body) > _MOST_BYTES:
-                    raise requests.RequestException(f"more than {_MOST_BYTES} bytes")
-        except urllib3.exceptions.HTTPError as error:
-            raise requests.ConnectionError(str(error)) from error
-        return bytes(body)
 
 
 def _scalar(answer: Any) -> bool:
@@ -198,6 +160,27 @@ def _sample(entry: Mapping[str, Any]) -> Sample:
     at, value = entry["value"]
     labels = {k: v for k, v in entry["metric"].items() if k != "__name__"}
     return Sample(labels, _number(value), float(at))
+
+
+def _rules(data: Any) -> tuple[Rule, ...]:
+    return tuple(
+        _rule(rule, float(group["interval"]))
+        for group in data["groups"]
+        for rule in group["rules"]
+        if rule["type"] == "alerting"
+    )
+
+
+def _firing(data: Any) -> tuple[FiringAlert, ...]:
+    return tuple(
+        FiringAlert(_texts(alert["labels"]), _texts(alert.get("annotations") or {}))
+        for alert in data["alerts"]
+        if alert["state"] == "firing" and alert["labels"].get("action")
+    )
+
+
+def _texts(value: Mapping[Any, Any]) -> Mapping[str, str]:
+    return {str(name): str(text) for name, text in value.items()}
 
 
 def _rule(entry: Mapping[str, Any], interval: float) -> Rule:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 _HOST = rf"({_NAME}|\[[0-9A-Fa-f:.]+\])"
+_PATH = re.compile(r"[A-Za-z0-9._~/%-]*")
 _ADDRESS = re.compile(rf"(?P<host>{_HOST})(:(?P<port>[0-9]{{1,5}}))?")
 
 
@@ -33,9 +34,12 @@ def host_port(text: str) -> str:
     return text
 
 
-def base_url(text: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
+def base_url(
+    text: str, schemes: tuple[str, ...] = ("http", "https"), *, path: bool = False
+) -> str:
     """Return a base URL without its trailing slash.
 
+    path: whether it may have one, as behind a reverse proxy
     Raises ValueError with what it must be.
     """
     example = " or ".join(f"{scheme}://host:port" for scheme in schemes)
@@ -45,7 +49,11 @@ def base_url(text: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
     if "@" in rest:
         raise ValueError("must carry no user or password")
     parts = urlsplit(text)
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
+    if parts.query or parts.fragment:
+        raise ValueError(f"must be {example} without a query or fragment")
+    if not path and parts.path not in ("", "/"):
         raise ValueError(f"must be {example} without a path")
+    if not _PATH.fullmatch(parts.path):
+        raise ValueError("must have a path of plain letters, digits and -._~/%")
     split(parts.netloc)
-    return f"{scheme}://{parts.netloc}"
+    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from router.config import address
 from router.config import yaml as document
 from router.config.yaml import Fault, Location
 from router.errors import ConfigError
-from router.model import Inventory, Node
+from router.model import NO_ACCESS, Access, Inventory, Node
 
 OLLAMA_PORT = 11434
 SCRAPES = ("exporter", "node", "dcgm", "nvidia_smi", "probe")
@@ -79,7 +80,27 @@ def _node_name(text: str) -> str:
 
 
 def _ollama(text: str) -> str:
-    return address.base_url(text, schemes=("http",))  # dispatch speaks plain HTTP
+    return address.base_url(text, path=True)
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+def _login_name(text: str) -> str:
+    if not text or ":" in text or not text.isprintable():
+        raise ValueError("must be a name without ':'")
+    return text
+
+
+def _pin(text: str) -> str:
+    digest = text.removeprefix("sha256:").replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ValueError("must be the certificate's SHA-256 in hexadecimal digits")
+    return digest
 
 
 # Every label that this product reads: how its value is checked. The simulator's
@@ -87,6 +108,11 @@ def _ollama(text: str) -> str:
 LABELS: Mapping[str, _Check] = {
     "node": _node_name,
     "__ollama": _ollama,
+    "__ollama_username": _login_name,
+    "__ollama_password_file": _file,
+    "__ollama_token_file": _file,
+    "__ollama_ca_file": _file,
+    "__ollama_pin": _pin,
     "__slots": _count,
     "__vram_bytes": _number,
     "__tflops": _number,
@@ -102,6 +128,7 @@ LABELS: Mapping[str, _Check] = {
     "__sim_load_seconds": _number_or_zero,
     "__sim_gpus": _count,
 }
+_ACCESS = ("username", "password_file", "token_file", "ca_file", "pin")
 _ATTRIBUTES = ("vram_bytes", "tflops", "temperature_limit_celsius")
 
 
@@ -173,7 +200,12 @@ class _Entry:
             url=self.url(),
             slots=slots if isinstance(slots, int) else None,
             attributes={k: v for k, v in numbers.items() if isinstance(v, float)},
+            access=Access(**given) if (given := self._access()) else NO_ACCESS,
         )
+
+    def _access(self) -> dict[str, Any]:
+        given = {name: self.values.get(f"__ollama_{name}") for name in _ACCESS}
+        return {name: value for name, value in given.items() if value is not None}
 
     def url(self) -> str:
         return str(self.values.get("__ollama", f"http://{self.host}:{OLLAMA_PORT}"))
@@ -202,6 +234,24 @@ class _Entry:
             self.faults.append(Fault((*self.where, "labels", "node"), "is required"))
         for name, value in labels.items():
             self._read_label(name, value)
+        self._read_access()
+
+    def _read_access(self) -> None:
+        """Refuse what would not do what its writer thinks."""
+        given = self._access()
+        if "token_file" in given and "password_file" in given:
+            what = "must not stand beside __ollama_password_file"
+            token = str(given["token_file"])
+            self._wrong(("labels", "__ollama_token_file"), what, token)
+        if ("username" in given) != ("password_file" in given):
+            what = "__ollama_username and __ollama_password_file belong together"
+            one = given.get("username") or str(given["password_file"])
+            self._wrong(("labels",), what, one)
+        secure = self.url().startswith("https:")
+        for name in sorted({"ca_file", "pin"} & given.keys()):
+            if not secure:
+                what = "needs an __ollama of https"
+                self._wrong(("labels", f"__ollama_{name}"), what, str(given[name]))
 
     def _read_label(self, name: object, value: object) -> None:
         where = ("labels", str(name))

@@ -1,14 +1,15 @@
 """Configuration files under watch: a change is judged whole, the last good kept.
 
 `check(now)` is called on a timer and compares time, size and inode: it needs no
-inotify, which Docker Desktop does not deliver. No threads, no timers of its
-own; call it from one greenlet at a time.
+inotify, which Docker Desktop does not deliver. No timers of its own; what touches the
+disk or takes long is given to `offload`, and what follows runs where it was called.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,20 +17,32 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from router.config import yaml as document
+from router.config.files import read_text
 from router.config.inventory import parse_inventory, refuse_shrinking
 from router.config.load import parse_config, waiting_for_restart
 from router.config.settings import Config
 from router.config.signals import parse_signals
-from router.errors import ConfigError
+from router.errors import BusyError, ConfigError
 from router.model import Inventory, Signal
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 # A file written twice within its clock's tick looks unchanged: while it is this
 # young its text is compared as well.
 _YOUNG_SECONDS = 2.0
 
 _Signature = tuple[int, int, int]
+
+
+class Offload(Protocol):
+    """Runs a call where it holds nobody up; raises what it raises, and BusyError."""
+
+    def __call__(self, call: Callable[[], V], /) -> V: ...
+
+
+def _in_place(call: Callable[[], V], /) -> V:
+    return call()
 
 
 class Log(Protocol):
@@ -68,7 +81,7 @@ class LastGood:
     def load(self) -> str | None:
         """Return the kept text; None where nothing readable was kept."""
         try:
-            return self.path.read_text(encoding="utf-8")
+            return read_text(self.path)
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -115,9 +128,19 @@ class Rules(Generic[T]):
 class Watched(Generic[T]):
     """One file: its current value, who wants to know, and how reloading went."""
 
-    def __init__(self, path: Path, rules: Rules[T], log: Log, *, now: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rules: Rules[T],
+        log: Log,
+        *,
+        now: float,
+        offload: Offload = _in_place,
+    ) -> None:
         """Load the file, or what was last good; ConfigError when there is neither."""
         self._path = path
+        self._offload = offload
+        self._turn = threading.RLock()  # the timer and an operator may meet
         self._rules = rules
         self._log = log
         self._listeners: list[Callable[[T, T], None]] = []
@@ -138,7 +161,15 @@ class Watched(Generic[T]):
 
     def check(self, now: float) -> None:
         """Reload when the file looks changed."""
-        signature = _signature(self._path)
+        with self._turn:
+            self._check(now)
+
+    def _check(self, now: float) -> None:
+        try:
+            signature = self._offload(lambda: _signature(self._path))
+        except BusyError as error:
+            self._reject(f"{self._path.name}: cannot be read: {error.message}")
+            return
         young = signature is not None and now - signature[0] / 1e9 < _YOUNG_SECONDS
         if signature == self._seen and not young:
             return
@@ -147,16 +178,23 @@ class Watched(Generic[T]):
 
     def reload(self, now: float, *, confirmed: bool = False) -> Status:
         """Read and judge the file; `confirmed` by an operator: parse, do not judge."""
+        with self._turn:
+            return self._reload(now, confirmed=confirmed)
+
+    def _reload(self, now: float, *, confirmed: bool) -> Status:
         try:
-            text = document.read(self._path)
+            text = self._offload(lambda: document.read(self._path))
             if text == self._text:  # as before, or put right after a rejection
                 self._status = Status(self._path.name, now)
                 return self._status
-            value = self._rules.parse(text)
+            value = self._offload(lambda: self._rules.parse(text))
             if not confirmed:
                 self._rules.judge(value, self._value)
         except ConfigError as error:
             self._reject(str(error))
+            return self._status
+        except BusyError as error:
+            self._reject(f"{self._path.name}: cannot be read: {error.message}")
             return self._status
         self._accept(text, value, now)
         return self._status
@@ -164,8 +202,8 @@ class Watched(Generic[T]):
     def _first(self, now: float) -> tuple[str, T]:
         kept = self._kept()
         try:
-            text = document.read(self._path)
-            value = self._rules.parse(text)
+            text = self._offload(lambda: document.read(self._path))
+            value = self._offload(lambda: self._rules.parse(text))
             if kept is not None:
                 self._rules.judge(value, kept[1])
         except ConfigError as error:
@@ -211,14 +249,15 @@ class Watched(Generic[T]):
 
     def _keep(self, text: str) -> None:
         """A full disk must not stop a good reload; the next start is told."""
-        if self._rules.last_good is None:
+        last_good = self._rules.last_good
+        if last_good is None:
             return
         try:
-            self._rules.last_good.save(text)
-        except OSError as error:
+            self._offload(lambda: last_good.save(text))
+        except (OSError, BusyError) as error:
             self._log.error(
                 "last_good_not_kept",
-                file=str(self._rules.last_good.path),
+                file=str(last_good.path),
                 fault=str(error),
             )
 
@@ -250,40 +289,50 @@ class Files:
         return tuple(each.status() for each in self)
 
 
-def open_files(path: Path, environ: Mapping[str, str], log: Log, now: float) -> Files:
+def open_files(
+    path: Path,
+    environ: Mapping[str, str],
+    log: Log,
+    now: float,
+    offload: Offload = _in_place,
+) -> Files:
     """Open `router.yml` at `path`, and the two files that it names.
 
     Raises ConfigError when one is faulty and has no last good one. `router.yml`
     has none: it says where they are kept.
     """
     parse = partial(parse_config, environ=environ, source=path.name)
-    config = Watched(path, Rules(parse), log, now=now)
+    config = Watched(path, Rules(parse), log, now=now, offload=offload)
     first = config.value
     config.listen(lambda _, new: _tell_restart(first, new, log))
     return Files(
         config=config,
-        signals=_open_signals(first, log, now),
-        inventory=_open_inventory(first, log, now),
+        signals=_open_signals(first, log, now, offload),
+        inventory=_open_inventory(first, log, now, offload),
     )
 
 
-def _open_signals(config: Config, log: Log, now: float) -> Watched[tuple[Signal, ...]]:
+def _open_signals(
+    config: Config, log: Log, now: float, offload: Offload
+) -> Watched[tuple[Signal, ...]]:
     path = config.signals.path
     rules = Rules(
         parse=partial(parse_signals, source=path.name),
         last_good=LastGood(config.state.directory / "signals.last-good.yml"),
     )
-    return Watched(path, rules, log, now=now)
+    return Watched(path, rules, log, now=now, offload=offload)
 
 
-def _open_inventory(config: Config, log: Log, now: float) -> Watched[Inventory]:
+def _open_inventory(
+    config: Config, log: Log, now: float, offload: Offload
+) -> Watched[Inventory]:
     path = config.inventory.path
     rules = Rules(
         parse=partial(parse_inventory, source=path.name),
         judge=partial(refuse_shrinking, source=path.name),
         last_good=LastGood(config.state.directory / "nodes.last-good.yml"),
     )
-    return Watched(path, rules, log, now=now)
+    return Watched(path, rules, log, now=now, offload=offload)
 
 
 def _tell_restart(running: Config, wanted: Config, log: Log) -> None:

@@ -26,38 +26,64 @@ from router.config.section import (
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
 
-class PrometheusSettings(Section):
+class ServiceSettings(Section):
+    """How a service of the telemetry is reached, whatever lies in front of it."""
+
+    url: str
+    timeout_seconds: float
+    username: str = setting(
+        "inferops", "user of its login, with `password_file`", restart=True
+    )
+    password_file: OptionalPath = setting(
+        None, "file with the password of its login; none: it has none", restart=True
+    )
+    token_file: OptionalPath = setting(
+        None, "file with a bearer token, in place of a password", restart=True
+    )
+    ca_file: OptionalPath = setting(
+        None,
+        "certificates (PEM) that its own must be signed by; none: those that this"
+        " machine trusts",
+        restart=True,
+    )
+
+    @field_validator("url", check_fields=False)
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        return base_url(value, path=True)
+
+    @field_validator("token_file")
+    @classmethod
+    def _one_login(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("password_file") is not None:
+            raise ValueError("must be unset beside password_file: give one of them")
+        return value
+
+
+class PrometheusSettings(ServiceSettings):
     """Where signals and alerts are read."""
 
     url: str = setting(
         "http://127.0.0.1:9090",
-        "Prometheus' base URL, without credentials",
+        "Prometheus' base URL, with its path if it has one, without credentials",
         restart=True,
     )
     timeout_seconds: float = seconds(
         2, "longest wait for one query", longest=60, restart=True
     )
 
-    @field_validator("url")
-    @classmethod
-    def _base_url(cls, value: str) -> str:
-        return base_url(value)
 
-
-class AlertmanagerSettings(Section):
+class AlertmanagerSettings(ServiceSettings):
     """Where silences are posted when an operator asks for one."""
 
     url: str = setting(
-        "http://127.0.0.1:9093", "Alertmanager's base URL, plain HTTP", restart=True
+        "http://127.0.0.1:9093",
+        "Alertmanager's base URL, with its path if it has one, without credentials",
+        restart=True,
     )
     timeout_seconds: float = seconds(
         5, "longest wait for one answer", longest=60, restart=True
     )
-
-    @field_validator("url")
-    @classmethod
-    def _base_url(cls, value: str) -> str:
-        return base_url(value, schemes=("http",))
 
 
 class ControlSettings(Section):
@@ -322,14 +348,16 @@ class WebSettings(Section):
 
     origins: str = setting(
         "",
-        "web pages that may use the router beside Ollama's own list (localhost),"
-        " comma between: `https://chat.example.org,http://10.0.0.9:*`",
+        "web pages that may use inference and jobs, comma between:"
+        " `https://chat.example.org,http://10.0.0.9:*`. Ollama's own list (localhost,"
+        " applications) may use inference anyway; no page may use `/admin`",
     )
     hosts: str = setting(
         "",
-        "names that the router may be asked by, beside addresses and private names:"
-        " `ai.example.org,*.example.com`, `*` for all. Empty: only who asks from"
-        " this machine must use a known one; else everybody must",
+        "names that the router may be asked by, beside addresses, `localhost`, this"
+        " machine's own and `*.ts.net`: `ai.example.org,*.example.com`, `*` for all."
+        " Empty: only who asks from this machine must use a known one; else everybody"
+        " must, and changes under `/admin` need a token",
     )
 
     @field_validator("hosts")
@@ -349,7 +377,8 @@ class AdminSettings(Section):
 
     token_file: OptionalPath = setting(
         None,
-        "file with the bearer token for changes; none: only from this machine",
+        "file with the bearer token for changes; none: only from this machine, through"
+        " no proxy",
         restart=True,
     )
 

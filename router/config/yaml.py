@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from router.config.files import read_text
 from router.errors import ConfigError
 from router.logs.redaction import HIDDEN, scrub, secret_name
 
@@ -77,9 +78,9 @@ def rejected(source: str, faults: Iterable[Fault]) -> ConfigError:
 
 
 def read(path: Path) -> str:
-    """Read a file whole; raises ConfigError that names it."""
+    """Read a small regular file whole; raises ConfigError that names it."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError as error:
         what = f"must be UTF-8 text, is not at byte {error.start}"
         raise ConfigError(f"{path.name}: {what}, got {str(path)!r}") from error

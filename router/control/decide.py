@@ -19,7 +19,7 @@ from router.control.scoring import score
 from router.model import Degrade, Inventory, Node, Signal
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
-__all__ = ["Ages", "Knowledge", "Models", "decide"]
+__all__ = ["Ages", "Knowledge", "Models", "aged", "decide"]
 
 # A signal that reads one of the gauges that the router exports from the inventory.
 _STATIC = re.compile(
@@ -88,6 +88,12 @@ def decide(known: Knowledge, ages: Ages, now: float) -> Snapshot:
         readings_at=seen.at if seen else None,
         degrade=degrade,
     )
+
+
+def aged(snapshot: Snapshot, ages: Ages, now: float) -> Degrade:
+    """Say how good a snapshot is by now, whatever it was when it was made."""
+    by_age = _step(max(0.0, now - snapshot.made_at), ages)
+    return max(snapshot.degrade, by_age, key=lambda degrade: degrade.step)
 
 
 def _step(age: float | None, ages: Ages) -> Degrade:

@@ -25,7 +25,7 @@ from router.clients.prometheus import Prometheus
 from router.config.settings import ControlSettings
 from router.control.decide import Ages, Knowledge, Models, decide
 from router.control.observe import Observation, observe
-from router.errors import PrometheusError
+from router.errors import PrometheusError, StateError
 from router.holds.store import HoldStore, Key, Standing, by_alert
 from router.logs.events import get_logger
 from router.model import Inventory, Signal
@@ -151,6 +151,9 @@ class Pass:
         except PrometheusError as error:
             if self._fail(name):
                 self._log.warning("prometheus is silent", why=str(error))
+        except StateError as error:
+            if self._fail(name):
+                self._log.error("holds act but are not saved", why=str(error))
         except Exception:  # noqa: BLE001  the loop must outlive any one pass
             if self._fail(name):
                 self._log.exception("a pass failed", stage=name)

@@ -23,16 +23,18 @@ from router.config.settings import ControlSettings
 from router.control.decide import Models
 from router.holds.store import HoldStore, Standing
 from router.logs.events import get_logger
-from router.model import Hold, HoldKind, Inventory, Node
+from router.model import Access, Hold, HoldKind, Inventory, Node
 
 __all__ = ["Fetch", "Probe"]
 
-Fetch = Callable[[str, float], Any]
+Fetch = Callable[[Node, str, float], Any]
 
 _TOLERATED = 1  # failures in a row that hold nothing yet
 _SOURCE = "probe"
 _LIFTED = (_SOURCE, "traffic")
 _CONCURRENCY = 64
+_SILENT_SHARE = 3
+_DOWN_POLLS_PER_SECOND = 200.0  # a seventh of a core
 _TICK_SECONDS = 0.1
 _STOP_SECONDS = 5.0
 
@@ -57,6 +59,12 @@ class _Watch:
     under_way: set[Poll] = field(default_factory=set)
     failures: int = 0
     models: Models = field(default_factory=Models)
+
+    @property
+    def answers(self) -> bool:
+        """Say whether it has answered, and did the last time."""
+        known = self.models.resident is not None or self.models.present is not None
+        return known and self.failures == 0
 
     def schedule(self, poll: Poll, now: float, interval: float) -> None:
         """Set the next time, on the node's own grid: a burst is not repeated."""
@@ -88,6 +96,10 @@ class Probe:
         self._log = get_logger("probe")
         self._watched: dict[str, _Watch] = {}
         self._pool = ThreadPoolExecutor(concurrency, "probe")
+        # Apart, so that nodes which do not answer keep nobody waiting who does.
+        self._silent = ThreadPoolExecutor(_SILENT_SHARE * concurrency, "probe-silent")
+        self._followed: Inventory | None = None
+        self._failing = 0  # nodes, at the last tick
         self._stop = threading.Event()
         self._timer = threading.Thread(target=self._run, name="probe", daemon=True)
 
@@ -100,7 +112,8 @@ class Probe:
         self._stop.set()
         if self._timer.is_alive():
             self._timer.join(_STOP_SECONDS)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._silent):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def view(self) -> Mapping[str, Models]:
         """Give what each node held when it last answered."""
@@ -126,18 +139,22 @@ class Probe:
         """Hand out the polls that are due."""
         now = self._monotonic()
         self._follow(now)
+        self._failing = sum(w.failures > _TOLERATED for w in self._watched.values())
         for watch in self._watched.values():
             for poll in Poll:
                 if watch.due[poll] <= now:
                     self._ask_now(watch, poll, now)
 
     def _ask_now(self, watch: _Watch, poll: Poll, now: float) -> Future[None] | None:
-        """Begin a poll; None where the same one is under way."""
+        """Begin a poll; None where it is under way, or its answer would say nothing."""
         if poll in watch.under_way:
             return None
-        watch.schedule(poll, now, self._interval(poll))
+        watch.schedule(poll, now, self._interval(watch, poll))
+        if poll is not Poll.RESIDENT and watch.failures > _TOLERATED:
+            return None
         watch.under_way.add(poll)
-        asked = self._pool.submit(self._poll, watch, poll)
+        pool = self._pool if watch.answers else self._silent
+        asked = pool.submit(self._poll, watch, poll)
         asked.add_done_callback(self._report)
         return asked
 
@@ -162,20 +179,28 @@ class Probe:
         while not self._stop.wait(_TICK_SECONDS):
             self.tick()
 
-    def _interval(self, poll: Poll) -> float:
+    def _interval(self, watch: _Watch, poll: Poll) -> float:
+        """Say how long to wait; thousands that are down are asked more rarely."""
         settings = self._settings()
-        if poll is Poll.RESIDENT:
-            return settings.resident_interval_seconds
-        return settings.present_interval_seconds
+        if poll is not Poll.RESIDENT:
+            return settings.present_interval_seconds
+        interval = settings.resident_interval_seconds
+        if watch.failures > _TOLERATED:
+            return max(interval, self._failing / _DOWN_POLLS_PER_SECOND)
+        return interval
 
     def _follow(self, now: float) -> None:
         """Take up new and changed nodes at once, and let go of those that left."""
-        nodes = {node.name: node for node in self._inventory().nodes}
+        inventory = self._inventory()
+        if inventory is self._followed:
+            return
+        self._followed = inventory
+        nodes = {node.name: node for node in inventory.nodes}
         for name in self._watched.keys() - nodes.keys():
             del self._watched[name]
         for name, node in nodes.items():
             watch = self._watched.get(name)
-            if watch is None or watch.node.url != node.url:
+            if watch is None or _reached(watch.node) != _reached(node):
                 phase = zlib.crc32(name.encode()) / 2**32
                 self._watched[name] = _Watch(node, dict.fromkeys(Poll, now), phase)
 
@@ -184,21 +209,17 @@ class Probe:
         timeout = self._settings().probe_timeout_seconds
         if poll is Poll.RESIDENT:
             return {
-                "resident": listings.resident(
-                    self._fetch(f"{node.url}/api/ps", timeout)
-                )
+                "resident": listings.resident(self._fetch(node, "/api/ps", timeout))
             }
-        version = listings.version(self._fetch(f"{node.url}/api/version", timeout))
-        present = listings.present(self._fetch(f"{node.url}/api/tags", timeout))
+        version = listings.version(self._fetch(node, "/api/version", timeout))
+        present = listings.present(self._fetch(node, "/api/tags", timeout))
         return {"version": version, "present": present}
 
     def _down(self, node: str) -> list[Standing]:
         return [
             each
-            for each in self._holds.standings()
-            if each.hold.node == node
-            and each.hold.kind is HoldKind.DOWN
-            and each.hold.source in _LIFTED
+            for each in self._holds.standings_of(node)
+            if each.hold.kind is HoldKind.DOWN and each.hold.source in _LIFTED
         ]
 
     def _failed(self, watch: _Watch, error: PollError) -> None:
@@ -240,6 +261,10 @@ class Probe:
             why="it answers",
             revision=standing.revision,
         )
+
+
+def _reached(node: Node) -> tuple[str, Access]:
+    return node.url, node.access
 
 
 def _contents(models: Models) -> tuple[Any, ...]:

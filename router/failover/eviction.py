@@ -7,7 +7,7 @@ no other node with the model) is left to end by itself: nothing is broken by thi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import gevent
@@ -52,12 +52,18 @@ class Evictor:
         """Empty what the level confirmed: by now it is known whether it is panic."""
         self._empty(_evicts, answered_too=True)
 
-    def after_change(self) -> None:
+    def after_change(self, nodes: Collection[str] | None = None) -> None:
         """Let nobody wait for an answer of a node that the probe found gone."""
-        self._empty(_hangs, answered_too=False)
+        self._empty(_hangs, nodes, answered_too=False)
 
-    def _empty(self, wanted: Callable[[Hold], bool], *, answered_too: bool) -> None:
-        for node in self._holds.blocked():
+    def _empty(
+        self,
+        wanted: Callable[[Hold], bool],
+        nodes: Collection[str] | None = None,
+        *,
+        answered_too: bool,
+    ) -> None:
+        for node in self._holds.blocked(nodes):
             blocking = self._holds.blocking(node)
             if self._ledger.in_flight(node) and any(map(wanted, blocking)):
                 self._spawn(self._move, node, answered_too)

@@ -23,7 +23,7 @@ from router.errors import (
     OverloadedError,
     UnavailableError,
 )
-from router.model import Hold, HoldKind
+from router.model import Hold, HoldKind, Node
 from router.relay.fields import Need
 from router.snapshot import NodeView, Published
 
@@ -36,7 +36,7 @@ _ANSWER_SECONDS = 30.0
 _UNLOADS = "unload"  # their place in the lane: each goes to many nodes
 _UNLOADS_AT_ONCE = 16
 
-Ask = Callable[[str, str, bytes, float], Answer]
+Ask = Callable[[str, Node, str, bytes, float], Answer]
 
 
 class Holds(Protocol):
@@ -155,8 +155,8 @@ class LightCalls:
     def _asked(self, view: NodeView, request: LightRequest) -> Answer:
         seconds = min(_ANSWER_SECONDS, request.deadline - self._clock())
         try:
-            url = view.node.url + request.path
-            return self._ask("POST", url, request.body, max(0.1, seconds))
+            seconds = max(0.1, seconds)
+            return self._ask("POST", view.node, request.path, request.body, seconds)
         except PollError as error:
             return Answer(502, "", f"{view.node.name}: {error}".encode())
 

@@ -1,40 +1,68 @@
 """The history of holds on disk: who, why, since, until; the newest ones.
 
-It is for people, and for counting how often a node came back: a file that is
-damaged is put aside and begun anew, since no node may stay out, or the router
+It is for people, for counting how often a node came back, and for finding the holds
+again whose own file is lost. A file that is damaged is put aside and begun anew, and
+one that cannot be opened is tried again, since no node may stay out, or the router
 down, for want of its history.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from router.errors import StateError
+from router.errors import StateDamagedError, StateError
 from router.holds.journal import hold_of, row_of
-from router.holds.record import Change, Event
-from router.holds.sqlite import Database
+from router.holds.record import Actor, Change, Event, Found
+from router.holds.rescue import opened_copy
+from router.holds.sqlite import Database, put_aside
 from router.logs.events import get_logger
+from router.model import HoldKind, Override
 
 __all__ = ["Query", "SqliteArchive"]
 
-_SCHEMA = 1
+T = TypeVar("T")
+
+_SCHEMA = 2  # 1 knew no principal and no client
 _TABLE = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at REAL NOT NULL, change TEXT NOT NULL, by TEXT NOT NULL, why TEXT NOT NULL,
     node TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
     reason TEXT NOT NULL, since REAL NOT NULL, until REAL,
-    state TEXT NOT NULL, clear TEXT NOT NULL, labels TEXT NOT NULL
+    state TEXT NOT NULL, clear TEXT NOT NULL, labels TEXT NOT NULL,
+    principal TEXT NOT NULL DEFAULT '', client TEXT NOT NULL DEFAULT ''
 ) STRICT
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS events_of_node ON events (node, id)"
+_UPGRADES = {
+    1: tuple(
+        f"ALTER TABLE events ADD COLUMN {name} TEXT NOT NULL DEFAULT ''"
+        for name in ("principal", "client")
+    )
+}
+_EVENT = "at, change, by, why"
+_ACTOR = "principal, client"
 _COLUMNS = "node, kind, source, reason, since, until, state, clear, labels"
 _INSERT = (
-    f"INSERT INTO events (at, change, by, why, {_COLUMNS})"  # noqa: S608 - no input
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO events ({_EVENT}, {_ACTOR}, {_COLUMNS})"  # noqa: S608 - no input
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_CHANGED = "('placed', 'confirmed', 'doubted', 'lifted')"
+_STANDING = (
+    f"SELECT {_EVENT}, {_ACTOR}, {_COLUMNS} FROM events WHERE id IN"  # noqa: S608 - as above
+    f" (SELECT max(id) FROM events WHERE change IN {_CHANGED}"
+    " GROUP BY node, kind, source)"
+    f" AND change != 'lifted' AND kind != '{HoldKind.DOWN}' ORDER BY id"
+)
+_OVERRIDDEN = (
+    f"SELECT {_EVENT}, {_ACTOR}, {_COLUMNS} FROM events WHERE id IN"  # noqa: S608 - as above
+    " (SELECT max(id) FROM events WHERE change IN ('overridden', 'override_ended')"
+    " GROUP BY node, source) ORDER BY id"
 )
 _TRIM = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
 
@@ -57,46 +85,115 @@ class Query:
 
 
 class SqliteArchive:
-    """At most `most` events in one file; every error names that file."""
+    """At most `most` events in one file; every error names that file.
+
+    fault: why nothing can be read or written now; None while it can
+    """
 
     def __init__(self, path: Path, most: Callable[[], int] = lambda: 10_000) -> None:
+        self._path = path
         self._most = most
-        try:
-            self._database = Database(path, (_TABLE, _INDEX), _SCHEMA)
-        except StateError as error:
-            get_logger("archive").error(
-                "history was damaged, begun anew", why=str(error)
-            )
-            path.rename(path.with_name(f"{path.name}.damaged"))
-            for beside in ("-wal", "-shm"):
-                path.with_name(path.name + beside).unlink(missing_ok=True)
-            self._database = Database(path, (_TABLE, _INDEX), _SCHEMA)
+        self._database: Database | None = None
+        self.fault: str | None = None
+        with contextlib.suppress(StateError):
+            self._opened()
 
     def append(self, events: Sequence[Event]) -> None:
         """Keep events, oldest first, and drop the oldest beyond the bound."""
-        rows = [(e.at, e.change.value, e.by, e.why, *row_of(e.hold)) for e in events]
+        rows = [
+            (e.at, e.change.value, e.by, e.why, *_of(e.actor), *row_of(e.hold))
+            for e in events
+        ]
 
         def insert(database: sqlite3.Connection) -> None:
             database.executemany(_INSERT, rows)
             database.execute(_TRIM, (self._most(),))
 
-        self._database.write(insert)
+        self._guarded(lambda database: database.write(insert))
 
     def find(self, query: Query) -> tuple[Event, ...]:
         """Give what matches, newest first, at most `limit`."""
         where, values = _conditions(query)
-        rows = self._database.read(
-            f"SELECT at, change, by, why, {_COLUMNS} FROM events"  # noqa: S608 - fixed texts only
-            f"{where} ORDER BY id DESC LIMIT ?",
-            (*values, query.limit),
+        statement = (
+            f"SELECT {_EVENT}, {_ACTOR}, {_COLUMNS} FROM events"  # noqa: S608 - fixed texts only
+            f"{where} ORDER BY id DESC LIMIT ?"
         )
-        return tuple(
-            Event(at, Change(change), hold_of(hold), by, why)  # type: ignore[arg-type]
-            for at, change, by, why, *hold in rows
+        values = [*values, query.limit]
+        try:
+            rows = self._guarded(lambda database: database.read(statement, values))
+        except StateError:  # it may be read where it cannot be written
+            with opened_copy(self._path) as copy:
+                rows = copy.execute(statement, values).fetchall()
+        return tuple(_event(row) for row in rows)
+
+    def standing(self) -> Found:
+        """Give the holds and overrides that stand by what was written of them."""
+        rows: dict[str, list[tuple[Any, ...]]] = {}
+        with contextlib.suppress(StateError), opened_copy(self._path) as copy:
+            for name, statement in (("holds", _STANDING), ("overrides", _OVERRIDDEN)):
+                rows[name] = copy.execute(statement).fetchall()
+        events = [_event(row) for row in rows.get("overrides", ())]
+        return Found(
+            tuple(_event(row).hold for row in rows.get("holds", ())),
+            tuple(_override(e) for e in events if e.change is Change.OVERRIDDEN),
         )
 
+    def mend(self) -> None:
+        """Try again where something failed; `fault` says what came of it."""
+        if self.fault is not None:
+            with contextlib.suppress(StateError):
+                self._guarded(lambda database: database.check())
+
+    def _opened(self) -> Database:
+        if self._database is None:
+            try:
+                self._database = self._open()
+            except StateError as error:
+                self.fault = str(error)
+                raise
+            self.fault = None
+        return self._database
+
+    def _open(self) -> Database:
+        try:
+            return Database(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
+        except StateDamagedError as error:
+            aside = put_aside(self._path)
+            get_logger("archive").error(
+                "history was damaged, begun anew", why=str(error), kept_as=str(aside)
+            )
+            return Database(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
+
+    def _guarded(self, call: Callable[[Database], T]) -> T:
+        try:
+            done = call(self._opened())
+        except StateError as error:
+            self.fault = str(error)
+            raise
+        self.fault = None
+        return done
+
     def close(self) -> None:
-        self._database.close()
+        if self._database is not None:
+            self._database.close()
+
+
+def _event(row: Sequence[Any]) -> Event:
+    at, change, by, why, principal, client, *hold = row
+    actor = Actor(principal, client)
+    return Event(at, Change(change), hold_of(hold), by, why, actor)  # type: ignore[arg-type]
+
+
+def _of(actor: Actor) -> tuple[str, str]:
+    return actor.principal, actor.client
+
+
+def _override(event: Event) -> Override:
+    hold = event.hold
+    until = hold.since if hold.until is None else hold.until
+    return Override(
+        hold.node, hold.alert or "", event.by, hold.reason, hold.since, until
+    )
 
 
 def _conditions(query: Query) -> tuple[str, list[object]]:

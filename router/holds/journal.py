@@ -7,12 +7,12 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from router.errors import StateError
+from router.errors import StateDamagedError
 from router.holds.record import Key
 from router.holds.sqlite import Database
 from router.model import Clear, Hold, HoldKind, HoldState, Override
 
-__all__ = ["SqliteJournal", "hold_of", "row_of"]
+__all__ = ["SqliteJournal", "hold_of", "readable", "row_of"]
 
 _SCHEMA = 2  # 1 knew no overrides, and neither evict, derate nor verified
 _HOLDS = """
@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS overrides (
 ) STRICT, WITHOUT ROWID
 """
 _SELECT = "SELECT * FROM holds ORDER BY since, node, kind, source"
+_ALL_HOLDS = "SELECT * FROM holds"  # unsorted: what precedes the damage is read
+_ALL_OVERRIDES = "SELECT * FROM overrides"
 _INSERT = "INSERT OR REPLACE INTO holds VALUES (?,?,?,?,?,?,?,?,?)"
 _DELETE = "DELETE FROM holds WHERE node = ? AND kind = ? AND source = ?"
 _SELECT_OVERRIDES = "SELECT * FROM overrides ORDER BY since, node, alert"
@@ -51,7 +53,9 @@ class SqliteJournal:
         try:
             return tuple(hold_of(row) for row in rows)
         except (ValueError, TypeError) as error:
-            raise StateError(f"{self._path}: a hold cannot be read: {error}") from error
+            raise StateDamagedError(
+                f"{self._path}: a hold cannot be read: {error}"
+            ) from error
 
     def save(
         self, changes: Callable[[], Mapping[Key, Hold | None]]
@@ -69,8 +73,36 @@ class SqliteJournal:
 
         self._database.write(replace)
 
+    @property
+    def fresh(self) -> bool:
+        """Say whether there was nothing in the file when it was opened."""
+        return self._database.fresh
+
+    def check(self) -> None:
+        """Raise StateError where nothing can be written now."""
+        self._database.check()
+
     def close(self) -> None:
         self._database.close()
+
+
+def readable(
+    database: sqlite3.Connection,
+) -> tuple[list[Hold], list[Override], bool]:
+    """Read the rows that can be, and say whether those are all."""
+    holds: list[Hold] = []
+    overrides: list[Override] = []
+    complete = True
+    try:
+        for row in database.execute(_ALL_HOLDS):
+            try:
+                holds.append(hold_of(row))
+            except (ValueError, TypeError):
+                complete = False
+        overrides += [Override(*row) for row in database.execute(_ALL_OVERRIDES)]
+    except (sqlite3.Error, TypeError):
+        complete = False
+    return holds, overrides, complete
 
 
 def _write(

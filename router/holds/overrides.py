@@ -7,7 +7,7 @@ hold. This is what brings such a node back. Kept on disk by the hold store's jou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from router.model import Hold, Override
@@ -68,6 +68,12 @@ class Overrides:
         for each in over:
             del self._standing[each.key]
         return tuple(over)
+
+    def adopt(self, found: Iterable[Override]) -> None:
+        """Take over what was found late and is not known; not saved yet."""
+        for override in found:
+            if override.key not in self._standing and override.until > self._clock():
+                self._put(override)
 
     def save(self) -> None:
         """Have on disk what is in force; raises StateError."""

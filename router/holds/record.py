@@ -7,9 +7,20 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from router.model import Hold, HoldKind, HoldState
+from router.model import Hold, HoldKind, HoldState, Override
 
-__all__ = ["Archive", "Change", "Event", "Journal", "Key", "Standing", "merged"]
+__all__ = [
+    "NOBODY",
+    "Actor",
+    "Archive",
+    "Change",
+    "Event",
+    "Found",
+    "Journal",
+    "Key",
+    "Standing",
+    "merged",
+]
 
 Key = tuple[str, HoldKind, str]
 
@@ -43,14 +54,41 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Actor:
+    """Who had a change made, as the router itself knows it, whatever a caller says.
+
+    principal: `token:NAME`, `local:USER` or `local`; empty for the router's own doing
+    client:    the address that it came from
+    """
+
+    principal: str = ""
+    client: str = ""
+
+
+NOBODY = Actor()  # the router itself: time, a probe, the level
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the store's history; `at` in unix seconds."""
+    """One line of the store's history; `at` in unix seconds.
+
+    by: who made the change by their own account; `actor` is what is known of them
+    """
 
     at: float
     change: Change
     hold: Hold
     by: str
     why: str
+    actor: Actor = NOBODY
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file, or what is left of it, has of holds and overrides."""
+
+    holds: tuple[Hold, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
 
 class Archive(Protocol):

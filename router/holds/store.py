@@ -8,16 +8,27 @@ that made it returns (`down` holds are not kept: a probe finds them again).
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from router.errors import StateError
 from router.holds.effect import Effect, blocks, by_alert, effect_of
 from router.holds.overrides import Overrides
-from router.holds.record import Archive, Change, Event, Journal, Key, Standing, merged
+from router.holds.record import (
+    NOBODY,
+    Actor,
+    Archive,
+    Change,
+    Event,
+    Journal,
+    Key,
+    Standing,
+    merged,
+)
 from router.model import Clear, Hold, HoldKind, HoldState, Override
 
 __all__ = [
@@ -31,7 +42,10 @@ __all__ = [
     "by_alert",
 ]
 
+Nodes = Collection[str] | None
 _HISTORY = 1000
+# Only these can make panic, or derate: thousands of nodes may go down at one time.
+_JUDGED = frozenset({HoldKind.DRAIN, HoldKind.EVICT, HoldKind.DERATE})
 _MOST_UNARCHIVED = 10_000
 
 
@@ -57,10 +71,13 @@ class HoldStore:
         self._fleet: frozenset[str] = frozenset()
         self._lock = threading.RLock()  # never held over a wait
         self._standing: dict[Key, Standing] = {}
+        self._index: defaultdict[str, dict[Key, Standing]] = defaultdict(dict)
         self._by_node: dict[str, tuple[Hold, ...]] = {}
         self._keeping_out: dict[str, tuple[Standing, ...]] = {}
         self._unsaved: set[Key] = set()
+        self._uncordoned: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._followers: list[Callable[[Nodes], None]] = []
         self._witnesses: list[Callable[[Event], None]] = []
         self._history: deque[Event] = deque(maxlen=_HISTORY)
         self._unarchived: deque[Event] = deque(maxlen=_MOST_UNARCHIVED)
@@ -73,7 +90,7 @@ class HoldStore:
         self.lifted: Counter[HoldKind] = Counter()
         for hold in journal.load():
             self._put(hold)
-        self._refresh()
+        self._refresh(None)
 
     # Reading
 
@@ -86,6 +103,9 @@ class HoldStore:
 
     def standings(self) -> tuple[Standing, ...]:
         return tuple(self._standing.values())
+
+    def standings_of(self, node: str) -> tuple[Standing, ...]:
+        return tuple(self._index.get(node, {}).values())
 
     def history(self) -> tuple[Event, ...]:
         """Give what happened, oldest first, as far back as it is kept."""
@@ -103,11 +123,10 @@ class HoldStore:
             if not each.expired(now) and not self._ignored(each.hold)
         )
 
-    def blocked(self) -> frozenset[str]:
-        """Name the nodes that get no new work now."""
-        return frozenset(
-            node for node in tuple(self._keeping_out) if self.blocking(node)
-        )
+    def blocked(self, among: Nodes = None) -> frozenset[str]:
+        """Name the nodes that get no new work now; of these, or of all."""
+        nodes = tuple(self._keeping_out) if among is None else among
+        return frozenset(node for node in nodes if self.blocking(node))
 
     def preview(self, more: Sequence[Hold]) -> tuple[Effect, Effect]:
         """Say what stands now comes to, and what it would with `more` holds."""
@@ -119,6 +138,10 @@ class HoldStore:
         """Call back after each change, in the greenlet that made it."""
         self._listeners.append(callback)
 
+    def follow(self, callback: Callable[[Nodes], None]) -> None:
+        """Call back after each change with the nodes that it is about; None: all."""
+        self._followers.append(callback)
+
     def witness(self, callback: Callable[[Event], None]) -> None:
         """Call back with each event as it happens; the callback must not wait."""
         self._witnesses.append(callback)
@@ -127,16 +150,18 @@ class HoldStore:
 
     def fleet(self, names: Iterable[str], panic_ratio: float | None = None) -> None:
         """Say which nodes the fleet has: panic is a share of these."""
+        fleet = frozenset(names)
+        ratio = self._panic_ratio if panic_ratio is None else panic_ratio
         with self._lock:
-            self._fleet = frozenset(names)
-            if panic_ratio is not None:
-                self._panic_ratio = panic_ratio
+            if (fleet, ratio) == (self._fleet, self._panic_ratio):
+                return
+            self._fleet, self._panic_ratio = fleet, ratio
             before = self.panic
-            self._refresh()
+            self._judge()
         if self.panic != before:
-            self._tell()
+            self._tell(None)
 
-    def place(self, hold: Hold) -> bool:
+    def place(self, hold: Hold, actor: Actor = NOBODY) -> bool:
         """Add a hold, or assert one again; says whether anything changed.
 
         The same identity keeps its earliest `since`; a ring of the doorbell
@@ -150,8 +175,8 @@ class HoldStore:
             if changed:
                 self._stain(hold.key)
                 self.placed[hold.kind] += old is None
-                self._note(Change.PLACED, hold, hold.source, hold.reason)
-        self._settle(hold.kind, changed=changed)
+                self._note(Change.PLACED, hold, hold.source, hold.reason, actor)
+        self._settle(hold.kind, {hold.node} if changed else ())
         return changed
 
     def find_down(self, hold: Hold) -> bool:
@@ -211,11 +236,12 @@ class HoldStore:
         by: str,
         why: str,
         revision: int | None = None,
+        actor: Actor = NOBODY,
     ) -> bool:
         """Take a hold away; with `revision`, only if it is still that one."""
         with self._lock:
-            lifted = self._drop((node, kind, source), by, why, revision)
-        self._settle(kind, changed=lifted)
+            lifted = self._drop((node, kind, source), by, why, revision, actor)
+        self._settle(kind, {node} if lifted else ())
         return lifted
 
     def remark(self, standing: Standing, change: Change, by: str, why: str) -> None:
@@ -223,22 +249,44 @@ class HoldStore:
         with self._lock:
             self._note(change, standing.hold, by, why)
 
-    def override(self, override: Override) -> None:
+    def override(self, override: Override, actor: Actor = NOBODY) -> None:
         """Have an alert ignored on a node; raises StateError when it is not saved."""
         with self._lock:
             self.overrides.put(override)
-            self._note_override(Change.OVERRIDDEN, override, override.by)
+            self._note_override(Change.OVERRIDDEN, override, override.by, actor)
         self._settle_overrides()
 
-    def end_override(self, node: str, alert: str, by: str) -> bool:
+    def end_override(
+        self, node: str, alert: str, by: str, actor: Actor = NOBODY
+    ) -> bool:
         """Have an alert count again; False where nothing was overridden."""
         with self._lock:
             ended = self.overrides.drop(node, alert)
             if ended is None:
                 return False
-            self._note_override(Change.OVERRIDE_ENDED, ended, by)
+            self._note_override(Change.OVERRIDE_ENDED, ended, by, actor)
         self._settle_overrides()
         return True
+
+    def adopt(self, found: Sequence[Hold], why: str) -> int:
+        """Take over holds that were found late, and have all saved again.
+
+        What was lifted meanwhile stays so. Returns how many were news; raises
+        StateError.
+        """
+        with self._lock:
+            late = [hold for hold in found if self._is_news(hold)]
+            for hold in late:
+                self._put(hold)
+                self._note(Change.PLACED, hold, hold.source, why)
+            for key in self._standing:
+                self._stain(key)
+        self._settle(HoldKind.DRAIN, {hold.node for hold in late})
+        return len(late)
+
+    def uncordoned(self, node: str) -> None:
+        """Hear that an operator lifted a node's cordons, those found later as well."""
+        self._uncordoned[node] = self._clock()
 
     def expire(self) -> None:
         """Drop what has run out, and save again what could not be saved."""
@@ -252,9 +300,17 @@ class HoldStore:
                 self._note_override(Change.OVERRIDE_ENDED, override, "time")
         if ended:
             self._settle_overrides()
-        self._settle(HoldKind.DRAIN, changed=bool(over))
+        self._settle(HoldKind.DRAIN, {hold.node for hold in over})
 
     # Inside
+
+    def _is_news(self, hold: Hold) -> bool:
+        if hold.key in self._standing or hold.key in self._unsaved:
+            return False
+        lifted = hold.kind is HoldKind.CORDON and hold.since <= self._uncordoned.get(
+            hold.node, -math.inf
+        )
+        return not lifted and (hold.until is None or hold.until > self._clock())
 
     def _alive(self, key: Key) -> Hold | None:
         standing = self._standing.get(key)
@@ -269,7 +325,10 @@ class HoldStore:
         self._revision += 1
         now = self._monotonic()
         end = None if hold.until is None else now + hold.until - self._clock()
-        self._standing[hold.key] = Standing(hold, now, self._revision, end)
+        self._keep(hold.key, Standing(hold, now, self._revision, end))
+
+    def _keep(self, key: Key, standing: Standing) -> None:
+        self._standing[key] = self._index[key[0]][key] = standing
 
     def _alter(
         self,
@@ -287,34 +346,46 @@ class HoldStore:
             changed = hold != standing.hold
             if changed:
                 end = None if hold.until is None else standing.expires_at
-                self._standing[key] = replace(standing, hold=hold, expires_at=end)
+                self._keep(key, replace(standing, hold=hold, expires_at=end))
                 self._stain(key)
                 self._note(kind, hold, "level", why)
-        self._settle(key[1], changed=changed)
+        self._settle(key[1], {key[0]} if changed else ())
         return changed
 
-    def _drop(self, key: Key, by: str, why: str, revision: int | None) -> bool:
+    def _drop(
+        self,
+        key: Key,
+        by: str,
+        why: str,
+        revision: int | None,
+        actor: Actor = NOBODY,
+    ) -> bool:
         standing = self._standing.get(key)
         if standing is None or revision not in (None, standing.revision):
             return False
         del self._standing[key]
+        del self._index[key[0]][key]
         self._stain(key)
         self.lifted[standing.hold.kind] += 1
-        self._note(Change.LIFTED, standing.hold, by, why)
+        self._note(Change.LIFTED, standing.hold, by, why, actor)
         return True
 
     def _stain(self, key: Key) -> None:
         if key[1] is not HoldKind.DOWN:
             self._unsaved.add(key)
 
-    def _note(self, change: Change, hold: Hold, by: str, why: str) -> None:
-        event = Event(self._clock(), change, hold, by, why)
+    def _note(
+        self, change: Change, hold: Hold, by: str, why: str, actor: Actor = NOBODY
+    ) -> None:
+        event = Event(self._clock(), change, hold, by, why, actor)
         self._history.append(event)
         self._unarchived.append(event)
         for witness in self._witnesses:
             witness(event)
 
-    def _note_override(self, change: Change, override: Override, by: str) -> None:
+    def _note_override(
+        self, change: Change, override: Override, by: str, actor: Actor = NOBODY
+    ) -> None:
         hold = Hold(
             override.node,
             HoldKind.DRAIN,
@@ -323,21 +394,25 @@ class HoldStore:
             override.since,
             override.until,
         )
-        self._note(change, hold, by, override.reason)
+        self._note(change, hold, by, override.reason, actor)
 
     def _settle_overrides(self) -> None:
         with self._lock:
-            self._refresh()
-        self._tell()
+            self._judge()
+        self._tell(None)
         self.overrides.save()
         self._put_away()
 
-    def _settle(self, kind: HoldKind, *, changed: bool) -> None:
+    def _settle(self, kind: HoldKind, nodes: Collection[str]) -> None:
         """Act on a change first, then wait for the disk (traffic never waits)."""
-        if changed:
+        if nodes:
             with self._lock:
-                self._refresh()
-            self._tell()
+                before = self.panic, self.factors
+                self._refresh(nodes)
+                if kind in _JUDGED:
+                    self._judge()
+                alone = before == (self.panic, self.factors)
+            self._tell(frozenset(nodes) if alone else None)
         if self._unsaved and kind is not HoldKind.DOWN:
             written = self._journal.save(self._changes)
             with self._lock:
@@ -356,10 +431,12 @@ class HoldStore:
             self.archive_failures += 1
             self._unarchived.extendleft(reversed(events))
 
-    def _tell(self) -> None:
+    def _tell(self, nodes: Nodes) -> None:
         self.version += 1
         for callback in self._listeners:
             callback()
+        for follower in self._followers:
+            follower(nodes)
 
     def _changes(self) -> Mapping[Key, Hold | None]:
         # Called in the database's thread: one copy, which is atomic, and no lock,
@@ -376,18 +453,25 @@ class HoldStore:
             if self._now(key) is hold:
                 self._unsaved.discard(key)
 
-    def _refresh(self) -> None:
-        by_node: defaultdict[str, list[Standing]] = defaultdict(list)
-        for each in self._standing.values():
-            by_node[each.hold.node].append(each)
-        self._by_node = {
-            node: tuple(each.hold for each in found) for node, found in by_node.items()
-        }
-        keeping = {
-            node: tuple(each for each in found if blocks(each.hold))
-            for node, found in by_node.items()
-        }
-        self._keeping_out = {node: found for node, found in keeping.items() if found}
+    def _refresh(self, nodes: Nodes) -> None:
+        """Bring up to date what is read by node: of these, or of all."""
+        for node in tuple(self._index) if nodes is None else nodes:
+            found = tuple(self._index.get(node, {}).values())
+            keeping = tuple(each for each in found if blocks(each.hold))
+            if found:
+                self._by_node[node] = tuple(each.hold for each in found)
+            else:
+                self._by_node.pop(node, None)
+                self._index.pop(node, None)
+            if keeping:
+                self._keeping_out[node] = keeping
+            else:
+                self._keeping_out.pop(node, None)
+        if nodes is None:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Say whether it is panic, and what derated nodes have left."""
         now = self._monotonic()
         effect = self._effect([e.hold for e in self.standings() if not e.expired(now)])
         self.panic, self.factors = effect.panic, effect.factors

@@ -139,6 +139,7 @@ class Batches:
         gevent.spawn(self._begin)
 
     def _begin(self) -> None:
+        told = ""
         while not self._keeper.stopping:
             try:
                 self._database.open()
@@ -146,7 +147,9 @@ class Batches:
                     self._database.write(_take_over_all)
                 break
             except StoreError as error:
-                log.warning("job_database_not_open", fault=str(error))
+                if str(error) != told:  # it is tried each second
+                    log.warning("job_database_not_open", fault=str(error))
+                told = str(error)
                 gevent.sleep(1.0)
         self._open = True
         for work in (self._runner.run, self._keeper.run, self._sweep):

@@ -18,7 +18,8 @@ from typing import Any, Protocol, cast
 
 import orjson
 
-from router.logs.redaction import HIDDEN, scrub, secret_name
+from router.logs.redaction import HIDDEN, plain, scrub, secret_name
+from router.logs.writer import LineStream, LogWriter
 
 # structlog loads rich where it is installed, for a renderer that is not used here:
 # 6 MiB in the router, whose command line alone has a use for it.
@@ -30,12 +31,20 @@ del sys.modules["rich"]
 if _rich is not None:
     sys.modules["rich"] = _rich
 
-__all__ = ["Logger", "RequestLog", "configure", "get_logger"]
+__all__ = [
+    "Logger",
+    "RequestLog",
+    "configure",
+    "get_logger",
+    "write_behind",
+    "writer",
+]
 
 Logger = structlog.typing.FilteringBoundLogger
 Event = MutableMapping[str, Any]
 
 _STDERR = 2
+_MOST_CHARACTERS = 8000  # of one value; a traceback has some thousands
 _PLAIN = re.compile(r"[\w.:/@+-]{0,100}")
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -60,14 +69,37 @@ def get_logger(area: str) -> Logger:
     return cast("Logger", structlog.get_logger(area=area))
 
 
+writer = LogWriter(_STDERR)
+_behind = False
+
+
 def write_stderr(line: bytes) -> None:
-    """Write one line without a lock: the event loop must not wait for a thread.
+    """Write one line; behind the caller's back once `write_behind` was called.
 
     A log that cannot be written (closed pipe, full disk) must fail no request.
     """
+    if _behind:
+        writer(line)
+        return
     with contextlib.suppress(OSError):
         while line:
             line = line[os.write(_STDERR, line) :]
+
+
+def write_behind() -> None:
+    """Have nothing in this process wait for who reads its log; see `LogWriter`.
+
+    Tracebacks, warnings and gunicorn's own lines go the same way.
+    """
+    global _behind  # noqa: PLW0603 - there is one stderr
+    _behind = True
+    writer.on_drop_end = _tell_dropped
+    sys.stderr = LineStream(writer)
+    logging.getLogger("gunicorn.error").handlers[:] = [_Bridge()]
+
+
+def _tell_dropped(count: int) -> None:
+    get_logger("log").warning("log_lines_dropped", count=count)
 
 
 def configure(
@@ -98,13 +130,13 @@ def hide_secrets(_logger: object, _method: str, event: Event) -> Event:
 def _hidden(name: str, value: object) -> object:
     if secret_name(name):
         return HIDDEN
-    if isinstance(value, str):
-        return scrub(value)
     if isinstance(value, Mapping):
-        return {key: _hidden(str(key), each) for key, each in value.items()}
-    if isinstance(value, BaseException):
-        return scrub(str(value))
-    return value
+        return {_safe(str(key)): _hidden(str(key), each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden("", each) for each in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _safe(str(value))
 
 
 def _renderer(form: str) -> Callable[[object, str, Event], bytes]:
@@ -142,7 +174,10 @@ class RequestLog:
             return
         at = self._clock().isoformat().removesuffix("+00:00") + "Z"
         if settings.format == "json":
-            told = {name: _safe(value) for name, value in fields.items()}
+            told = {
+                name: _safe(value) if isinstance(value, str) else value
+                for name, value in fields.items()
+            }
             head = {"ts": at, "level": "info", "area": "request", "event": "request"}
             self._write(orjson.dumps(head | told) + b"\n")
             return
@@ -158,12 +193,15 @@ def _is_plain(value: float | str) -> bool:
     return not isinstance(value, str) or _PLAIN.fullmatch(value) is not None
 
 
-def _safe(value: float | str) -> float | str:
-    return scrub(value) if isinstance(value, str) else value
+def _safe(text: str) -> str:
+    """Make a text that others may have written fit for a line and a terminal."""
+    if len(text) > _MOST_CHARACTERS:
+        text = f"{text[:_MOST_CHARACTERS]}..."
+    return plain(scrub(text))
 
 
 def _quoted(value: object) -> str:
-    return orjson.dumps(scrub(str(value))).decode()
+    return orjson.dumps(_safe(str(value))).decode()
 
 
 class _Lines:

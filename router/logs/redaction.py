@@ -1,4 +1,6 @@
-"""What must never be shown: told by a field's name, or by the shape of a text."""
+"""What must never be shown: secrets, by a field's name or a text's shape, and bytes
+that do something to a terminal instead of being read.
+"""
 
 from __future__ import annotations
 
@@ -36,3 +38,21 @@ def _hide(match: re.Match[str]) -> str:
     if match["scheme"]:
         return f"{match['scheme']}{HIDDEN}@"
     return f"{match['bearer']}{HIDDEN}"
+
+
+# Control characters but the line's end, what turns the direction of text around, other
+# ends of a line, and halves of a pair, which cannot be encoded.
+_CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+    "\ud800-\udfff]"
+)
+
+
+def plain(text: str) -> str:
+    """Write as an escape what a terminal would obey, or a line could not hold."""
+    return _CONTROLS.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
+from router.logs.writer import LogWriter
+from router.metrics.families import totals
 from router.metrics.plain import PlainCounter, PlainHistogram
 from router.metrics.replies import Replies
 from router.model import Priority
@@ -124,6 +128,10 @@ class Metrics:
         )
         limit.set_function(lambda: bodies.most_bytes)
 
+    def watch_log(self, writer: LogWriter) -> None:
+        """Show at each scrape how many lines nobody could take."""
+        self.registry.register(_Dropped(writer))
+
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> PlainCounter:
         return PlainCounter(name, text, labels, registry=self.registry)
 
@@ -158,3 +166,18 @@ class Metrics:
 
     def failed(self, stage: str) -> None:
         self.pass_failures.labels(stage).inc()
+
+
+class _Dropped(Collector):
+    """Log lines that were dropped; counted by whoever writes the log."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def collect(self) -> Iterator[Metric]:
+        yield totals(
+            "inferops_log_lines_dropped",
+            "Log lines that were dropped: nobody read the log, or its disk was full.",
+            (),
+            [((), self._writer.dropped)],
+        )

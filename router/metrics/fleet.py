@@ -58,7 +58,9 @@ class FleetCollector(Collector):
         queue_length: Callable[[Priority], int],
         files: Callable[[], Iterable[FileStatus]],
         clock: Callable[[], float],
+        degrade: Callable[[], Degrade] | None = None,
     ) -> None:
+        """Read all of it at each scrape; `degrade` instead of the snapshot's own."""
         self._inventory = inventory
         self._published = published
         self._holds = holds
@@ -66,6 +68,7 @@ class FleetCollector(Collector):
         self._queue_length = queue_length
         self._files = files
         self._clock = clock
+        self._degrade = degrade or (lambda: published.current.degrade)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._file_families()
@@ -227,7 +230,7 @@ class FleetCollector(Collector):
             "inferops_degrade_step",
             f"How good the scores are: {names}.",
             (),
-            [((), snapshot.degrade.step)],
+            [((), self._degrade().step)],
         )
         yield gauges(
             "inferops_snapshot_age_seconds",

@@ -64,6 +64,9 @@ class View(Protocol):
     def verifying(self) -> list[tuple[str, str]]:
         """Nodes and alerts whose check has not passed yet."""
 
+    def state_files(self) -> Mapping[str, bool]:
+        """Whether each file takes what must outlive the router."""
+
     def ignored(self) -> Mapping[str, int]:
         """Alerts without consequence in the last pass, by reason."""
 
@@ -86,6 +89,12 @@ class HealthCollector(Collector):
             "Firing alerts with an action that has no consequence.",
             ("reason",),
             {(reason,): float(n) for reason, n in self._view.ignored().items()},
+        )
+        yield _family(
+            "inferops_state_writable",
+            "1 while the file takes what must outlive the router.",
+            ("file",),
+            {(file,): float(well) for file, well in self._view.state_files().items()},
         )
         yield _family(
             "inferops_history_unsaved_failures",

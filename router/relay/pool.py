@@ -1,4 +1,4 @@
-"""Connections to the nodes' Ollama: pooled, keep-alive, plain HTTP/1.1.
+"""Connections to the nodes' Ollama: pooled, keep-alive, HTTP/1.1.
 
 Bytes go out here; the event loop reads what comes back (`reply.py`).
 """
@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 from gevent import socket as cooperative
 
 from router.cancellation import CooperativeSocket
+from router.config.access import authorization
 from router.errors import MaybeSentError, NotSentError
-from router.model import Node
+from router.model import NO_ACCESS, Node
+from router.relay import tls
 from router.server.body_budget import Bodies
 
 # Never more than its slots, for as many were in use at one time.
@@ -39,10 +41,20 @@ class Message:
     headers: Mapping[str, str]
     body: bytes
 
-    def encode(self, netloc: str) -> tuple[bytes, ...]:
-        """Return what goes out; a large body by itself, so that it is not copied."""
-        lines = [f"{self.method} {self.path} HTTP/1.1", f"Host: {netloc}"]
+    def encode(self, node: Node) -> tuple[bytes, ...]:
+        """Return what goes out; a large body by itself, so that it is not copied.
+
+        Raises OSError where the node's login cannot be read.
+        """
+        parts = urlsplit(node.url)
+        # The node's own address: Ollama on loopback answers any other Host by 403.
+        lines = [
+            f"{self.method} {parts.path}{self.path} HTTP/1.1",
+            f"Host: {parts.netloc}",
+        ]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if node.access is not NO_ACCESS and (shown := authorization(node.access)):
+            lines.append(f"Authorization: {shown}")
         lines += [f"Content-Length: {len(self.body)}", "", ""]
         head = "\r\n".join(lines).encode("latin-1")
         if len(self.body) > _COPIED_BYTES:
@@ -54,10 +66,11 @@ class Message:
 class Connection:
     """A socket to a node; `reused` ones may turn out to be dead on first use.
 
+    address: the node's base URL: one that has moved is not asked there again
     bodies: where the bytes of its replies are counted while they are held
     """
 
-    node: str
+    address: str
     sock: CooperativeSocket
     reused: bool
     idle_since: float = 0.0
@@ -90,12 +103,14 @@ class Backends:
         Raises NotSentError (the node cannot be reached: nothing was sent) or
         MaybeSentError (it broke while sending).
         """
-        # The node's own address: Ollama on loopback answers any other Host by 403.
-        netloc = urlsplit(node.url).netloc
+        try:
+            pieces = message.encode(node)
+        except OSError as error:
+            raise NotSentError(f"{node.name}: {error}") from error
         idle = None if fresh else self._take_idle(node)
         connection = idle or self._connect(node)
         try:
-            for piece in message.encode(netloc):
+            for piece in pieces:
                 self._send(connection, piece)
         except OSError as error:
             connection.close()
@@ -116,7 +131,7 @@ class Backends:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply is whole."""
-        idle = self._idle[connection.node]
+        idle = self._idle[connection.address]
         if len(idle) >= _IDLE_PER_NODE:
             connection.close()
             return
@@ -130,7 +145,7 @@ class Backends:
                 idle.pop().close()
 
     def _take_idle(self, node: Node) -> Connection | None:
-        idle = self._idle[node.name]
+        idle = self._idle[node.url]
         while idle:
             connection = idle.pop()
             rested = time.monotonic() - connection.idle_since
@@ -140,15 +155,21 @@ class Backends:
         return None
 
     def _connect(self, node: Node) -> Connection:
-        parts = urlsplit(node.url)
-        address = (parts.hostname or "", parts.port or 80)
         try:
-            sock = _connected(address, self.connect_timeout_seconds)
+            sock = _opened(node, self.connect_timeout_seconds)
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         socket_ = cast("CooperativeSocket", sock)
-        return Connection(node.name, socket_, reused=False, bodies=self._bodies)
+        return Connection(node.url, socket_, reused=False, bodies=self._bodies)
+
+
+def _opened(node: Node, seconds: float) -> cooperative.socket:
+    parts = urlsplit(node.url)
+    secure = parts.scheme == "https"
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    sock = _connected((host, port), seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return tls.wrap(sock, host, node.access, seconds) if secure else sock
 
 
 def _connected(address: tuple[str, int], seconds: float) -> cooperative.socket:

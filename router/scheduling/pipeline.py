@@ -120,6 +120,8 @@ _LEAST_SCORE = 0.01
 # Loading a model: its size at disk speed, and the engine's start.
 _LOAD_BYTES_PER_SECOND = 1e9
 _LOAD_START_SECONDS = 1.5
+# A node that was never polled may not be there: any that has the model comes first.
+_UNKNOWN_SECONDS = 60.0
 _SPILL_COST = 5.0  # a model that does not fit the GPU runs on the CPU in part
 
 
@@ -164,7 +166,7 @@ def _per_score(
 def _load_seconds(view: NodeView, wish: Wish, reply_seconds: float) -> float:
     """Return what loading the model costs on this node beside the reply itself."""
     if view.present is None or wish.model not in view.present:
-        return _LOAD_START_SECONDS
+        return _UNKNOWN_SECONDS
     size = view.present[wish.model].size_bytes
     vram = view.node.attributes.get("vram_bytes")
     spill = _SPILL_COST * reply_seconds if vram and size > vram else 0.0

@@ -13,6 +13,10 @@ from router.model import Inventory
 # Logs, the database, Prometheus, the listener, files while they are read.
 _OWN = 128
 _PROBES_PER_NODE = 2
+_MOST_PROBES = 256  # at one time, however many nodes there are
+# Connections that are closing: the answer of a refusal is waited for a moment.
+_MOST_SPARE = 256
+_LEAST_SPARE = 8
 # Asked for where there is no limit; the kernel's own default of fs.nr_open.
 _PLENTY = 1_048_576
 
@@ -32,18 +36,26 @@ class Limits(Protocol):
 def for_nodes(inventory: Inventory, default_slots: int) -> int:
     """Count what the nodes need: a connection for each slot, and the polls'."""
     slots = sum(node.slots or default_slots for node in inventory.nodes)
-    return slots + _PROBES_PER_NODE * len(inventory.nodes)
+    return slots + min(_PROBES_PER_NODE * len(inventory.nodes), _MOST_PROBES)
+
+
+def spare_for(clients: int) -> int:
+    """Say how many connections beside so many clients may be closing at one time."""
+    return min(_MOST_SPARE, max(_LEAST_SPARE, clients // 8))
 
 
 def connections_within(
     wanted: int, nodes: int, log: Log, limits: Limits = resource
 ) -> int:
-    """Raise the limit; return how many clients' connections fit beneath it."""
+    """Raise the limit; return how many clients' connections fit beneath it.
+
+    Those that are closing fit beneath it too (`spare_for`).
+    """
     limit = _raised(limits)
-    needed = wanted + nodes + _OWN
+    needed = wanted + spare_for(wanted) + nodes + _OWN
     if limit >= needed:
         return wanted
-    fitting = max(1, limit - nodes - _OWN)
+    fitting = _fitting(limit - nodes - _OWN)
     log.warning(
         "open_files_limit_low",
         limit=limit,
@@ -55,6 +67,14 @@ def connections_within(
         remedy="raise the hard limit: ulimit -Hn, LimitNOFILE= or nofile",
     )
     return fitting
+
+
+def _fitting(room: int) -> int:
+    """Give the most clients that have room with their spare; at least one."""
+    clients = min(room * 8 // 9, room - _LEAST_SPARE)
+    while clients > 1 and clients + spare_for(clients) > room:
+        clients -= 1
+    return max(1, clients)
 
 
 def _raised(limits: Limits) -> int:

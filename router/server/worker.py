@@ -31,6 +31,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from router.errors import BodiesFullError
 from router.logs.events import get_logger
 from router.server.body_budget import Bodies
+from router.server.file_limit import spare_for
 from router.server.response import serve
 
 T = TypeVar("T")
@@ -45,8 +46,6 @@ _DRAIN_SECONDS = 1.0
 # A close with unread bytes is a reset, which may overtake the refusal.
 _LINGER_BYTES = 128 * 1024 * 1024
 _LINGER_SECONDS = 3.0
-# Connections beyond `worker_connections` that may be closing at one time.
-SPARE_CONNECTIONS = 256
 
 # A bare LF ends it as well: gunicorn's parser refuses such a head at once.
 _END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")
@@ -278,7 +277,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.refused: Callable[[str], None] = lambda _reason: None
         self.bodies = Bodies()
         self._limit = self.worker_connections
-        self.worker_connections += SPARE_CONNECTIONS
+        self.worker_connections += spare_for(self._limit)
         self._clients: dict[Any, Any] = {}  # and their parsers
         self._idle: dict[Any, Source] = {}  # the longest idle first
 

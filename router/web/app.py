@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from router.errors import RequestError
+from router.errors import (
+    DiskFullError,
+    RequestError,
+    StateError,
+    UnavailableError,
+)
+from router.logs.events import get_logger
 from router.relay.protocols import ROUTES, dialect_of, error_body
+from router.web.caller import ANONYMOUS, sender
 from router.web.inference.request import request_id
+
+log = get_logger("web")
 
 # Nothing that is sent to these routes is large; webhooks have a limit of their own.
 _MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -21,15 +30,35 @@ def flask_app(
     blueprints: list[Blueprint],
     registry: CollectorRegistry,
     not_ready: Callable[[], str | None],
+    warnings: Callable[[], Sequence[str]] = tuple,
 ) -> Flask:
-    """Build the application; `not_ready` says why `/readyz` must not say yes."""
+    """Build the application.
+
+    not_ready: says why `/readyz` must not say yes
+    warnings:  what is wrong though it does
+    """
+    app = routed(blueprints, not_ready, warnings)
+    metrics = make_wsgi_app(registry)
+    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"/metrics": metrics}
+    )
+    return app
+
+
+def routed(
+    blueprints: list[Blueprint],
+    not_ready: Callable[[], str | None],
+    warnings: Callable[[], Sequence[str]] = tuple,
+) -> Flask:
+    """Build the part of it that Flask routes."""
     app = Flask("router", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # browsers ask `router.web.cors`
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
-    app.register_blueprint(_health(not_ready))
+    app.register_blueprint(_health(not_ready, warnings))
     app.register_error_handler(RequestError, _request_error)
+    app.register_error_handler(StateError, _state_error)
     app.register_error_handler(HTTPException, _http_error)
 
     @app.before_request
@@ -41,10 +70,7 @@ def flask_app(
         response.headers["X-Request-Id"] = g.get("request_id", "")
         return response
 
-    metrics = make_wsgi_app(registry)
-    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, {"/metrics": metrics}
-    )
+    app.after_request(_log_change)
     return app
 
 
@@ -57,7 +83,31 @@ def own_paths(app: Flask) -> frozenset[str]:
     return frozenset("/".join(rule.split("/", 3)[:3]) for rule in rules)
 
 
-def _health(not_ready: Callable[[], str | None]) -> Blueprint:
+def _log_change(response: Response) -> Response:
+    """Leave a line for whatever may have changed something, and for who was refused.
+
+    g.audit: what a view adds, such as the id of what it made
+    """
+    if request.method in {"GET", "HEAD", "OPTIONS"} or request.blueprint == "webhook":
+        return response  # a webhook has lines of its own
+    tell = log.warning if response.status_code in {401, 403} else log.info
+    tell(
+        "change",
+        route=request.blueprint or "",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        **sender(request.environ),
+        principal=g.get("principal", ANONYMOUS),
+        request_id=g.get("request_id", ""),
+        **g.get("audit", {}),
+    )
+    return response
+
+
+def _health(
+    not_ready: Callable[[], str | None], warnings: Callable[[], Sequence[str]]
+) -> Blueprint:
     routes = Blueprint("health", __name__)
 
     @routes.get("/healthz")
@@ -69,7 +119,8 @@ def _health(not_ready: Callable[[], str | None]) -> Blueprint:
         reason = not_ready()
         if reason:
             return jsonify(status="not ready", reason=reason), 503
-        return jsonify(status="ready"), 200
+        found = list(warnings())
+        return jsonify(status="ready", **({"warnings": found} if found else {})), 200
 
     return routes
 
@@ -81,6 +132,21 @@ def _request_error(error: RequestError) -> Response:
     if error.retry_after_seconds:
         response.headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
     return response
+
+
+def _state_error(error: StateError) -> Response:
+    """Say what the disk did; a change acts all the same, and is saved later."""
+    log.error("state_not_saved", fault=str(error), path=request.path)
+    full = "full" in str(error)
+    kind = DiskFullError if full else UnavailableError
+    if request.method in {"GET", "HEAD"}:
+        return _request_error(kind(f"it cannot be read now: {error}"))
+    return _request_error(
+        kind(
+            f"the change acts, but is not saved yet: {error}; it will be, as soon as"
+            " the disk takes it, and a restart before that loses it"
+        )
+    )
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -1,7 +1,9 @@
-"""Which web pages may use the router from a browser: Ollama's list, and more by config.
+"""Which web pages may use the router from a browser, and for what.
 
-A page of any other site is refused, also where no preflight would come first:
-the admin routes trust this machine, and so would every page that is open on it.
+Ollama's own list (pages of this machine, applications) may ask for inference only;
+those that an operator names, for jobs as well. A page of any other site is refused,
+also where no preflight would come first: the admin routes trust this machine, and so
+would every page that is open on it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from router.relay.protocols import dialect_of, error_body
+from router.web.access import LOCAL_PAGES, NAMED_PAGES, Area, area_of
 from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
@@ -33,16 +36,25 @@ class Origins:
 
     def __init__(self, more: str = "") -> None:
         named = [each.strip().lower() for each in more.split(",") if each.strip()]
-        self._patterns = [each.partition("*") for each in (*named, *_LOCAL, *_APPS)]
+        self._named = [each.partition("*") for each in named]
+        self._usual = [each.partition("*") for each in (*_LOCAL, *_APPS)]
 
     def __contains__(self, origin: str) -> bool:
-        origin = origin.lower()
-        return any(
-            origin.startswith(start) and origin.endswith(end)
-            if star
-            else origin == start
-            for start, star, end in self._patterns
-        )
+        return self.may(origin, Area.INFERENCE)
+
+    def may(self, origin: str, area: Area) -> bool:
+        """Say whether a page of this origin may ask routes of the area."""
+        if _fits(origin, self._named):
+            return area in NAMED_PAGES
+        return area in LOCAL_PAGES and _fits(origin, self._usual)
+
+
+def _fits(origin: str, patterns: Iterable[tuple[str, str, str]]) -> bool:
+    origin = origin.lower()
+    return any(
+        origin.startswith(start) and origin.endswith(end) if star else origin == start
+        for start, star, end in patterns
+    )
 
 
 class Cors:
@@ -58,8 +70,9 @@ class Cors:
         origin = environ.get("HTTP_ORIGIN")
         if not origin or _same_site(origin, environ):
             return self._app(environ, start_response)
-        if origin not in self.origins:
-            return _refuse(origin, environ, start_response)
+        area = area_of(environ["PATH_INFO"])
+        if not self.origins.may(origin, area):
+            return _refuse(origin, area, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS":
             return _preflight(origin, environ, start_response)
 
@@ -96,13 +109,18 @@ def _preflight(
 
 
 def _refuse(
-    origin: str, environ: WSGIEnvironment, start_response: StartResponse
+    origin: str, area: Area, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     dialect = dialect_of(environ["PATH_INFO"])
     message = (
         f"pages of {origin!r} may not use this router; an operator lets them in"
         " with the setting web.origins"
     )
+    if area not in NAMED_PAGES:
+        message = (
+            f"pages of {origin!r} may not use the {area} routes, whatever the setting"
+            " web.origins says"
+        )
     body = error_body(dialect, 403, message, "forbidden")
     headers = [
         ("Content-Type", dialect.json_type),

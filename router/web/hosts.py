@@ -2,8 +2,10 @@
 
 A web page's name may be made to lead to this machine, and the page then counts as
 the router's own: no `Origin` tells it apart. Only the `Host` does, which is a name
-that whoever owns the page can give out. Addresses, names without a dot and names
-that no public DNS gives out are let in; others are named by configuration.
+that whoever owns the page can give out: the owner of a domain, or a neighbour on the
+LAN, who answers for every name without a dot (LLMNR), for `.local` (mDNS) and for
+what a home's DNS server calls `.lan`. Addresses, `localhost`, this machine's own name
+and a tailnet's names are let in; others are named by configuration.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from router.relay.protocols import dialect_of, error_body
+from router.web.caller import from_loopback, name_of
 from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
@@ -21,8 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HostCheck", "Hosts"]
 
-# The first three are Ollama's. A name in a tailnet leads to a machine of it only.
-_PRIVATE = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".ts.net")
+# The first is never asked of a server (RFC 6761); a name in a tailnet leads to a
+# machine of it only, and its owner cannot lead it elsewhere.
+_PRIVATE = (".localhost", ".ts.net")
+_OWN = frozenset(
+    {"localhost", "host.docker.internal"}
+)  # Docker Desktop's, by /etc/hosts
 _MOST_REMEMBERED = 1024
 _MOST_SHOWN = 100
 
@@ -38,7 +45,7 @@ class Hosts:
         self.everywhere = bool(named)
         self._any = "*" in named
         self._exact = {each for each in named if not each.startswith("*")}
-        self._exact.add((machine or socket.gethostname()).lower())
+        self._exact |= {*_OWN, (machine or socket.gethostname()).lower()}
         ends = tuple(each[1:] for each in named if each.startswith("*."))
         self._ends = (*_PRIVATE, *ends)
         self._known = {""}  # a client without `Host` is no browser
@@ -53,21 +60,13 @@ class Hosts:
         return True
 
     def _fits(self, host: str) -> bool:
-        name = _name(host)
+        name = name_of(host)
         return (
             self._any
-            or "." not in name
             or name in self._exact
             or name.endswith(self._ends)
             or _is_address(name)
         )
-
-
-def _name(host: str) -> str:
-    """Take the port off, the brackets of an address, and the root's dot."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".").lower()
 
 
 def _is_address(name: str) -> bool:
@@ -96,22 +95,10 @@ class HostCheck:
     ) -> Iterable[bytes]:
         host = environ.get("HTTP_HOST", "")
         hosts = self.hosts
-        if host in hosts or not (hosts.everywhere or _from_this_machine(environ)):
+        if host in hosts or not (hosts.everywhere or from_loopback(environ)):
             return self._app(environ, start_response)
         self._refused()
         return _refuse(host, environ, start_response)
-
-
-def _from_this_machine(environ: WSGIEnvironment) -> bool:
-    """Say whether a browser here may have sent it; a Unix socket takes none."""
-    peer = environ.get("REMOTE_ADDR", "")
-    return _is_address(peer) and _is_loopback(peer)
-
-
-def _is_loopback(peer: str) -> bool:
-    address = ip_address(peer)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 def _refuse(
@@ -121,7 +108,7 @@ def _refuse(
     message = (
         f"this router is not asked by the name {host[:_MOST_SHOWN]!r} in 'Host'; an"
         " operator allows it with the setting web.hosts"
-        f" (INFEROPS_WEB__HOSTS={_name(host)[:_MOST_SHOWN]})"
+        f" (INFEROPS_WEB__HOSTS={name_of(host)[:_MOST_SHOWN]})"
     )
     body = error_body(dialect, 403, message, "forbidden")
     headers = [

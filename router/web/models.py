@@ -20,7 +20,7 @@ from router.snapshot import PresentModel, Published, Snapshot
 _CHANGES = "this would change a node's models, so the router keeps it shut"
 _ACCOUNT = "this would use the account of a node, so the router keeps it shut"
 _RUN = "an operator runs on the node itself: OLLAMA_HOST=<node> ollama"
-_SHUT = {
+SHUT = {
     "/api/pull": f"{_CHANGES}; {_RUN} pull <model>",
     "/api/push": f"{_CHANGES}; {_RUN} push <model>",
     "/api/create": f"{_CHANGES}; {_RUN} create <model>",
@@ -92,12 +92,12 @@ def fleet_blueprint(published: Published, find: Find) -> Blueprint:
 
 def _add_closed(routes: Blueprint) -> None:
     """Say why to whoever asks for a shut route."""
-    for rule in _SHUT:
+    for rule in SHUT:
         routes.add_url_rule(rule, f"shut {rule}", _shut(rule), methods=_ALL_METHODS)
 
 
 def _shut(rule: str) -> Callable[..., Response]:
-    return lambda **_: _error(Dialect.OLLAMA, 403, _SHUT[rule], "forbidden")
+    return lambda **_: _error(Dialect.OLLAMA, 403, SHUT[rule], "forbidden")
 
 
 def _answer(dialect: Dialect, content: dict[str, Any]) -> Response:

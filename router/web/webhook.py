@@ -7,11 +7,10 @@ sentence, and never logs the token or the body.
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from alerting.payload import Alert, Notification, PayloadError, parse
 from router.alerts.notify import Ring
@@ -24,7 +23,10 @@ from router.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from router.holds.record import Actor
 from router.logs.events import get_logger
+from router.web.bearer import is_bearer
+from router.web.caller import address
 
 __all__ = ["webhook_blueprint"]
 
@@ -34,7 +36,7 @@ _MOST_BYTES = 1_000_000
 class Bell(Protocol):
     """What hears the alerts (`router.alerts.notify.Doorbell`)."""
 
-    def ring(self, alert: Alert) -> Ring: ...
+    def hear(self, alerts: Sequence[Alert], actor: Actor) -> Sequence[Ring]: ...
 
     def wake(self) -> None: ...
 
@@ -51,15 +53,26 @@ def webhook_blueprint(
     @blueprint.post("/webhook/alertmanager")
     def receive() -> Response:
         _authorize(token())
+        g.principal = "token:webhook"
         notification = _read()
         outcomes = _hear(doorbell, notification, count)
-        log.info("notified", alerts=len(notification.alerts), **outcomes)
+        log.info(
+            "notified",
+            alerts=len(notification.alerts),
+            client=address(request.environ),
+            **outcomes,
+        )
         return jsonify(outcomes=outcomes)
 
     @blueprint.errorhandler(RequestError)
     def refuse(error: RequestError) -> Response:
         count(error.code)
-        log.warning("refused", code=error.code, why=error.message)
+        log.warning(
+            "refused",
+            code=error.code,
+            why=error.message,
+            client=address(request.environ),
+        )
         reply = jsonify(error={"code": error.code, "message": error.message})
         reply.status_code = error.status
         if error.retry_after_seconds:
@@ -74,9 +87,7 @@ def webhook_blueprint(
 def _authorize(token: str | None) -> None:
     if not token:
         raise ForbiddenError("webhook is shut: no token is configured")
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), token.encode())
-    if scheme.lower() != "bearer" or not same:
+    if not is_bearer(request.headers.get("Authorization", ""), token):
         raise UnauthorizedError(
             "a bearer token is wanted, and it must be the right one"
         )
@@ -105,10 +116,10 @@ def _hear(
 ) -> dict[str, int]:
     outcomes: dict[str, int] = {}
     try:
-        for alert in notification.alerts:
-            outcome = doorbell.ring(alert).value
-            count(outcome)
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        actor = Actor(g.principal, address(request.environ))
+        for outcome in doorbell.hear(notification.alerts, actor):
+            count(outcome.value)
+            outcomes[outcome.value] = outcomes.get(outcome.value, 0) + 1
     except StateError as error:
         # Alertmanager tries a 5xx again; by then the disk may take it.
         raise UnavailableError("the hold stands, but could not be saved") from error

@@ -150,8 +150,7 @@ class Scene:
         self.fleet.write(self.fleet.entries)
         for name in NAMES:
             self.fleet.clear(name)
-            url = f"{self.product.url}/admin/nodes/{name}/uncordon"
-            requests.post(url, json={}, timeout=5)
+            self.product.admin("POST", f"nodes/{name}/uncordon")
         for name, process in self.product.processes.items():
             if not process.running:
                 self.product.restart(name)

@@ -35,8 +35,7 @@ def test_refused_connection(stage, tell):
     """The request that finds nobody moves on, and the node is out by then."""
     for name in NAMES:
         if name not in {"gamma", "delta"}:
-            url = f"{stage.product.url}/admin/nodes/{name}/cordon"
-            requests.post(url, json={}, timeout=5)
+            assert stage.product.admin("POST", f"nodes/{name}/cordon").ok
     times = []
     for _ in range(5):
         until(lambda: stage.serves("gamma", "delta"), "gamma serves", seconds=20)
@@ -113,8 +112,7 @@ def test_xid(stage, begin, tell):
     until(lambda: not stage.firing(gone, "gamma"), "the alert is gone", seconds=60)
     stage.passes(4)
     if stage.out("gamma"):  # a person clears it, where no generation was sooner: 404
-        url = f"{stage.product.url}/admin/nodes/gamma/clear"
-        cleared = requests.post(url, json={"alert": gone}, timeout=5)
+        cleared = stage.product.admin("POST", "nodes/gamma/clear", {"alert": gone})
         assert cleared.status_code in {200, 404}
     case.recovered("gamma serves", lambda: stage.serves("gamma"), 60)
     case.note = "the latch outlives the alert"

@@ -16,7 +16,7 @@ from typing import Any
 
 from launcher import health
 from launcher.services import Paths, Ports, Programs
-from launcher.substitutions import SIMULATED, Substitutions, table
+from launcher.substitutions import SECRETS, SIMULATED, Substitutions, table
 from tests.harness.process import ROOT, Process
 
 Service = Mapping[str, Any]
@@ -63,6 +63,7 @@ class Stage:
             f"{flag}{folder}": f"{flag}{self.root}{folder}"
             for flag, folder in (
                 ("", "/run/inferops"),
+                ("", SECRETS),
                 ("", "/var/lib/inferops"),
                 ("", "/source"),
                 ("", "/targets"),
@@ -119,7 +120,7 @@ class Stage:
             for variable, value in service.get("environment", {}).items()
         }
         return Process(
-            [*self._entry_point(name), *argv],
+            [*_named(service), *self._entry_point(name), *argv],
             log=self.root / f"{name}.log",
             env=environment,
         )
@@ -130,7 +131,19 @@ class Stage:
         return (str(getattr(self.programs, name.replace("-", "_"))),)
 
     def healthy(self, service: Service) -> bool:
-        """Ask what the healthcheck asks: its last word is the address."""
-        return health.answers(
-            self.substitutions().text(service["healthcheck"]["test"][-1])
-        )
+        """Do what the healthcheck does; an address at its end is asked itself."""
+        words = [self.substitutions().text(w) for w in service["healthcheck"]["test"]]
+        found = re.search(r'"http://(\w+):\$\$\(cat (\S+)\)@(\S+)"', words[-1])
+        if not found:
+            return health.answers(words[-1])
+        user, file, rest = found.groups()
+        login = user, Path(file).read_text().strip()
+        return health.answers(f"http://{rest}", login=login)
+
+
+def _named(service: Service) -> tuple[str, ...]:
+    """Give the machine the container's name, for this process alone."""
+    if "hostname" not in service:
+        return ()
+    script = 'hostname "$0" && exec "$@"'
+    return "unshare", "--uts", "sh", "-c", script, str(service["hostname"])

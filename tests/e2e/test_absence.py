@@ -52,11 +52,8 @@ def keeping_out(product: Stack, node: str) -> list[tuple[str, str]]:
 
 
 def cordon(product: Stack, node: str) -> None:
-    answer = requests.post(
-        f"{product.url}/admin/nodes/{node}/cordon",
-        json={"by": "test", "reason": "planned work"},
-        timeout=5,
-    )
+    body = {"by": "test", "reason": "planned work"}
+    answer = product.admin("POST", f"nodes/{node}/cordon", body)
     assert answer.ok, answer.text
 
 

@@ -17,6 +17,7 @@ from alerting.payload import Alert
 from router.alerts.notify import Doorbell, Ring
 from router.alerts.reconcile import fingerprint
 from router.clients.prometheus import PrometheusClient
+from router.clients.session import Service
 from router.config.settings import ControlSettings
 from router.control.loop import Pass, Sources
 from router.holds.journal import SqliteJournal
@@ -152,7 +153,7 @@ class Scene:
             ],
             log=folder / "prometheus.log",
         )
-        self.client = PrometheusClient(self.url, 2)
+        self.client = PrometheusClient(Service(self.url, 2))
         self.published = Published(Snapshot({}, 0.0))
         self.restart_router()
 
@@ -170,7 +171,7 @@ class Scene:
         )
         self.make_pass = Pass(sources, self.holds, self.published, NoStats())
         self.bell = Doorbell(
-            self.holds, INVENTORY.names, lambda: None, lambda: 60.0, time.time
+            self.holds, INVENTORY.names, lambda: None, lambda: 60.0, self.client.firing
         )
 
     def rules(self, expression):
@@ -237,14 +238,16 @@ def drained(scene):
     until(lambda: fresh(scene), "readings", seconds=40, every=0.2)
     assert scene.state() is None
     scene.exporter.celsius = 95
+    until(scene.client.firing, "Prometheus shows the alert")
     alert = Alert(
         status="firing",
         labels=LABELS,
         starts_at="t1",
         fingerprint=fingerprint(LABELS),
     )
-    assert scene.bell.ring(alert) is Ring.PLACED
-    assert scene.state() is HoldState.DOORBELL
+    assert scene.bell.hear([alert]) == (Ring.PLACED,)
+    (hold,) = scene.holds.blocking("rig")
+    assert hold.state is HoldState.DOORBELL
     scene.reaches(HoldState.CONFIRMED, "fault to confirmed hold")
     return scene
 
@@ -258,14 +261,12 @@ def test_a_node_that_cools_comes_back(drained):
     drained.stays(None)
 
 
-def test_a_forged_ring_is_refuted(scene):
-    """The bell rings, and the level says no."""
+def test_a_forged_ring_holds_nothing(scene):
+    """The bell rings, and Prometheus shows no such alert."""
     until(lambda: fresh(scene), "readings", seconds=40, every=0.2)
     alert = Alert(status="firing", labels=LABELS, starts_at="t1", fingerprint="f")
-    scene.bell.ring(alert)
-    assert scene.state() is HoldState.DOORBELL
-    scene.reaches(None, "forged ring to lifted hold")
-    assert scene.holds.history()[-1].why == "the level refutes it"
+    assert scene.bell.hear([alert]) == (Ring.NOT_SHOWN,)
+    assert scene.holds.history() == ()
 
 
 def test_while_the_exporter_is_gone_the_node_stays_out(drained):

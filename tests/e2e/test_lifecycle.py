@@ -121,7 +121,7 @@ def test_sigterm_tells_all_who_wait(start, fleet, dial):
     os.kill(router.process.pid, signal.SIGTERM)
     assert closed(idle)
     late.sendall(post("/api/chat", ask(5))[20:])
-    probe.sendall(b"Host: x\r\n\r\n")
+    probe.sendall(b"Host: localhost\r\n\r\n")
     assert read_answer(probe).json["reason"] == "the router is shutting down"
     answers = [read_answer(client) for client in (late, unread, *waiting)]
     for answer in answers:
@@ -354,7 +354,8 @@ def test_endless_upload_ends(start, piece, dial):
     client = dial(router)
     with Pulse(router) as pulse:
         client.sendall(
-            b"POST /api/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
         )
         flood(client, piece)
         answer = read_answer(client)
@@ -370,7 +371,7 @@ def test_body_of_a_gigabyte(start, dial):
     client = dial(router)
     with Pulse(router) as pulse:
         client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Length: 1073741824\r\n\r\n"
         )
         sent = flood(client, b"x" * MIB, 1024 * MIB)
@@ -422,3 +423,26 @@ def test_busy_connections_are_not_closed_for_new_ones(start, begin, dial):
     assert answer.json["error"] == "the router serves 3 connections already"
     for stream in streams:
         assert counted(stream, 400)
+
+
+def test_few_open_files(tmp_path, fleet):
+    """Under `ulimit -n 256` as many clients are served as the log promises."""
+    router = Router(
+        tmp_path,
+        fleet.inventory,
+        prometheus_port=free_port(),
+        inside=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"],
+    )
+    with router, contextlib.ExitStack() as stack:
+        told = re.search(r"at most (\d+) connections", router.process.log.read_text())
+        promised = int(told[1])
+        assert promised > 50
+        clients = [stack.enter_context(connect(router.port)) for _ in range(promised)]
+        request = post("/api/chat", {**ask(3), "stream": False})
+        for _ in range(2):
+            for client in clients[:-2]:  # one is for what else is asked meanwhile
+                client.sendall(request)
+            for client in clients[:-2]:
+                assert read_answer(client).status == 200
+        assert router.get("/readyz").status_code == 200
+        assert "Too many open files" not in router.process.log.read_text()

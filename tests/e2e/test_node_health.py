@@ -85,8 +85,7 @@ def scored(node):
 
 
 def admin(product, method, node, what, body=None):
-    url = f"{product.url}/admin/nodes/{node}/{what}"
-    return requests.request(method, url, json=body or {}, timeout=20)
+    return product.admin(method, f"nodes/{node}/{what}", body)
 
 
 def metric(product, sample):
@@ -287,6 +286,7 @@ def silence(product, node):
             "createdBy": "test",
             "comment": "test",
         },
+        auth=product.login,
         timeout=5,
     )
     assert answer.ok, answer.text
@@ -304,7 +304,7 @@ def passes(product, count):
 
 def silences(product, state):
     url = f"http://127.0.0.1:{product.ports.alertmanager}/api/v2/silences"
-    found = requests.get(url, timeout=5).json()
+    found = requests.get(url, auth=product.login, timeout=5).json()
     return {each["id"] for each in found if each["status"]["state"] == state}
 
 
@@ -357,15 +357,18 @@ def test_a_node_that_came_back_starts_slowly(product):
 def test_what_would_happen(product, fleet):
     """The dry run says what really follows, and does nothing."""
     alerts = [{"alertname": "GpuTooHot", "node": name} for name in ("first", "second")]
-    url = f"{product.url}/admin/what-if"
-    told = requests.post(url, json={"alerts": alerts}, timeout=5).json()
+
+    def rehearsed(*alerts):
+        return product.admin("POST", "what-if", {"alerts": alerts}).json()
+
+    told = rehearsed(*alerts)
     assert (told["panic"], told["panic_now"]) == (True, False)
     assert told["capacity"]["then"]["nodes"] == 3
-    told = requests.post(url, json={"alerts": alerts[:1]}, timeout=5).json()
+    told = rehearsed(alerts[0])
     assert (told["panic"], list(told["leave"])) == (False, ["first"])
     assert told["capacity"]["then"] == {"nodes": 2, "slots": 8, "models": 3}
     assert all(node["schedulable"] for node in product.nodes().values())
     fleet.put("first", "hot", celsius=VERIFIED)
     until(lambda: not product.nodes()["first"]["schedulable"], "first is out")
-    told = requests.post(url, json={"alerts": alerts[1:]}, timeout=5).json()
+    told = rehearsed(alerts[1])
     assert (told["panic"], told["serve_again"]) == (True, ["first"])

@@ -110,18 +110,76 @@ def test_webhook_refuses_or_ignores(product, body, token, status):
     assert product.nodes()["one"]["schedulable"]
 
 
-def test_forged_notification_drains_only_until_the_level_speaks(product):
-    """A ring with the right token and no truth behind it is refuted, for good."""
+def test_forged_notification_drains_nothing(product):
+    """A ring with the right token and no truth behind it: Prometheus is asked first."""
     (card,) = product.query('node_gpu:temperature:celsius{node="one"}')
     uuid = {"uuid": card["metric"]["uuid"]}
-    assert ring(product, notification(labels=uuid)).status_code == 200
-    assert product.holds("one") == [("drain", "doorbell")]
-    until(lambda: product.holds("one") == [], "the level refutes it", seconds=30)
+    told = ring(product, notification(labels=uuid))
+    assert told.json() == {"outcomes": {"not_shown": 1}}
     for turn in range(1_000):
         status = "resolved" if turn % 3 == 0 else "firing"
         told = notification(labels=uuid, status=status)
         assert ring(product, told).status_code == 200
     assert product.holds("one") == []
+
+
+PAGE = {"Origin": "https://evil.example"}
+
+
+def test_page_cannot_post_an_alert(product):
+    """Alertmanager lets no page in: not to ask first, and not to post."""
+    url = f"http://127.0.0.1:{product.ports.alertmanager}/api/v2/alerts"
+    asked = requests.options(
+        url,
+        headers={
+            **PAGE,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        },
+        timeout=5,
+    )
+    assert "Access-Control-Allow-Origin" not in asked.headers
+    assert [401, 401, 401] == [
+        asked.status_code,
+        requests.post(url, json=[], headers=PAGE, timeout=5).status_code,
+        requests.get(url, headers=PAGE, timeout=5).status_code,
+    ]
+
+
+def test_page_cannot_read_prometheus(product):
+    """No origin may; what has none still reads."""
+    url = f"http://127.0.0.1:{product.ports.prometheus}/api/v1/alerts"
+    for origin in (PAGE["Origin"], "http://localhost:3000", "null"):
+        answer = requests.get(url, headers={"Origin": origin}, timeout=5)
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    assert requests.get(url, timeout=5).ok
+
+
+def test_forged_alert_in_alertmanager_holds_nothing(product):
+    """Who may post to Alertmanager, and knows all labels, still holds no node."""
+    before = counted(product, "not_shown")
+    (card,) = product.query('node_gpu:temperature:celsius{node="one"}')
+    labels = notification(labels={"uuid": card["metric"]["uuid"]})["alerts"][0]
+    url = f"http://127.0.0.1:{product.ports.alertmanager}/api/v2/alerts"
+    posted = requests.post(
+        url,
+        json=[{"labels": labels["labels"], "annotations": {"summary": "forged"}}],
+        auth=product.login,
+        timeout=5,
+    )
+    assert posted.ok, posted.text
+    until(lambda: counted(product, "not_shown") > before, "the router was notified")
+    assert product.holds("one") == []
+    placed = requests.get(f"{product.url}/admin/holds/history?node=one", timeout=5)
+    assert [e for e in placed.json() if e["reason"] == "forged"] == []
+
+
+def counted(product, outcome):
+    name = f'inferops_webhook_notifications_total{{outcome="{outcome}"}}'
+    for line in requests.get(f"{product.url}/metrics", timeout=5).text.splitlines():
+        if line.startswith(name):
+            return float(line.rpartition(" ")[2])
+    return 0.0
 
 
 def test_every_panel_answers(product):

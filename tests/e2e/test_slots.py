@@ -32,7 +32,8 @@ def open_stream(router, tokens: int, model: str = MODEL) -> socket.socket:
     """Send a request and read nothing of its reply yet."""
     body = json.dumps(ask(tokens, model)).encode()
     client = socket.create_connection(("127.0.0.1", router.port), timeout=60)
-    head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /api/chat HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     client.sendall(head.encode() + body)
     return client
 

@@ -197,7 +197,7 @@ def test_bad_requests(router, data, status, message):
 def raw_request(router, body: bytes, version: str = "1.1") -> socket.socket:
     client = socket.create_connection(("127.0.0.1", router.port), timeout=10)
     client.sendall(
-        f"POST /api/chat HTTP/{version}\r\nHost: x\r\n"
+        f"POST /api/chat HTTP/{version}\r\nHost: localhost\r\n"
         f"Content-Length: {len(body)}\r\n\r\n".encode()
         + body
     )

@@ -43,7 +43,7 @@ def test_the_inventorys_nodes_are_allowed(tmp_path, target, expected) -> None:
     """Each node's Ollama as the inventory names it, and nothing else."""
     write(tmp_path / "nodes.yml", INVENTORY, 1)
     listed = allowed(str(tmp_path / "nodes.yml"), loopback=False)
-    assert listed.allows(target) is expected
+    assert (listed.access(target) is not None) is expected
 
 
 def test_an_edit_of_the_inventory_counts_at_once(tmp_path) -> None:
@@ -51,9 +51,9 @@ def test_an_edit_of_the_inventory_counts_at_once(tmp_path) -> None:
     path = tmp_path / "nodes.yml"
     write(path, "[]", 1)
     listed = allowed(str(path), loopback=False)
-    assert not listed.allows("http://new:11434")
+    assert listed.access("http://new:11434") is None
     write(path, '- targets: ["new"]', 2)
-    assert listed.allows("http://new:11434")
+    assert listed.access("http://new:11434") is not None
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_wrong_inventory_keeps_the_last_good(tmp_path, caplog, edit, message) 
     listed = allowed(str(path), loopback=False)
     write(path, edit, 2)
     with caplog.at_level("WARNING"):
-        assert listed.allows("http://good:11434")
-        assert listed.allows("http://good:11434")
+        assert listed.access("http://good:11434") is not None
+        assert listed.access("http://good:11434") is not None
     (logged,) = caplog.records
     assert logged.fields["error"].startswith(message)
     with pytest.raises(SettingError) as caught:
@@ -93,15 +93,15 @@ def test_a_missing_inventory_keeps_the_last_good(tmp_path) -> None:
     write(path, '- targets: ["good"]', 1)
     listed = allowed(str(path), loopback=False)
     path.unlink()
-    assert listed.allows("http://good:11434")
+    assert listed.access("http://good:11434") is not None
 
 
 def test_a_list_of_urls() -> None:
     """Each is made exact before it is compared."""
     listed = allowed("http://A:11434/,http://b", loopback=True)
-    assert listed.allows("http://a:11434")
-    assert listed.allows("http://b:80")
-    assert not listed.allows("http://c:11434")
+    assert listed.access("http://a:11434") is not None
+    assert listed.access("http://b:80") is not None
+    assert listed.access("http://c:11434") is None
 
 
 def test_a_wrong_list_of_urls_is_refused() -> None:
@@ -116,7 +116,7 @@ def test_a_wrong_list_of_urls_is_refused() -> None:
 @pytest.mark.parametrize("loopback", [True, False], ids=["loopback", "reachable"])
 def test_without_a_list_only_this_machine_may_probe(loopback) -> None:
     """An exporter that others reach is not their way into its network."""
-    assert allowed(None, loopback=loopback).allows("http://a:11434") is loopback
+    assert bool(allowed(None, loopback=loopback).access("http://a:11434")) is loopback
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_without_a_list_only_this_machine_may_probe(loopback) -> None:
 def test_the_shipped_inventories_can_be_probed(path, target) -> None:
     """The demonstration fleet is telemetered through /probe alone."""
     listed = allowed(str(ROOT / path), loopback=False)
-    assert listed.allows(target)
+    assert listed.access(target) is not None

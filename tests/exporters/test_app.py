@@ -30,7 +30,7 @@ def get(app: App, path: str, query: str = "", **more: str) -> tuple[str, dict, s
 
 @pytest.fixture
 def app() -> App:
-    prober = Prober(Targets("http://node:1"), lambda _: Works())
+    prober = Prober(Targets("http://node:1"), lambda *_: Works())
     return App(Runner({"works": Works()}), prober)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from exporters.access import NO_ACCESS, Access
 from exporters.allowlist import Targets
 from exporters.collectors.system import SystemCollector
 from exporters.probe import REMEMBERED, Prober, RefusedError
 
 
 class Everything:
-    def allows(self, target: str) -> bool:
-        return True
+    def access(self, target: str) -> Access | None:
+        return NO_ACCESS
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_a_target_keeps_its_runner() -> None:
 
 def test_the_memory_is_bounded() -> None:
     """The target that was probed longest ago is forgotten first."""
-    prober = Prober(Everything(), lambda _: SystemCollector())
+    prober = Prober(Everything(), lambda *_: SystemCollector())
     first = prober.runner(["http://a:1"])
     second = prober.runner(["http://a:2"])
     for port in range(3, REMEMBERED + 1):

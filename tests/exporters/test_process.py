@@ -250,13 +250,14 @@ def _scrape_until_cut(exporter: Exporter) -> None:
 def test_bad_targets_are_refused(start) -> None:
     """400 for what is no target; 403 for what is not in the inventory."""
     exporter = start("--probe-targets", "http://127.0.0.1:1")
-    target = "http://127.0.0.1:1/api/delete"
+    target = "http://127.0.0.1:1/?x"
     bad = exporter.get(probe(target))
     assert (bad.status_code, bad.text) == (
         400,
         f"target: must have no path, query or fragment, got {target!r}\n",
     )
     assert exporter.get(probe("http://127.0.0.1:22")).status_code == 403
+    assert exporter.get(probe("http://127.0.0.1:1/api/delete")).status_code == 403
     assert exporter.scrape(probe("http://127.0.0.1:1"))["inferops_ollama_up"] == 0
 
 

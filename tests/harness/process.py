@@ -23,11 +23,13 @@ class Process:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.argv = [str(each) for each in argv]
         self.log = log
         self._env = {**os.environ, **(env or {})}
         self._cwd = cwd
+        self._pass_fds = tuple(pass_fds)
         self._child: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -40,6 +42,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 env=self._env,
                 cwd=self._cwd,
+                pass_fds=self._pass_fds,
                 start_new_session=True,
             )
 

@@ -27,7 +27,8 @@ WEBHOOK_TOKEN = "webhook-token-for-tests"
 class Router:
     """One router process; `settings` are `SECTION__FIELD` overrides.
 
-    inside: what its argument list begins with (`tests.harness.memory_cgroup`)
+    inside: what its argument list begins with, such as `setpriv` with its arguments
+        (`tests.harness.memory_cgroup`)
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Router:
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         inside: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -65,6 +67,7 @@ class Router:
                 "router.wsgi:app",
             ],
             log=folder / "router.log",
+            pass_fds=pass_fds,
             env={
                 "INFEROPS_BIND": f"127.0.0.1:{self.port}",
                 **{f"INFEROPS_{name}": value for name, value in overrides.items()},

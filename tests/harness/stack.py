@@ -18,7 +18,7 @@ import pytest
 import requests
 import yaml
 
-from launcher import rendering
+from launcher import rendering, webconfig
 from launcher.services import Part, Paths, Ports, Programs, parts
 from launcher.tools import ALERTMANAGER, PROMETHEUS, find
 from tests.harness.poll import until
@@ -61,6 +61,11 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.ports.router}"
 
+    @property
+    def login(self) -> tuple[str, str]:
+        """Give user and password of Alertmanager."""
+        return webconfig.login(self.paths.alertmanager_password)
+
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Return the router's `/admin/nodes` by name."""
         answer = requests.get(f"{self.url}/admin/nodes", timeout=5)
@@ -69,6 +74,17 @@ class Stack:
     def holds(self, node: str) -> list[tuple[str, str]]:
         """Return (kind, state) of each hold of a node."""
         return [(h["kind"], h["state"]) for h in self.nodes()[node]["holds"]]
+
+    def admin(self, method: str, path: str, body: object = None) -> requests.Response:
+        """Change something under `/admin`, with the token of this run."""
+        token = self.paths.admin_token.read_text().strip()
+        return requests.request(
+            method,
+            f"{self.url}/admin/{path}",
+            json={} if body is None else body,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=20,
+        )
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         answer = requests.get(
@@ -88,7 +104,8 @@ class Stack:
 
         def healthy() -> bool:
             assert process.running, f"{name} ended:\n{process.tail()}"
-            return requests.get(self.healths[name], timeout=2).ok
+            login = self.login if name == "alertmanager" else None
+            return requests.get(self.healths[name], auth=login, timeout=2).ok
 
         until(healthy, f"{name} is healthy", seconds=30)
 

@@ -29,7 +29,7 @@ def connect(port: int, *, seconds: float = 30) -> socket.socket:
 def post(path: str, body: object, **headers: str) -> bytes:
     """Return a whole request as it goes over the wire."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(data)}"]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(data)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + data
 

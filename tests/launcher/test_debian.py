@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import requests
 
-from launcher import tools
+from launcher import files, health, tools, webconfig
 from launcher.errors import LaunchError
 from launcher.services import Paths, Ports, Programs, parts
 from tests.harness.poll import until
@@ -36,7 +36,8 @@ def start(name: str, paths: Paths, programs: Programs, ports: Ports) -> Process:
 
     def well() -> bool:
         assert process.running, process.tail()
-        return requests.get(part.health, timeout=2).status_code == 200
+        login = webconfig.login(part.password_file) if part.password_file else None
+        return health.answers(part.health, login=login)
 
     try:
         until(well, f"{name} is well")
@@ -69,6 +70,8 @@ def test_alertmanager_finds_its_templates(paths, unpacked) -> None:
     """The path that Debian compiled in leads to the unpacked templates."""
     paths.run.mkdir()
     paths.alertmanager_yml.write_text("route: {receiver: a}\nreceivers: [{name: a}]\n")
+    files.ensure_token(paths.alertmanager_password)
+    webconfig.ensure(paths.alertmanager_web, paths.alertmanager_password)
     ports = replace(Ports(), alertmanager=free_port())
 
     with start("alertmanager", paths, unpacked, ports) as process:

@@ -64,8 +64,15 @@ def names(folder) -> list[str]:
 def test_each_consumer_has_its_own(volumes) -> None:
     """No service can read a secret that is not for it."""
     assert {
-        "router": ["admin-token", "webhook-token"],
-        "alertmanager": ["alertmanager.yml", "webhook-token"],
+        "router": ["admin-token", "alertmanager-password", "webhook-token"],
+        "alertmanager": [
+            "alertmanager-password",
+            "alertmanager.yml",
+            "amtool.yml",
+            "web.yml",
+            "webhook-token",
+        ],
+        "prometheus": ["alertmanager-password"],
         "grafana": ["grafana-admin-password"],
         "open-webui": ["open-webui-secret-key"],
     } == {
@@ -76,6 +83,7 @@ def test_each_consumer_has_its_own(volumes) -> None:
 def test_files_belong_to_the_images_users(volumes, owners) -> None:
     """Only the consumer's user can read its files."""
     users = {"router": 10001, "alertmanager": 65534, "grafana": 472, "open-webui": 0}
+    users |= {"prometheus": 65534}
 
     assert users == owners
     assert {0o400} == {

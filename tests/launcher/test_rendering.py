@@ -46,7 +46,12 @@ def test_secrets_are_private(rendered) -> None:
     """Every secret is made, long, and readable by its owner only."""
     found = sorted(p for p in (rendered / "secrets").iterdir() if p.is_file())
 
-    assert ["grafana-admin-password", "webhook-token"] == [path.name for path in found]
+    assert [
+        "admin-token",
+        "alertmanager-password",
+        "grafana-admin-password",
+        "webhook-token",
+    ] == [path.name for path in found]
     assert {0o600} == {path.stat().st_mode & 0o777 for path in found}
     assert all(len(path.read_text()) > 40 for path in found)
 

@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 
 from launcher import supervision, tools
@@ -128,6 +130,40 @@ def printed_curl(process: Process) -> list[str]:
     return shlex.split(line)
 
 
+def _modes(run: Path, kind: Callable[[Path], bool]) -> set[int]:
+    """Return the modes of all files or folders: others may neither read nor enter."""
+    found = (path for path in (run, *run.rglob("*")) if kind(path))
+    return {path.stat().st_mode & 0o777 for path in found} - {0o400}
+
+
+def _holds_a_node(process: Process) -> None:
+    """The printed command works with the token that was made; without it, 401."""
+    (line,) = (
+        each.strip()
+        for each in process.log.read_text().splitlines()
+        if "inferops nodes" in each
+    )
+    program, _, *options = shlex.split(line)
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [program, *words, *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout + done.stderr
+
+    name = run("nodes").splitlines()[1].partition("\t")[0]
+    base = options[options.index("--url") + 1]
+    path = f"{base}/admin/nodes/{name}/cordon"
+    assert requests.post(path, json={}, timeout=10).status_code == 401
+    assert f"{name} drained" in run("cordon", name)
+    assert f"{name} schedulable" in run("uncordon", name)
+
+
 def test_from_up_to_ctrl_c_and_again(launch) -> None:
     """All parts get well, the printed curl works, Ctrl-C leaves nothing behind.
 
@@ -139,6 +175,9 @@ def test_from_up_to_ctrl_c_and_again(launch) -> None:
             printed_curl(first), capture_output=True, text=True, timeout=60, check=True
         )
         assert '"done":true' in reply.stdout.replace(" ", "")
+        _holds_a_node(first)
+        assert {0o600} == _modes(launch.run, Path.is_file)
+        assert {0o700} == _modes(launch.run, Path.is_dir)
         second = launch.say("up")
         assert 0 == second.returncode, second.stderr
         assert "already running" in second.stdout

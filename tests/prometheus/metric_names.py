@@ -154,3 +154,6 @@ class _NoHealth:
 
     def ignored(self) -> dict[str, int]:
         return {}
+
+    def state_files(self) -> dict[str, bool]:
+        return {}

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -320,6 +321,40 @@ def test_control_refuses_clearly(fleet, call, body, status, text):
     answer = requests.request(method, fleet.control + path, data=body, timeout=5)
     assert answer.status_code == status
     assert text in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://localhost:5173"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 403),
+        ({"X-Forwarded-For": "192.168.1.7"}, 403),
+        ({"Forwarded": "for=192.168.1.7"}, 403),
+        ({"X-Real-IP": "192.168.1.7"}, 403),
+        ({"Via": "1.1 proxy"}, 403),
+        ({"Host": "evil.lan:21500"}, 403),
+        ({"Host": "evil"}, 403),
+        ({"Host": "192.168.1.5"}, 403),
+        ({"Content-Type": "text/plain"}, 400),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 400),
+    ],
+    ids=str,
+)
+def test_control_is_for_this_machine_alone(fleet, headers, status):
+    """No page, no proxy and no neighbour's name puts a fault on a node."""
+    url = f"{fleet.control}/nodes/slow/faults"
+    body = '{"fault":"hot"}'
+    answer = requests.post(url, data=body, headers=headers, timeout=5)
+    assert (status, []) == (answer.status_code, fleet.state(NODE)["faults"])
+
+
+@pytest.mark.parametrize("path", ["//nodes", "/nodes/", "/nodes//slow", "/./nodes"])
+def test_control_has_one_spelling(fleet, path):
+    """A path that is written otherwise is none."""
+    with socket.create_connection(("127.0.0.1", urlsplit(fleet.control).port)) as peer:
+        peer.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert peer.recv(100).startswith(b"HTTP/1.1 404")
 
 
 def test_state_shows_what_is_on(fleet):

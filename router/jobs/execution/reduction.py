@@ -13,7 +13,6 @@ from functools import partial
 from sqlalchemy import Connection
 
 from router.jobs.input.prompts import merge_item
-from router.jobs.input.uploads import native
 from router.jobs.model import (
     NOT_NEEDED,
     Fault,
@@ -25,6 +24,7 @@ from router.jobs.model import (
 from router.jobs.reducers import Effect, Merge, Partial, Reducer, Settle, samples
 from router.jobs.store import items, results
 from router.jobs.store.database import Database
+from router.threads import JOBS
 
 _PAGE = 200
 _NOT_NEEDED = Fault(NOT_NEEDED, "the row was decided without this sample")
@@ -54,7 +54,7 @@ class Reduction:
             page, last = self._database.read(self._next_page)
             if not page:
                 return frozenset(settled)
-            effects = native(partial(self._take, page))
+            effects = JOBS(partial(self._take, page))
             # Kept before the place is: whoever is killed here is fed it again.
             settled |= self._keep(effects)
             self._after = last
@@ -65,11 +65,11 @@ class Reduction:
 
     def partial(self) -> Partial:
         if self._partial is None:
-            self._partial = native(self._reducer.partial)
+            self._partial = JOBS(self._reducer.partial)
         return self._partial
 
     def output(self) -> object:
-        return native(self._reducer.output)
+        return JOBS(self._reducer.output)
 
     @property
     def finished(self) -> bool:

@@ -12,10 +12,10 @@ from typing import Protocol
 import gevent
 from sqlalchemy import Connection
 
-from router.jobs.input.uploads import native
 from router.jobs.model import BadLines, Fault, Job, JobState, NewItem
 from router.jobs.store import items, jobs
 from router.jobs.store.database import Database
+from router.threads import JOBS
 
 _PAGE_ITEMS = 500
 _PAGE_BYTES = 4 * 1024 * 1024
@@ -76,7 +76,7 @@ class Reading:
         source = self._source.items(job, path)
         done = job.rows_read
         count = 0
-        while page := native(lambda: _page(source)):
+        while page := JOBS(lambda: _page(source)):
             fresh = [item for at, item in enumerate(page, count) if at >= done]
             count += len(page)
             self._check(job, count, page)

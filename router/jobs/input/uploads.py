@@ -14,9 +14,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
-import gevent
-
 from router.errors import DiskFullError, NotFoundError, UnavailableError
+from router.threads import DISK
 
 T = TypeVar("T")
 
@@ -26,27 +25,7 @@ _DRAFT = ".part"
 _ABANDONED_SECONDS = 86_400.0
 
 
-def native(call: Callable[[], T]) -> T:
-    """Run it in a native thread, out of the event loop's way; raises what it raises."""
-    answer = gevent.get_hub().threadpool.apply(_caught, (call,))
-    if isinstance(answer, _Raised):
-        raise answer.error
-    result: T = answer
-    return result
-
-
-class _Raised:
-    """An error as a value: gevent prints what a pool's thread raises."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-def _caught(call: Callable[[], T]) -> T | _Raised:
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001 - raised again by who asked
-        return _Raised(error)
+native = DISK  # out of the event loop's way
 
 
 def new_file_id() -> str:

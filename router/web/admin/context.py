@@ -18,6 +18,7 @@ from router.scheduling.scheduler import Dispatcher
 from router.scheduling.trace import Trails
 from router.snapshot import NodeView, Published
 from router.web.admin.views import show_hold, show_node, show_override
+from router.web.caller import local
 
 
 def _nothing() -> Mapping[Key, str]:
@@ -30,6 +31,8 @@ class AdminParts:
 
     token:   gives the bearer token for changes; None where none is configured
     reload:  reads the configuration files again; takes `confirmed`
+    trusts:  whether a request can only come from this machine; asked where there is
+             no token
     find:    looks into the history of holds; None where none is kept
     clock:   the holds' own, in unix seconds
     waits:   what a hold waits for beside its alert's end, by hold
@@ -42,6 +45,7 @@ class AdminParts:
     trails: Trails
     token: Callable[[], str | None]
     reload: Callable[[bool], list[dict[str, Any]]]
+    trusts: Callable[[Mapping[str, Any]], bool] = local
     find: Callable[[Query], Sequence[Event]] | None = None
     silences: Silences | None = None
     waits: Callable[[], Mapping[Key, str]] = _nothing

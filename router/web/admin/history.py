@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +23,7 @@ _TEXTS = ("node", "kind", "change", "alert")
 _TIMES = ("since", "before")
 _MOST_EVENTS = 1000
 _MOST_ALERTS = 1000
+_LAST_SECOND = 253_402_300_800  # the year 10000
 
 
 def history(parts: AdminParts) -> Response:
@@ -57,24 +60,30 @@ def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
 
 
 def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_EVENTS:
-        raise BadRequestError(f"limit: must be 1 to {_MOST_EVENTS}, got {text!r}")
-    return int(text)
+    if re.fullmatch("[0-9]{1,4}", text) and 1 <= int(text) <= _MOST_EVENTS:
+        return int(text)
+    raise BadRequestError(f"limit: must be 1 to {_MOST_EVENTS}, got {text[:100]!r}")
 
 
 def _time(name: str, text: str) -> float:
     """Read ISO 8601 (UTC where it names no zone) or unix seconds."""
     try:
+        at = _unix_seconds(text)
+    except (ValueError, OverflowError):
+        at = math.inf
+    if abs(at) < _LAST_SECOND:
+        return at
+    raise BadRequestError(
+        f"{name}: must be a time in ISO 8601 or unix seconds, got {text[:100]!r}"
+    )
+
+
+def _unix_seconds(text: str) -> float:
+    try:
         return float(text)
     except ValueError:
-        pass
-    try:
         at = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadRequestError(
-            f"{name}: must be a time in ISO 8601 or unix seconds, got {text!r}"
-        ) from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def what_if(parts: AdminParts) -> Response:

@@ -8,19 +8,22 @@ from dataclasses import replace
 from typing import Any
 
 import gevent
-from flask import Response, jsonify
+from flask import Response, g, jsonify, request
 
 from router.clients.alertmanager import SILENCE, SilenceError
 from router.errors import BadRequestError, NotFoundError
+from router.holds.record import Actor
 from router.logs.events import get_logger
 from router.model import Hold, HoldKind, Override
 from router.web.admin.auth import fields
 from router.web.admin.context import AdminParts
 from router.web.admin.views import iso, show_override
+from router.web.caller import address
 
 _CORDON = {"reason": str, "by": str, "minutes": int, "silence": bool}
 _LONGEST_WAIT_SECONDS = 300
 _LONGEST_OVERRIDE_MINUTES = 7 * 24 * 60
+_LONGEST_CORDON_MINUTES = 366 * 24 * 60
 
 log = get_logger("holding")
 
@@ -51,6 +54,7 @@ def uncordon(parts: AdminParts, name: str) -> Response:
     parts.view(name)
     given = fields({"by": str, "reason": str})
     held = [h for h in parts.holds.of(name) if h.kind is HoldKind.CORDON]
+    parts.holds.uncordoned(name)
     _lift(parts, held, given)
     return parts.answer(name, **_lift_silences(parts, held))
 
@@ -85,7 +89,8 @@ def override(parts: AdminParts, name: str) -> Response:
             reason=given.get("reason") or "overridden by an operator",
             since=now,
             until=now + minutes * 60,
-        )
+        ),
+        _actor(),
     )
     return parts.answer(name)
 
@@ -95,7 +100,7 @@ def end_override(parts: AdminParts, name: str) -> Response:
     parts.view(name)
     given = fields({"alert": str, "by": str})
     alert = _alert(given)
-    if not parts.holds.end_override(name, alert, _who(given)):
+    if not parts.holds.end_override(name, alert, _who(given), _actor()):
         raise NotFoundError(f"alert {alert!r} is not overridden on node {name!r}")
     return parts.answer(name)
 
@@ -103,6 +108,11 @@ def end_override(parts: AdminParts, name: str) -> Response:
 def overrides(parts: AdminParts) -> Response:
     """List every override in force."""
     return jsonify([show_override(each) for each in parts.holds.overrides.list()])
+
+
+def _actor() -> Actor:
+    """Say who makes this change, whatever they call themselves."""
+    return Actor(g.principal, address(request.environ))
 
 
 def _who(given: Mapping[str, Any]) -> str:
@@ -124,6 +134,10 @@ def _place_cordon(
     minutes = given.get("minutes")
     if minutes is not None and minutes < 1:
         raise BadRequestError(f"minutes: must be >= 1, got {minutes}")
+    if minutes is not None and minutes > _LONGEST_CORDON_MINUTES:
+        raise BadRequestError(
+            f"minutes: must be <= {_LONGEST_CORDON_MINUTES}, got {minutes}"
+        )
     now = parts.clock()
     hold = Hold(
         node=name,
@@ -133,7 +147,7 @@ def _place_cordon(
         since=now,
         until=None if minutes is None else now + minutes * 60,
     )
-    parts.holds.place(hold)
+    parts.holds.place(hold, _actor())
     return _silence(parts, hold) if given.get("silence") else {}
 
 
@@ -146,7 +160,7 @@ def _silence(parts: AdminParts, cordon: Hold) -> dict[str, Any]:
     except SilenceError as error:
         log.warning("not silenced", node=cordon.node, why=str(error))
         return {"silence": {"error": str(error)}}
-    parts.holds.place(replace(cordon, labels={SILENCE: silence.id}))
+    parts.holds.place(replace(cordon, labels={SILENCE: silence.id}), _actor())
     return {"silence": {"id": silence.id, "until": iso(silence.until)}}
 
 
@@ -169,4 +183,4 @@ def _lift_silences(parts: AdminParts, held: Iterable[Hold]) -> dict[str, Any]:
 def _lift(parts: AdminParts, held: list[Hold], given: Mapping[str, Any]) -> None:
     why = given.get("reason") or "lifted by an operator"
     for hold in held:
-        parts.holds.lift(*hold.key, by=_who(given), why=why)
+        parts.holds.lift(*hold.key, by=_who(given), why=why, actor=_actor())

@@ -1,8 +1,8 @@
 """`/admin/`: see the fleet as the router sees it, and hold nodes by hand.
 
 Reading is open. A change needs the bearer token; where none is configured it
-must come from this machine. It must be JSON, which a foreign web page cannot
-send here without being asked first.
+must come from this machine, through no proxy. It must be JSON, which a foreign web
+page cannot send here without being asked first.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from router.errors import NotFoundError
 from router.model import Priority, canonical
 from router.scheduling.pipeline import BUSY, Wish
+from router.web.access import Area, area_of
 from router.web.admin import history as health
 from router.web.admin import holds as holding
-from router.web.admin.auth import allow_change, fields
+from router.web.admin.auth import allow_change, check_spelling, fields
 from router.web.admin.context import AdminParts
 from router.web.admin.views import show_decision, show_hold, show_slots, show_trail
 
@@ -28,10 +29,15 @@ def admin_blueprint(parts: AdminParts) -> Blueprint:
     """Build the routes under `/admin/` from the table at the end."""
     routes = Blueprint("admin", __name__, url_prefix="/admin")
 
+    @routes.before_app_request  # also where Flask would redirect to a route of ours
+    def spelled() -> None:
+        if area_of(request.path) is Area.ADMIN:
+            check_spelling(request.environ.get("RAW_URI", request.path))
+
     @routes.before_request
     def guard() -> None:
         if request.method != "GET":
-            allow_change(parts.token())
+            g.principal = allow_change(parts.token(), parts.trusts)
 
     for method, rule, view in _ROUTES:
         routes.add_url_rule(

@@ -14,6 +14,8 @@ from router.scheduling.pipeline import Decision
 from router.scheduling.trace import Trail
 from router.snapshot import NodeView
 
+_LAST_MOMENT = "9999-12-31T23:59:59.999+00:00"
+
 
 def show_node(
     view: NodeView, holds: tuple[Hold, ...], ledger: Ledger, *, schedulable: bool
@@ -111,12 +113,18 @@ def show_event(event: Event) -> dict[str, Any]:
         "change": event.change,
         "by": event.by,
         "why": event.why,
+        "principal": event.actor.principal,
+        "client": event.actor.client,
         **hold,
     }
 
 
 def iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    """Write unix seconds in ISO 8601, the last moment for what no calendar has."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return _LAST_MOMENT
 
 
 def show_decision(decision: Decision) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from router.relay.protocols import ROUTES, Route
 from router.relay.upstream import Pump
 from router.scheduling.pipeline import Wish
 from router.scheduling.trace import Trail, Trails
+from router.web.caller import ANONYMOUS, sender
 from router.web.inference.body import BodyReader
 from router.web.inference.headers import read_terms
 from router.web.inference.paths import climbs, passed_on, redirect, tidy
@@ -91,7 +92,9 @@ class Inference:
             route = ROUTES.get(path) or self._passed_on(path)
         if route is None or environ["REQUEST_METHOD"] != "POST":
             return self._fallback(environ, start_response)
-        visit = Visit(route, request_id(environ), time.monotonic())
+        visit = Visit(
+            route, request_id(environ), time.monotonic(), sender=sender(environ)
+        )
         self.visits.enter(visit)
         return Answering(self, visit, environ, start_response).begin()
 
@@ -255,6 +258,8 @@ class Inference:
                 "outcome": visit.outcome,
                 "attempts": visit.attempts,
                 "seconds": round(seconds, 4),
+                **visit.sender,
+                "principal": ANONYMOUS,
                 "request_id": visit.request_id,
             }
         )

@@ -42,6 +42,7 @@ class Visit:
     status: int = 0
     outcome: str = Outcome.REFUSED.value
     attempts: int = 0
+    sender: Mapping[str, str] = field(default_factory=dict)
     terms: Terms = USUAL
     limit: TimeLimit | None = None
 

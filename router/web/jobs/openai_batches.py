@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from router.config.settings import BatchSettings
 from router.jobs.execution.active import Active
@@ -54,6 +54,7 @@ def _create(batches: Batches, settings: Callable[[], BatchSettings]) -> Response
         what = f"must be a file of purpose 'batch', got {upload.purpose!r}"
         raise FieldError("input_file_id", what)
     job = batches.create(spec, openai=True, upload=None)
+    g.audit = {"job": job.id}
     return answer(show_batch(job, None))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from router.errors import BadRequestError
 from router.jobs.input.uploads import new_file_id
@@ -56,6 +56,7 @@ def keep(batches: Batches, form: Form, purpose: str, expires: float | None) -> U
         expires=expires,
     )
     draft.keep(batches.uploads.path(upload.id))
+    g.audit = {"file": upload.id, "bytes": upload.size}
     return upload
 
 

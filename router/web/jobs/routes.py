@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from router.config.settings import BatchSettings
 from router.errors import ConflictError, DatasetError, TemplateError
@@ -18,7 +18,6 @@ from router.jobs.execution.active import Active
 from router.jobs.input import readers as datasets
 from router.jobs.input.sources import Files
 from router.jobs.input.template import Template
-from router.jobs.input.uploads import native
 from router.jobs.model import (
     DATASET_ENDPOINT,
     Counts,
@@ -42,6 +41,7 @@ from router.jobs.reducers.concat import SEPARATOR
 from router.jobs.service import Batches
 from router.jobs.store.results import Place
 from router.model import canonical
+from router.threads import PREVIEWS
 from router.web.jobs.errors import add_refusals, answer
 from router.web.jobs.events import Events
 from router.web.jobs.fields import (
@@ -113,6 +113,7 @@ def _make(parts: JobParts, asked: Asked, upload: Upload, *, fresh: bool) -> Resp
         _check(template, sample.columns)
     kept = upload if fresh else None
     job = parts.batches.create(spec, openai=False, upload=kept)
+    g.audit = {**g.get("audit", {}), "job": job.id}
     return answer(show_job(job, None), 201)
 
 
@@ -164,7 +165,7 @@ def _check(template: Template, columns: Iterable[str]) -> None:
 def _sample(parts: JobParts, file: str, kind: Format) -> datasets.Sample:
     path = parts.batches.uploads.path(file)
     try:
-        return native(lambda: parts.files.sample(path, kind))
+        return PREVIEWS(lambda: parts.files.sample(path, kind))
     except DatasetError as error:
         raise FieldError("file", str(error)) from error
     except OSError as error:

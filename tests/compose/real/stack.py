@@ -146,6 +146,12 @@ class Stack:
         )
         return asked.json()["data"]["result"]
 
+    def secret(self, name: str) -> str:
+        """Give a secret that init made."""
+        where = f"/run/inferops/secrets/{name}"
+        asked = ("exec", "--no-TTY", "config-reloader", "cat", where)
+        return self.compose(*asked).stdout.strip()
+
     def generate(self, **options: object) -> requests.Response:
         body = {"model": MODEL, "prompt": "hello", "stream": False, **options}
         return requests.post(self.url("router", "/api/generate"), json=body, timeout=60)

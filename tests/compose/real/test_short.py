@@ -90,7 +90,10 @@ def test_the_product_from_a_private_clone(engine, tmp_path) -> None:
                 every=0.5,
             )
             sent = requests.post(
-                stack.url("alertmanager", "/api/v2/alerts"), json=ALERT, timeout=10
+                stack.url("alertmanager", "/api/v2/alerts"),
+                json=ALERT,
+                auth=("inferops", stack.secret("alertmanager-password")),
+                timeout=10,
             )
             assert 200 == sent.status_code, sent.text
             until(lambda: got, "the notification is delivered", seconds=40)

@@ -44,9 +44,7 @@ def do(stack: Stack, command: str) -> None:
 
 
 def admin(stack: Stack, method: str, path: str, **body: object) -> Any:
-    token = stack.compose(
-        *("exec", "--no-TTY", "router", "cat", "/run/inferops/router/admin-token")
-    ).stdout.strip()
+    token = stack.secret("admin-token")
     answer = requests.request(
         method,
         stack.url("router", path),

@@ -104,7 +104,7 @@ def test_a_file_that_is_too_large_is_refused(router):
     limit = 400 * MIB
     with socket.create_connection(("127.0.0.1", router.port)) as sock:
         head = (
-            "POST /v1/files HTTP/1.1\r\nHost: x\r\n"
+            "POST /v1/files HTTP/1.1\r\nHost: localhost\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\n"
             f"Content-Length: {limit * 2}\r\n\r\n"
             '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -164,7 +164,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(router):
     """A client that goes away in the middle."""
     with socket.create_connection(("127.0.0.1", router.port)) as sock:
         head = (
-            "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n"
+            "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
             'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
         )

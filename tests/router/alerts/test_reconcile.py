@@ -22,7 +22,7 @@ from router.alerts.reconcile import (
     matches,
     reconcile,
 )
-from router.clients.prometheus import Rule
+from router.clients.prometheus import FiringAlert, Rule
 from router.errors import StateError
 from router.holds.store import HoldStore
 from router.model import Clear, HoldKind, HoldState
@@ -432,7 +432,13 @@ class AnySequence(RuleBasedStateMachine):
         self.holds = store(self.clock)
         self.fleet = frozenset({"rig"})
         self.bell = Doorbell(
-            self.holds, lambda: self.fleet, lambda: None, lambda: 60.0, self.clock
+            self.holds,
+            lambda: self.fleet,
+            lambda: None,
+            lambda: 60.0,
+            lambda: [FiringAlert(LABELS, {})],
+            clock=self.clock,
+            monotonic=self.clock,
         )
         self.proofs = {}
         self.proven = 0  # passes in a row that proved the node well
@@ -456,7 +462,7 @@ class AnySequence(RuleBasedStateMachine):
         alert = Alert(
             status=status, labels=LABELS, starts_at=starts_at, fingerprint="f"
         )
-        if self.bell.ring(alert) is Ring.PLACED:
+        if self.bell.hear([alert]) == (Ring.PLACED,):
             self.rang, self.proven = self.clock.now, 0
             assert self.held
         assert self.held >= before

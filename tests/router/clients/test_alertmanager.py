@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from router.clients.alertmanager import SilenceError, Silences
-from router.clients.http_json import PollError
+from router.clients.session import Service, ServiceError
 from tests.router.control.fakes import cordon
 
-URL = "http://am:9093"
+SERVICE = Service("http://am:9093", 3.0)
 
 
 class Alertmanager:
@@ -18,11 +18,11 @@ class Alertmanager:
 
     def __init__(self, *answers):
         self.answers, self.asked, self.counted = list(answers), [], Counter()
-        self.silences = Silences(URL, 3.0, self, ask=self.ask)
+        self.silences = Silences(SERVICE, self, ask=self.ask)
 
-    def ask(self, method, url, timeout_seconds, *, body=None):
-        assert timeout_seconds == 3.0
-        self.asked.append((method, url, body))
+    def ask(self, service, method, path, *, body=None):
+        assert service is SERVICE
+        self.asked.append((method, path, body))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -37,8 +37,8 @@ def test_a_silence_lasts_as_long_as_its_cordon():
     peer = Alertmanager((200, {"silenceID": "s-1"}))
     silence = peer.silences.post(cordon(since=0.0, until=60.0))
     assert (silence.id, silence.until) == ("s-1", 60.0)
-    ((method, url, body),) = peer.asked
-    assert (method, url) == ("POST", f"{URL}/api/v2/silences")
+    ((method, path, body),) = peer.asked
+    assert (method, path) == ("POST", "/api/v2/silences")
     assert body == {
         "matchers": [
             {"name": "node", "value": "rig", "isRegex": False, "isEqual": True}
@@ -59,7 +59,12 @@ def test_a_cordon_without_an_end_is_silenced_for_a_day():
 
 @pytest.mark.parametrize(
     "answer",
-    [(200, {}), (200, None), (400, "bad matcher"), PollError("no answer within 3 s")],
+    [
+        (200, {}),
+        (200, None),
+        (400, "bad matcher"),
+        ServiceError("no answer within 3 s"),
+    ],
     ids=["no id", "nothing", "refused", "silent"],
 )
 def test_a_silence_that_was_not_posted_is_told(answer):
@@ -79,11 +84,11 @@ def test_a_silence_is_lifted(answer):
     """One that is over already is as good as lifted."""
     peer = Alertmanager(answer)
     peer.silences.lift("s-1")
-    assert peer.asked == [("DELETE", f"{URL}/api/v2/silence/s-1", None)]
+    assert peer.asked == [("DELETE", "/api/v2/silence/s-1", None)]
     assert peer.counted == {("lift", True): 1}
 
 
-@pytest.mark.parametrize("answer", [(500, "disk is full"), PollError("refused")])
+@pytest.mark.parametrize("answer", [(500, "disk is full"), ServiceError("refused")])
 def test_a_silence_that_stays_is_told(answer):
     """Somebody has to lift it by hand, or wait for its end."""
     peer = Alertmanager(answer)

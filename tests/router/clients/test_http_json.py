@@ -6,10 +6,12 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from router.clients.http_json import PollError, PollRefusedError, get_json
+from router.model import Access, Node
 from tests.harness.ports import free_port
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -23,7 +25,7 @@ class Peer:
         self.request = b""
         self.done = threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/api/ps"
+        self.node = Node("rig", f"http://127.0.0.1:{self.listener.getsockname()[1]}")
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
@@ -70,14 +72,14 @@ def test_json_comes_in_every_framing(peer, pieces):
     """Ollama sends both framings; a proxy in between may send the third."""
     pieces = (*pieces, b"\r\n\r\n") if b"chunked" in b"".join(pieces) else pieces
     node = peer(*pieces)
-    assert get_json(node.url, 5) == {"a": 1}
+    assert get_json(node.node, "/api/ps", 5) == {"a": 1}
     assert node.request.startswith(b"GET /api/ps HTTP/1.1\r\nHost: 127.0.0.1:")
 
 
 def test_a_refused_connection_is_told_apart():
     """Nobody listens: one such poll is enough."""
     with pytest.raises(PollRefusedError):
-        get_json(f"http://127.0.0.1:{free_port()}/api/ps", 1)
+        get_json(Node("rig", f"http://127.0.0.1:{free_port()}"), "/api/ps", 1)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_the_deadline_is_for_the_whole_exchange(peer, pieces, every):
     node = peer(*pieces, every=every, hold=True)
     began = time.monotonic()
     with pytest.raises(PollError, match=r"no answer within 0\.3 s"):
-        get_json(node.url, 0.3)
+        get_json(node.node, "/api/ps", 0.3)
     assert time.monotonic() - began < 1.5
 
 
@@ -123,11 +125,29 @@ def test_the_deadline_is_for_the_whole_exchange(peer, pieces, every):
 def test_what_is_no_answer_says_why(peer, pieces, message):
     """The reason is what an operator reads beside the node."""
     with pytest.raises(PollError, match=message):
-        get_json(peer(*pieces).url, 10)
+        get_json(peer(*pieces).node, "/api/ps", 10)
 
 
 def test_a_name_that_does_not_resolve_is_a_failed_poll():
     """Not a refusal: name services fail for a moment."""
     with pytest.raises(PollError, match="gaierror") as caught:
-        get_json("http://no-such-node.invalid:1/api/ps", 5)
+        get_json(Node("rig", "http://no-such-node.invalid:1"), "/api/ps", 5)
     assert not isinstance(caught.value, PollRefusedError)
+
+
+def test_a_path_and_a_login_go_along(peer, tmp_path):
+    """A node behind a reverse proxy with a token."""
+    (tmp_path / "token").write_text("s3cret\n")
+    node = peer(HEAD + b"\r\n{}")
+    access = Access(token_file=tmp_path / "token")
+    behind = replace(node.node, url=f"{node.node.url}/ollama", access=access)
+    assert get_json(behind, "/api/ps", 5) == {}
+    assert node.request.startswith(b"GET /ollama/api/ps HTTP/1.1\r\n")
+    assert b"\r\nAuthorization: Bearer s3cret\r\n" in node.request
+
+
+def test_a_login_that_cannot_be_read_is_said(peer, tmp_path):
+    """With its file's name."""
+    access = Access(token_file=tmp_path / "none")
+    with pytest.raises(PollError, match="none"):
+        get_json(replace(peer().node, access=access), "/api/ps", 5)

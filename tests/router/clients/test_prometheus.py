@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from router.clients.prometheus import PrometheusClient, Rule, Sample
+from router.clients.session import Service
 from router.errors import PrometheusError
 from tests.harness.ports import free_port
 
@@ -83,7 +84,7 @@ def peer():
 
 @pytest.fixture
 def client(peer):
-    client = PrometheusClient(peer.url, 0.5)
+    client = PrometheusClient(Service(peer.url, 0.5))
     yield client
     client.close()
 
@@ -184,7 +185,7 @@ def test_an_answer_that_drips_ends_in_time(peer, client, call):
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_nobody_there_is_an_error_of_ours(call):
     """Prometheus may be down; the router is not."""
-    client = PrometheusClient(f"http://127.0.0.1:{free_port()}/", 0.5)
+    client = PrometheusClient(Service(f"http://127.0.0.1:{free_port()}", 0.5))
     with pytest.raises(PrometheusError):
         call(client)
     client.close()

@@ -51,3 +51,22 @@ def test_refuses_what_is_no_base_url(text):
     """No path, query, user or other scheme."""
     with pytest.raises(ValueError, match=r"^must "):
         address.base_url(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://a/prometheus/", "http://a/prometheus"),
+        ("https://a:9/x/y-z", "https://a:9/x/y-z"),
+    ],
+)
+def test_a_service_may_have_a_path(text, url):
+    """Behind a reverse proxy it has one."""
+    assert address.base_url(text, path=True) == url
+
+
+@pytest.mark.parametrize("text", ["http://a/b c", "http://a/b?c", "http://a/ä"])
+def test_a_path_is_plain(text):
+    """What no address is made of is refused."""
+    with pytest.raises(ValueError, match=r"^must "):
+        address.base_url(text, path=True)

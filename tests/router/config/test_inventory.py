@@ -17,31 +17,54 @@ from router.config.inventory import (
     refuse_shrinking,
 )
 from router.errors import ConfigError
-from router.model import Inventory, Node
+from router.model import Access, Inventory, Node
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests/data/config"
 
 REJECTED = {
+    "access": [
+        (
+            "[0].labels.__ollama_pin: must be the certificate's SHA-256 in"
+            " hexadecimal digits, got 'sha256:12'"
+        ),
+        ("[0].labels.__ollama_ca_file: needs an __ollama of https, got '/etc/ca.pem'"),
+        "[1].labels.__ollama_token_file: must be an absolute path, got 'token'",
+        "[1].labels.__ollama_username: must be a name without ':', got 'u:v'",
+        (
+            "[2].labels: __ollama_username and __ollama_password_file belong"
+            " together, got 'ann'"
+        ),
+        (
+            "[3].labels.__ollama_token_file: must not stand beside"
+            " __ollama_password_file, got '/t'"
+        ),
+    ],
     "addresses": [
         (
             "[0].targets[0]: must be a name or address, with or without :port,"
             " got 'http://192.0.2.1'"
         ),
-        "[0].labels.__ollama: must be http://host:port, got '192.0.2.1:11434'",
+        (
+            "[0].labels.__ollama: must be http://host:port or https://host:port,"
+            " got '192.0.2.1:11434'"
+        ),
         "[0].labels.__dcgm_address: must be host:port, got '192.0.2.1'",
         (
             "[0].labels.__node_address: must have a port from 1 to 65535,"
             " got '192.0.2.1:99999'"
         ),
-        "[1].labels.__ollama: must be http://host:port, got 'https://192.0.2.2'",
+        (
+            "[1].labels.__ollama: must be http://host:port or https://host:port,"
+            " got 'ftp://192.0.2.2'"
+        ),
         (
             "[2].labels.__ollama: must carry no user or password,"
             " got 'http://***@192.0.2.3:11434'"
         ),
         (
-            "[3].labels.__ollama: must be http://host:port without a path,"
-            " got 'http://192.0.2.4:11434/api'"
+            "[3].labels.__ollama: must be http://host:port or https://host:port"
+            " without a query or fragment, got 'http://192.0.2.4:11434/api?x'"
         ),
     ],
     "choices": [
@@ -270,3 +293,31 @@ def test_any_list_is_accepted_or_rejected(content):
         assert all(line.startswith("nodes.yml: ") for line in lines)
     else:
         assert len(nodes) == len(content)
+
+
+def test_a_node_behind_tls_and_a_login():
+    """Its own authority or a pin, a token or a name with a password."""
+    inventory = parse_inventory(
+        """
+- targets: ["a"]
+  labels:
+    node: "a"
+    __ollama: "https://a.example/ollama/"
+    __ollama_ca_file: "/etc/ca.pem"
+    __ollama_token_file: "/etc/token"
+- targets: ["b"]
+  labels:
+    node: "b"
+    __ollama: "https://b:8443"
+    __ollama_pin: "sha256:AB%s"
+    __ollama_username: "ann"
+    __ollama_password_file: "/etc/password"
+"""
+        % (":00" * 31)
+    )
+    first, second = inventory.nodes
+    assert first.url == "https://a.example/ollama"
+    assert first.access == Access(
+        token_file=Path("/etc/token"), ca_file=Path("/etc/ca.pem")
+    )
+    assert second.access == Access("ann", Path("/etc/password"), pin="ab" + "00" * 31)

@@ -86,7 +86,10 @@ REJECTED = {
             "prometheus.url: must be http://host:port or https://host:port,"
             " got '127.0.0.1:9090'"
         ),
-        "alertmanager.url: must be http://host:port, got 'https://127.0.0.1:9093'",
+        (
+            "alertmanager.url: must be http://host:port or https://host:port"
+            " without a query or fragment, got 'https://127.0.0.1:9093/alerts?x=1'"
+        ),
     ],
     "wrong-types": [
         "dispatch.default_slots: must be a whole number, got '4'",

@@ -9,7 +9,7 @@ import pytest
 
 from router.config.reload import LastGood, Rules, Status, Watched, open_files
 from router.config.settings import Config
-from router.errors import ConfigError
+from router.errors import BusyError, ConfigError
 
 ROOT = Path(__file__).parents[3]
 OLD = 1_000_000_000  # seconds: a file of this age is not young
@@ -334,3 +334,49 @@ def test_setting_that_needs_a_restart_is_named(folder, log):
     files.check(NOW)
 
     assert log.events[-1] == ("restart_needed", {"settings": "shutdown.grace_seconds"})
+
+
+def test_disk_that_does_not_answer(path, log):
+    """The last good value stays, and it is told; later the file is read."""
+    slow = []
+
+    def offload(call):
+        if slow:
+            raise BusyError("the router's disk: not done within 30 s")
+        return call()
+
+    watched = Watched(path, Rules(parse, judge), log, now=NOW, offload=offload)
+    put(path, "2", OLD + 10)
+    slow.append(True)
+    watched.check(NOW)
+    watched.check(NOW)
+    assert (watched.value, watched.status().successful) == (1, False)
+    assert watched.reload(NOW).fault == (
+        "number.yml: cannot be read: the router's disk: not done within 30 s"
+    )
+    assert log.names() == ["config_rejected"]
+    slow.clear()
+    watched.check(NOW)
+    assert (watched.value, watched.status().successful) == (2, True)
+
+
+def test_reads_and_parses_where_it_holds_nobody_up(path, log):
+    """All of the disk and the parsing is given away, the listeners are not."""
+    here, away = [], []
+
+    def offload(call):
+        away.append(1)
+        try:
+            return call()
+        finally:
+            away.pop()
+
+    def parsed(text):
+        here.append(("parse", bool(away)))
+        return parse(text)
+
+    watched = Watched(path, Rules(parsed), log, now=NOW, offload=offload)
+    watched.listen(lambda *_: here.append(("listen", bool(away))))
+    put(path, "2", OLD + 10)
+    watched.check(NOW)
+    assert here[-2:] == [("parse", True), ("listen", False)]

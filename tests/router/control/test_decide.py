@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from router.control.decide import Ages, Knowledge, Models, decide
+from router.control.decide import Ages, Knowledge, Models, aged, decide
 from router.control.observe import Observation
 from router.model import Degrade, Inventory, Missing, Node, Signal
-from router.snapshot import PresentModel
+from router.snapshot import PresentModel, Snapshot
 
 BIG = Node("big", "http://big:11434", 2, {"tflops": 80.0})
 OLD = Node("old", "http://old:11434", None, {})
@@ -96,3 +96,20 @@ def test_the_snapshot_carries_what_polls_found():
     assert (big.version, big.present, big.resident) == ("0.17.4", present, {})
     assert (old.version, old.present, old.resident) == (None, None, None)
     assert list(snapshot.nodes) == ["big", "old"]
+
+
+@pytest.mark.parametrize(
+    ("made", "later", "expected"),
+    [
+        (Degrade.FRESH, 0, Degrade.FRESH),
+        (Degrade.FRESH, 16, Degrade.LAST_GOOD),
+        (Degrade.FRESH, 121, Degrade.OWN),
+        (Degrade.OWN, 0, Degrade.OWN),
+        (Degrade.STATIC, 16, Degrade.STATIC),
+    ],
+)
+def test_a_snapshot_ages_where_no_pass_makes_another(made, later, expected):
+    """A loop that stands still publishes nothing, and its scores age all the same."""
+    ages = Ages(15.0, 120.0)
+    snapshot = Snapshot({}, 100.0, degrade=made)
+    assert aged(snapshot, ages, 100.0 + later) is expected

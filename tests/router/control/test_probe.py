@@ -52,8 +52,8 @@ class Fleet:
     def _change(self):
         self.changed += 1
 
-    def _fetch(self, url, timeout):
-        node, _, path = url.removeprefix("http://").partition(":1")
+    def _fetch(self, node, path, timeout):
+        node = node.url.removeprefix("http://").removesuffix(":1")
         self.asked[node, path] += 1
         if node in self.stuck:
             self.gate.wait(10)

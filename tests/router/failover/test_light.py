@@ -57,10 +57,10 @@ class Fleet:
         kind = self.held.get(node)
         return (Hold(node, kind, "test", "held", since=0.0),) if kind else ()
 
-    def ask(self, method, url, body, seconds):
+    def ask(self, method, node, path, body, seconds):
         assert (method, body) == ("POST", b"body")
         assert 0 < seconds <= 30
-        name = url.removeprefix("http://").partition(":")[0]
+        name = node.name
         self.asked.append(name)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

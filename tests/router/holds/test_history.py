@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 
 import pytest
 
 from router.errors import StateError
 from router.holds.history import Query, SqliteArchive
+from router.holds.record import Actor
 from router.holds.store import Change, Event, HoldStore
 from router.model import Hold, HoldKind
 from tests.router.control.fakes import Clock, MemoryJournal, cordon, drain
@@ -122,3 +125,19 @@ def test_a_full_disk_loses_no_line():
     holds.place(replace(DOWN))
     holds.expire()
     assert [e.change for e in archive.events] == ["placed", "lifted", "placed"]
+
+
+def test_history_of_an_earlier_release(opened, tmp_path):
+    """Its lines are read; nothing is known of who was at the other end."""
+    opened().append([event(1.0)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as database:
+        for name in ("principal", "client"):
+            database.execute(f"ALTER TABLE events DROP COLUMN {name}")
+        database.execute("PRAGMA user_version = 1")
+        database.commit()
+    archive = opened()
+    archive.append([replace(event(2.0), actor=Actor("token:admin", "192.0.2.7"))])
+    assert [each.actor for each in archive.find(Query())] == [
+        Actor("token:admin", "192.0.2.7"),
+        Actor(),
+    ]

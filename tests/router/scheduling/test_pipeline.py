@@ -68,6 +68,13 @@ def test_never_polled_node_is_asked():
     assert decide(Wish("anything:latest"), seen, soonest).picked.name == "a"
 
 
+def test_node_that_has_the_model_comes_before_one_never_polled():
+    """A thousand nodes that were added dead take no request from one that must load."""
+    new = replace(view("new", 0.9), present=None, resident=None)
+    seen = scene(new, view("known", 0.1, resident=False))
+    assert decide(Wish(MODEL), seen, soonest).picked.name == "known"
+
+
 def test_better_score_is_picked():
     """With all else equal the more capable node is expected to finish first."""
     seen = scene(view("slow", 0.2), view("fast", 0.9))

@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from router.model import Inventory, Node
-from router.server.file_limit import connections_within, for_nodes
+from router.server.file_limit import connections_within, for_nodes, spare_for
 
 
 class Limits:
@@ -47,9 +47,19 @@ def test_enough(hard, soft):
 def test_too_low():
     """What is left for clients is served, and the numbers are told."""
     log = Log()
-    assert connections_within(10_000, 72, log, Limits(1024, 1200)) == 1000
-    assert (1200, 10_200) == (log.fields["limit"], log.fields["needed"])
-    assert "at most 1000 connections" in log.fields["consequence"]
+    assert connections_within(10_000, 72, log, Limits(1024, 1200)) == 888
+    assert (1200, 10_456) == (log.fields["limit"], log.fields["needed"])
+    assert "at most 888 connections" in log.fields["consequence"]
+
+
+@pytest.mark.parametrize("limit", [130, 150, 200, 256, 512, 1024, 4096, 10_000])
+def test_what_is_promised_fits(limit):
+    """With those that are closing, and never less than one."""
+    clients = connections_within(10_000, 23, Log(), Limits(limit, limit))
+    room = limit - 23 - 128
+    assert clients >= 1
+    assert clients == 1 or clients + spare_for(clients) <= room
+    assert clients == 1 or clients >= room * 0.8 - 8
 
 
 def test_nodes_need_a_connection_for_each_slot_and_for_polls():

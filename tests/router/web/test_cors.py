@@ -86,3 +86,42 @@ def test_foreign_page(client, path, start, method):
     assert answer.text.startswith(f"{start}pages of 'https://evil.example' may not")
     assert "web.origins" in answer.text
     assert len(answer.headers["X-Request-Id"]) == 32
+
+
+HERE = "http://localhost:5173"
+NAMED = "https://chat.example"
+INFERENCE = ("/api/chat", "/api/tags", "/v1/chat/completions", "/v1/models", "/")
+JOBS = ("/batches", "/batches/j/results", "/v1/files", "/v1/batches", "/jobs")
+SHUT = ("/admin/nodes", "/admin/reload", "/webhook/alertmanager", "/metrics", "/x")
+
+
+@pytest.mark.parametrize(
+    ("origin", "paths", "status"),
+    [
+        (HERE, INFERENCE, 200),
+        (HERE, JOBS, 403),
+        (HERE, SHUT, 403),
+        ("app://obsidian.md", JOBS, 403),
+        (NAMED, (*INFERENCE, *JOBS), 200),
+        (NAMED, SHUT, 403),
+        ("null", (*INFERENCE, *JOBS, *SHUT), 403),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_page_may_ask_by_area(origin, paths, status, method):
+    """A page of this machine asks for inference only, a named one for jobs too."""
+    client = Client(Cors(Response("said"), Origins(NAMED)))
+    for path in paths:
+        answer = client.open(path, method=method, headers={"Origin": origin})
+        told = answer.headers.get("Access-Control-Allow-Origin")
+        assert (status == 403) == (answer.status_code == 403), path
+        assert (None if status == 403 else origin) == told, path
+
+
+def test_own_pages_may_ask_all():
+    """What the router itself served asks its own routes, admin's too."""
+    client = Client(Cors(Response("said"), Origins()))
+    here = "http://localhost:8000"
+    for path in (*INFERENCE, *JOBS, *SHUT):
+        answer = client.post(path, base_url=here, headers={"Origin": here})
+        assert answer.status_code == 200

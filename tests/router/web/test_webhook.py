@@ -11,6 +11,8 @@ import pytest
 from flask import Flask
 
 from router.alerts.notify import Doorbell
+from router.clients.prometheus import FiringAlert
+from router.errors import PrometheusError
 from router.holds.journal import SqliteJournal
 from router.holds.store import HoldStore
 from router.model import Clear, HoldKind, HoldState
@@ -41,13 +43,17 @@ class Door:
         self.journal = journal or MemoryJournal()
         self.holds = HoldStore(self.journal, self.clock, 1.0, self.clock)
         self.outcomes = Counter()
-        self.woken = 0
-        bell = Doorbell(
+        self.woken = self.asked = 0
+        self.shown = ()  # by Prometheus
+        self.bell = bell = Doorbell(
             self.holds,
             lambda: frozenset({"rig", "b"}),
             self._wake,
             lambda: 60.0,
-            self.clock,
+            self._firing,
+            clock=self.clock,
+            monotonic=self.clock,
+            pause=self._pause,
         )
         app = Flask(__name__)
         app.register_blueprint(
@@ -60,11 +66,26 @@ class Door:
     def _wake(self):
         self.woken += 1
 
+    def _firing(self):
+        self.asked += 1
+        if isinstance(self.shown, Exception):
+            raise self.shown
+        return [FiringAlert(each["labels"], each["annotations"]) for each in self.shown]
+
+    def _pause(self, seconds):
+        self.clock.now += seconds
+
     def post(self, body, headers=None, **more):
         headers = RIGHT if headers is None else headers
         return self.client.post(URL, data=body, headers=headers, **more)
 
     def ring(self, *alerts):
+        """Notify of what Prometheus shows as well."""
+        self.shown = [each for each in alerts if each["status"] == "firing"]
+        return self.forge(*alerts)
+
+    def forge(self, *alerts):
+        """Notify of it, whatever Prometheus shows."""
         body = {"version": "4", "status": "firing", "alerts": alerts}
         return self.post(json.dumps(body))
 
@@ -233,6 +254,67 @@ def test_a_chunked_body_that_is_too_large_is_refused(door):
         environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
     )
     assert reply.status_code == 413
+
+
+def test_only_what_prometheus_shows_holds(door):
+    """A page that posts to Alertmanager, or anybody, holds no node by it."""
+    reply = door.forge(alert())
+    assert reply.json == {"outcomes": {"not_shown": 1}}
+    assert door.holds.list() == ()
+    door.shown = [alert(uuid="GPU-2"), alert(node="b")]
+    assert door.forge(alert(uuid="GPU-3")).json == {"outcomes": {"not_shown": 1}}
+    assert door.holds.list() == ()
+
+
+def test_the_hold_is_what_prometheus_shows(door):
+    """Nothing of a notification but its name gets into the hold."""
+    shown = alert(clear="auto")
+    del shown["labels"]["clear"]
+    door.shown = [shown]
+    forged = alert(clear="manual", extra="x", uuid=LABELS["uuid"])
+    forged["annotations"] = {"summary": "call this number"}
+    door.forge(forged)
+    (hold,) = door.holds.list()
+    assert hold.labels == shown["labels"]
+    assert (hold.clear, hold.reason) == (Clear.AUTO, "A GPU of rig is too hot")
+
+
+def test_a_silent_prometheus_holds_nothing(door):
+    """It is what raises alerts; the level looks as soon as it answers."""
+    door.shown = PrometheusError("no answer")
+    assert door.forge(alert()).json == {"outcomes": {"not_asked": 1}}
+    assert (door.holds.list(), door.woken) == ((), 1)
+
+
+def test_an_alert_that_shows_a_moment_later_holds(door):
+    """Of a pair, the other Prometheus may have sent it first."""
+    door.shown = []
+    pause = door._pause
+
+    def later(seconds):
+        pause(seconds)
+        door.shown = [alert()]
+
+    door._pause = later
+    door.bell._pause = later
+    assert door.forge(alert()).json == {"outcomes": {"placed": 1}}
+    assert door.clock.now - 1_000.0 < 1.0
+
+
+def test_forged_notifications_are_not_asked_about_each_time(door):
+    """A thousand of one alert are a few questions, and its truth is asked again."""
+    for _ in range(1000):
+        door.forge(alert())
+    assert door.asked <= 3
+    door.clock.now += 11
+    door.ring(alert())
+    assert door.outcomes == {"not_shown": 1000, "placed": 1}
+
+
+def test_a_group_is_asked_about_once(door):
+    """However many alerts a notification has."""
+    door.ring(*(alert(uuid=f"GPU-{n}") for n in range(50)))
+    assert (door.asked, door.outcomes) == (1, {"placed": 50})
 
 
 def test_a_full_disk_asks_alertmanager_to_try_again():

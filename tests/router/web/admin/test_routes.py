@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
@@ -167,6 +168,36 @@ def test_clear_a_latch(rig):
             "minutes: must be of type int, got '5'",
         ),
         ("nodes/a/cordon", {"minutes": 0}, 400, "minutes: must be >= 1, got 0"),
+        (
+            "nodes/a/cordon",
+            {"minutes": 10**11},
+            400,
+            "minutes: must be <= 527040, got 100000000000",
+        ),
+        (
+            "nodes/a/cordon",
+            {"minutes": 10**18},
+            400,
+            "minutes: must be <= 527040, got 1000000000000000000",
+        ),
+        (
+            "nodes/a/cordon",
+            {"minutes": True},
+            400,
+            "minutes: must be of type int, got True",
+        ),
+        (
+            "nodes/a/cordon",
+            {"reason": "x" * 501},
+            400,
+            "reason: must have at most 500 characters, got 501",
+        ),
+        (
+            "nodes/a/drain",
+            {"wait_seconds": -1},
+            400,
+            "wait_seconds: must be 0 to 300, got -1",
+        ),
         ("nodes/a/cordon", [1], 400, "the body must be a JSON object"),
         (
             "nodes/a/drain",
@@ -209,8 +240,64 @@ def test_change_without_token_only_from_here(rig):
 
 
 @pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"Forwarded": "for=127.0.0.1"},
+        {"X-Real-IP": "127.0.0.1"},
+        {"Via": "1.1 proxy"},
+        {"Host": "192.168.1.5:8000"},
+        {"Host": "gpu-box.lan"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+def test_change_through_a_proxy_is_not_from_here(rig, headers):
+    """A proxy on this machine makes all the LAN come from loopback."""
+    refused = rig.client.post("/admin/nodes/a/cordon", json={}, headers=headers)
+    assert (403, ()) == (refused.status_code, rig.holds.list())
+    assert "admin.token_file" in refused.json["error"]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "//admin/nodes/a/cordon",
+        "/admin//nodes/a/cordon",
+        "/admin/nodes//a/cordon",
+        "/admin/nodes/a/cordon/",
+        "/admin/./nodes/a/cordon",
+        "/x/../admin/nodes/a/cordon",
+        "/%61dmin/nodes/a/cordon",
+        "/admin%2Fnodes/a/cordon",
+        "/admin/nodes/%61/cordon",
+        "/%2Fadmin/nodes/a/cordon",
+        "/admin;x/nodes/a/cordon",
+        "/admin/nodes/a/cordon;x",
+        "/ADMIN/nodes/a/cordon",
+        "/admin\\nodes/a/cordon",
+        "/admin/nodes/a/cordon%00",
+        "/admin/nodes/a/cordon%20",
+        "http://localhost/admin/nodes/a/cordon",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_admin_has_one_spelling(rig, spelling, method):
+    """What passes a proxy's rule for `/admin` reaches nothing, by no redirect."""
+    path = unquote(spelling.removeprefix("http://localhost"))
+    for raw in (spelling, f"{spelling}?a=/admin/nodes"):
+        answer = rig.client.open(
+            "/",
+            method=method,
+            json={} if method == "POST" else None,
+            environ_overrides={"PATH_INFO": path, "RAW_URI": raw},
+        )
+        assert answer.status_code == 404
+    assert rig.holds.list() == ()
+
+
+@pytest.mark.parametrize(
     ("sent", "status"),
-    [("", 401), ("Bearer wrong", 401), ("Bearer s3cret", 200)],
+    [("", 401), ("Bearer wrong", 401), ("s3cret", 401), ("Bearer s3cret", 200)],
 )
 def test_token(rig, sent, status):
     """With a token configured it is needed, from this machine too."""
@@ -332,6 +419,10 @@ def test_history_filters_reach_the_archive(rig):
         ("change=odd", "change: must be one of placed,"),
         ("limit=0", "limit: must be 1 to 1000, got '0'"),
         ("limit=x", "limit: must be 1 to 1000, got 'x'"),
+        ("limit=" + "9" * 5000, "limit: must be 1 to 1000, got '999"),
+        ("since=nan", "since: must be a time in ISO 8601 or unix seconds, got"),
+        ("since=inf", "since: must be a time in ISO 8601 or unix seconds, got"),
+        ("before=1e300", "before: must be a time in ISO 8601 or unix seconds, got"),
         ("since=yesterday", "since: must be a time in ISO 8601 or unix seconds, got"),
         ("who=ann", "who: unknown filter, known: node, kind, change, alert, since,"),
     ],
@@ -408,3 +499,14 @@ def test_what_a_hold_waits_for_is_shown(rig):
     (shown,) = rig.client.get("/admin/nodes/a").json["holds"]
     assert shown["waits_for"] == "it flaps"
     assert [shown] == rig.client.get("/admin/holds").json
+
+
+def test_times_beyond_the_calendar_are_shown(rig):
+    """What an earlier release let in must not end each look at holds and history."""
+    forever = Hold("a", HoldKind.CORDON, "operator:x", "y", 0.0, until=6e12)
+    rig.holds.place(forever)
+    rig.found = [Event(9.0, Change.PLACED, forever, "operator:x", "y")]
+    (shown,) = rig.client.get("/admin/holds").json
+    (line,) = rig.client.get("/admin/holds/history").json
+    assert ["9999-12-31T23:59:59.999+00:00"] * 2 == [shown["until"], line["until"]]
+    assert rig.client.get("/admin/nodes").status_code == 200

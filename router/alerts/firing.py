@@ -1,0 +1,39 @@
+"""What Prometheus itself says is firing, asked once for all who ask at one time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from router.clients.prometheus import FiringAlert
+from router.errors import PrometheusError
+
+__all__ = ["Firing"]
+
+
+class Firing:
+    """Answers each caller by a question that was begun after it called.
+
+    A hundred notifications at one time are two questions, one after the other.
+    """
+
+    def __init__(self, ask: Callable[[], Sequence[FiringAlert]]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._answer: Sequence[FiringAlert] | PrometheusError = ()
+
+    def __call__(self) -> Sequence[FiringAlert]:
+        """Give the alerts that fire. Raises PrometheusError."""
+        begun = self._begun
+        with self._lock:
+            if self._begun == begun:
+                self._begun += 1
+                try:
+                    self._answer = self._ask()
+                except PrometheusError as error:
+                    self._answer = error
+            answer = self._answer
+        if isinstance(answer, PrometheusError):
+            raise answer
+        return answer

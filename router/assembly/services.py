@@ -1,0 +1,20 @@
+"""Services of the telemetry, as settings name them."""
+
+from __future__ import annotations
+
+from router.clients.session import Service
+from router.config.settings import AlertmanagerSettings, PrometheusSettings
+from router.model import Access
+
+__all__ = ["service"]
+
+
+def service(settings: PrometheusSettings | AlertmanagerSettings) -> Service:
+    """Say where it is and how we show who we are."""
+    access = Access(
+        username=settings.username,
+        password_file=settings.password_file,
+        token_file=settings.token_file,
+        ca_file=settings.ca_file,
+    )
+    return Service(settings.url, settings.timeout_seconds, access)

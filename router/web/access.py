@@ -1,0 +1,107 @@
+"""Who may ask what without a credential, by the area that a route belongs to; pure.
+
+`docs/access.md` is written from here, and a test asks a real router for each row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.relay.protocols import ROUTES
+from router.web.inference.paths import passed_on, tidy
+
+__all__ = [
+    "LOCAL_PAGES",
+    "NAMED_PAGES",
+    "READS",
+    "Access",
+    "Area",
+    "Grant",
+    "access",
+    "area_of",
+]
+
+
+class Area(StrEnum):
+    """The router's routes, by what they give to whoever may ask them."""
+
+    INFERENCE = "inference"
+    JOBS = "jobs"
+    ADMIN = "admin"
+    WEBHOOK = "webhook"
+    TELEMETRY = "telemetry"
+
+
+_PREFIXES = (
+    ("/admin", Area.ADMIN),
+    ("/webhook", Area.WEBHOOK),
+    ("/batches", Area.JOBS),
+    ("/jobs", Area.JOBS),
+    ("/v1/batches", Area.JOBS),
+    ("/v1/files", Area.JOBS),
+    ("/v1/uploads", Area.JOBS),
+    ("/v1/models", Area.INFERENCE),
+    ("/api", Area.INFERENCE),
+)
+
+
+def area_of(path: str) -> Area:
+    """Return a path's area; what is none of the known ones is shut to most."""
+    if path in ROUTES:
+        return Area.INFERENCE
+    path = tidy("/" + path.lstrip("/"))
+    if path == "/" or path in ROUTES:
+        return Area.INFERENCE
+    for prefix, area in _PREFIXES:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return area
+    return Area.INFERENCE if passed_on(path) else Area.TELEMETRY
+
+
+READS = frozenset({"GET", "HEAD"})
+# What web pages may ask: of this machine and applications, and those in `web.origins`.
+LOCAL_PAGES = frozenset({Area.INFERENCE})
+NAMED_PAGES = frozenset({Area.INFERENCE, Area.JOBS})
+
+
+class Grant(StrEnum):
+    """What somebody without a credential gets."""
+
+    OPEN = "open"
+    UNLESS_TOKEN = "open unless `admin.token_file` is set"  # noqa: S105 - as below
+    TOKEN = "token"  # noqa: S105 - a word of the table
+    IF_NAMED = "if in `web.origins`"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a route gives without a credential, by where the request comes from.
+
+    here:       this machine, through no proxy and by a loopback name
+    elsewhere:  another machine, or whatever a proxy passes on
+    local_page: a web page of this machine, or an application
+    other_page: any other web page
+    """
+
+    here: Grant
+    elsewhere: Grant
+    local_page: Grant
+    other_page: Grant
+
+
+def access(path: str, method: str) -> Access:
+    """Say who may use a route without a credential."""
+    area = area_of(path)
+    here = elsewhere = Grant.OPEN
+    if area is Area.WEBHOOK:
+        here = elsewhere = Grant.TOKEN
+    elif area is Area.ADMIN and method not in READS:
+        here, elsewhere = Grant.UNLESS_TOKEN, Grant.TOKEN
+    return Access(
+        here,
+        elsewhere,
+        local_page=Grant.OPEN if area in LOCAL_PAGES else Grant.NO,
+        other_page=Grant.IF_NAMED if area in NAMED_PAGES else Grant.NO,
+    )

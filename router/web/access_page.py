@@ -1,0 +1,120 @@
+"""The table of docs/access.md, made from the routes themselves.
+
+`python -m router.web.access_page` writes it; a test says when it is not current.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from werkzeug.routing import Map
+
+from router.relay.protocols import ROUTES
+from router.web.access import Access, Area, access, area_of
+from router.web.app import routed
+from router.web.models import SHUT
+from router.web.routes import WebParts, blueprints
+
+__all__ = ["PAGE", "Row", "rows", "written_into"]
+
+PAGE = "docs/access.md"
+
+_BEGIN = "<!-- routes: written by `python -m router.web.access_page` -->\n"
+_END = "<!-- routes: end -->\n"
+_HEAD = (
+    "| route | this machine | another machine, or a proxy | page on localhost"
+    " | other page |\n|---|---|---|---|---|"
+)
+_UNSHOWN = frozenset({"HEAD", "OPTIONS"})
+_TITLES = {
+    Area.INFERENCE: "Inference, as Ollama and OpenAI have it",
+    Area.JOBS: "Jobs, their files and results",
+    Area.ADMIN: "Operating the fleet",
+    Area.WEBHOOK: "Alertmanager's webhook",
+    Area.TELEMETRY: "Health and metrics",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A route with the methods that all have the same access."""
+
+    path: str
+    methods: tuple[str, ...]
+    access: Access
+
+    @property
+    def area(self) -> Area:
+        return area_of(self.path)
+
+
+def rows() -> tuple[Row, ...]:
+    """Give every route that does something, by area and path."""
+    found: defaultdict[tuple[str, Access], set[str]] = defaultdict(set)
+    for path, method in _served():
+        found[path, access(path, method)].add(method)
+    made = [
+        Row(path, tuple(sorted(methods)), to) for (path, to), methods in found.items()
+    ]
+    areas = list(Area)
+    return tuple(
+        sorted(made, key=lambda row: (areas.index(row.area), row.path, row.methods))
+    )
+
+
+def _served() -> Iterator[tuple[str, str]]:
+    for path in ROUTES:
+        yield path, "POST"
+    for rule in _rules().iter_rules():
+        if rule.rule in SHUT:
+            continue
+        for method in (rule.methods or set()) - _UNSHOWN:
+            yield rule.rule, method
+    yield "/metrics", "GET"
+
+
+def _rules() -> Map:
+    """Build the routes over nothing: none of them is asked."""
+    nothing = cast("Any", None)
+    parts = WebParts(
+        **{name: nothing for name in WebParts.__slots__ if name != "jobs"},
+        jobs=cast("Any", _Jobs()),
+    )
+    return routed(blueprints(parts), lambda: None).url_map
+
+
+class _Jobs:
+    limits = None
+
+
+def table() -> str:
+    """Write every route as a row, under its area."""
+    lines: list[str] = []
+    area = None
+    for row in rows():
+        if row.area is not area:
+            area = row.area
+            lines += ["", f"### {_TITLES[area]}", "", _HEAD]
+        route = f"`{', '.join(row.methods)} {row.path}`"
+        lines.append(f"| {route} | {' | '.join(astuple(row.access))} |")
+    return "\n".join(lines[1:]) + "\n"
+
+
+def written_into(page: str) -> str:
+    """Return the page with current tables between its marks."""
+    before, _, rest = page.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{table()}\n{_END}{after}"
+
+
+def main() -> None:
+    page = Path(PAGE)
+    page.write_text(written_into(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

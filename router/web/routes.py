@@ -1,0 +1,55 @@
+"""Every route beside inference, in one list: what is served is what is documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Blueprint
+
+from router.config.settings import BatchSettings
+from router.jobs.service import Batches
+from router.snapshot import Published
+from router.web.admin.routes import AdminParts, admin_blueprint
+from router.web.jobs.openai_batches import batches_blueprint
+from router.web.jobs.openai_files import files_blueprint
+from router.web.jobs.routes import JobParts, jobs_blueprint
+from router.web.models import Find, fleet_blueprint
+from router.web.pages import PageParts, pages_blueprint
+from router.web.webhook import Bell, webhook_blueprint
+
+__all__ = ["WebParts", "blueprints"]
+
+
+@dataclass(frozen=True, slots=True)
+class WebParts:
+    """What the routes work with.
+
+    find:          has the nodes asked for a model that none is known to have
+    webhook_token: gives Alertmanager's; None where none is configured
+    notified:      told what each notified alert came to
+    """
+
+    admin: AdminParts
+    published: Published
+    find: Find
+    bell: Bell
+    webhook_token: Callable[[], str | None]
+    notified: Callable[[str], None]
+    batches: Batches
+    settings: Callable[[], BatchSettings]
+    jobs: JobParts
+    pages: PageParts
+
+
+def blueprints(parts: WebParts) -> list[Blueprint]:
+    """Build all of them."""
+    return [
+        admin_blueprint(parts.admin),
+        fleet_blueprint(parts.published, parts.find),
+        webhook_blueprint(parts.bell, parts.webhook_token, parts.notified),
+        files_blueprint(parts.batches, parts.jobs.limits),
+        batches_blueprint(parts.batches, parts.settings),
+        jobs_blueprint(parts.jobs),
+        pages_blueprint(parts.pages),
+    ]
