@@ -156,7 +156,7 @@ def _linked(found: dict[str, str], links: Links) -> dict[str, str]:
 def _led(text: str, links: Links) -> str:
     for shipped, own in ((_GRAFANA_LINK, links.grafana), (_ROUTER_LINK, links.router)):
         bare = re.escape(shipped.removeprefix("http://"))
-        text = re.sub(rf"(http://)?{bare}\b", lambda _, own=own: own, text)
+        text = own.join(re.split(rf"(?:http://)?{bare}\b", text))
     return text
 
 

@@ -46,9 +46,9 @@ def render(
     grafana = url(ports.grafana, host=external_host)
     rendered = _alertmanager(paths, substitutions, grafana)
     _dump(rendered, paths.alertmanager_yml)
-    if paths.router_yml.is_relative_to(paths.run):
+    if own := paths.own_router_yml:
         router = paths.root / "router" / "router.yml"
-        files.write(paths.router_yml, configuration.settings(router, paths.site))
+        files.write(own, configuration.settings(router, paths.site))
     provisioning = paths.root / "grafana" / "provisioning"
     for source in sorted(provisioning.rglob("*.yml")):
         rendered = substitutions.tree(_load(source))

@@ -58,15 +58,15 @@ class Paths:
         return self.run / "prometheus.yml"
 
     @property
-    def router_yml(self) -> Path:
-        """The shipped settings, unless site/ has others: then both, put together."""
+    def own_router_yml(self) -> Path | None:
+        """The shipped settings with those of site/, where it has any."""
         own = (self.site / "router.yml").is_file()
-        return (self.run if own else self.root / "router") / "router.yml"
+        return self.run / "router.yml" if own else None
 
     @property
-    def signals_yml(self) -> Path:
+    def own_signals_yml(self) -> Path | None:
         own = self.site / "signals.yml"
-        return own if own.is_file() else self.root / "router" / "signals.yml"
+        return own if own.is_file() else None
 
     @property
     def alertmanager_yml(self) -> Path:
@@ -262,8 +262,12 @@ def _prometheus(ports: Ports, paths: Paths, programs: Programs, host: str) -> Pa
 
 
 def _router(ports: Ports, paths: Paths, grace_seconds: float, host: str) -> Part:
-    names = {} if host == LOOPBACK else {"INFEROPS_WEB__HOSTS": host}
-    names |= {name: os.environ[name] for name in names if name in os.environ}
+    own = {
+        "INFEROPS_CONFIG": paths.own_router_yml,
+        "INFEROPS_SIGNALS__PATH": paths.own_signals_yml,
+        "INFEROPS_WEB__HOSTS": None if host == LOOPBACK else host,
+    }
+    own = {name: os.environ.get(name, given) for name, given in own.items()}
     return Part(
         name="router",
         argv=(
@@ -280,9 +284,7 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float, host: str) -> Part
             "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
             "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),
             "INFEROPS_ADMIN__TOKEN_FILE": str(paths.admin_token),
-            "INFEROPS_CONFIG": str(paths.router_yml),
-            "INFEROPS_SIGNALS__PATH": str(paths.signals_yml),
-            **names,
+            **{name: str(value) for name, value in own.items() if value},
         },
         health=url(ports.router, "/readyz"),
         ports=(ports.router,),
