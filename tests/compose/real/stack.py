@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import socket
 import subprocess
 import threading
 import time
@@ -14,7 +17,6 @@ import requests
 
 from launcher.containers import VARIABLES
 from tests.harness.poll import until
-from tests.harness.ports import free_ports
 from tests.harness.process import ROOT
 
 UP_SECONDS = 580
@@ -33,6 +35,24 @@ def answers() -> bool:
         if asked.returncode != 0:
             return False
     return True
+
+
+def built() -> bool:
+    """Tell whether our image is there: a first build takes minutes."""
+    asked = ["docker", "image", "inspect", "inferops:0.1.0"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+def steady_ports(count: int) -> list[int]:
+    """Return free ports that no outgoing connection takes while an image is built."""
+    found: list[int] = []
+    for port in random.sample(range(12000, 20000), 8000):
+        with socket.socket() as attempt, contextlib.suppress(OSError):
+            attempt.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 class Clone:
@@ -71,7 +91,7 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        ports = free_ports(len(VARIABLES))
+        ports = steady_ports(len(VARIABLES))
         self.ports = dict(zip(VARIABLES, ports, strict=True))
         self.environment |= {
             "COMPOSE_PROJECT_NAME": f"inferops-test-{uuid.uuid4().hex[:8]}",

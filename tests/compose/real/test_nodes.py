@@ -12,10 +12,10 @@ import threading
 import pytest
 import requests
 
+from tests.compose.real.stack import steady_ports
 from tests.harness.counting_model import MODELFILE, write_counting_model
 from tests.harness.ollama import ollama_binary
 from tests.harness.poll import until
-from tests.harness.ports import free_ports
 from tests.harness.process import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
@@ -78,7 +78,7 @@ def test_one_machine_is_a_whole_product(ollama_image, stack, tmp_path) -> None:
 
 def test_a_node_that_refuses_is_named(stack) -> None:
     """An Ollama on the Docker host that listens on 127.0.0.1 only is named."""
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     address = f"http://host.docker.internal:{port}"
     stack.clone.write(
         "site/nodes.yml",
@@ -114,7 +114,7 @@ def test_a_node_without_a_clone(engine, tmp_path) -> None:
     for name in ("exporters", "compose"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    ours, theirs = free_ports(2)
+    ours, theirs = steady_ports(2)
     (tmp_path / "ports.yml").write_text(
         "services:\n"
         f"  exporter: {{ports: !override ['127.0.0.1:{ours}:21434']}}\n"
