@@ -52,10 +52,10 @@ def wanted(engine: str) -> bool:
 
 def up(stack: Stack) -> int:
     """Start every service, follow until asked to stop, end what this call started."""
-    # Before anything is touched: a build that fails changes nothing.
-    _compose(stack, "build", seconds=_BUILD_SECONDS)
-    before = running(stack)
     with signals.until_stopped():
+        # Before anything is touched: a build that fails changes nothing.
+        _compose(stack, "build", seconds=_BUILD_SECONDS)
+        before = running(stack)
         try:
             _start(stack)
             _greet(stack, beside=bool(before))
