@@ -66,9 +66,11 @@ def test_the_product_from_a_private_clone(engine, tmp_path) -> None:
     """A clone under umask 077 gets healthy, and answers.
 
     A second `up` recreates nothing; the control plane's disk is measured; a rule and a
-    receiver that are added are in force without a restart, proven by a notification.
+    receiver that are added are in force without a restart, proven by a notification
+    whose links lead where people reach the services.
     """
     stack = Stack(Clone(tmp_path / "clone", umask=OWN_DATA_HIDDEN))
+    stack.environment["INFEROPS_EXTERNAL_HOST"] = "ai.lan"
     try:
         stack.up()
         stack.healthy()
@@ -98,6 +100,10 @@ def test_the_product_from_a_private_clone(engine, tmp_path) -> None:
             assert 200 == sent.status_code, sent.text
             until(lambda: got, "the notification is delivered", seconds=40)
             assert "Proof" == got[0]["alerts"][0]["labels"]["alertname"]
+            alertmanager = f"http://ai.lan:{stack.ports['alertmanager']}"
+            assert alertmanager == got[0]["externalURL"]
+        page = requests.get(stack.url("prometheus", "/user/NodeDown.md"), timeout=10)
+        assert f"http://ai.lan:{stack.ports['grafana']}/d/" in page.text
 
         until(
             lambda: stack.query('node:disk_available:ratio{node="control-plane"}'),
