@@ -56,6 +56,7 @@ def stack(
         demo=demo,
         grafana=options.grafana,
         notified=standalone.notified(options.paths),
+        address=said.get("INFEROPS_ADDRESS") or LOOPBACK,
     )
 
 

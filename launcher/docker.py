@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launcher import banner, signals
 from launcher.errors import LaunchError
-from launcher.services import Ports, url
+from launcher.services import LOOPBACK, Ports, url
 
 _ANSWER_SECONDS = 5
 _BUILD_SECONDS = 1800  # the first time it downloads the base and the packages
@@ -30,6 +30,7 @@ class Stack:
     demo:      simulated nodes are wanted
     grafana:   False leaves it out
     notified:  who gets notifications, in one line
+    address:   of this machine, on which the router listens
     """
 
     root: Path
@@ -38,6 +39,7 @@ class Stack:
     demo: bool = True
     grafana: bool = True
     notified: str = ""
+    address: str = LOOPBACK
 
 
 def wanted(engine: str) -> bool:
@@ -148,6 +150,15 @@ def _services(stack: Stack) -> frozenset[str]:
     return _listed(stack, "config", "--services")
 
 
+def _open(stack: Stack) -> str:
+    if stack.address in {LOOPBACK, "::1", "localhost"}:
+        return ""
+    return (
+        f"\n  OPEN          whoever reaches {stack.address} may use the router and see"
+        " its jobs: docs/access.md"
+    )
+
+
 def _warn_of_nodes(stack: Stack) -> None:
     """Say which nodes refuse connections, as containers see them."""
     asked = ("exec", "--no-TTY", "config-reloader", "python", "-m")
@@ -168,7 +179,7 @@ def _greet(stack: Stack, *, beside: bool) -> None:
     print(
         f"\n{banner.addresses(stack.ports, grafana=stack.grafana)}"
         f"\n  secrets       docker compose exec grafana cat {_GRAFANA_PASSWORD}"
-        f"\n  notified      {stack.notified}"
+        f"\n  notified      {stack.notified}{_open(stack)}"
         f"\n\nTry:\n  {banner.example(base, banner.first_model(base))}"
         + (
             "\n\nIt ran before: Ctrl-C leaves it running, `make down` stops it.\n"

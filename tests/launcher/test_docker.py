@@ -149,6 +149,19 @@ def test_telemetry_that_does_not_start_is_named(engine, tmp_path) -> None:
         assert 0 == process.wait()
 
 
+def test_who_is_let_in_is_said(engine, tmp_path, monkeypatch) -> None:
+    """A router that others reach is named as open; on loopback nothing is said."""
+    engine('case "$*" in *logs*) exit 1;; esac')
+    with launch(tmp_path) as process:
+        process.wait()
+    assert "OPEN" not in process.log.read_text()
+
+    monkeypatch.setenv("INFEROPS_ADDRESS", "0.0.0.0")
+    with launch(tmp_path) as process:
+        process.wait()
+    assert "whoever reaches 0.0.0.0 may use the router" in process.log.read_text()
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
