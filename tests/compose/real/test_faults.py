@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -247,12 +248,14 @@ def small_disk(engine, tmp_path):
     if os.geteuid() != 0 or not pid.exists():
         pytest.skip("only root may mount, and only beside an engine of our own")
     enter = ["nsenter", "--mount", "--target", pid.read_text().strip()]
-    image, place = tmp_path / "disk", tmp_path / "mounted"
-    place.mkdir()
+    image = tmp_path / "disk"
+    place = Path(tempfile.mkdtemp(dir="/mnt"))  # tmp_path lets nobody through
+    place.chmod(0o755)
     image.write_bytes(bytes(8 << 20))
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
     made = subprocess.run(["mount", "-o", "loop", image, place], check=False)
     if made.returncode != 0:
+        place.rmdir()
         pytest.skip("no loop device here")
     device = subprocess.run(
         ["findmnt", "--noheadings", "--output", "SOURCE", place],
@@ -264,6 +267,7 @@ def small_disk(engine, tmp_path):
     yield place
     subprocess.run([*enter, "umount", place], check=False)
     subprocess.run(["umount", place], check=False)
+    place.rmdir()
 
 
 def test_a_disk_of_the_control_plane_fills(small_disk, stack) -> None:
