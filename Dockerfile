@@ -6,6 +6,14 @@ RUN python -m venv /opt/venv
 COPY requirements.lock .
 RUN /opt/venv/bin/pip install --require-hashes --requirement requirements.lock \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
+WORKDIR /app
+COPY alerting alerting
+COPY exporters exporters
+COPY launcher launcher
+COPY router router
+COPY simulator simulator
+# A checkout may be its owner's only; the image is for its user.
+RUN chmod -R a+rX . && /opt/venv/bin/python -m compileall -q .
 
 FROM python:3.11.14-slim-bookworm
 # 10001: no user of the host; files that it writes stand out.
@@ -13,13 +21,8 @@ RUN groupadd --gid 10001 inferops \
     && useradd --uid 10001 --gid inferops --no-create-home --shell /usr/sbin/nologin inferops \
     && install --directory --owner inferops --group inferops /var/lib/inferops
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
 WORKDIR /app
-COPY alerting alerting
-COPY exporters exporters
-COPY launcher launcher
-COPY router router
-COPY simulator simulator
-RUN /opt/venv/bin/python -m compileall -q /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER inferops
 CMD ["gunicorn", "-c", "router/gunicorn.conf.py", "router.wsgi:app"]

@@ -9,14 +9,14 @@ PYTHON_RUN := .venv/bin/python
 # Behind PATH: what the machine has comes first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
 RULES := $(wildcard prometheus/records/*.yml alerting/rules/*.yml)
-PROFILES := demo gpu chat tailscale
+PROFILES := demo gpu chat tailscale ollama ollama-gpu
 # One more than the cores of a small machine: a third of the tests' time is waiting.
 WORKERS := 3
 PIP_INSTALL := $(PYTHON_RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: .venv/.run-installed .venv/bin/inferops ## install what is missing and run the product (ARGS=--help)
@@ -41,6 +41,11 @@ chaos: .venv/.dev-installed tools ## break everything under load; writes docs/ch
 .PHONY: boards
 boards: .venv/.dev-installed tools ## ask every query of every board; writes docs/dashboards-asked.md
 	INFEROPS_BOARDS_PAGE=docs/dashboards-asked.md pytest -n 0 tests/e2e/test_boards.py $(ARGS)
+
+.PHONY: test-compose
+test-compose: .venv/.dev-installed tools ## run the containers on a real engine; writes docs/compose.md
+	INFEROPS_COMPOSE=full INFEROPS_COMPOSE_PAGE=docs/compose.md \
+		pytest -n 0 -p no:randomly tests/compose/real $(ARGS)
 
 .PHONY: check
 check: .venv/.dev-installed tools ## lint, types, rules, configuration
@@ -78,7 +83,8 @@ check-compose:
 	for profile in "" $(PROFILES) "$$(tr ' ' ',' <<< '$(PROFILES)')"; do \
 		echo "docker-compose config, profiles: '$$profile'"; \
 		COMPOSE_PROFILES="$$profile" $$compose config --quiet; \
-	done
+	done; \
+	COMPOSE_PROFILES=cpu,gpu,ollama,ollama-gpu $$compose -f compose/node.yml config --quiet
 
 .PHONY: golden
 golden: .venv/.dev-installed ## write the generated and golden files anew; read the diff

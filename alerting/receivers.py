@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails
 
 from alerting.errors import RenderError
 
-__all__ = ["Mail", "Receivers", "find"]
+__all__ = ["Mail", "Receivers", "find", "people"]
 
 TOKEN = "webhook-token"  # noqa: S105 - the name of a file
 SLACK = "slack-api-url"
@@ -89,6 +89,13 @@ def find(secrets: Path) -> Receivers:
         grafana_url=_url(secrets / GRAFANA),
         mail=_mail(secrets),
     )
+
+
+def people(found: Receivers) -> list[str]:
+    """Name the ways by which people are notified, without a secret."""
+    mail = [f"mail to {found.mail.to}"] if found.mail else []
+    slack = ["Slack"] if found.slack else []
+    return [*mail, *slack, *(["webhook"] if found.webhook_url else [])]
 
 
 def _text(path: Path) -> str | None:

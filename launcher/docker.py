@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher import banner, signals
 from launcher.errors import LaunchError
-from launcher.services import Ports, url
+from launcher.services import LOOPBACK, Ports, url
 
 _ANSWER_SECONDS = 5
-_UP_SECONDS = 1800  # the first time it downloads and builds images
+_BUILD_SECONDS = 1800  # the first time it downloads the base and the packages
+_UP_SECONDS = 1800  # the first time it downloads images
 _DOWN_SECONDS = 300
+_CORE = ("router",)  # and what it depends on
+_DEMO = "simulator"
 _GRAFANA_PASSWORD = "/run/inferops/grafana/grafana-admin-password"  # noqa: S105 - a path
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The services as one person wants them.
+
+    ports:     published on this machine
+    environment: for Compose, over what .env and site/env say
+    demo:      simulated nodes are wanted
+    grafana:   False leaves it out
+    notified:  who gets notifications, in one line
+    address:   of this machine, on which the router listens
+    """
+
+    root: Path
+    ports: Ports = field(default_factory=Ports)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    demo: bool = True
+    grafana: bool = True
+    notified: str = ""
+    address: str = LOOPBACK
 
 
 def wanted(engine: str) -> bool:
@@ -25,29 +52,142 @@ def wanted(engine: str) -> bool:
     return answering
 
 
-def up(root: Path) -> int:
-    """Start every service, follow until asked to stop, take all down again."""
+def up(stack: Stack) -> int:
+    """Start every service, follow until asked to stop, end what this call started."""
     with signals.until_stopped():
+        # Before anything is touched: a build that fails changes nothing.
+        _compose(stack, "build", seconds=_BUILD_SECONDS)
+        before = running(stack)
         try:
-            _compose(root, "up", "--detach", "--build", "--wait", seconds=_UP_SECONDS)
-            base = url(Ports().router)
-            print(
-                f"\n{banner.addresses(Ports(), grafana=True)}"
-                f"\n  secrets       docker compose exec grafana cat {_GRAFANA_PASSWORD}"
-                f"\n\nTry:\n  {banner.example(base, banner.first_model(base))}"
-                "\n\nCtrl-C stops everything.\n",
-                flush=True,
-            )
-            _compose(root, "logs", "--follow", "--tail", "0", seconds=None)
+            _start(stack)
+            _greet(stack, beside=bool(before))
+            _warn_of_nodes(stack)
+            _compose(stack, "logs", "--follow", "--tail", "0", seconds=None)
         finally:
-            down(root)
+            _end(stack, before)
     return 0
 
 
-def down(root: Path) -> int:
+def down(stack: Stack) -> int:
     """Stop and remove every container, of every profile; volumes stay."""
-    _compose(root, "--profile", "*", "down", seconds=_DOWN_SECONDS)
+    _compose(stack, "--profile", "*", "down", seconds=_DOWN_SECONDS)
     return 0
+
+
+def status(stack: Stack) -> int | None:
+    """Show the containers; None where there are none, else 0 when the router runs."""
+    there = running(stack)
+    if not there:
+        return None
+    _compose(stack, "ps", "--all", seconds=_DOWN_SECONDS)
+    print(f"notified: {stack.notified}", flush=True)
+    _warn_of_nodes(stack)
+    return 0 if "router" in there else 1
+
+
+def running(stack: Stack) -> frozenset[str]:
+    """Name the services that run now, of every profile."""
+    return _listed(
+        stack, "--profile", "*", "ps", "--services", "--filter", "status=running"
+    )
+
+
+def _listed(stack: Stack, *arguments: str) -> frozenset[str]:
+    command = [*_command(stack), *arguments]
+    asked = subprocess.run(
+        command,
+        cwd=stack.root,
+        env={**os.environ, **stack.environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_DOWN_SECONDS,
+        check=False,
+    )
+    if asked.returncode != 0:
+        raise LaunchError(f"{' '.join(command)}: {asked.stderr.strip()}")
+    return frozenset(asked.stdout.split())
+
+
+def _start(stack: Stack) -> None:
+    """Start the router, without which there is no product; then all else."""
+    up = ("up", "--detach", "--no-build")
+    if not stack.demo:  # any more
+        ended = ("--profile", "*", "rm", "--stop", "--force", _DEMO)
+        _compose(stack, *ended, seconds=_DOWN_SECONDS)
+    try:
+        _compose(stack, *up, "--wait", *_CORE, seconds=_UP_SECONDS)
+    except LaunchError as failed:
+        _quietly(stack, "logs", "--no-log-prefix", "--tail", "5", "init", "router")
+        raise LaunchError(f"the router does not start: {failed}") from failed
+    without = () if stack.grafana else ("--scale", "grafana=0")
+    try:
+        _compose(stack, *up, *without, "--wait", seconds=_UP_SECONDS)
+    except LaunchError:
+        _start_one_by_one(stack)
+
+
+def _start_one_by_one(stack: Stack) -> None:
+    """Start what can be started; a missing image stops only its own service."""
+    faulty = []
+    for name in sorted(_services(stack)):
+        if name == "grafana" and not stack.grafana:
+            continue
+        try:
+            up = ("up", "--detach", "--no-build", "--no-deps", name)
+            _compose(stack, *up, seconds=_UP_SECONDS)
+        except LaunchError:
+            faulty.append(name)
+    if faulty := faulty or ["see docker compose ps --all"]:
+        print(
+            f"\nNOT EVERYTHING RUNS: {', '.join(faulty)}. The router serves without it."
+            "\n  docker compose up --detach NAME, docker compose logs NAME say why",
+            flush=True,
+        )
+
+
+def _services(stack: Stack) -> frozenset[str]:
+    return _listed(stack, "config", "--services")
+
+
+def _open(stack: Stack) -> str:
+    if stack.address in {LOOPBACK, "::1", "localhost"}:
+        return ""
+    return (
+        f"\n  OPEN          whoever reaches {stack.address} may use the router and see"
+        " its jobs: docs/access.md"
+    )
+
+
+def _warn_of_nodes(stack: Stack) -> None:
+    """Say which nodes refuse connections, as containers see them."""
+    asked = ("exec", "--no-TTY", "config-reloader", "python", "-m")
+    _quietly(stack, *asked, "launcher.reachable")
+
+
+def _end(stack: Stack, before: frozenset[str]) -> None:
+    """Leave the stack as it was found."""
+    if not before:
+        down(stack)
+    elif new := sorted(running(stack) - before):
+        ended = ("--profile", "*", "rm", "--stop", "--force", *new)
+        _compose(stack, *ended, seconds=_DOWN_SECONDS)
+
+
+def _greet(stack: Stack, *, beside: bool) -> None:
+    base = url(stack.ports.router)
+    print(
+        f"\n{banner.addresses(stack.ports, grafana=stack.grafana)}"
+        f"\n  secrets       docker compose exec grafana cat {_GRAFANA_PASSWORD}"
+        f"\n  notified      {stack.notified}{_open(stack)}"
+        f"\n\nTry:\n  {banner.example(base, banner.first_model(base))}"
+        + (
+            "\n\nIt ran before: Ctrl-C leaves it running, `make down` stops it.\n"
+            if beside
+            else "\n\nCtrl-C stops everything.\n"
+        ),
+        flush=True,
+    )
 
 
 def _answers(*arguments: str) -> bool:
@@ -64,13 +204,27 @@ def _answers(*arguments: str) -> bool:
     return asked.returncode == 0
 
 
-def _compose(root: Path, *arguments: str, seconds: float | None) -> None:
-    command = ["docker", "compose", *arguments]
+def _command(stack: Stack) -> list[str]:
+    own = stack.root / "site" / "env"
+    given = ["--env-file", ".env", "--env-file", str(own)] if own.is_file() else []
+    return ["docker", "compose", *given]
+
+
+def _quietly(stack: Stack, *arguments: str) -> None:
+    try:
+        _compose(stack, *arguments, seconds=_DOWN_SECONDS)
+    except LaunchError as failed:
+        print(failed, flush=True)
+
+
+def _compose(stack: Stack, *arguments: str, seconds: float | None) -> None:
+    command = [*_command(stack), *arguments]
     try:
         # A session of its own: Ctrl-C is for us alone, we say what ends when.
         subprocess.run(
             command,
-            cwd=root,
+            cwd=stack.root,
+            env={**os.environ, **stack.environment},
             stdin=subprocess.DEVNULL,
             timeout=seconds,
             check=True,

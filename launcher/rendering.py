@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from launcher import alertmanager, files, webconfig
-from launcher.services import Paths, Ports
+from launcher import alertmanager, configuration, files, webconfig
+from launcher.services import LOOPBACK, Paths, Ports, url
 from launcher.substitutions import Substitutions, table
 
 
@@ -22,7 +22,13 @@ class Intervals:
     evaluation_seconds: int
 
 
-def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> None:
+def render(
+    ports: Ports,
+    paths: Paths,
+    intervals: Intervals | None = None,
+    *,
+    external_host: str = LOOPBACK,
+) -> None:
     """Make the secrets, and every file that the parts read."""
     for token in (
         paths.webhook_token,
@@ -37,7 +43,12 @@ def render(ports: Ports, paths: Paths, intervals: Intervals | None = None) -> No
     source = paths.root / "prometheus" / "prometheus.yml"
     config = prometheus(_load(source), paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
-    _dump(_alertmanager(paths, substitutions), paths.alertmanager_yml)
+    grafana = url(ports.grafana, host=external_host)
+    rendered = _alertmanager(paths, substitutions, grafana)
+    _dump(rendered, paths.alertmanager_yml)
+    if own := paths.own_router_yml:
+        router = paths.root / "router" / "router.yml"
+        files.write(own, configuration.settings(router, paths.site))
     provisioning = paths.root / "grafana" / "provisioning"
     for source in sorted(provisioning.rglob("*.yml")):
         rendered = substitutions.tree(_load(source))
@@ -63,7 +74,7 @@ def prometheus(
     }
     rendered["rule_files"] = [
         str((home / each).resolve()) for each in config.get("rule_files", [])
-    ]
+    ] + ([f"{paths.site}/rules/*.yml"] if configuration.own_rules(paths.site) else [])
     jobs = rendered.get("scrape_configs", [])
     rendered["scrape_configs"] = [_job(job, paths, intervals) for job in jobs]
     if intervals:
@@ -94,12 +105,19 @@ def _sd(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _alertmanager(paths: Paths, substitutions: Substitutions) -> object:
-    people = alertmanager.receiver_secrets(paths.root / "alerting" / "secrets")
+def _alertmanager(paths: Paths, substitutions: Substitutions, grafana: str) -> object:
     home = paths.secrets / "alertmanager"
-    alertmanager.fill(home, [paths.webhook_token, *people])
-    text = alertmanager.render(home, grafana_url="http://grafana:3000")
+    token = paths.webhook_token
+    secrets = receiver_secrets(paths) | {token.name: token.read_text(encoding="utf-8")}
+    files.publish(home, secrets, mode=0o400)
+    text = alertmanager.render(secrets, at=home, grafana_url=grafana)
     return substitutions.tree(yaml.safe_load(text))
+
+
+def receiver_secrets(paths: Paths) -> dict[str, str]:
+    return alertmanager.receiver_secrets(
+        paths.root / "alerting" / "secrets", paths.site / "secrets"
+    )
 
 
 def _load(path: Path) -> Any:

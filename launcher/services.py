@@ -6,6 +6,7 @@ the very same parts.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,11 @@ class Paths:
     inventory: Path
 
     @property
+    def site(self) -> Path:
+        """A person's own files (launcher/configuration.py)."""
+        return self.root / "site"
+
+    @property
     def secrets(self) -> Path:
         return self.run / "secrets"
 
@@ -50,6 +56,17 @@ class Paths:
     @property
     def prometheus_yml(self) -> Path:
         return self.run / "prometheus.yml"
+
+    @property
+    def own_router_yml(self) -> Path | None:
+        """The shipped settings with those of site/, where it has any."""
+        own = (self.site / "router.yml").is_file()
+        return self.run / "router.yml" if own else None
+
+    @property
+    def own_signals_yml(self) -> Path | None:
+        own = self.site / "signals.yml"
+        return own if own.is_file() else None
 
     @property
     def alertmanager_yml(self) -> Path:
@@ -130,25 +147,33 @@ def services(
     *,
     simulated_ports: tuple[int, ...] = (),
     grace_seconds: float = 25,
+    external_host: str = LOOPBACK,
 ) -> tuple[Service, ...]:
     """List the parts in the order of starting; stopping goes the other way.
 
+    `external_host`: what the links that people get begin with.
     `simulated_ports`: those of the inventory's simulated nodes, none without
     simulator. `grace_seconds`: router.yml's shutdown.grace_seconds.
     """
-    found = [_exporter(ports, paths), _alertmanager(ports, paths, programs)]
+    found = [
+        _exporter(ports, paths),
+        _alertmanager(ports, paths, programs, external_host),
+    ]
     if simulated_ports:
         found.insert(0, _simulator(ports, paths, simulated_ports))
     if programs.node_exporter:
         found.append(_node_exporter(ports, programs.node_exporter))
-    found += [_prometheus(ports, paths, programs), _router(ports, paths, grace_seconds)]
+    found += [
+        _prometheus(ports, paths, programs, external_host),
+        _router(ports, paths, grace_seconds, external_host),
+    ]
     if programs.grafana:
-        found.append(_grafana(ports, paths, programs.grafana))
+        found.append(_grafana(ports, paths, programs.grafana, external_host))
     return tuple(found)
 
 
-def url(port: int, path: str = "") -> str:
-    return f"http://{LOOPBACK}:{port}{path}"
+def url(port: int, path: str = "", host: str = LOOPBACK) -> str:
+    return f"http://{host}:{port}{path}"
 
 
 def _simulator(ports: Ports, paths: Paths, simulated: tuple[int, ...]) -> Service:
@@ -190,7 +215,7 @@ def _node_exporter(ports: Ports, program: Path) -> Service:
     )
 
 
-def _alertmanager(ports: Ports, paths: Paths, programs: Programs) -> Service:
+def _alertmanager(ports: Ports, paths: Paths, programs: Programs, host: str) -> Service:
     return Service(
         name="alertmanager",
         argv=(
@@ -198,7 +223,7 @@ def _alertmanager(ports: Ports, paths: Paths, programs: Programs) -> Service:
             f"--config.file={paths.alertmanager_yml}",
             f"--storage.path={paths.data / 'alertmanager'}",
             f"--web.listen-address={LOOPBACK}:{ports.alertmanager}",
-            f"--web.external-url={url(ports.alertmanager)}",
+            f"--web.external-url={url(ports.alertmanager, host=host)}",
             f"--web.config.file={paths.alertmanager_web}",
             "--cluster.listen-address=",  # one replica: no gossip port
         ),
@@ -208,7 +233,7 @@ def _alertmanager(ports: Ports, paths: Paths, programs: Programs) -> Service:
     )
 
 
-def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Service:
+def _prometheus(ports: Ports, paths: Paths, programs: Programs, host: str) -> Service:
     pages = programs.web_assets
     return Service(
         name="prometheus",
@@ -219,7 +244,7 @@ def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Service:
             "--storage.tsdb.retention.time=32d",
             "--storage.tsdb.retention.size=10GB",
             f"--web.listen-address={LOOPBACK}:{ports.prometheus}",
-            f"--web.external-url={url(ports.prometheus)}",
+            f"--web.external-url={url(ports.prometheus, host=host)}",
             f"--web.user-assets={paths.root / 'alerting' / 'runbooks'}",
             # All is scraped each few seconds: what was said a minute ago is old.
             "--query.lookback-delta=1m",
@@ -236,7 +261,13 @@ def _prometheus(ports: Ports, paths: Paths, programs: Programs) -> Service:
     )
 
 
-def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Service:
+def _router(ports: Ports, paths: Paths, grace_seconds: float, host: str) -> Service:
+    own = {
+        "INFEROPS_CONFIG": paths.own_router_yml,
+        "INFEROPS_SIGNALS__PATH": paths.own_signals_yml,
+        "INFEROPS_WEB__HOSTS": None if host == LOOPBACK else host,
+    }
+    own = {name: os.environ.get(name, given) for name, given in own.items()}
     return Service(
         name="router",
         argv=(
@@ -253,6 +284,7 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Service:
             "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
             "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),
             "INFEROPS_ADMIN__TOKEN_FILE": str(paths.admin_token),
+            **{name: str(value) for name, value in own.items() if value},
         },
         health=url(ports.router, "/readyz"),
         ports=(ports.router,),
@@ -260,7 +292,7 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float) -> Service:
     )
 
 
-def _grafana(ports: Ports, paths: Paths, program: Path) -> Service:
+def _grafana(ports: Ports, paths: Paths, program: Path, host: str) -> Service:
     data = paths.data / "grafana"
     return Service(
         name="grafana",
@@ -268,6 +300,7 @@ def _grafana(ports: Ports, paths: Paths, program: Path) -> Service:
         env={
             "GF_SERVER_HTTP_ADDR": LOOPBACK,
             "GF_SERVER_HTTP_PORT": str(ports.grafana),
+            "GF_SERVER_ROOT_URL": url(ports.grafana, host=host),
             "GF_PATHS_DATA": str(data),
             "GF_PATHS_LOGS": str(data / "log"),
             "GF_PATHS_PLUGINS": str(data / "plugins"),

@@ -13,7 +13,9 @@ import time
 from dataclasses import dataclass, replace
 
 from launcher import (
+    alertmanager,
     banner,
+    configuration,
     files,
     fleet,
     health,
@@ -26,8 +28,8 @@ from launcher import (
     webconfig,
 )
 from launcher.errors import LaunchError
-from launcher.services import Paths, Ports, Programs, Service, services, url
-from router.config.load import load_config
+from launcher.services import LOOPBACK, Paths, Ports, Programs, Service, services, url
+from router.config.load import parse_config
 from router.errors import ConfigError
 
 _START_SECONDS = 90
@@ -45,6 +47,7 @@ class Options:
     paths: Paths
     fleet: fleet.Choice = fleet.Choice.AUTO
     grafana: bool = True
+    external_host: str = LOOPBACK
 
 
 def up(options: Options) -> int:
@@ -84,6 +87,8 @@ def status(options: Options) -> int:
         _say(f"{name:14}{state.lower()}")
     if not found:
         _say("not running")
+    else:
+        _say(f"notified: {notified(options.paths)}")
     return 0 if set(found.values()) == {"RUNNING"} else 1
 
 
@@ -92,7 +97,7 @@ def _run(options: Options) -> None:
     options, simulate = _with_fleet(options)
     found = _parts(options, programs, simulate=simulate)
     _refuse_taken(found)
-    rendering.render(options.ports, options.paths)
+    rendering.render(options.ports, options.paths, external_host=options.external_host)
     supervisor = supervision.start(found, options.paths)
     try:
         _wait(found, options.paths, supervisor)
@@ -119,7 +124,10 @@ def _parts(
     nodes = fleet.members(options.paths.inventory)
     simulated = tuple(node.port for node in nodes if node.simulated and simulate)
     try:
-        config = load_config(options.paths.root / "router" / "router.yml", os.environ)
+        settings = configuration.settings(
+            options.paths.root / "router" / "router.yml", options.paths.site
+        )
+        config = parse_config(settings, os.environ)
     except ConfigError as error:
         raise LaunchError(str(error)) from error
     return services(
@@ -128,6 +136,7 @@ def _parts(
         programs,
         simulated_ports=simulated,
         grace_seconds=config.shutdown.grace_seconds,
+        external_host=options.external_host,
     )
 
 
@@ -191,9 +200,15 @@ def _greet(options: Options, programs: Programs) -> None:
     _say(
         f"\n{banner.addresses(options.ports, grafana=grafana)}"
         f"\n{banner.files(options.paths)}"
+        f"\n  notified      {notified(options.paths)}"
         f"\n\nTry:\n  {curl}\n  {banner.nodes(options.paths, base)}"
         "\n\nCtrl-C stops everything."
     )
+
+
+def notified(paths: Paths) -> str:
+    """Say who gets notifications."""
+    return alertmanager.audience(rendering.receiver_secrets(paths))
 
 
 def _follow(paths: Paths, supervisor: subprocess.Popen[bytes]) -> None:

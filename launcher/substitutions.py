@@ -17,7 +17,7 @@ from launcher.services import LOOPBACK, Paths, Ports
 CONFIGURATION = "/etc/inferops"
 # Where it mounts what Prometheus is told by init.
 SECRETS = "/run/inferops/prometheus"
-# The ports of simulator/targets/nodes.yml.
+# The ports of simulator/targets/nodes.yml: those after the control port.
 SIMULATED = range(21501, 21505)
 
 
@@ -54,7 +54,10 @@ def table(ports: Ports, paths: Paths) -> Substitutions:
         "grafana:3000": ports.grafana,
         "node-exporter:9100": ports.node_exporter,
         "exporter:21434": ports.exporter,
-        **{f"simulator:{port}": port for port in SIMULATED},
+        **{
+            f"simulator:{port}": ports.simulator_control + offset
+            for offset, port in enumerate(SIMULATED, start=1)
+        },
     }
     return Substitutions(
         {name: f"{LOOPBACK}:{port}" for name, port in addresses.items()}

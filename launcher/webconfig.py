@@ -43,6 +43,11 @@ def ensure(path: Path, password_file: Path, *, mode: int = 0o600) -> None:
         files.write(path, render(password), mode=mode)
 
 
+def kept(path: Path, password: str) -> str:
+    """Return the text that is there if it fits the password, else another one."""
+    return path.read_text("utf-8") if _fits(path, password) else render(password)
+
+
 def _fits(path: Path, password: str) -> bool:
     try:
         users = yaml.safe_load(path.read_text(encoding="utf-8"))["basic_auth_users"]

@@ -36,6 +36,24 @@ _OWN_PREFIX = "__sim_"
 
 def read(path: Path) -> tuple[NodeSpec, ...]:
     """Return the simulated nodes of a file; raises InventoryError."""
+    nodes = [
+        _node(f"{path}: [{index}]", entry["labels"])
+        for index, entry in enumerate(_entries(path))
+        if _simulated(f"{path}: [{index}]", entry)
+    ]
+    _check_whole(path, nodes)
+    return tuple(nodes)
+
+
+def any_simulated(path: Path) -> bool:
+    """Tell whether a file names a simulated node; raises InventoryError."""
+    return any(
+        _simulated(f"{path}: [{index}]", entry)
+        for index, entry in enumerate(_entries(path))
+    )
+
+
+def _entries(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8")
         # Labels are what is written, in quotes or not, as Prometheus takes them.
@@ -46,13 +64,7 @@ def read(path: Path) -> tuple[NodeSpec, ...]:
         raise InventoryError(f"{path}: is no YAML: {error}") from error
     if not isinstance(document, list):
         raise InventoryError(f"{path}: must be a list of entries, got {document!r}")
-    nodes = [
-        _node(f"{path}: [{index}]", entry["labels"])
-        for index, entry in enumerate(document)
-        if _simulated(f"{path}: [{index}]", entry)
-    ]
-    _check_whole(path, nodes)
-    return tuple(nodes)
+    return document
 
 
 def _simulated(where: str, entry: Any) -> bool:

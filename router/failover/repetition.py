@@ -39,7 +39,7 @@ def lost_end(path: str, lines: bytes, text: str | None) -> bytes:
     """
     if text:
         return ending(path, lines) if repeats(text) else b""
-    pieces = _PIECE.findall(lines)
+    pieces = _PIECE.findall(lines)[-_REPEATS:]
     alike = len(pieces) >= 2 and len(set(pieces)) == 1
     return ending(path, lines) if alike else b""
 

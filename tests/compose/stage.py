@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 from launcher import health
 from launcher.services import Paths, Ports, Programs
 from launcher.substitutions import SECRETS, SIMULATED, Substitutions, table
-from launcher.tools import AMTOOL, find
 from tests.harness.process import ROOT, Process
 
 Service = Mapping[str, Any]
@@ -26,7 +24,10 @@ Service = Mapping[str, Any]
 
 def by_default(value: str) -> str:
     """Give what Compose puts in where nobody sets the variable."""
-    return re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", value)
+    inner = r"\$\{\w+:-([^{}]*)\}"
+    while re.search(inner, value):
+        value = re.sub(inner, r"\1", value)
+    return value
 
 
 # The entry points of the images that are not ours, by service.
@@ -64,6 +65,8 @@ class Stage:
                 ("", "/run/inferops"),
                 ("", SECRETS),
                 ("", "/var/lib/inferops"),
+                ("", "/source"),
+                ("", "/targets"),
                 ("--storage.tsdb.path=", "/prometheus"),
                 ("--storage.path=", "/alertmanager"),
             )
@@ -78,6 +81,7 @@ class Stage:
                     f"--control-port={self.ports.simulator_control}"
                 ),
                 "--path.rootfs=/host": "--path.rootfs=/",
+                "--path.procfs=/host/proc": "--path.procfs=/proc",
             }
         )
 
@@ -110,7 +114,7 @@ class Stage:
         """Run the container's command line in its environment."""
         self.mount(service)
         substitutions = self.substitutions()
-        argv = [substitutions.text(str(word)) for word in service["command"]]
+        argv = [substitutions.text(by_default(str(w))) for w in service["command"]]
         environment = {
             variable: substitutions.text(by_default(value))
             for variable, value in service.get("environment", {}).items()
@@ -129,11 +133,12 @@ class Stage:
     def healthy(self, service: Service) -> bool:
         """Do what the healthcheck does; an address at its end is asked itself."""
         words = [self.substitutions().text(w) for w in service["healthcheck"]["test"]]
-        if "://" in words[-1]:
+        found = re.search(r'"http://(\w+):\$\$\(cat (\S+)\)@(\S+)"', words[-1])
+        if not found:
             return health.answers(words[-1])
-        amtool = str(find(AMTOOL, ROOT))
-        asked = subprocess.run([amtool, *words[2:]], capture_output=True, check=False)
-        return asked.returncode == 0
+        user, file, rest = found.groups()
+        login = user, Path(file).read_text().strip()
+        return health.answers(f"http://{rest}", login=login)
 
 
 def _named(service: Service) -> tuple[str, ...]:

@@ -13,9 +13,18 @@ from launcher.init import CONSUMERS
 from router.config.load import load_config
 from tests.harness.process import ROOT
 
-AS_ROOT = {"init", "dcgm-exporter", "open-webui", "tailscale"}
+AS_ROOT = {
+    "ollama",
+    "ollama-gpu",
+    "init",
+    "config-reloader",
+    "dcgm-exporter",
+    "open-webui",
+    "tailscale",
+}
 WRITABLE = {"dcgm-exporter", "open-webui"}
-CAPABILITIES = {"init": ["CHOWN", "DAC_READ_SEARCH"]}
+GATHERERS = {"init", "config-reloader"}
+CAPABILITIES = {each: ["CHOWN", "DAC_READ_SEARCH"] for each in GATHERERS}
 NO_HEALTHCHECK = {"init", "dcgm-exporter"}
 PROFILES = {
     "simulator": ["demo"],
@@ -23,6 +32,8 @@ PROFILES = {
     "dcgm-exporter": ["gpu"],
     "open-webui": ["chat"],
     "tailscale": ["tailscale"],
+    "ollama": ["ollama"],
+    "ollama-gpu": ["ollama-gpu"],
 }
 
 
@@ -33,7 +44,7 @@ def those(services, check) -> set[str]:
 def test_every_part_is_there(services) -> None:
     """Services and their profiles are as documented; the others always run."""
     always = {"init", "router", "prometheus", "alertmanager", "grafana", "exporter"}
-    always |= {"node-exporter"}
+    always |= {"node-exporter", "config-reloader"}
 
     assert always | set(PROFILES) == set(services)
     assert {
@@ -103,9 +114,13 @@ def test_ports_are_on_loopback(services) -> None:
     """Nothing is published to other machines unless a person names an address."""
     published = {port for each in services.values() for port in each.get("ports", ())}
 
-    own = r"(127\.0\.0\.1|\$\{INFEROPS_NODE_ADDRESS:-127\.0\.0\.1\}):\d+:\d+"
-    assert set() == {port for port in published if not re.fullmatch(own, port)}
-    assert {"127.0.0.1:8000:8000", "127.0.0.1:9090:9090"} < published
+    own = r"(127\.0\.0\.1|\$\{INFEROPS_[A-Z_]+:-127\.0\.0\.1\}):.*:\d+"
+    assert set() == {
+        port
+        for port in published
+        if not re.fullmatch(own, re.sub(r"\$\{INFEROPS_\w+_PORT:-\d+\}", "", port))
+        and not re.fullmatch(own, port)
+    }
 
 
 def test_health_is_checked(services) -> None:
@@ -118,19 +133,69 @@ def test_health_is_checked(services) -> None:
     }
 
 
+def test_any_engine_will_do(services) -> None:
+    """No healthcheck asks for what engines before 25 refuse."""
+    assert set() == those(
+        services, lambda each: "start_interval" in each.get("healthcheck", {})
+    )
+
+
 def test_the_router_starts_without_telemetry(services) -> None:
-    """Prometheus and Alertmanager may be down when the router starts."""
+    """The router waits for init alone, and all telemetry starts after it."""
     assert {"init"} == set(services["router"]["depends_on"])
+    before = {"init", "router", "simulator", "ollama", "ollama-gpu"}
+    later = those(services, lambda each: "router" in each.get("depends_on", {}))
+    assert set(services) - before == later
+
+
+def test_what_a_machine_may_refuse_starts_last(services) -> None:
+    """Disks and GPUs: a start that fails keeps nothing else from starting."""
+    last = {"node-exporter", "exporter-gpu", "dcgm-exporter"}
+    others = set(services) - last - set(PROFILES) - {"init"}
+
+    for name in last:
+        assert others <= set(services[name]["depends_on"]), name
+
+
+def test_one_service_builds(services) -> None:
+    """More than one build of a tag would make a second `up` recreate containers."""
+    ours = those(services, lambda each: each["image"].startswith("inferops:"))
+
+    assert {"init"} == those(services, lambda each: "build" in each)
+    assert {"init": "build"} | dict.fromkeys(ours - {"init"}, "never") == {
+        name: services[name]["pull_policy"] for name in ours
+    }
+    assert ours - {"init"} == {
+        name for name in ours if "init" in services[name].get("depends_on", {})
+    }
+
+
+def test_clients_control_and_telemetry_are_apart(services) -> None:
+    """Only the router is in all networks; what chats cannot reach who decides."""
+    networks = {
+        name: set(each["networks"])
+        for name, each in services.items()
+        if "network_mode" not in each
+    }
+
+    assert {"clients"} == networks["open-webui"] == networks["tailscale"]
+    assert {"control"} == networks["alertmanager"] == networks["grafana"]
+    assert {"control", "telemetry"} == networks["prometheus"]
+    assert {"router"} == those(
+        services, lambda each: len(each.get("networks", ())) == 3
+    )
 
 
 def test_dependencies_can_be_met(services) -> None:
     """Nothing depends on a service whose profile may be off, or on no condition."""
     for name, service in services.items():
         for other, how in service.get("depends_on", {}).items():
-            assert other not in PROFILES, f"{name} on {other}"
-            checked = "healthcheck" in services[other]
-            wanted = "service_healthy" if checked else "service_completed_successfully"
-            assert wanted == how["condition"], f"{name} on {other}"
+            own = PROFILES.get(name, ())
+            assert PROFILES.get(other, own) == own, f"{name} on {other}"
+            wanted = {"service_completed_successfully"}
+            if other != "init":
+                wanted = {"service_healthy", "service_started"}
+            assert how["condition"] in wanted, f"{name} on {other}"
 
 
 def test_folders_are_mounted_not_files(services) -> None:
@@ -143,15 +208,21 @@ def test_folders_are_mounted_not_files(services) -> None:
 
 
 def test_only_state_is_writable(services, compose) -> None:
-    """The repository and the secrets are mounted read-only."""
+    """The repository is read-only for all, configuration for those who read it."""
     writable = {
         volume.split(":")[0]
         for name, service in services.items()
         for volume in service.get("volumes", ())
-        if name != "init" and ":ro" not in volume
+        if name not in GATHERERS and ":ro" not in volume
+    }
+    handed = {
+        name for name in compose["volumes"] if "secrets" in name or "conf" in name
     }
 
-    assert {name for name in compose["volumes"] if "secrets" not in name} == writable
+    assert set(compose["volumes"]) - handed == writable
+    for name in GATHERERS:
+        sources = {v for v in services[name]["volumes"] if "/source" in v}
+        assert sources == {v for v in sources if v.endswith(":ro")}
 
 
 def test_each_consumer_sees_its_own_secrets(services) -> None:
@@ -159,7 +230,7 @@ def test_each_consumer_sees_its_own_secrets(services) -> None:
     mounted = {
         name: [v.split(":")[0] for v in each.get("volumes", ()) if "secrets:/run" in v]
         for name, each in services.items()
-        if name != "init"
+        if name not in GATHERERS
     }
 
     expected = {each.volume: [f"{each.volume}-secrets"] for each in CONSUMERS}

@@ -70,7 +70,7 @@ def launched(engine, tmp_path):
 
 
 def test_up_follows_until_told_to_stop(launched, tmp_path) -> None:
-    """Services are waited for, followed, and taken down after Ctrl-C."""
+    """The router first, then the others; followed, and taken down after Ctrl-C."""
     calls = tmp_path / "calls"
     until(lambda: "logs" in calls.read_text(), "the logs are followed", seconds=40)
 
@@ -80,23 +80,103 @@ def test_up_follows_until_told_to_stop(launched, tmp_path) -> None:
     assert [
         "info",
         "compose version",
-        "compose up --detach --build --wait",
+        "compose build",
+        "compose --profile * ps --services --filter status=running",
+        "compose up --detach --no-build --wait router",
+        "compose up --detach --no-build --wait",
+        "compose exec --no-TTY config-reloader python -m launcher.reachable",
         "compose logs --follow --tail 0",
         "compose --profile * down",
     ] == calls.read_text().splitlines()
     assert "curl -s http://127.0.0.1:8000/" in launched.tail()
 
 
-def test_a_failed_start_is_taken_down(engine, tmp_path) -> None:
-    """When a service does not get well, nothing is left running, and it is said."""
-    engine('case "$*" in *up*) exit 17;; esac')
-
-    with Process(
-        [sys.executable, "-m", "launcher", "up", "--with", "docker"],
+def launch(tmp_path, *flags: str) -> Process:
+    return Process(
+        [sys.executable, "-m", "launcher", "up", "--with", "docker", *flags],
         log=tmp_path / "log",
         cwd=ROOT,
-    ) as process:
+    )
+
+
+def test_a_failed_start_is_taken_down(engine, tmp_path) -> None:
+    """When the router does not get well, nothing is left running, and it is said."""
+    engine('case "$*" in *up*) exit 17;; esac')
+
+    with launch(tmp_path) as process:
         assert 1 == process.wait()
 
     assert (tmp_path / "calls").read_text().endswith("compose --profile * down\n")
-    assert "docker compose up --detach --build --wait: ended 17" in process.tail()
+    assert "--wait router: ended 17" in process.tail()
+
+
+def test_a_failed_start_leaves_what_ran_before(engine, tmp_path) -> None:
+    """Only what this call started is removed from a stack that somebody else began."""
+    engine(
+        f'case "$*" in *up*) touch {tmp_path}/upped; exit 17;;'
+        f" *ps*) echo prometheus; [ -e {tmp_path}/upped ] && echo router; exit 0;; esac"
+    )
+
+    with launch(tmp_path) as process:
+        assert 1 == process.wait()
+
+    calls = (tmp_path / "calls").read_text()
+    assert calls.endswith("compose --profile * rm --stop --force router\n")
+    assert " down" not in calls
+
+
+def test_a_failed_build_touches_nothing(engine, tmp_path) -> None:
+    """The build comes first: no container is started or stopped when it fails."""
+    engine('case "$*" in *build*) exit 17;; esac')
+
+    with launch(tmp_path) as process:
+        assert 1 == process.wait()
+
+    assert (tmp_path / "calls").read_text().endswith("compose build\n")
+
+
+def test_telemetry_that_does_not_start_is_named(engine, tmp_path) -> None:
+    """The router serves, everything else is started one by one, the culprit is said."""
+    engine(
+        'case "$*" in *logs*) exec sleep 600;; *config*) echo router; echo grafana;;'
+        ' *"up --detach --no-build --wait"|*grafana) exit 17;; esac'
+    )
+
+    with launch(tmp_path) as process:
+        until(lambda: "Ctrl-C" in process.tail(), "it is up", seconds=40)
+        assert "NOT EVERYTHING RUNS: grafana." in process.tail()
+        process.signal(signal.SIGINT)
+        assert 0 == process.wait()
+
+
+def test_who_is_let_in_is_said(engine, tmp_path, monkeypatch) -> None:
+    """A router that others reach is named as open; on loopback nothing is said."""
+    engine('case "$*" in *logs*) exit 1;; esac')
+    with launch(tmp_path) as process:
+        process.wait()
+    assert "OPEN" not in process.log.read_text()
+
+    monkeypatch.setenv("INFEROPS_ADDRESS", "0.0.0.0")
+    with launch(tmp_path) as process:
+        process.wait()
+    assert "whoever reaches 0.0.0.0 may use the router" in process.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param(["--router-port", "8001"], "8001/", id="port"),
+        pytest.param(["--run-dir", "/tmp/x"], "--run-dir: with Docker", id="run-dir"),
+        pytest.param(
+            ["--exporter-port", "1"], "--exporter-port: with", id="unpublished"
+        ),
+    ],
+)
+def test_flags_count_with_docker(engine, tmp_path, flags, expected) -> None:
+    """A flag is passed to Compose, or refused by name; none is ignored."""
+    engine('echo "port=$INFEROPS_ROUTER_PORT"; case "$*" in *logs*) exit 1;; esac')
+
+    with launch(tmp_path, *flags) as process:
+        assert 1 == process.wait()
+
+    assert expected in process.log.read_text()

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from launcher.rendering import Intervals, inventory, prometheus, render
-from launcher.services import Ports
+from launcher.services import Paths, Ports, Programs, services
 from launcher.substitutions import table
 from tests.harness.process import ROOT
 
 SERVICES = "router|prometheus|alertmanager|grafana|exporter|node-exporter|simulator"
 PORTS = Ports(1, 2, 3, 4, 5, 6, 7)
+PROGRAMS = Programs(prometheus=Path("/none"), alertmanager=Path("/none"))
 
 
 @pytest.fixture
@@ -54,6 +55,33 @@ def test_secrets_are_private(rendered) -> None:
     ] == [path.name for path in found]
     assert {0o600} == {path.stat().st_mode & 0o777 for path in found}
     assert all(len(path.read_text()) > 40 for path in found)
+
+
+def test_own_files_count_without_docker(tmp_path) -> None:
+    """Settings, rules and receivers of site/ reach the parts as with Docker."""
+    root, site = tmp_path / "root", tmp_path / "root" / "site"
+    for name in ("alerting", "grafana", "prometheus", "router"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).symlink_to(ROOT / name)
+    (site / "rules").mkdir(parents=True)
+    (site / "secrets").mkdir()
+    (site / "rules" / "own.yml").write_text("groups: []\n")
+    (site / "secrets" / "webhook-url").write_text("https://hooks.example/x")
+    (site / "router.yml").write_text("dispatch: {attempts: 7}\n")
+    own = Paths(root, tmp_path / "run", root / "prometheus" / "targets" / "nodes.yml")
+
+    render(PORTS, own, external_host="ai.lan")
+
+    router = yaml.safe_load((own.run / "router.yml").read_text())
+    assert 7 == router["dispatch"]["attempts"]
+    rules = yaml.safe_load(own.prometheus_yml.read_text())["rule_files"]
+    assert f"{site}/rules/*.yml" in rules
+    assert "https://hooks.example/x" in own.alertmanager_yml.read_text()
+    parts_of = {
+        p.name: p for p in services(PORTS, own, PROGRAMS, external_host="ai.lan")
+    }
+    assert str(own.run / "router.yml") == parts_of["router"].env["INFEROPS_CONFIG"]
+    assert "--web.external-url=http://ai.lan:2" in parts_of["prometheus"].argv
 
 
 def test_a_second_rendering_keeps_the_secrets(rendered, paths) -> None:
@@ -114,6 +142,6 @@ def test_the_demonstrations_inventory_is_on_loopback(paths, tmp_path) -> None:
     inventory(PORTS, fallback)
 
     entries = yaml.safe_load(fallback.inventory.read_text())
-    assert [f"http://127.0.0.1:2150{n}" for n in (1, 2, 3, 4)] == [
+    assert [f"http://127.0.0.1:{n}" for n in (8, 9, 10, 11)] == [
         entry["labels"]["__ollama"] for entry in entries
     ]

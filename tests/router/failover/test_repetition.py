@@ -75,7 +75,9 @@ def test_lost_end(path):
     assert lost_end(path, last, STUCK)
     assert lost_end(path, last, None)
     assert b"" == lost_end(path, last, " 1 2 3")
+    assert lost_end(path, lines(path, " 49", *[" 50"] * 30), None), "in one piece"
     assert b"" == lost_end(path, lines(path, " 49", " 50"), None)
+    assert b"" == lost_end(path, lines(path, " 49", *[" 50"] * 29), None)
     assert b"" == lost_end(path, lines(path, " 50"), None)
 
 

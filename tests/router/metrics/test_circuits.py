@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from prometheus_client import CollectorRegistry
 
+from router.errors import AttemptError, UnavailableError
 from router.metrics.circuits import CircuitCollector
-from tests.router.failover.stage import Fleet
+from router.scheduling.request import RoutingRequest
+from tests.router.failover.stage import MODEL, Fleet
 
 
 def test_series():
@@ -14,7 +19,9 @@ def test_series():
     registry.register(CircuitCollector(fleet.circuits))
     fleet.answers["a"] = "gpu"
     for _ in range(3):
-        fleet.ask()
+        call = replace(fleet.call(), wish=RoutingRequest(MODEL, frozenset("b")))
+        with pytest.raises((AttemptError, UnavailableError)):
+            fleet.ask(call)
 
     def value(name, **labels):
         return registry.get_sample_value(name, labels)

@@ -1,0 +1,110 @@
+"""A Docker engine and a clone of this checkout, for tests on real containers.
+
+`make test-compose` (INFEROPS_COMPOSE=full) runs them all, and starts an engine of its
+own where ../shared/docker has one; `make test` runs the short one, on an engine that
+answers already.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.compose.real.stack import Clone, Stack, answers, built
+from tests.harness.process import ROOT
+
+_SHARED = ROOT.parent / "shared" / "docker"
+_START_SECONDS = 600
+FULL = os.environ.get("INFEROPS_COMPOSE") == "full"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") and "compose/real" in str(item.path):
+            item.add_marker(
+                pytest.mark.skipif(not FULL, reason="only in `make test-compose`")
+            )
+
+
+def _own(command: str, **environment: str) -> str:
+    """Let ../shared/docker's engine do something."""
+    return subprocess.run(
+        [_SHARED / "engine.sh", command],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=_START_SECONDS,
+        check=True,
+    ).stdout
+
+
+def _adopt() -> None:
+    """Take the environment that reaches our engine."""
+    for word in _own("env").removeprefix("export ").split():
+        name, _, value = word.partition("=")
+        os.environ[name] = value.replace("$PATH", os.environ["PATH"])
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[None]:
+    """An engine with the images: the one that answers, else one of our own."""
+    before = dict(os.environ)
+    started = False
+    if answers() and not FULL and not built():
+        pytest.skip("its image is not built yet: `make test-compose` does it")
+    if not answers():
+        if not (FULL and (_SHARED / "engine.sh").exists() and os.geteuid() == 0):
+            pytest.skip("no Docker engine with Compose answers")
+        _own("start")
+        started = True
+        _adopt()
+    if (_SHARED / "images.sh").exists():
+        subprocess.run(
+            [_SHARED / "images.sh", ROOT, _programs()],
+            check=True,
+            timeout=_START_SECONDS,
+            stdout=subprocess.DEVNULL,
+        )
+    yield
+    if started:
+        _own("stop")
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def _programs() -> str:
+    unpack = _SHARED.parent / "bin" / "unpack"
+    if not unpack.exists():
+        return ""
+    return subprocess.run(
+        [unpack], capture_output=True, text=True, timeout=300, check=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def private_root(engine) -> Iterator[None]:
+    """An engine whose "/" is private, as on Docker Desktop and WSL2."""
+    if "INFEROPS_ENGINE" not in os.environ:
+        pytest.skip("only with an engine of our own: INFEROPS_ENGINE")
+    _own("stop")
+    _own("start", INFEROPS_ENGINE_PRIVATE_ROOT="1")
+    yield
+    _own("stop")
+    _own("start")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path / "clone")
+
+
+@pytest.fixture
+def stack(engine, clone) -> Iterator[Stack]:
+    """Nothing of it runs yet; whatever runs at the end is removed, with its volumes."""
+    made = Stack(clone)
+    yield made
+    made.remove()
