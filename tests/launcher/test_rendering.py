@@ -80,8 +80,8 @@ def test_own_files_count_without_docker(tmp_path) -> None:
     parts_of = {
         p.name: p for p in services(PORTS, own, PROGRAMS, external_host="ai.lan")
     }
-    assert str(own.run / "router.yml") == parts_of["router"].env["INFEROPS_CONFIG"]
-    assert "--web.external-url=http://ai.lan:2" in parts_of["prometheus"].argv
+    assert str(own.run / "router.yml") == by_name["router"].env["INFEROPS_CONFIG"]
+    assert "--web.external-url=http://ai.lan:2" in by_name["prometheus"].argv
 
 
 def test_a_second_rendering_keeps_the_secrets(rendered, paths) -> None:
