@@ -77,9 +77,8 @@ def test_own_files_count_without_docker(tmp_path) -> None:
     rules = yaml.safe_load(own.prometheus_yml.read_text())["rule_files"]
     assert f"{site}/rules/*.yml" in rules
     assert "https://hooks.example/x" in own.alertmanager_yml.read_text()
-    parts_of = {
-        p.name: p for p in services(PORTS, own, PROGRAMS, external_host="ai.lan")
-    }
+    made = services(PORTS, own, PROGRAMS, external_host="ai.lan")
+    by_name = {each.name: each for each in made}
     assert str(own.run / "router.yml") == by_name["router"].env["INFEROPS_CONFIG"]
     assert "--web.external-url=http://ai.lan:2" in by_name["prometheus"].argv
 
