@@ -24,7 +24,7 @@ from router.alerts.notify import NotificationHandler
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.failover import apply as apply_failover
 from router.assembly.jobs import JobDependencies, build_batches
-from router.assembly.node_health import HealthContext, NodeHealth
+from router.assembly.node_health import HealthContext, HealthServices
 from router.assembly.services import service
 from router.assembly.traffic_health import TrafficHealth
 from router.capacity.ledger import Ledger
@@ -117,7 +117,7 @@ class Router:
         self.metrics.watch_bodies(self.bodies)
         self.metrics.watch_log(writer)
         _keep_to_itself(config.state.directory)
-        self.health = NodeHealth(
+        self.health = HealthServices(
             HealthContext(
                 config=lambda: self.config,
                 inventory=lambda: self.inventory,

@@ -9,7 +9,7 @@ from router.capacity.external_load import ExternalLoad
 from router.capacity.ledger import Ledger
 from router.model import Timings
 from router.scheduling.estimates import Estimates
-from router.scheduling.prediction import Prediction
+from router.scheduling.prediction import AnswerPrediction
 from router.scheduling.prompt_speed import PromptSpeeds
 from router.scheduling.request import RoutingRequest, Traits, Work
 
@@ -53,7 +53,7 @@ class _NoForeignLoad(ExternalLoad):
     def suspect(self, *_: object) -> None: ...
 
 
-class _Lengths(Prediction):
+class _Lengths(AnswerPrediction):
     def work(self, model: str, traits: Traits) -> Work:
         del model
         tokens = float(traits.most_tokens or 0)

@@ -23,7 +23,7 @@ from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
 from router.failover.attempts import AttemptLimits, Failover, ProxiedRequest
 from router.failover.builds import Builds
-from router.failover.course import Learned
+from router.failover.course import TrafficKnowledge
 from router.failover.dead_runner import DeadRunners
 from router.failover.destinations import MigrationTargets
 from router.failover.isolation import Isolation
@@ -187,7 +187,7 @@ class Routed:
             clock=self._now,
         )
 
-    def _learned(self) -> Learned:
+    def _learned(self) -> TrafficKnowledge:
         """Return what failures teach; here nothing fails but by the bench's will."""
         circuits = Circuits(
             self.holds,
@@ -204,7 +204,7 @@ class Routed:
             spawn=spawn,
             pause=lambda _: None,
         )
-        return Learned(circuits, isolation, Builds(self.published))
+        return TrafficKnowledge(circuits, isolation, Builds(self.published))
 
     def _view(self, spec: Spec) -> NodeView:
         slots = spec.slots if self.setup.slots_given else None

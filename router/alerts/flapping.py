@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from router.holds.record import AuditEvent, Change
 from router.model import HoldState
 
-__all__ = ["Flapping", "Patience"]
+__all__ = ["FlapPolicy", "Flapping"]
 
 _MOST_KEPT = 64  # returns of one node and alert: far beyond any hold-down's bound
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class FlapPolicy:
     """From how many returns on a hold stays, and how long; seconds.
 
     returns: within `window_seconds`, after which `first_seconds` are waited, then
@@ -46,7 +46,7 @@ class Flapping:
 
     def __init__(
         self,
-        patience: Callable[[], Patience],
+        patience: Callable[[], FlapPolicy],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._patience = patience

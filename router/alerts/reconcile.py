@@ -25,7 +25,7 @@ from router.alerts.labels import (
     ignored,
     matches,
 )
-from router.clients.prometheus import Rule
+from router.clients.prometheus import AlertRule
 from router.errors import StateError
 from router.holds.store import HoldRecord, HoldStore, Key, by_alert
 from router.model import Clear, Hold, HoldState
@@ -72,7 +72,7 @@ class AlertObservation:
 
     at: float
     alerts: tuple[ActiveAlert, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[AlertRule, ...]
     evidence: Mapping[str, tuple[Labels, ...]]
 
     @property
@@ -345,7 +345,7 @@ def _prove(hold: Hold, level: AlertObservation) -> _Proof | str:
     )
 
 
-def _cannot_judge(rule: Rule, hold: Hold, level: AlertObservation) -> str | None:
+def _cannot_judge(rule: AlertRule, hold: Hold, level: AlertObservation) -> str | None:
     if not rule.healthy:
         return f"rule {rule.name!r} fails"
     allowed = max(_FRESH_INTERVALS * rule.interval_seconds, _FRESH_SECONDS)

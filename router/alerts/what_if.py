@@ -14,7 +14,7 @@ from router.holds.effect import HoldPolicy
 from router.model import Hold
 from router.snapshot import NodeView
 
-__all__ = ["Capacity", "Prediction", "rehearse"]
+__all__ = ["Capacity", "WhatIfPrediction", "rehearse"]
 
 Labels = Mapping[str, str]
 
@@ -32,7 +32,7 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class WhatIfPrediction:
     """What some alerts would come to, beside what holds now.
 
     leave:   nodes that would get no new work any more, and why
@@ -61,7 +61,7 @@ def rehearse(
     slots: Callable[[str], int],
     preview: Callable[[Sequence[Hold]], tuple[HoldPolicy, HoldPolicy]],
     now: float,
-) -> Prediction:
+) -> WhatIfPrediction:
     """Judge alerts as if the level had them firing at `now`."""
     fleet = frozenset(nodes)
     holds, without = [], []
@@ -73,7 +73,7 @@ def rehearse(
             without.append((labels, why))
     before, after = preview(holds)
     out = {node: held for node, held in after.kept_out.items() if node in fleet}
-    return Prediction(
+    return WhatIfPrediction(
         panic_now=before.panic,
         panic=after.panic,
         now=_stock(nodes, before, slots),

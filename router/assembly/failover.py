@@ -13,7 +13,7 @@ from router.capacity.ledger import Ledger
 from router.clients.http_json import PollError, exchange, get_json
 from router.config.settings import Config
 from router.failover.attempts import AttemptLimits, Failover
-from router.failover.course import Learned
+from router.failover.course import TrafficKnowledge
 from router.failover.dead_runner import DeadRunners
 from router.failover.destinations import MigrationTargets
 from router.failover.liveness import Inquiry, Liveness, SilenceLimits
@@ -40,7 +40,7 @@ class FailoverParts:
     ledger: Ledger
     published: Published
     destinations: MigrationTargets
-    learned: Learned
+    learned: TrafficKnowledge
 
 
 def build_failover(parts: FailoverParts) -> Failover:

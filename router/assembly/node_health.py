@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from router.alerts.flapping import Flapping, Patience
+from router.alerts.flapping import Flapping, FlapPolicy
 from router.alerts.verify import CheckLimits, Verifier
 from router.assembly.services import service
 from router.capacity.ledger import Ledger
@@ -33,7 +33,7 @@ from router.model import Clear, Inventory
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, Published
 
-__all__ = ["HealthContext", "NodeHealth"]
+__all__ = ["HealthContext", "HealthServices"]
 
 _MOST_RETURNS = 1000
 _HOLDS = "holds.db"
@@ -49,7 +49,7 @@ class HealthContext:
     clock: Callable[[], float]
 
 
-class NodeHealth:
+class HealthServices:
     """The hold store and everything around it; a `router.metrics.holds.View`.
 
     one_pass: the control loop's pass, set by who builds it
@@ -205,9 +205,9 @@ class NodeHealth:
 
     # Settings, as they are now.
 
-    def _patience(self) -> Patience:
+    def _patience(self) -> FlapPolicy:
         control = self.setting.config().control
-        return Patience(
+        return FlapPolicy(
             control.flap_returns,
             control.flap_window_seconds,
             control.hold_down_seconds,

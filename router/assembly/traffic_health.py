@@ -14,10 +14,10 @@ from router.capacity.ledger import Ledger
 from router.config.settings import Config
 from router.failover.attempts import Failover
 from router.failover.builds import Builds
-from router.failover.course import Learned
+from router.failover.course import TrafficKnowledge
 from router.failover.isolation import Isolation
 from router.failover.trials import Trials
-from router.health.circuit import Rule
+from router.health.circuit import CircuitRule
 from router.health.circuits import Circuits
 from router.health.offenders import Offenders
 from router.holds.store import HoldStore
@@ -47,7 +47,7 @@ class TrafficHealth:
         ledger.listen(self.circuits.ended)
         published.listen(lambda: self.circuits.keep(published.current.nodes))
 
-    def learned(self, dispatcher: Scheduler) -> Learned:
+    def learned(self, dispatcher: Scheduler) -> TrafficKnowledge:
         """Build what attempts are told by, and tell."""
         isolation = Isolation(
             Offenders(time.monotonic),
@@ -58,7 +58,7 @@ class TrafficHealth:
         self._ledger.listen(isolation.ended)
         self.circuits.listen(dispatcher.serve)
         self._isolation = isolation
-        return Learned(self.circuits, isolation, Builds(self._published))
+        return TrafficKnowledge(self.circuits, isolation, Builds(self._published))
 
     def begin_trials(self, failover: Failover) -> None:
         """Try what has failed, from now on."""
@@ -78,9 +78,9 @@ class TrafficHealth:
         view = self._published.current.nodes.get(node)
         return view.present if view else None
 
-    def _rule(self) -> Rule:
+    def _rule(self) -> CircuitRule:
         dispatch = self._config().dispatch
-        return Rule(
+        return CircuitRule(
             first_wait_seconds=dispatch.circuit_wait_seconds,
             longest_wait_seconds=dispatch.longest_circuit_wait_seconds,
         )

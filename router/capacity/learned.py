@@ -25,7 +25,7 @@ _MOST_CURVES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReplyEvidence:
     """What a finished reply showed: tokens in seconds beside `streams` - 1 others.
 
     purity:   how much of the time they were just so many, 0 to 1
@@ -63,7 +63,7 @@ class Shown:
         return self.tokens / max(1e-9, self.seconds - self.read)
 
 
-class Learned:
+class LearnedCapacity:
     """Curves and limits by node and model; `slots` gives a model's ceiling."""
 
     def __init__(
@@ -90,7 +90,9 @@ class Learned:
             self._new[key] = None
             self.set(key, now)
 
-    def learn(self, key: Key, shown: Shown, now: float, looks: Looks) -> float | None:
+    def learn(
+        self, key: Key, shown: ReplyEvidence, now: float, looks: Looks
+    ) -> float | None:
         """Take in a reply; return its speed as a share of what was expected.
 
         None where nothing was known. What is read off the share is an accusation, so

@@ -20,7 +20,7 @@ from router.capacity.external_load import (
     ExternalEstimate,
     ExternalLoad,
 )
-from router.capacity.learned import Learned, Shown
+from router.capacity.learned import LearnedCapacity, ReplyEvidence
 from router.capacity.load_time import COLD_LOAD_SECONDS, LoadTimes
 from router.capacity.ramp import SlowStart
 from router.capacity.recovered import RecoveredInFlight
@@ -164,7 +164,7 @@ class Ledger:
         self._by_model = False  # whether any model has a ceiling of its own
         self.changes = Changes()
         self.growth = CeilingSearch()
-        self.learned = Learned(
+        self.learned = LearnedCapacity(
             policy, self.ceiling, self._forget, changed=self.changes.add
         )
         self.curves = self.learned.curves
@@ -520,7 +520,9 @@ class Ledger:
         share = max(_SHARE, 1 / (ends + 1))
         self._ends[node] = (ends + 1, known + share * (seconds - known))
 
-    def _shown(self, lease: Lease, timings: Timings, now: float) -> Shown | None:
+    def _shown(
+        self, lease: Lease, timings: Timings, now: float
+    ) -> ReplyEvidence | None:
         """Work out what a reply shows of its node, before its slot is free."""
         if timings.tokens_per_second is None:
             return None
@@ -531,7 +533,7 @@ class Ledger:
         if steady is None:
             return None
         others = (each for each in self._leases[lease.node] if each is not lease)
-        return Shown(
+        return ReplyEvidence(
             *steady,
             timings.generated_tokens,
             timings.generate_seconds,
@@ -539,7 +541,9 @@ class Ledger:
             in_doubt=self._foreign.streams(lease.node, now) > 0,
         )
 
-    def _learn(self, lease: Lease, timings: Timings, shown: Shown, now: float) -> None:
+    def _learn(
+        self, lease: Lease, timings: Timings, shown: ReplyEvidence, now: float
+    ) -> None:
         node, key = lease.node, (lease.node, lease.model)
         looks = Looks.NONE
         if self._configured.get(node, 0) is not None or self.growth.settled(*key):

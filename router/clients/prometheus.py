@@ -20,7 +20,7 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from router.clients.session import Service, bound, open_session
 from router.errors import PrometheusError
 
-__all__ = ["FiringAlert", "Prometheus", "PrometheusClient", "Rule", "Sample"]
+__all__ = ["AlertRule", "FiringAlert", "Prometheus", "PrometheusClient", "Sample"]
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlertRule:
     """An alerting rule as Prometheus runs it.
 
     last_evaluation: unix seconds, Prometheus' clock; far in the past until the
@@ -75,7 +75,7 @@ class Prometheus(Protocol):
     def query(self, expression: str, at: float) -> tuple[Sample, ...]:
         """Evaluate an instant vector at one time."""
 
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[AlertRule, ...]:
         """List the alerting rules that are loaded."""
 
 
@@ -109,7 +109,7 @@ class PrometheusClient:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise PrometheusError(f"{expression!r}: unexpected answer") from error
 
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[AlertRule, ...]:
         return self._read("/api/v1/rules", _rules, type="alert")
 
     def firing(self) -> tuple[FiringAlert, ...]:
@@ -162,7 +162,7 @@ def _sample(entry: Mapping[str, Any]) -> Sample:
     return Sample(labels, _number(value), float(at))
 
 
-def _rules(data: Any) -> tuple[Rule, ...]:
+def _rules(data: Any) -> tuple[AlertRule, ...]:
     return tuple(
         _rule(rule, float(group["interval"]))
         for group in data["groups"]
@@ -183,8 +183,8 @@ def _texts(value: Mapping[Any, Any]) -> Mapping[str, str]:
     return {str(name): str(text) for name, text in value.items()}
 
 
-def _rule(entry: Mapping[str, Any], interval: float) -> Rule:
-    return Rule(
+def _rule(entry: Mapping[str, Any], interval: float) -> AlertRule:
+    return AlertRule(
         name=entry["name"],
         labels=entry.get("labels") or {},
         annotations=entry.get("annotations") or {},

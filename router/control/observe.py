@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from router.alerts.reconcile import ActiveAlert, AlertObservation
-from router.clients.prometheus import Prometheus, Rule, Sample
+from router.clients.prometheus import AlertRule, Prometheus, Sample
 from router.errors import PrometheusError
 from router.model import Signal
 
@@ -60,7 +60,7 @@ class _Pass:
             self.faults[what] = str(error)
             return None
 
-    def rules(self) -> tuple[Rule, ...] | None:
+    def rules(self) -> tuple[AlertRule, ...] | None:
         try:
             return self.prometheus.rules()
         except PrometheusError as error:

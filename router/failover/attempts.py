@@ -27,7 +27,7 @@ from router.errors import (
     RouteMissingError,
     UnavailableError,
 )
-from router.failover.course import Course, Learned, Retries
+from router.failover.course import Course, Retries, TrafficKnowledge
 from router.failover.dead_runner import DeadRunners
 from router.failover.findings import Findings
 from router.failover.judgement import judged, route_missing
@@ -134,7 +134,7 @@ class Failover:
         tally: AttemptCounters,
         limits: AttemptLimits,
         *,
-        learned: Learned,
+        learned: TrafficKnowledge,
         budget: RetryBudget,
         releases: Releases,
         liveness: Liveness,

@@ -32,7 +32,7 @@ from router.scheduling.queue import Assignment
 if TYPE_CHECKING:
     from router.failover.attempts import ProxiedRequest
 
-__all__ = ["Course", "Learned", "Retries"]
+__all__ = ["Course", "Retries", "TrafficKnowledge"]
 
 
 class Retries(Protocol):
@@ -42,7 +42,7 @@ class Retries(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class TrafficKnowledge:
     """What attempts have taught of nodes, of builds and of requests."""
 
     circuits: Circuits
@@ -55,7 +55,7 @@ class Course:
 
     def __init__(
         self,
-        learned: Learned,
+        learned: TrafficKnowledge,
         explain: Callable[[RoutingRequest], Decision],
         holds: HoldStore,
         tally: Retries,

@@ -21,7 +21,7 @@ from router.logs.events import get_logger
 from router.model import Cause, Outcome
 from router.scheduling.pipeline import Decision, RoutingRequest
 
-__all__ = ["Isolation", "Load", "Trial"]
+__all__ = ["Isolation", "LeaseCounts", "Trial"]
 
 
 # Has a node generate a little; says why it did not, None when it did.
@@ -35,7 +35,7 @@ _DIED = frozenset({Outcome.EOF, Outcome.ERROR_LINE})
 log = get_logger("failover")
 
 
-class Load(Protocol):
+class LeaseCounts(Protocol):
     """What is read of the ledger."""
 
     def leases(self, node: str) -> tuple[Lease, ...]: ...
@@ -50,7 +50,7 @@ class Isolation:
     def __init__(
         self,
         offenders: Offenders,
-        load: Load,
+        load: LeaseCounts,
         explain: Callable[[RoutingRequest], Decision],
         nodes: Callable[[], tuple[str, ...]],
         *,

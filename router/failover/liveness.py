@@ -25,7 +25,7 @@ from router.relay.upstream import UpstreamReply
 __all__ = [
     "Inquiry",
     "Liveness",
-    "Silence",
+    "NodeSilence",
     "SilenceLimits",
     "Unanswered",
     "Watch",
@@ -51,7 +51,7 @@ class SilenceLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class NodeSilence:
     """What is known of a node that has said nothing to a request.
 
     answers:      whether it answered when it was asked meanwhile
@@ -70,7 +70,7 @@ class Silence:
     stuck_before: bool = False
 
 
-def is_lost(silence: Silence, limit_seconds: float, excused_seconds: float) -> bool:
+def is_lost(silence: NodeSilence, limit_seconds: float, excused_seconds: float) -> bool:
     """Say whether a silence over its limit means death; pure.
 
     A sign of life excuses it up to `excused_seconds`: plain text only beside a prompt
@@ -276,7 +276,7 @@ class Watch:
         lease, liveness = self._lease, self._liveness
         models = {each.model for each in question.moved()}
         models |= liveness.served_since(lease.node, question.at)
-        silence = Silence(
+        silence = NodeSilence(
             silent_seconds,
             question.answers,
             others_move=bool(models),

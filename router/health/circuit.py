@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from router.model import Cause
 
-__all__ = ["Circuit", "Failure", "Rule", "State"]
+__all__ = ["Circuit", "CircuitRule", "Failure", "State"]
 
 
 _LONGER = 3.0  # each wait than the one before: two trials in the first 20 s
@@ -26,7 +26,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CircuitRule:
     """When a circuit opens, and how soon it is tried; seconds.
 
     in_a_row:  failures without a success between them
@@ -112,13 +112,15 @@ class Circuit:
         """Whether the newest result is a failure."""
         return bool(self.results) and self.results[-1] is not None
 
-    def calm(self, now: float, rule: Rule) -> bool:
+    def calm(self, now: float, rule: CircuitRule) -> bool:
         """Say whether nothing is open and the last failure is long ago."""
         last = self.last
         since = max(last.at if last else self.closed_at, self.closed_at)
         return self.state is State.CLOSED and now - since > rule.calm_seconds
 
-    def failed(self, failure: Failure, rule: Rule, *, may_open: bool = True) -> Circuit:
+    def failed(
+        self, failure: Failure, rule: CircuitRule, *, may_open: bool = True
+    ) -> Circuit:
         """Take in a failed attempt; `may_open`: whether it may be the last straw."""
         openings = 0 if self.calm(failure.at, rule) else self.openings
         results = (*self.results, failure)[-rule.window :]
@@ -129,7 +131,7 @@ class Circuit:
             return changed.opened(failure.at, rule)
         return changed
 
-    def succeeded(self, began_at: float, now: float, rule: Rule) -> Circuit:
+    def succeeded(self, began_at: float, now: float, rule: CircuitRule) -> Circuit:
         """Take in a request that was answered, and when it began.
 
         One that began before the circuit opened proves nothing about it.
@@ -143,7 +145,7 @@ class Circuit:
             return Circuit(results=(None,), openings=self.openings, closed_at=now)
         return replace(self, results=(*self.results, None)[-rule.window :])
 
-    def trial_passed(self, now: float, rule: Rule) -> Circuit:
+    def trial_passed(self, now: float, rule: CircuitRule) -> Circuit:
         """Take in a small generation that succeeded: more are asked for each time."""
         if self.state is not State.OPEN:
             return self
@@ -152,7 +154,7 @@ class Circuit:
             return replace(self, state=State.HALF_OPEN, passes=passes)
         return replace(self, passes=passes, try_at=now)
 
-    def trial_failed(self, now: float, rule: Rule) -> Circuit:
+    def trial_failed(self, now: float, rule: CircuitRule) -> Circuit:
         """Wait longer after a small generation that failed."""
         if self.state is not State.OPEN:
             return self
@@ -164,7 +166,7 @@ class Circuit:
         """Have a trial made at once."""
         return replace(self, try_at=0.0)
 
-    def without(self, excused: Callable[[Failure], bool], rule: Rule) -> Circuit:
+    def without(self, excused: Callable[[Failure], bool], rule: CircuitRule) -> Circuit:
         """Take back failures that turned out to be somebody else's."""
         results = tuple(r for r in self.results if r is None or not excused(r))
         if results == self.results:
@@ -177,7 +179,7 @@ class Circuit:
         openings = self.openings - 1
         return Circuit(results=results, openings=openings, closed_at=self.closed_at)
 
-    def due_to_open(self, rule: Rule) -> bool:
+    def due_to_open(self, rule: CircuitRule) -> bool:
         """Say whether the results are bad enough."""
         if self.in_a_row >= rule.in_a_row:
             return True
@@ -188,7 +190,7 @@ class Circuit:
         late = [each for each in self.results if each and each.at >= since]
         return len(late) >= rule.failures
 
-    def opened(self, now: float, rule: Rule) -> Circuit:
+    def opened(self, now: float, rule: CircuitRule) -> Circuit:
         """Let no request through until trials have passed."""
         strikes = max(self.strikes, self.openings) + 1
         return replace(

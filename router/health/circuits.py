@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.health.circuit import Circuit, Failure, Rule, State
+from router.health.circuit import Circuit, CircuitRule, Failure, State
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Hold, HoldKind, Outcome
 
-__all__ = ["CIRCUIT", "NODE", "Circuits", "InFlight", "Key", "Shown"]
+__all__ = ["CIRCUIT", "NODE", "CircuitView", "Circuits", "InFlightView", "Key"]
 
 CIRCUIT = "traffic:circuit"  # the source of a hold that an open circuit places
 NODE = ""  # in a key: the node itself, not a model on it
@@ -43,14 +43,14 @@ _BROKEN = {
 log = get_logger("health")
 
 
-class Answer(Protocol):
+class AnswerView(Protocol):
     """What is read of a reply under way (`router.relay.upstream.Reply`)."""
 
     @property
     def answered(self) -> bool: ...
 
 
-class InFlight(Protocol):
+class InFlightView(Protocol):
     """What is read of a lease (`router.capacity.ledger.Lease`)."""
 
     @property
@@ -60,11 +60,11 @@ class InFlight(Protocol):
     @property
     def taken_at(self) -> float: ...
     @property
-    def reply(self) -> Answer | None: ...
+    def reply(self) -> AnswerView | None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CircuitView:
     """A circuit for people; `model` is empty for the node's own."""
 
     node: str
@@ -79,9 +79,9 @@ class Circuits:
         self,
         holds: HoldStore,
         *,
-        leases: Callable[[str], Iterable[InFlight]],
+        leases: Callable[[str], Iterable[InFlightView]],
         present: Callable[[str], Collection[str] | None],
-        rule: Callable[[], Rule] = Rule,
+        rule: Callable[[], CircuitRule] = CircuitRule,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -156,7 +156,7 @@ class Circuits:
                 now, rule = self._clock(), self._rule()
                 self._put(key, circuit.succeeded(began_at, now, rule))
 
-    def ended(self, lease: InFlight, outcome: Outcome, _: object = None) -> None:
+    def ended(self, lease: InFlightView, outcome: Outcome, _: object = None) -> None:
         """Take in the end of a lease: a stream may have broken."""
         cause = _BROKEN.get(outcome)
         if cause is not None:
@@ -210,11 +210,11 @@ class Circuits:
 
     # For people
 
-    def shown(self, node: str | None = None) -> Iterator[Shown]:
+    def shown(self, node: str | None = None) -> Iterator[CircuitView]:
         """Yield the circuits that are not clean."""
         for (name, model), circuit in tuple(self._circuits.items()):
             if node in (None, name):
-                yield Shown(name, model, circuit)
+                yield CircuitView(name, model, circuit)
 
     # Inside
 

@@ -40,7 +40,7 @@ from router.jobs.input.uploads import Uploads
 from router.jobs.metrics import JobsView
 from router.jobs.model import ItemState, Job, JobSpec, JobState, ResultPage, StoredFile
 from router.jobs.planning.persistence import PredictorPersistence
-from router.jobs.planning.policy import Policy
+from router.jobs.planning.policy import PlanningPolicy
 from router.jobs.planning.protocols import Attempts, ItemCounters, Predictor, Speeds
 from router.jobs.reducers import Partial
 from router.jobs.retention import Retention
@@ -68,7 +68,7 @@ class JobServiceDependencies:
     idle: SpareCapacity
     ledger: Ledger
     attempts: Attempts
-    policy: Policy
+    policy: PlanningPolicy
     speeds: Speeds
     predictor: Predictor
     tally: ItemCounters

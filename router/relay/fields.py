@@ -17,7 +17,7 @@ __all__ = ["Ask", "Need", "read_ask"]
 T = TypeVar("T")
 
 
-class Offload(Protocol):
+class RunInThread(Protocol):
     def __call__(self, call: Callable[[], T], /) -> T: ...
 
 
@@ -57,7 +57,7 @@ _WANTED = {
 }
 
 
-def read_ask(route: Route, body: bytes, offload: Offload | None = None) -> Ask:
+def read_ask(route: Route, body: bytes, offload: RunInThread | None = None) -> Ask:
     """Read what matters here. Raises BadRequestError, worded as Ollama does.
 
     offload: runs what may take long where it keeps nobody waiting
@@ -78,7 +78,7 @@ def read_ask(route: Route, body: bytes, offload: Offload | None = None) -> Ask:
     return Ask(model, _streams(route, fields), _need(route.path, fields))
 
 
-def _fields(body: bytes, run: Offload) -> Mapping[str, object]:
+def _fields(body: bytes, run: RunInThread) -> Mapping[str, object]:
     try:
         found = json_scan.load(body, _WANTED)
         if found is None:

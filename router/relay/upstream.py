@@ -50,7 +50,7 @@ class LineSink(Protocol):
     def send(self, block: bytes) -> None: ...
 
 
-class Patience(Protocol):
+class SilencePolicy(Protocol):
     """Says how long a stream may stand still, and when its node counts as dead.
 
     step_seconds:   how often to ask
@@ -419,7 +419,7 @@ class Pump:
         self._fd = client.fileno()
         self._io: Any = None  # made when the client is slow for the first time
 
-    def run(self, patience: Patience) -> Outcome:
+    def run(self, patience: SilencePolicy) -> Outcome:
         """Pump until the end; all that can be is sent then, but the reply's `last`."""
         self._reply.deliver_to(self)
         self.send(self._reply.take())

@@ -11,10 +11,10 @@ from router.model import Outcome, Priority, Timings
 from router.scheduling.accuracy import Deviations
 from router.scheduling.completion import Expected
 from router.scheduling.demand import Demand
-from router.scheduling.in_flight import InFlight, Running
+from router.scheduling.in_flight import InFlight, RunningRequest
 from router.scheduling.offers import Offers
 from router.scheduling.pipeline import Decision
-from router.scheduling.prediction import Prediction
+from router.scheduling.prediction import AnswerPrediction
 from router.scheduling.prompt_speed import PromptSpeeds
 from router.scheduling.request import (
     FIRST_TOKEN_SECONDS,
@@ -36,10 +36,10 @@ class Estimates:
         self,
         ledger: Ledger,
         clock: Callable[[], float],
-        prediction: Prediction | None = None,
+        prediction: AnswerPrediction | None = None,
         prompts: PromptSpeeds | None = None,
     ) -> None:
-        self.prediction = prediction or Prediction()
+        self.prediction = prediction or AnswerPrediction()
         self.prompts = prompts or PromptSpeeds()
         self.in_flight = InFlight()
         self.residency = Residency()
@@ -126,7 +126,7 @@ class Estimates:
             self.first_tokens.add(model, expected.first_token, seconds)
 
 
-def _reading(lease: Lease, timings: Timings, running: Running | None) -> float:
+def _reading(lease: Lease, timings: Timings, running: RunningRequest | None) -> float:
     """Return how long the prompt took to read; 0 where that cannot be told."""
     seconds = timings.prompt_seconds
     if not seconds and lease.streams and lease.resident and lease.decoding_since:

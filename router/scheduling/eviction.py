@@ -57,7 +57,7 @@ _SHARE = 1 / 8
 _IN_USE = 1 / 120  # requests a second
 
 
-class Waiting(Protocol):
+class WaitingView(Protocol):
     """What is read of the queue (`router.scheduling.queue.Queue`)."""
 
     version: int
@@ -79,7 +79,7 @@ class Evictions:
     """
 
     def __init__(self, residency: Residency, demand: Demand) -> None:
-        self.waiting: Waiting = _Nobody()
+        self.waiting: WaitingView = _Nobody()
         self._residency = residency
         self._demand = demand
         self._begun: deque[float] = deque(maxlen=1000)

@@ -14,7 +14,7 @@ from router.scheduling.request import PendingRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningRequest:
     """A request that was sent.
 
     reading:  seconds of prompts that were before it
@@ -41,7 +41,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
-        self._running: dict[Lease, Running] = {}
+        self._running: dict[Lease, RunningRequest] = {}
 
     def begin(
         self,
@@ -59,9 +59,9 @@ class InFlight:
         node.count += 1
         node.arrivals += asking.since
         node.read_until = now + reading + seconds
-        self._running[lease] = Running(asking, reading, expected)
+        self._running[lease] = RunningRequest(asking, reading, expected)
 
-    def end(self, lease: Lease) -> Running | None:
+    def end(self, lease: Lease) -> RunningRequest | None:
         """Forget a request; None where no decision sent it."""
         running = self._running.pop(lease, None)
         if running is not None:

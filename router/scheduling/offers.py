@@ -18,7 +18,7 @@ from router.scheduling.demand import Demand
 from router.scheduling.eviction import Evictions, Victim, price
 from router.scheduling.in_flight import InFlight
 from router.scheduling.pipeline import PROVING, RoutingContext, failing, filtered
-from router.scheduling.prediction import Prediction
+from router.scheduling.prediction import AnswerPrediction
 from router.scheduling.prompt_speed import PromptSpeeds
 from router.scheduling.residency import Residency, Standing, split
 from router.snapshot import LoadView, NodeView, Snapshot
@@ -58,10 +58,10 @@ class Slots(LoadView, Protocol):
     def load_seconds(self, node: str, model: str, size_bytes: int) -> float: ...
 
 
-class Learned(Protocol):
+class OfferInputs(Protocol):
     """What offers are made of (`router.scheduling.estimates.Estimates`)."""
 
-    prediction: Prediction
+    prediction: AnswerPrediction
     prompts: PromptSpeeds
     in_flight: InFlight
     residency: Residency
@@ -75,7 +75,7 @@ class Offers:
     """
 
     def __init__(
-        self, ledger: Slots, learned: Learned, clock: Callable[[], float]
+        self, ledger: Slots, learned: OfferInputs, clock: Callable[[], float]
     ) -> None:
         self._ledger = ledger
         self._learned = learned
@@ -190,7 +190,7 @@ class _Maker:
     def __init__(
         self,
         ledger: Slots,
-        learned: Learned,
+        learned: OfferInputs,
         runner: str,
         views: dict[str, NodeView],
     ) -> None:

@@ -10,7 +10,7 @@ from router.scheduling.pipeline import Candidate, Picker
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class SchedulingPolicy:
     """How a node is chosen.
 
     pick:       takes one of the nodes that have a free slot
@@ -38,8 +38,8 @@ def round_robin() -> Picker:
     return lambda candidates: candidates[next(turns) % len(candidates)]
 
 
-PICKERS: dict[str, Callable[[], Policy]] = {
-    "least_in_flight": lambda: Policy(least_in_flight),
-    "round_robin": lambda: Policy(round_robin()),
-    "soonest": lambda: Policy(shortest_completion, holds_back=True),
+PICKERS: dict[str, Callable[[], SchedulingPolicy]] = {
+    "least_in_flight": lambda: SchedulingPolicy(least_in_flight),
+    "round_robin": lambda: SchedulingPolicy(round_robin()),
+    "soonest": lambda: SchedulingPolicy(shortest_completion, holds_back=True),
 }

@@ -58,7 +58,7 @@ class _Ratio:
         self.size = self.size * _RATIO_KEPT + size
 
 
-class Prediction:
+class AnswerPrediction:
     """Learns and predicts; one for the router."""
 
     def __init__(self) -> None:

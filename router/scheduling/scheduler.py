@@ -21,7 +21,7 @@ from router.model import HoldKind, Outcome, Priority, Timings
 from router.scheduling.board import Nodes
 from router.scheduling.estimates import Estimates
 from router.scheduling.matching import WINDOW, Moment, match
-from router.scheduling.pickers import Policy
+from router.scheduling.pickers import SchedulingPolicy
 from router.scheduling.pipeline import (
     ALL_WELL,
     Candidate,
@@ -55,7 +55,7 @@ class Scheduler:
         holds: HoldStore,
         ledger: Ledger,
         queue: Queue,
-        policy: Policy,
+        policy: SchedulingPolicy,
         *,
         clock: Callable[[], float],
         estimates: Estimates | None = None,

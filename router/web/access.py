@@ -15,9 +15,9 @@ __all__ = [
     "LOCAL_PAGES",
     "NAMED_PAGES",
     "READS",
-    "Access",
     "Area",
     "Grant",
+    "RouteAccess",
     "access",
     "area_of",
 ]
@@ -76,7 +76,7 @@ class Grant(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class RouteAccess:
     """What a route gives without a credential, by where the request comes from.
 
     here:       this machine, through no proxy and by a loopback name
@@ -91,7 +91,7 @@ class Access:
     other_page: Grant
 
 
-def access(path: str, method: str) -> Access:
+def access(path: str, method: str) -> RouteAccess:
     """Say who may use a route without a credential."""
     area = area_of(path)
     here = elsewhere = Grant.OPEN
@@ -99,7 +99,7 @@ def access(path: str, method: str) -> Access:
         here = elsewhere = Grant.TOKEN
     elif area is Area.ADMIN and method not in READS:
         here, elsewhere = Grant.UNLESS_TOKEN, Grant.TOKEN
-    return Access(
+    return RouteAccess(
         here,
         elsewhere,
         local_page=Grant.OPEN if area in LOCAL_PAGES else Grant.NO,

@@ -14,12 +14,12 @@ from typing import Any, cast
 from werkzeug.routing import Map
 
 from router.relay.protocols import ROUTES
-from router.web.access import Access, Area, access, area_of
+from router.web.access import Area, RouteAccess, access, area_of
 from router.web.app import routed
 from router.web.models import SHUT
 from router.web.routes import WebParts, blueprints
 
-__all__ = ["PAGE", "Row", "rows", "written_into"]
+__all__ = ["PAGE", "AccessRow", "rows", "written_into"]
 
 PAGE = "docs/access.md"
 
@@ -40,25 +40,26 @@ _TITLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AccessRow:
     """A route with the methods that all have the same access."""
 
     path: str
     methods: tuple[str, ...]
-    access: Access
+    access: RouteAccess
 
     @property
     def area(self) -> Area:
         return area_of(self.path)
 
 
-def rows() -> tuple[Row, ...]:
+def rows() -> tuple[AccessRow, ...]:
     """Give every route that does something, by area and path."""
-    found: defaultdict[tuple[str, Access], set[str]] = defaultdict(set)
+    found: defaultdict[tuple[str, RouteAccess], set[str]] = defaultdict(set)
     for path, method in _served():
         found[path, access(path, method)].add(method)
     made = [
-        Row(path, tuple(sorted(methods)), to) for (path, to), methods in found.items()
+        AccessRow(path, tuple(sorted(methods)), to)
+        for (path, to), methods in found.items()
     ]
     areas = list(Area)
     return tuple(

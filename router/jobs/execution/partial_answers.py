@@ -36,7 +36,7 @@ from router.model import Cause, Outcome, Timings
 from router.relay.framing import Framer
 from router.relay.http1 import ProtocolError
 from router.relay.pool import UpstreamRequest
-from router.relay.upstream import Patience, UpstreamReply
+from router.relay.upstream import SilencePolicy, UpstreamReply
 from router.scheduling.queue import Assignment
 
 _MOST_BYTES = 32 * 1024 * 1024
@@ -143,7 +143,7 @@ class CompleteReply:
 class Watching(NodeClient, Protocol):
     """Also watches over a stream that is read here."""
 
-    def watch(self, lease: Lease, attention: Cancellation) -> Patience: ...
+    def watch(self, lease: Lease, attention: Cancellation) -> SilencePolicy: ...
 
     def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 

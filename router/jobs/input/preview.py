@@ -17,8 +17,8 @@ from router.jobs.input.filters import as_json
 from router.jobs.input.readers import (
     BadRow,
     Dataset,
+    DatasetSample,
     ReadLimits,
-    Sample,
     Unusable,
     open_dataset,
 )
@@ -63,7 +63,7 @@ def _template(question: Mapping[str, Any]) -> Template | None:
     return Template.parse(text) if text else None
 
 
-def _shown(kind: Format, sample: Sample) -> dict[str, Any]:
+def _shown(kind: Format, sample: DatasetSample) -> dict[str, Any]:
     return {
         "format": kind.value,
         "reading": dict(sample.reading),
@@ -81,7 +81,7 @@ def _shown(kind: Format, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _shown_rows(sample: Sample) -> int:
+def _shown_rows(sample: DatasetSample) -> int:
     """Return how many rows are shown: each repeats the names of its columns."""
     characters = sum(map(len, sample.columns))
     return max(1, min(ROWS, _MOST_NAMES // max(1, characters)))

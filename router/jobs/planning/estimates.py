@@ -13,7 +13,7 @@ _LATER = 1.25
 _AS_LONG_AGAIN = 2.0
 
 
-class Estimates:
+class JobEstimates:
     """From learned lengths and speeds; pure."""
 
     def __init__(self, lengths: Predictor) -> None:

@@ -13,7 +13,7 @@ from math import inf
 from typing import Protocol
 
 from router.jobs.model import Choice, FreeSlot, Pending, Running, StartCopy, StartItem
-from router.jobs.planning.estimates import Estimates
+from router.jobs.planning.estimates import JobEstimates
 from router.jobs.planning.in_flight import LateAttempt, LatestEnds
 from router.jobs.planning.protocols import Predictor
 from router.jobs.planning.view import PlanningContext, cached, half_full, waits
@@ -36,7 +36,7 @@ _PROMPTS_QUIET = 10.0
 _MOST_LOOKED_AT = 16  # items of different weight, for one that a slow node can end
 
 
-class Policy(Protocol):
+class PlanningPolicy(Protocol):
     """Pure: which waiting item for a free slot."""
 
     def choose(self, free: FreeSlot, scene: PlanningContext) -> Choice | None:
@@ -53,7 +53,7 @@ class PullPolicy:
 
     def __init__(self, lengths: Predictor) -> None:
         self._lengths = lengths
-        self._times = Estimates(lengths)
+        self._times = JobEstimates(lengths)
 
     def choose(self, free: FreeSlot, scene: PlanningContext) -> Choice | None:
         """Return what to do with the slot; None leaves it idle for now."""

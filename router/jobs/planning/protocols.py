@@ -10,7 +10,7 @@ from router.capacity.ledger import Lease
 from router.errors import AttemptError
 from router.failover.continuation.bridge import NodeClient
 from router.jobs.model import Backlog, ItemResult, JobState, Pending
-from router.relay.upstream import Patience, UpstreamReply
+from router.relay.upstream import SilencePolicy, UpstreamReply
 from router.scheduling.queue import Assignment
 
 
@@ -79,7 +79,7 @@ class Attempts(NodeClient, Protocol):
 
     def forgive(self, request_id: str) -> None: ...
 
-    def watch(self, lease: Lease, attention: Cancellation) -> Patience: ...
+    def watch(self, lease: Lease, attention: Cancellation) -> SilencePolicy: ...
 
     def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from router.alerts.what_if import Capacity, Prediction, rehearse
+from router.alerts.what_if import Capacity, WhatIfPrediction, rehearse
 from router.errors import BadRequestError, NotFoundError
 from router.holds.history import AuditQuery
 from router.holds.store import Change
@@ -116,7 +116,7 @@ def _labels(index: int, alert: object) -> dict[str, str]:
     return {"action": "drain", "alertname": "WhatIf", **alert}
 
 
-def _shown(parts: AdminContext, outlook: Prediction) -> dict[str, Any]:
+def _shown(parts: AdminContext, outlook: WhatIfPrediction) -> dict[str, Any]:
     return {
         "panic": outlook.panic,
         "panic_now": outlook.panic_now,

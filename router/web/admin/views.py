@@ -8,7 +8,7 @@ from typing import Any
 
 from router.capacity.external_load import ExternalEstimate
 from router.capacity.ledger import Ledger
-from router.health.circuits import Shown
+from router.health.circuits import CircuitView
 from router.holds.store import AuditEvent, Change
 from router.model import Hold, HoldKind, Override
 from router.snapshot import NodeView
@@ -90,7 +90,7 @@ def show_hold(hold: Hold, waits_for: str | None = None) -> dict[str, Any]:
     }
 
 
-def show_circuit(shown: Shown, now: float, wall: float) -> dict[str, Any]:
+def show_circuit(shown: CircuitView, now: float, wall: float) -> dict[str, Any]:
     """Show a circuit; `now` is the circuits' monotonic time, `wall` unix seconds."""
     circuit, last = shown.circuit, shown.circuit.last
 

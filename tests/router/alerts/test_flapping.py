@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from router.alerts.flapping import Flapping, Patience
+from router.alerts.flapping import Flapping, FlapPolicy
 from router.holds.record import AuditEvent, Change
 from router.model import HoldState
 from tests.router.control.fakes import Clock, drain
 
-PATIENCE = Patience(
+PATIENCE = FlapPolicy(
     returns=3, window_seconds=600, first_seconds=60, longest_seconds=1800
 )
 KEY = ("rig", "GpuTooHot")

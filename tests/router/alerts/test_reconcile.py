@@ -22,7 +22,7 @@ from router.alerts.reconcile import (
     matches,
     reconcile,
 )
-from router.clients.prometheus import FiringAlert, Rule
+from router.clients.prometheus import AlertRule, FiringAlert
 from router.errors import StateError
 from router.holds.store import HoldStore
 from router.model import Clear, HoldKind, HoldState
@@ -39,7 +39,7 @@ from tests.router.control.fakes import (
 WATCHDOG = ActiveAlert({"alertname": "Watchdog"}, firing=True)
 FIRING = ActiveAlert(LABELS, firing=True)
 PENDING = ActiveAlert(LABELS, firing=False)
-RULE = Rule("GpuTooHot", {}, {"evidence": EVIDENCE}, True, 0.0, 1.0)
+RULE = AlertRule("GpuTooHot", {}, {"evidence": EVIDENCE}, True, 0.0, 1.0)
 PROVEN = {EVIDENCE: ({"node": "rig", "uuid": "GPU-1"},)}
 
 

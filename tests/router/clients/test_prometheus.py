@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from router.clients.prometheus import PrometheusClient, Rule, Sample
+from router.clients.prometheus import AlertRule, PrometheusClient, Sample
 from router.clients.session import Service
 from router.errors import PrometheusError
 from tests.harness.ports import free_port
@@ -118,7 +118,7 @@ def test_alerting_rules_come_with_health_and_evaluation(peer, client):
     body = {"status": "success", "data": {"groups": GROUPS}}
     peer.answer = 200, json.dumps(body).encode()
     hot, fresh = client.rules()
-    assert hot == Rule(
+    assert hot == AlertRule(
         name="GpuTooHot",
         labels={"action": "drain"},
         annotations={"evidence": "x"},

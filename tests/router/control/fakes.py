@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from router.clients.prometheus import Rule, Sample
+from router.clients.prometheus import AlertRule, Sample
 from router.errors import PrometheusError, StateError
 from router.holds.store import HoldStore, Key
 from router.model import Clear, Hold, HoldKind, HoldState
@@ -62,7 +62,7 @@ class FakePrometheus:
     answers: dict[str, tuple[Sample, ...] | PrometheusError] = field(
         default_factory=dict
     )
-    loaded: tuple[Rule, ...] | PrometheusError = ()
+    loaded: tuple[AlertRule, ...] | PrometheusError = ()
     time: float | PrometheusError = 5_000.0
     asked: list[tuple[str, float]] = field(default_factory=list)
     on_query: Callable[[], None] = lambda: None
@@ -75,7 +75,7 @@ class FakePrometheus:
         self.on_query()
         return _given(self.answers.get(expression, ()))
 
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[AlertRule, ...]:
         return _given(self.loaded)
 
 

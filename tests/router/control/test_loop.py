@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from router.alerts.reconcile import Ignored
-from router.clients.prometheus import Rule, Sample
+from router.clients.prometheus import AlertRule, Sample
 from router.config.settings import ControlSettings
 from router.control.loop import Loop, Pass, Sources
 from router.control.observe import ALERTS
@@ -166,7 +166,7 @@ def test_the_level_holds_and_lifts_over_passes(control):
     control.prometheus.answers[EVIDENCE] = (evidence,)
     for blocked in (True, False):
         at = control.prometheus.time
-        rule = Rule("GpuTooHot", {}, {"evidence": EVIDENCE}, True, at, 1.0)
+        rule = AlertRule("GpuTooHot", {}, {"evidence": EVIDENCE}, True, at, 1.0)
         control.prometheus.loaded = (rule,)
         control.passes()
         assert bool(control.holds.blocking("rig")) is blocked

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from router.clients.prometheus import Rule, Sample
+from router.clients.prometheus import AlertRule, Sample
 from router.control.observe import ALERTS, observe
 from router.errors import PrometheusError
 from router.model import Signal
@@ -14,7 +14,7 @@ from tests.router.control.fakes import EVIDENCE, LABELS, Clock, FakePrometheus
 
 HEAT = Signal("heat", "node:gpu_temperature:max_celsius", 1, 90, 40)
 LOAD = Signal("load", "node:load_per_core:ratio", 1, 2, 0)
-RULE = Rule("GpuTooHot", {}, {"evidence": EVIDENCE}, True, 4_999.0, 1.0)
+RULE = AlertRule("GpuTooHot", {}, {"evidence": EVIDENCE}, True, 4_999.0, 1.0)
 SILENT = PrometheusError("silent")
 
 
@@ -79,7 +79,7 @@ def test_alerts_carry_their_state_apart_from_their_labels():
 
 def test_evidence_is_asked_for_standing_holds_only_and_nan_is_none():
     """A series that is NaN exists, but no threshold can judge it."""
-    other = Rule("Other", {}, {"evidence": "node:other:count"}, True, 0.0, 1.0)
+    other = AlertRule("Other", {}, {"evidence": "node:other:count"}, True, 0.0, 1.0)
     prometheus = FakePrometheus(
         {EVIDENCE: (sample(node="a"), sample(math.nan, node="b"))},
         loaded=(RULE, other),

@@ -19,7 +19,7 @@ from router.errors import (
 )
 from router.failover.attempts import AttemptLimits, Failover, ProxiedRequest
 from router.failover.builds import Builds
-from router.failover.course import Learned
+from router.failover.course import TrafficKnowledge
 from router.failover.dead_runner import DIED, DeadRunners
 from router.failover.destinations import MigrationTargets
 from router.failover.findings import Findings
@@ -186,7 +186,9 @@ class Fleet:
             self.holds,
             self.tally,
             AttemptLimits(attempts=3),
-            learned=Learned(self.circuits, self.isolation, Builds(self.published)),
+            learned=TrafficKnowledge(
+                self.circuits, self.isolation, Builds(self.published)
+            ),
             budget=RetryBudget(0.0, budget),
             releases=Releases(self.published),
             liveness=self.liveness,

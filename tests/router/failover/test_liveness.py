@@ -11,7 +11,7 @@ from router.capacity.ledger import Ledger
 from router.failover.liveness import (
     Inquiry,
     Liveness,
-    Silence,
+    NodeSilence,
     SilenceLimits,
     is_lost,
 )
@@ -19,7 +19,7 @@ from router.model import Node, Outcome, Timings
 from tests.router.control.fakes import Clock
 
 MODEL, OTHER = "m:latest", "other:latest"
-DEAD = Silence(20.0, answers=False)
+DEAD = NodeSilence(20.0, answers=False)
 ALIVE = replace(DEAD, answers=True)
 PLAIN = {"words_due": True}
 

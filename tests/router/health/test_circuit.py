@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.health.circuit import Circuit, Failure, Rule, State
+from router.health.circuit import Circuit, CircuitRule, Failure, State
 from router.model import Cause
 
-RULE = Rule()
+RULE = CircuitRule()
 
 
 def failure(at: float, request: str = "") -> Failure:
@@ -22,7 +22,7 @@ def of(request: str):
     return lambda failure: failure.request == request
 
 
-def after(results: str, *, at: float = 0.0, rule: Rule = RULE) -> Circuit:
+def after(results: str, *, at: float = 0.0, rule: CircuitRule = RULE) -> Circuit:
     """A circuit after failures (F) and answers (.), a second apart."""
     circuit = Circuit()
     for n, result in enumerate(results):

@@ -101,7 +101,8 @@ def with_failing(fleet, *nodes):
     for node in nodes:
         fleet.holds.place(Hold(node, HoldKind.DOWN, CIRCUIT, "boom", 0.0))
     parts = (fleet.published, fleet.holds, fleet.ledger, fleet.dispatcher.queue)
-    return SpareCapacity(Parts(*parts, health=Failing(*nodes)))
+    estimates = fleet.dispatcher.estimates
+    return SpareCapacity(Parts(*parts, estimates, health=Failing(*nodes)))
 
 
 def test_nodes_that_fail_get_no_items(fleet):

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from router.model import Timings
-from router.scheduling.prediction import Prediction
+from router.scheduling.prediction import AnswerPrediction
 from router.scheduling.request import FIRST_GUESS, Traits, Work
 
 MODEL = "m:latest"
@@ -23,13 +23,13 @@ def told(prediction, size, answer, *, shape="", prompt=None, model=MODEL):
 
 def test_the_first_guess():
     """Nothing is known: four bytes a token, and an answer of middling length."""
-    work = Prediction().work(MODEL, Traits(4000))
+    work = AnswerPrediction().work(MODEL, Traits(4000))
     assert (1000.0, FIRST_GUESS) == (work.prompt, work.tokens)
 
 
 def test_a_byte_is_learned_in_tokens():
     """Another language has other tokens; no tokenizer is run."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     for _ in range(40):
         told(prediction, 3000, 100, prompt=1500)
     assert prediction.work(MODEL, Traits(6000)).prompt == pytest.approx(3000, rel=0.01)
@@ -37,14 +37,14 @@ def test_a_byte_is_learned_in_tokens():
 
 def test_a_short_prompt_teaches_no_ratio():
     """It is mostly its template."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     told(prediction, 5, 100, prompt=60)
     assert prediction.work(MODEL, Traits(4000)).prompt == 1000
 
 
 def test_the_mean_and_the_tail_are_learned():
     """Of answers that are 50 or 950 long, the squares tell what the mean hides."""
-    prediction, rng = Prediction(), random.Random(1)
+    prediction, rng = AnswerPrediction(), random.Random(1)
     for _ in range(300):
         told(prediction, 4000, rng.choice((50, 950)))
     work = prediction.work(MODEL, Traits(4000))
@@ -54,7 +54,7 @@ def test_the_mean_and_the_tail_are_learned():
 
 def test_prompts_of_another_size_have_other_answers():
     """What goes with the size of the prompt is found out."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     for _ in range(60):
         told(prediction, 400, 30)
         told(prediction, 8000, 700)
@@ -64,7 +64,7 @@ def test_prompts_of_another_size_have_other_answers():
 
 def test_a_shape_has_its_own_answers():
     """Requests with tools are told from those without."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     for _ in range(60):
         told(prediction, 4000, 500)
         told(prediction, 4000, 20, shape="tools")
@@ -75,13 +75,13 @@ def test_a_shape_has_its_own_answers():
 
 def test_a_limit_bounds_what_is_expected():
     """No answer is longer than its request allows."""
-    work = Prediction().work(MODEL, Traits(4000, most_tokens=10))
+    work = AnswerPrediction().work(MODEL, Traits(4000, most_tokens=10))
     assert (10, 100) == (work.tokens, work.squares)
 
 
 def test_a_change_is_found_out():
     """The last hundred answers count, not all there ever were."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     for answer in [100] * 500 + [600] * 200:
         told(prediction, 4000, answer)
     assert prediction.work(MODEL, Traits(4000)).tokens == pytest.approx(600, rel=0.2)
@@ -89,7 +89,7 @@ def test_a_change_is_found_out():
 
 def test_accuracy_is_kept():
     """How far off predictions were; the mean of all would miss each by 335 tokens."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     for _ in range(100):
         told(prediction, 400, 30)
         told(prediction, 8000, 700)
@@ -100,7 +100,7 @@ def test_accuracy_is_kept():
 
 def test_what_is_kept_is_bounded():
     """A client that names models at will does not fill the memory."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     for number in range(20_000):
         told(prediction, 4000, 10, model=f"m{number}:latest")
     assert len(prediction._cells) <= 16_384
@@ -110,6 +110,6 @@ def test_what_is_kept_is_bounded():
 
 def test_nothing_is_learned_of_an_empty_answer():
     """A load or an embedding has no answer to be learned from."""
-    prediction = Prediction()
+    prediction = AnswerPrediction()
     told(prediction, 4000, 0)
     assert prediction.work(MODEL, Traits(4000)) == Work(1000.0)

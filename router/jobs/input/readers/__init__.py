@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from router.jobs.input.readers.dataset import (
     Dataset,
-    Sample,
+    DatasetSample,
     format_of,
     open_dataset,
 )
@@ -26,9 +26,9 @@ __all__ = [
     "NOWHERE",
     "BadRow",
     "Dataset",
+    "DatasetSample",
     "ReadLimits",
     "Row",
-    "Sample",
     "Unusable",
     "format_of",
     "open_dataset",

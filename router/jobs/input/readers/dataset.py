@@ -29,7 +29,7 @@ _WORKBOOKS = (".xls", ".xlsx", ".ods", ".numbers")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class DatasetSample:
     """The beginning of a file, to be shown.
 
     reading: how it was read: encoding, delimiter, header
@@ -79,7 +79,7 @@ class Dataset:
 
     def sample(
         self, count: int = 20, show: Callable[[object], object] = lambda value: value
-    ) -> Sample:
+    ) -> DatasetSample:
         """Read the first rows, and give the columns that they have, in order.
 
         show: what is kept of each value
@@ -94,7 +94,7 @@ class Dataset:
         names = dict.fromkeys(self.names())
         names |= dict.fromkeys(name for row in rows for name in row.fields)
         reading = self.opening.reading
-        return Sample(tuple(names), rows, faults, reading, self.notes())
+        return DatasetSample(tuple(names), rows, faults, reading, self.notes())
 
     def _first(
         self, count: int, show: Callable[[object], object]

@@ -29,7 +29,7 @@ _YEAR = re.compile(r"\s*(?:19|20)\d\d\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class CsvDialect:
     """What was found out, or was given.
 
     header: whether the first record holds names
@@ -53,7 +53,7 @@ class Asked:
     header: bool | None = None
 
 
-def look(file: BinaryIO, asked: Asked, notes: Notes, text: str) -> Dialect:
+def look(file: BinaryIO, asked: Asked, notes: Notes, text: str) -> CsvDialect:
     """Look at the beginning of a file, given as `text`; skip a line `sep=;`.
 
     A note says what is a guess.
@@ -83,7 +83,7 @@ def look(file: BinaryIO, asked: Asked, notes: Notes, text: str) -> Dialect:
                 "the first line looks like data: columns are called column_1 and so"
                 " on; if it holds names, give header=true"
             )
-    return Dialect(delimiter, header, blanks, skipped, titles)
+    return CsvDialect(delimiter, header, blanks, skipped, titles)
 
 
 def beginning(file: BinaryIO) -> str:
