@@ -47,8 +47,8 @@ _UNWRAPPED_BYTES = 16_384
 _DRAIN_BYTES = 65_536
 _DRAIN_SECONDS = 1.0
 # A close with unread bytes is a reset, which may overtake the refusal.
-_DRAIN_BYTES = 128 * 1024 * 1024
-_DRAIN_SECONDS = 3.0
+_DISCARD_BYTES = 128 * 1024 * 1024
+_DISCARD_SECONDS = 3.0
 
 # A bare LF ends it as well: gunicorn's parser refuses such a head at once.
 _END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")
@@ -456,7 +456,7 @@ def _refuse(client: Any, status: int, text: str, extra: str = "") -> None:
 
 def _drain_socket(client: Any) -> None:
     """Throw away what still comes, for a while, so that the answer is read."""
-    left, deadline = _DRAIN_BYTES, time.monotonic() + _DRAIN_SECONDS
+    left, deadline = _DISCARD_BYTES, time.monotonic() + _DISCARD_SECONDS
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_WR)
         while left > 0:
