@@ -10,8 +10,8 @@ PYTHON_RUN := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
 RULES := $(wildcard prometheus/records/*.yml alerting/rules/*.yml)
 PROFILES := demo gpu chat tailscale ollama ollama-gpu
-# One more than the cores of a small machine: a third of the tests' time is waiting.
-WORKERS := 3
+# Twice the cores of a small machine: half of the tests' time is waiting.
+WORKERS := 4
 PIP_INSTALL := $(PYTHON_RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .PHONY: help
@@ -31,8 +31,12 @@ status: .venv/.run-installed ## show what runs
 	@exec $(PYTHON_RUN) -m launcher status $(ARGS)
 
 .PHONY: test
-test: .venv/.dev-installed .venv/bin/inferops tools ## run every test (ARGS=tests/launcher)
+test: .venv/.dev-installed .venv/bin/inferops tools ## run the tests (ARGS=tests/launcher)
 	pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+.PHONY: test-long
+test-long: .venv/.dev-installed .venv/bin/inferops tools ## run every test, the long ones too
+	INFEROPS_LONG=1 pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 .PHONY: chaos
 chaos: .venv/.dev-installed tools ## break everything under load; writes docs/chaos.md

@@ -265,7 +265,7 @@ class Watch:
         question, began = self._question, now - silent_seconds
         # What an older question came to says little of now.
         fresh_at = max(began, now - self._limit / 2 - self.step_seconds)
-        if question is None or (question.at < fresh_at and not question.open):
+        if question is None or (question.heard_at < fresh_at and not question.open):
             self._question = _Question(self._liveness, self._lease, self._attention)
             return False
         if question.open or silent_seconds < self._limit:
@@ -318,12 +318,15 @@ class Unanswered:
 
 
 class _Question:
-    """What was asked about one silence, beside the request that it is about."""
+    """What was asked about one silence, beside the request that it is about.
+
+    heard_at: when its answer came, or the time for one was over
+    """
 
     def __init__(
         self, liveness: Liveness, lease: Lease, attention: Cancellation
     ) -> None:
-        self.at = liveness.clock()
+        self.at = self.heard_at = liveness.clock()
         self.open = True
         self.answers = False
         self.elsewhere = False
@@ -345,5 +348,5 @@ class _Question:
             # Of streams too: an answer in other words is better than none.
             self.elsewhere = liveness.elsewhere.take(lease, answered=False)
         finally:
-            self.open = False
+            self.open, self.heard_at = False, liveness.clock()
             self._attention.nudge()

@@ -30,7 +30,7 @@ from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.harness.tallied_node import MODEL, TalliedNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(600)]
 
 GIB, MIB = 2**30, 2**20
 LOOKS = 3  # at one time: two run, one waits

@@ -79,9 +79,9 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from router.holds.store import HoldStore
-from router.holds.journal import SqliteJournal
+from router.holds.journal import SqliteHolds
 from tests.router.control.fakes import cordon, drain
-holds = HoldStore(SqliteJournal(Path(sys.argv[1])))
+holds = HoldStore(SqliteHolds(Path(sys.argv[1])))
 for hold in (cordon(), drain()):
     holds.place(hold)
 os.kill(os.getpid(), 9)
@@ -107,10 +107,10 @@ import sqlite3, sys, time
 from pathlib import Path
 import gevent
 from router.holds.store import HoldStore
-from router.holds.journal import SqliteJournal
+from router.holds.journal import SqliteHolds
 from tests.router.control.fakes import cordon
 path = Path(sys.argv[1])
-holds = HoldStore(SqliteJournal(path))
+holds = HoldStore(SqliteHolds(path))
 other = sqlite3.connect(path, isolation_level=None)
 other.execute("BEGIN IMMEDIATE")
 ticks = []

@@ -27,11 +27,11 @@ PROGRAM = 160  # MiB that Python and pyarrow take themselves, at most
 _READ = """
 import json, resource, sys
 from pathlib import Path
-from router.jobs.input.readers import Limits
+from router.jobs.input.readers import ReadLimits
 from router.jobs.input.reading import FileError
-from router.jobs.input.sources import FileSettings, Files, Look, LookError
+from router.jobs.input.sources import FileSettings, DatasetFiles, Look, LookError
 from router.jobs.model import DATASET_ENDPOINT, Format, Job, JobSpec, JobState
-from router.jobs.planning.length_predictor import Lengths
+from router.jobs.planning.length_predictor import LengthPredictor
 
 def grown():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -39,7 +39,7 @@ def grown():
 path, kind, template, limit = sys.argv[1:]
 spec = JobSpec(DATASET_ENDPOINT, "f", Format(kind), model="m", template=template)
 job = Job("batch_1", spec, JobState.VALIDATING, 0.0)
-files = Files(Lengths(), lambda: FileSettings(Limits(), int(limit) * 2**20))
+files = DatasetFiles(LengthPredictor(), lambda: FileSettings(ReadLimits(), int(limit) * 2**20))
 begun = grown()
 seen = ""
 try:

@@ -205,9 +205,9 @@ def test_an_empty_database_does_without_alembic(tmp_path):
 import sys
 from pathlib import Path
 from router.jobs.store import items, schema
-from router.jobs.store.database import Database, database_url
+from router.jobs.store.database import JobDatabase, database_url
 from tests.router.jobs.store.stage import item
-database = Database(database_url("", Path({str(tmp_path)!r}), None), schema.migrate)
+database = JobDatabase(database_url("", Path({str(tmp_path)!r}), None), schema.migrate)
 database.open()
 database.write(lambda c: items.add(c, "job", [item(1)], 1.0))
 loaded = {{"alembic", "mako", "sqlalchemy.dialects.postgresql"}} & set(sys.modules)
