@@ -39,7 +39,8 @@ def grown():
 path, kind, template, limit = sys.argv[1:]
 spec = JobSpec(DATASET_ENDPOINT, "f", Format(kind), model="m", template=template)
 job = Job("batch_1", spec, JobState.VALIDATING, 0.0)
-files = DatasetFiles(LengthPredictor(), lambda: FileSettings(ReadLimits(), int(limit) * 2**20))
+settings = FileSettings(ReadLimits(), int(limit) * 2**20)
+files = DatasetFiles(LengthPredictor(), lambda: settings)
 begun = grown()
 seen = ""
 try:
