@@ -29,7 +29,7 @@ OWN = {
     "chat": {"open-webui"},
     "tailscale": {"tailscale"},
     "ollama": {"ollama"},
-    "ollama-gpu": {"ollama-gpu"},
+    "ollama-gpu": {"gpu-ollama"},
 }
 EVERY = [
     *(chosen for count in range(3) for chosen in combinations(PROFILES, count)),
@@ -166,11 +166,11 @@ def test_own_machines_instead() -> None:
     ("profiles", "expected"),
     [
         ("cpu", {"exporter", "node-exporter"}),
-        ("gpu", {"exporter-gpu", "dcgm-exporter", "node-exporter"}),
+        ("gpu", {"gpu-exporter", "dcgm-exporter", "node-exporter"}),
         ("cpu,ollama", {"exporter", "node-exporter", "ollama"}),
         (
             "gpu,ollama-gpu",
-            {"exporter-gpu", "dcgm-exporter", "node-exporter", "ollama-gpu"},
+            {"gpu-exporter", "dcgm-exporter", "node-exporter", "gpu-ollama"},
         ),
     ],
 )

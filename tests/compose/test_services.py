@@ -15,7 +15,7 @@ from tests.harness.process import ROOT
 
 AS_ROOT = {
     "ollama",
-    "ollama-gpu",
+    "gpu-ollama",
     "init",
     "config-reloader",
     "dcgm-exporter",
@@ -33,7 +33,7 @@ PROFILES = {
     "open-webui": ["chat"],
     "tailscale": ["tailscale"],
     "ollama": ["ollama"],
-    "ollama-gpu": ["ollama-gpu"],
+    "ollama-gpu": ["gpu-ollama"],
 }
 
 
@@ -143,7 +143,7 @@ def test_any_engine_will_do(services) -> None:
 def test_the_router_starts_without_telemetry(services) -> None:
     """The router waits for init alone, and all telemetry starts after it."""
     assert {"init"} == set(services["router"]["depends_on"])
-    before = {"init", "router", "simulator", "ollama", "ollama-gpu"}
+    before = {"init", "router", "simulator", "ollama", "gpu-ollama"}
     later = those(services, lambda each: "router" in each.get("depends_on", {}))
     assert set(services) - before == later
 
