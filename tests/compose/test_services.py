@@ -33,7 +33,7 @@ PROFILES = {
     "open-webui": ["chat"],
     "tailscale": ["tailscale"],
     "ollama": ["ollama"],
-    "ollama-gpu": ["gpu-ollama"],
+    "gpu-ollama": ["ollama-gpu"],
 }
 
 
