@@ -24,6 +24,9 @@ _PROGRAM = "from router.jobs.input.sandbox.child import main; main()"
 _ROOT = Path(__file__).resolve().parents[4]
 _PIECE_BYTES = 256 * 1024
 _REAP_SECONDS = 5.0
+# Who stops the router signals its whole group: a reader that died of it would fail its
+# job. It ends with its pipes, or is killed.
+_NOT_FOR_IT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # Nothing else of the environment: secrets may stand in it.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONTZPATH", "LD_LIBRARY_PATH")
 # gevent's own would wait for the child by a signal handler of the whole process.
@@ -163,6 +166,7 @@ def _start(limits: SandboxLimits) -> tuple[int, int, int]:
                 (os.POSIX_SPAWN_DUP2, theirs_out, 1),
                 (os.POSIX_SPAWN_DUP2, nothing, 2),
             ],
+            setsigmask=_NOT_FOR_IT,
         )
     except BaseException:
         os.close(ours_in)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 
 import gevent
 import psutil
@@ -138,6 +139,16 @@ def test_it_takes_no_secret_along(monkeypatch):
         environ = until(process.environ, "its program is loaded")
     assert "INFEROPS_SECRET" not in environ
     assert "PATH" in environ
+
+
+def test_what_stops_the_router_does_not_stop_a_reader():
+    """Its group is signalled as a whole: a job whose reader died would have failed."""
+    with Sandbox(SandboxLimits(64 * MIB)) as sandbox:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(sandbox.pid, number)
+        sandbox.send({"unknown": "question"})
+        with pytest.raises(RuntimeError, match="the sandbox has a fault: KeyError"):
+            sandbox.receive(10)  # it answers
 
 
 def test_a_sandbox_that_is_killed(tmp_path):
