@@ -11,6 +11,8 @@ from bench.virtual.node import Scaling, Spec
 from bench.virtual.routed import Routed, Setup
 from bench.virtual.workload import Ask
 
+pytestmark = pytest.mark.long
+
 A, B, C = "a:latest", "b:latest", "c:latest"
 SECONDS = 200.0
 SHORT = Ask(20, 60)  # 0.6 s at 100 tokens/s

@@ -39,7 +39,7 @@ from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.harness.wire import connect, post, read_answer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 MODEL = "llama3.2:3b"
 LIMIT = 1024 * MIB

@@ -200,6 +200,7 @@ def test_ceiling_of_a_real_node_is_learned(real, ceiling):
     assert ceiling == node["ceiling"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("real", "ceiling"), [(1, 1), (3, 3)], indirect=["real"], ids=["one", "three"]
 )

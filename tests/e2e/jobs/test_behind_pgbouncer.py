@@ -10,7 +10,7 @@ from tests.harness.poll import until
 from tests.harness.postgres import Postgres, postgres_folder
 from tests.harness.tallied_node import MODEL, TalliedNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 ITEMS = 150
 

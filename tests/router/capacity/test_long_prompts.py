@@ -11,6 +11,8 @@ from bench.virtual.node import Scaling, Spec
 from bench.virtual.runner import MODEL, Fleet
 from bench.virtual.workload import Ask
 
+pytestmark = pytest.mark.long
+
 SPECS = [Spec("quick", 120, 4500), Spec("slow", 30, 900)]
 
 

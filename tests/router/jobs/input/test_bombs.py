@@ -20,6 +20,8 @@ import pytest
 
 from tests.harness.process import ROOT
 
+pytestmark = pytest.mark.long
+
 MIB = 2**20
 LARGER = int(os.environ.get("HOSTILE_FILES", "1"))
 LIMIT = 256  # MiB of a sandbox here
