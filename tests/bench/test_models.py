@@ -11,6 +11,8 @@ from bench.virtual.node import Scaling
 from bench.virtual.traffic import Traffic
 from bench.virtual.workload import MIXED_8
 
+pytestmark = pytest.mark.long
+
 
 def test_the_second_is_asked_for_half_as_often():
     """Zipf's law; a seed is one draw."""

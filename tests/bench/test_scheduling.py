@@ -30,6 +30,8 @@ from bench.virtual.workload import Ask
 from router.cancellation import CancelledError
 from router.model import Outcome
 
+pytestmark = pytest.mark.long
+
 NODE = Spec("n", 100, 1000, slots=2, models=1, load_seconds=5.0)
 
 
