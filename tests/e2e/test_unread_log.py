@@ -30,8 +30,11 @@ def fleet(tmp_path_factory):
 
 
 def refused(session: requests.Session, url: str) -> None:
-    """Ask for what no node has: a line of the log, and no node's time."""
-    body = {"model": "nobody-has-this", "messages": []}
+    """Ask for what no model can be called: a line of the log, and no node's time.
+
+    For a name that a model may have, the nodes are asked: once a second.
+    """
+    body = {"model": "nobody!has!this", "messages": []}
     assert session.post(f"{url}/api/chat", json=body, timeout=10).status_code == 404
 
 
