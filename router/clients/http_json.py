@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 
-from router.config.access import authorization, check_pin, tls_context
+from router.config.access import authorization, secured
+from router.config.address import endpoint
 from router.json_scan import values_at_most
 from router.keep_alive import keep_alive
 from router.model import Node
@@ -159,7 +160,7 @@ def _exchange(
         head += f"Authorization: {shown}\r\n"
     if data is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
-    with _connected(node, parts, left) as peer:
+    with _connected(node, left) as peer:
         wire = _Wire(peer, left)
         wire.sendall(head.encode() + b"\r\n" + (data or b""))
         with http.client.HTTPResponse(wire, method=method) as response:  # type: ignore[arg-type]
@@ -168,23 +169,12 @@ def _exchange(
             return Answer(response.status, content_type, _body(response))
 
 
-def _connected(
-    node: Node, parts: SplitResult, left: Callable[[], float]
-) -> socket.socket:
+def _connected(node: Node, left: Callable[[], float]) -> socket.socket:
     """Connect, and shake hands where the node has TLS. Raises OSError."""
-    host, secure = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
+    host, port, secure = endpoint(node.url)
     plain = socket.create_connection((host, port), timeout=left())
     keep_alive(plain)
-    if not secure:
-        return plain
-    try:
-        peer = tls_context(node.access).wrap_socket(plain, server_hostname=host)
-        check_pin(node.access, peer)
-    except BaseException:
-        plain.close()
-        raise
-    return peer
+    return secured(plain, host, node.access) if secure else plain
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

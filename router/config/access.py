@@ -9,11 +9,12 @@ import ssl
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from router.config.files import read_text
 from router.model import Access
 
-__all__ = ["authorization", "check_pin", "tls_context"]
+__all__ = ["authorization", "secured"]
 
 _MOST_BYTES = 64 * 1024
 
@@ -31,12 +32,36 @@ def authorization(access: Access) -> str | None:
     return None
 
 
-def tls_context(
-    access: Access, kind: Callable[[int], ssl.SSLContext] = ssl.SSLContext
+def secured(
+    plain: Any,
+    host: str,
+    access: Access,
+    kind: Callable[[int], ssl.SSLContext] = ssl.SSLContext,
+) -> ssl.SSLSocket:
+    """Shake hands on a connected socket, which is closed where that fails.
+
+    kind: of context: the standard library's, or gevent's
+    Raises OSError.
+    """
+    try:
+        peer = _tls_context(access, kind).wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
+    try:
+        _check_pin(access, peer)
+    except OSError:
+        peer.close()
+        raise
+    return peer
+
+
+def _tls_context(
+    access: Access, kind: Callable[[int], ssl.SSLContext]
 ) -> ssl.SSLContext:
     """Return a context that checks the certificate and the name. Raises OSError.
 
-    With a pin it checks neither: `check_pin` does, once the peer has shown its own.
+    With a pin it checks neither: `_check_pin` does, once the peer has shown its own.
     """
     file = access.ca_file
     try:
@@ -66,7 +91,7 @@ def _context(
     return context
 
 
-def check_pin(access: Access, peer: ssl.SSLSocket) -> None:
+def _check_pin(access: Access, peer: ssl.SSLSocket) -> None:
     """Compare the certificate that was shown with the pinned one. Raises OSError."""
     if access.pin is None:
         return

@@ -34,6 +34,13 @@ def host_port(text: str) -> str:
     return text
 
 
+def endpoint(url: str) -> tuple[str, int, bool]:
+    """Return host, port and whether TLS is spoken, of a URL that `base_url` gave."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    return parts.hostname or "", parts.port or (443 if secure else 80), secure
+
+
 def base_url(
     text: str, schemes: tuple[str, ...] = ("http", "https"), *, path: bool = False
 ) -> str:

@@ -20,6 +20,7 @@ from gevent import socket as cooperative
 
 from router.cancellation import CooperativeSocket
 from router.config.access import authorization
+from router.config.address import endpoint
 from router.errors import MaybeSentError, NotSentError
 from router.keep_alive import keep_alive
 from router.model import NO_ACCESS, Cause, Node
@@ -162,9 +163,7 @@ class Backends:
 
 
 def _opened(node: Node, seconds: float) -> cooperative.socket:
-    parts = urlsplit(node.url)
-    secure = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    host, port, secure = endpoint(node.url)
     sock = _connected((host, port), seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     keep_alive(sock)

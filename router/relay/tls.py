@@ -14,7 +14,7 @@ import gevent
 from gevent import socket as cooperative
 from gevent import ssl as cooperative_ssl
 
-from router.config.access import check_pin, tls_context
+from router.config.access import secured
 from router.model import Access
 
 __all__ = ["wrap"]
@@ -30,32 +30,13 @@ def wrap(
     seconds: the longest handshake
     Raises OSError, and closes `plain`.
     """
-    try:
-        with gevent.Timeout(
-            seconds, TimeoutError(f"no handshake within {seconds:g} s")
-        ):
-            node = _shake_hands(plain, host, access)
-    except BaseException:
-        plain.close()
-        raise
+    plain.settimeout(None)
+    with gevent.Timeout(seconds, TimeoutError(f"no handshake within {seconds:g} s")):
+        node = secured(plain, host, access, cooperative_ssl.SSLContext)
     relay, here = cooperative.socketpair()
     gevent.spawn(_carry, node, here)
     gevent.spawn(_carry, here, node)
     return relay
-
-
-def _shake_hands(
-    plain: cooperative.socket, host: str, access: Access
-) -> cooperative.socket:
-    context = tls_context(access, cooperative_ssl.SSLContext)
-    plain.settimeout(None)
-    node = context.wrap_socket(plain, server_hostname=host)
-    try:
-        check_pin(access, node)
-    except OSError:
-        node.close()
-        raise
-    return node
 
 
 def _carry(source: cooperative.socket, sink: cooperative.socket) -> None:
