@@ -198,11 +198,11 @@ class AttemptError(InferOpsError):
     """
 
     reason = "error"
+    charged = False
 
     def __init__(self, message: str, cause: str = "error") -> None:
         super().__init__(message)
         self.cause = cause
-        self.charged = False
 
 
 class NotSentError(AttemptError):
@@ -253,33 +253,14 @@ class UnclearError(RefusedError):
 class OtherBuildError(RefusedError):
     """The node says that the request is wrong; another build may think otherwise."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int,
-        body: bytes,
-        headers: tuple[tuple[str, str], ...],
-    ) -> None:
-        super().__init__(message, status=status, body=body, headers=headers)
-        self.charged = True  # with nothing: the node is well
+    charged = True  # with nothing: the node is well
 
 
 class RouteMissingError(RefusedError):
     """The node's release does not have the route: no fault of node or request."""
 
     reason = "route_missing"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int,
-        body: bytes,
-        headers: tuple[tuple[str, str], ...],
-    ) -> None:
-        super().__init__(message, status=status, body=body, headers=headers)
-        self.charged = True  # with nothing: the node is well
+    charged = True  # with nothing: the node is well
 
 
 class RunnerDiedError(RefusedError):
