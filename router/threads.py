@@ -96,4 +96,4 @@ def _caught(call: Callable[[], T]) -> T | _Raised:
 CONTROL = Pool("control", 2, waiting=8, seconds=30)
 DISK = Pool("the router's disk", 8, waiting=256, seconds=30)
 FILES = Pool("configuration files", 1, waiting=8, seconds=60)
-JOBS = Pool("reading and reducing of jobs", 3, waiting=10_000, seconds=None)
+JOBS = Pool("reducing of jobs", 3, waiting=10_000, seconds=None)

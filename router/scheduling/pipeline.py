@@ -257,7 +257,7 @@ def offered(runner: str, scene: RoutingContext) -> Nodes:
     those are asked.
     """
     nodes = scene.offers.nodes(runner, scene)
-    if nodes.any or not scene.health.troubled:
+    if not scene.health.troubled or nodes.any:
         return nodes
     last = scene.offers.nodes(runner, replace(scene, last_resort=True))
     return last._replace(last_resort=True)
