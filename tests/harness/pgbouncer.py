@@ -7,15 +7,15 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Iterator
 
 import psycopg
+import pytest
 
+from tests.harness.database_server import DatabaseServer
 from tests.harness.poll import until
 from tests.harness.ports import free_port
-from tests.harness.postgres import Postgres
+from tests.harness.postgres import Postgres, postgres_folder
 
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin")
 
@@ -26,7 +26,18 @@ def pgbouncer_program() -> str | None:
     return shutil.which("pgbouncer", path=path)
 
 
-class PgBouncer:
+@contextlib.contextmanager
+def postgres_to_pool() -> Iterator[Postgres]:
+    """A PostgreSQL for a pooler; skips the test where either is missing."""
+    if postgres_folder() is None:
+        pytest.skip("no PostgreSQL under /usr/lib/postgresql")
+    if pgbouncer_program() is None:
+        pytest.skip("no pgbouncer on PATH or in /usr/sbin")
+    with Postgres() as cluster:
+        yield cluster
+
+
+class PgBouncer(DatabaseServer):
     """One pooler; `url` is what `batch.database` takes.
 
     settings: of its configuration, such as `pool_mode`
@@ -34,9 +45,8 @@ class PgBouncer:
 
     def __init__(self, postgres: Postgres, **settings: object) -> None:
         self._postgres = postgres
-        self._folder = Path(tempfile.mkdtemp(prefix="inferops-pgbouncer-"))
+        super().__init__("pgbouncer")
         self.port = free_port()
-        self._child: subprocess.Popen[bytes] | None = None
         self._settings = settings
         self._configure()
         if postgres.user:
@@ -83,8 +93,7 @@ class PgBouncer:
         until(self._answers, "PgBouncer answers", seconds=30)
 
     def _answers(self) -> bool:
-        assert self._child is not None
-        assert self._child.poll() is None, (self._folder / "log").read_text()[-2000:]
+        self.check_running()
         with contextlib.suppress(psycopg.OperationalError):
             self.admin("SHOW VERSION")
             return True
@@ -114,27 +123,3 @@ class PgBouncer:
     def thaw(self) -> None:
         assert self._child is not None
         self._child.send_signal(signal.SIGCONT)
-
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
-    def _end(self, number: int) -> None:
-        if self._child is not None and self._child.poll() is None:
-            self._child.send_signal(number)
-            self._child.wait(30)
-
-    def stop(self) -> None:
-        self._end(signal.SIGKILL)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> PgBouncer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -7,10 +7,9 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
-from types import TracebackType
 
+from tests.harness.database_server import DatabaseServer
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 
@@ -37,7 +36,7 @@ def _user() -> str | None:
     raise AssertionError("no user without rights to run PostgreSQL as")
 
 
-class Postgres:
+class Postgres(DatabaseServer):
     """One database cluster; `url` is what `batch.database` takes."""
 
     def __init__(self) -> None:
@@ -45,11 +44,9 @@ class Postgres:
         assert programs is not None, "no PostgreSQL under /usr/lib/postgresql"
         self._programs = programs
         self.user = _user()
-        # Not pytest's folder: that one is closed to other users.
-        self._folder = Path(tempfile.mkdtemp(prefix="inferops-postgres-"))
+        super().__init__("postgres")
         self.port = free_port()
         self.url = f"postgresql://inferops@127.0.0.1:{self.port}/postgres"
-        self._child: subprocess.Popen[bytes] | None = None
         self._made = 0
         try:
             if self.user:
@@ -98,8 +95,7 @@ class Postgres:
         until(self._answers, "PostgreSQL answers", seconds=60)
 
     def _answers(self) -> bool:
-        assert self._child is not None
-        assert self._child.poll() is None, (self._folder / "log").read_text()[-2000:]
+        self.check_running()
         ready = [self._programs / "pg_isready", "-h", "127.0.0.1", "-p", self.port]
         done = subprocess.run(
             [str(each) for each in ready], capture_output=True, check=False, timeout=10
@@ -110,26 +106,6 @@ class Postgres:
         """End it as the power going out does: its clients notice, it recovers."""
         self._end(signal.SIGQUIT)  # "immediate": no checkpoint
 
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
-    def _end(self, number: int) -> None:
-        if self._child is not None and self._child.poll() is None:
-            self._child.send_signal(number)
-            self._child.wait(30)
-
-    def stop(self) -> None:
-        self._end(signal.SIGINT)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Postgres:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+    @property
+    def _stopped_by(self) -> signal.Signals:
+        return signal.SIGINT

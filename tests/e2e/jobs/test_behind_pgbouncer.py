@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.jobs import begin, each_once, ended, job, requests_file
-from tests.harness.pgbouncer import PgBouncer, pgbouncer_program
+from tests.harness.pgbouncer import PgBouncer, postgres_to_pool
 from tests.harness.poll import until
-from tests.harness.postgres import Postgres, postgres_folder
 from tests.harness.tallied_node import MODEL, TalliedNode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
@@ -17,11 +16,7 @@ ITEMS = 150
 
 @pytest.fixture
 def postgres():
-    if postgres_folder() is None:
-        pytest.skip("no PostgreSQL under /usr/lib/postgresql")
-    if pgbouncer_program() is None:
-        pytest.skip("no pgbouncer on PATH or in /usr/sbin")
-    with Postgres() as cluster:
+    with postgres_to_pool() as cluster:
         yield cluster
 
 

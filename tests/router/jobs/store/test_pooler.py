@@ -16,20 +16,15 @@ from router.jobs.store.database import (
     database_url,
 )
 from router.jobs.store.schema import migrate
-from tests.harness.pgbouncer import PgBouncer, pgbouncer_program
+from tests.harness.pgbouncer import PgBouncer, postgres_to_pool
 from tests.harness.poll import until
-from tests.harness.postgres import Postgres, postgres_folder
 from tests.router.jobs.store.stage import JOB, filled
 
 
 @pytest.fixture(scope="module")
 def server():
     """A PostgreSQL of its own: it is restarted."""
-    if postgres_folder() is None:
-        pytest.skip("no PostgreSQL under /usr/lib/postgresql")
-    if pgbouncer_program() is None:
-        pytest.skip("no pgbouncer on PATH or in /usr/sbin")
-    with Postgres() as cluster:
+    with postgres_to_pool() as cluster:
         yield cluster
 
 
