@@ -32,9 +32,14 @@ def table() -> str:
 
 def written_into(page: str) -> str:
     """Return the page with a current table between its marks."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{table()}\n{_END}{after}"
+    return between(page, _BEGIN, _END, table())
+
+
+def between(page: str, begin: str, end: str, text: str) -> str:
+    """Return a page with the text between two of its marks."""
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from werkzeug.routing import Map
 
+from router.config.reference import between
 from router.relay.protocols import ROUTES
 from router.web.access import Area, RouteAccess, access, area_of
 from router.web.app import routed
@@ -107,9 +108,7 @@ def table() -> str:
 
 def written_into(page: str) -> str:
     """Return the page with current tables between its marks."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{table()}\n{_END}{after}"
+    return between(page, _BEGIN, _END, table())
 
 
 def main() -> None:
