@@ -58,6 +58,7 @@ from router.snapshot import Published, Snapshot
 from router.threads import CONTROL, DISK, FILES
 from router.web.admin.routes import AdminContext
 from router.web.app import flask_app, own_paths
+from router.web.authentication import Authentication
 from router.web.caller import local
 from router.web.cors import Cors, Origins
 from router.web.hosts import HostCheck, Hosts
@@ -386,7 +387,7 @@ class Router:
             own=own_paths(flask),
             fallback=flask,
         )
-        self.cors = Cors(self.inference, Origins(config.web.origins))
+        self.cors = Cors(Authentication(self.inference), Origins(config.web.origins))
         self.host_check = HostCheck(
             self.cors,
             Hosts(config.web.hosts),

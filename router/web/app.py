@@ -17,7 +17,8 @@ from router.errors import (
 )
 from router.logs.events import get_logger
 from router.relay.protocols import ROUTES, dialect_of, error_body
-from router.web.caller import ANONYMOUS, sender
+from router.web.authentication import principal_of
+from router.web.caller import sender
 from router.web.inference.request import request_id
 
 log = get_logger("web")
@@ -98,7 +99,7 @@ def _log_change(response: Response) -> Response:
         path=request.path,
         status=response.status_code,
         **sender(request.environ),
-        principal=g.get("principal", ANONYMOUS),
+        principal=g.get("principal") or principal_of(request.environ).name,
         request_id=g.get("request_id", ""),
         **g.get("audit", {}),
     )

@@ -12,7 +12,6 @@ from ipaddress import ip_address
 from typing import Any
 
 __all__ = [
-    "ANONYMOUS",
     "address",
     "from_loopback",
     "is_loopback_name",
@@ -21,7 +20,6 @@ __all__ = [
     "sender",
 ]
 
-ANONYMOUS = "anonymous"  # the principal of whoever needs no credential
 _MOST_FORWARDED = 200
 
 # What proxies add to a request that they pass on.

@@ -32,7 +32,8 @@ from router.relay.upstream import Pump
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.trace import DecisionTrace, DecisionTraces
 from router.scheduling.traits import traits_of
-from router.web.caller import ANONYMOUS, sender
+from router.web.authentication import principal_of
+from router.web.caller import sender
 from router.web.inference.body import BodyReader
 from router.web.inference.headers import read_terms
 from router.web.inference.paths import climbs, passed_on, redirect, tidy
@@ -92,7 +93,11 @@ class Inference:
         if route is None or environ["REQUEST_METHOD"] != "POST":
             return self._fallback(environ, start_response)
         visit = ClientRequest(
-            route, request_id(environ), time.monotonic(), sender=sender(environ)
+            route,
+            request_id(environ),
+            time.monotonic(),
+            principal_of(environ),
+            sender=sender(environ),
         )
         self.visits.enter(visit)
         return InferenceResponse(self, visit, environ, start_response).begin()
@@ -275,7 +280,7 @@ class Inference:
                 "attempts": visit.attempts,
                 "seconds": round(seconds, 4),
                 **visit.sender,
-                "principal": ANONYMOUS,
+                "principal": visit.principal.name,
                 "request_id": visit.request_id,
             }
         )

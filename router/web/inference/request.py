@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.access.principal import Principal
 from router.cancellation import Cancellation
 from router.failover.attempts import ProxiedRequest
 from router.model import Outcome
@@ -36,6 +37,7 @@ class ClientRequest:
     route: Route
     request_id: str
     arrived: float
+    principal: Principal
     attention: Cancellation = field(default_factory=Cancellation)
     model: str = "unknown"
     node: str = ""
