@@ -8,10 +8,11 @@ the same speed.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from math import log2
+from types import MappingProxyType
 from typing import NamedTuple
 
 from router.scheduling.completion import Offer, Others
@@ -39,6 +40,9 @@ class Group:
         return next(iter(self.offers.values()))
 
 
+_NONE: Mapping[str, Offer | None] = MappingProxyType({})
+
+
 class Nodes(NamedTuple):
     """What is decided on: free nodes and groups of full ones, the quickest first.
 
@@ -47,7 +51,8 @@ class Nodes(NamedTuple):
     proving: the names of those where a request under way must be answered first
     last_resort: whether these are nodes that have failed of late
     full:    the names of those that have no free slot
-    barred:  of those that may not push out what they hold
+    barred:  of those that may not push out what they hold; with an offer where they
+             may for who can go nowhere else
     slower:  how many more have one, which are not looked at
     """
 
@@ -56,7 +61,7 @@ class Nodes(NamedTuple):
     others: Others
     refused: Mapping[str, str]
     full: Iterable[str]
-    barred: Iterable[str] = ()
+    barred: Mapping[str, Offer | None] = _NONE
     slower: int = 0
     proving: Iterable[str] = ()
     last_resort: bool = False
@@ -65,6 +70,22 @@ class Nodes(NamedTuple):
     def any(self) -> bool:
         """Whether one of them may take a request, now or soon."""
         return any(map(any_of, (self.free, self.full, self.barred, self.proving)))
+
+    def open_to(self, avoided: frozenset[str]) -> Sequence[Offer]:
+        """Return the free nodes for a request that is not to go to some.
+
+        Copies that it may not use are none to it: where no other node would take it,
+        now or soon, a model may go for it.
+        """
+        free: Sequence[Offer] = self.free
+        if avoided:
+            free = [each for each in free if each.view.node.name not in avoided]
+        if free or not self.barred:
+            return free
+        if not all(name in avoided for name in chain(self.full, self.proving)):
+            return free
+        ways = (self.barred[name] for name in self.barred.keys() - avoided)
+        return [offer for offer in ways if offer is not None]
 
 
 def any_of(names: Iterable[object]) -> bool:
@@ -92,7 +113,7 @@ class Board:
         self._free: list[tuple[float, int, Offer]] = []
         self._groups: dict[_GroupKey, Group] = {}
         self._full: dict[str, None] = {}
-        self._barred: dict[str, None] = {}
+        self._barred: dict[str, Offer | None] = {}
         self._places: dict[str, _Place] = {}
 
     def put(self, name: str, offer: Offer, key: float, *, free: bool) -> None:
@@ -115,10 +136,10 @@ class Board:
     def barred(self) -> Iterable[str]:
         return tuple(self._barred)
 
-    def bar(self, name: str) -> None:
-        """Keep a node that may not load the model now."""
+    def bar(self, name: str, offer: Offer | None = None) -> None:
+        """Keep a node that may not load the model now, or for the stranded alone."""
         self._drop(name)
-        self._barred[name] = None
+        self._barred[name] = offer
 
     def refuse(self, name: str, reason: str) -> None:
         """Keep a node that fails what it is asked."""

@@ -8,6 +8,7 @@ for those.
 from __future__ import annotations
 
 from collections import deque
+from enum import IntEnum
 from math import exp
 from typing import NamedTuple, Protocol
 
@@ -57,6 +58,17 @@ _SHARE = 1 / 8
 _IN_USE = 1 / 120  # requests a second
 
 
+class Permit(IntEnum):
+    """Whether a model may be loaded where others go for it.
+
+    STRANDED: only by who can go to no node that holds a copy
+    """
+
+    NO = 0
+    STRANDED = 1
+    YES = 2
+
+
 class WaitingView(Protocol):
     """What is read of the queue (`router.scheduling.queue.Queue`)."""
 
@@ -88,17 +100,20 @@ class Evictions:
         """Take note of one that costs its users something."""
         self._begun.append(now)
 
-    def allowed(
+    def permit(
         self, node: str, runner: str, standing: Standing, nodes: int, now: float
-    ) -> bool:
+    ) -> Permit:
         """Say whether one of so many nodes may load a model, for which others go."""
         copies, victims = self._residency.copies, standing.victims
         if copies[runner] > 0:
             if not any(self._demand.per_second(v, now) > _IN_USE for v in victims):
-                return True
+                return Permit.YES
             while self._begun and self._begun[0] <= now - _MINUTE:
                 self._begun.popleft()
-            return len(self._begun) < max(1, nodes * _SHARE)
-        if now - self._residency.loaded_at(node) >= _TURN_SECONDS:
-            return True
-        return not any(copies[v] == 1 and self.waiting.wanted(v) for v in victims)
+            if len(self._begun) < max(1, nodes * _SHARE):
+                return Permit.YES
+        if now - self._residency.loaded_at(node) < _TURN_SECONDS and any(
+            copies[v] == 1 and self.waiting.wanted(v) for v in victims
+        ):
+            return Permit.NO
+        return Permit.STRANDED if copies[runner] > 0 else Permit.YES

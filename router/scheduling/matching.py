@@ -86,15 +86,12 @@ def _cheapest(each: PendingRequest, moment: Moment) -> tuple[float, Offer | None
     found, least = None, 0.0
     nodes, now = moment.nodes, moment.now
     work, waited, typical = each.work, now - each.since, nodes.others.typical
-    tried = each.wish.avoided
-    for offer in nodes.free:
+    for offer in nodes.open_to(each.wish.avoided):
         if offer.load:
             cost = offer.cost_with_load(work, waited, now, nodes.others)
         else:
             cost = offer.cost(work, waited, typical, now)
-        if (found is None or cost < least) and not (
-            tried and offer.view.node.name in tried
-        ):
+        if found is None or cost < least:
             found, least = offer, cost
     return least, found
 

@@ -15,7 +15,7 @@ from router.capacity.throughput import expected_share
 from router.scheduling.board import Board, Nodes
 from router.scheduling.completion import AGE_OF_FULL, Offer, Others
 from router.scheduling.demand import Demand
-from router.scheduling.eviction import Evictions, Victim, price
+from router.scheduling.eviction import Evictions, Permit, Victim, price
 from router.scheduling.in_flight import InFlight
 from router.scheduling.pipeline import PROVING, RoutingContext, failing, filtered
 from router.scheduling.prediction import AnswerPrediction
@@ -172,16 +172,23 @@ class _Kept:
         if standing.leaving:
             self.board.bar(name)
             return
+        permit = Permit.YES
         if streams is not None and standing.victims:
-            allowed = self._offers.evictions.allowed
-            if not allowed(name, self._runner, standing, len(self.board.views), now):
-                self.board.bar(name)
-                return
+            fleet = len(self.board.views)
+            permit = self._offers.evictions.permit(
+                name, self._runner, standing, fleet, now
+            )
+        if permit is Permit.NO:
+            self.board.bar(name)
+            return
         if streams is None:
             offer = maker.full(view, standing, now)
         else:
             offer = maker.free(view, streams, standing, now)
-        self.board.put(name, offer, maker.key(offer), free=streams is not None)
+        if permit is Permit.STRANDED:
+            self.board.bar(name, offer)
+        else:
+            self.board.put(name, offer, maker.key(offer), free=streams is not None)
 
 
 class _Maker:

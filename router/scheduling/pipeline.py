@@ -6,7 +6,7 @@ body of a 503 and `/admin/explain` repeat these reasons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -266,9 +266,6 @@ def offered(runner: str, scene: RoutingContext) -> Nodes:
 def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
     """Return the nodes with a free slot as candidates."""
     work, waited, others = asking.work, now - asking.since, nodes.others
-    offers: Iterable[Offer] = nodes.free
-    if avoided := asking.wish.avoided:
-        offers = (offer for offer in offers if offer.view.node.name not in avoided)
     return tuple(
         [
             Candidate(
@@ -279,7 +276,7 @@ def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate
                 else offer.cost(work, waited, others.typical, now),
                 now,
             )
-            for offer in offers
+            for offer in nodes.open_to(asking.wish.avoided)
         ]
     )
 

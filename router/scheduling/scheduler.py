@@ -19,6 +19,7 @@ from router.health.circuits import CIRCUIT
 from router.holds.store import HoldStore
 from router.model import HoldKind, Outcome, Priority, Timings
 from router.scheduling.board import Nodes
+from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates
 from router.scheduling.matching import WINDOW, Moment, match
 from router.scheduling.pickers import SchedulingPolicy
@@ -329,7 +330,7 @@ class Scheduler:
 
     def _serve_one(self, runner: str, priority: Priority, nodes: Nodes) -> bool:
         """Give a slot to one of those that wait; False where nobody has one."""
-        if not nodes.free:
+        if not (nodes.free or nodes.barred):
             return False
         found = self._match(runner, priority, nodes)
         if found is None:
@@ -375,8 +376,7 @@ class Scheduler:
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
         """Yield those that wait and did not try all the free nodes already."""
         for waiter in self.queue.waiting(priority, runner):
-            avoided = waiter.asking.wish.avoided
-            if not avoided or any(o.view.node.name not in avoided for o in nodes.free):
+            if nodes.open_to(waiter.asking.wish.avoided):
                 yield waiter
 
 
@@ -399,8 +399,15 @@ def _under(caps: dict[str, int], nodes: Nodes) -> Nodes:
     """Leave out the free nodes that run as many streams as others may have there."""
     if not caps:
         return nodes
-    free = [o for o in nodes.free if o.streams < caps.get(o.view.node.name, 1 << 30)]
-    return nodes._replace(free=free)
+    free: list[Offer] = []
+    full = list(nodes.full)
+    for offer in nodes.free:
+        name = offer.view.node.name
+        if offer.streams < caps.get(name, 1 << 30):
+            free.append(offer)
+        else:
+            full.append(name)
+    return nodes._replace(free=free, full=full)
 
 
 def _too_late(asking: PendingRequest) -> OverloadedError | DeadlineError:

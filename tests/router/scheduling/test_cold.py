@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import gevent
 import pytest
 
 from router.cancellation import Cancellation
 from router.capacity.external_load import Evidence
 from router.capacity.ledger import Ledger, Rescue
 from router.holds.store import HoldStore
-from router.model import Node, Outcome, Priority, Score, Timings
+from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.scheduling.pickers import PICKERS
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 
-MODEL = "m:latest"
+MODEL, OTHER = "m:latest", "o:latest"
 
 
 class Forgetful:
@@ -34,7 +35,9 @@ class Fleet:
     def __init__(self, **resident: str | None) -> None:
         self.now = 0.0
         self.ledger = Ledger(4, lambda: self.now)
-        present = {MODEL: PresentModel(MODEL, "d", 4 * 10**9)}
+        present = {
+            model: PresentModel(model, "d", 4 * 10**9) for model in (MODEL, OTHER)
+        }
         views = {}
         for name, model in resident.items():
             loaded = {} if model is None else {model: ResidentModel(model, "d", 1, 1)}
@@ -107,3 +110,59 @@ def test_a_continued_answer_may_use_what_people_may_not():
     explain = fleet.dispatcher.explain
     assert explain(RoutingRequest(MODEL)).picked is None
     assert explain(RoutingRequest(MODEL), Priority.CONTINUED).picked is not None
+
+
+class Two(Fleet):
+    """One node has loaded what is asked for, the other what others use as well.
+
+    A minute's evictions are spent; each node takes one model.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(has=MODEL, other=OTHER)
+        estimates = self.dispatcher.estimates
+        for second in range(30):
+            self.now = float(second)
+            for model in (MODEL, OTHER):
+                estimates.demand.came(model, self.now)
+        estimates.offers.evictions.begun(self.now)
+        self.holds = self.dispatcher._holds
+
+
+def test_nobody_loads_what_has_a_copy_beyond_the_bound():
+    """Four more would not do it."""
+    fleet = Two()
+    assert {"has"} == {fleet.ask().node.name for _ in range(4)}
+    explained = fleet.dispatcher.explain(RoutingRequest(MODEL))
+    assert (None, ("other",)) == (explained.picked, explained.barred)
+
+
+@pytest.mark.parametrize("how", ["tried", "held"])
+def test_a_copy_that_cannot_be_used_is_none(how):
+    """Whose node has failed it, or is down, loads it elsewhere now, not in a minute."""
+    fleet, wish = Two(), RoutingRequest(MODEL)
+    if how == "tried":
+        wish = RoutingRequest(MODEL, tried=frozenset({"has"}))
+    else:
+        hold = Hold("has", HoldKind.CORDON, "operator", "repair", 0.0)
+        fleet.holds.place(hold)
+    assert "other" == fleet.dispatcher.explain(wish).picked.name
+
+
+def test_who_waits_may_go_for_a_copy_that_was_lost_meanwhile():
+    """The node fails while it waits for its slot."""
+    fleet = Two()
+    for _ in range(4):
+        fleet.ask()
+    waiting = Cancellation()
+    waiter = gevent.spawn(
+        fleet.dispatcher.acquire,
+        RoutingRequest(MODEL),
+        Priority.INTERACTIVE,
+        waiting,
+        fleet.now + 60.0,
+    )
+    gevent.sleep(0)
+    assert 1 == len(fleet.dispatcher.queue)
+    fleet.holds.place(Hold("has", HoldKind.CORDON, "operator", "repair", 0.0))
+    assert "other" == waiter.get(timeout=5).node.name

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from router.scheduling.demand import Demand
-from router.scheduling.eviction import Evictions, Victim, price
+from router.scheduling.eviction import Evictions, Permit, Victim, price
 from router.scheduling.residency import Residency, Standing
 
 USED = Victim(per_second=1.0, left=0, load=5.0, lost=0.0)
@@ -73,9 +73,12 @@ class Rig:
         self.evictions = Evictions(self.residency, self.demand)
         self.evictions.waiting = SimpleNamespace(version=0, wanted=wanted.__contains__)
 
-    def allowed(self, model="b", *, nodes=8, now=30.0):
+    def permit(self, model="b", *, nodes=8, now=30.0):
         standing = Standing(cold=True, victims=("a",))
-        return self.evictions.allowed("n", model, standing, nodes, now)
+        return self.evictions.permit("n", model, standing, nodes, now)
+
+    def allowed(self, model="b", *, nodes=8, now=30.0):
+        return self.permit(model, nodes=nodes, now=now) is Permit.YES
 
 
 def test_one_a_minute_for_eight_nodes():
@@ -86,6 +89,15 @@ def test_one_a_minute_for_eight_nodes():
     assert not rig.allowed()
     assert rig.allowed(nodes=16)
     assert rig.allowed(now=91.0)
+
+
+def test_who_can_use_no_copy_need_not_wait_for_the_minute():
+    """Beyond the bound a model may go for them, but not before its turn is over."""
+    rig = Rig(1, wanted=frozenset({"a"}))
+    rig.evictions.begun(30.0)
+    assert Permit.STRANDED is rig.permit()
+    rig.residency.loaded_at = {"n": 25.0}.get
+    assert Permit.NO is rig.permit()
 
 
 def test_what_nobody_uses_may_go_at_any_time():
