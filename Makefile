@@ -90,6 +90,14 @@ check-compose:
 	done; \
 	COMPOSE_PROFILES=cpu,gpu,ollama,ollama-gpu $$compose -f compose/node.yml config --quiet
 
+.PHONY: docs
+docs: .venv/.docs-installed ## build the documentation into dist/docs, links checked
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --clean
+
+.PHONY: docs-serve
+docs-serve: .venv/.docs-installed ## show the documentation at http://127.0.0.1:8001
+	NO_MKDOCS_2_WARNING=1 mkdocs serve --strict --dev-addr 127.0.0.1:8001
+
 .PHONY: golden
 golden: .venv/.dev-installed ## write the generated and golden files anew; read the diff
 	python -m grafana.build
@@ -107,6 +115,8 @@ lock: .venv/.dev-installed ## choose the newest allowed versions
 		pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
 		--extra dev pyproject.toml --output-file requirements-dev.lock
+	uv pip compile --quiet --no-header --no-annotate --universal --generate-hashes --python-version 3.11 \
+		--constraint requirements-dev.lock --group docs --output-file requirements-docs.lock
 	uv pip compile --quiet --no-header --no-annotate --universal --generate-hashes --python-version 3.11 \
 		--constraint requirements.lock exporters/pyproject.toml --output-file exporters/requirements.lock
 	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
@@ -139,6 +149,11 @@ tools: .venv/.run-installed
 	@chmod +x $@
 
 .venv/.dev-installed: requirements-dev.lock .venv/.run-installed
+	@echo "installing the packages of $< into .venv/ ..."
+	@$(PIP_INSTALL) --requirement $<
+	@touch $@
+
+.venv/.docs-installed: requirements-docs.lock .venv/.dev-installed
 	@echo "installing the packages of $< into .venv/ ..."
 	@$(PIP_INSTALL) --requirement $<
 	@touch $@

@@ -14,6 +14,8 @@ from router.cli.client import CliError
 from router.cli.console import Console
 from router.cli.outcome import Exit
 
+__all__ = ["app", "main", "run"]
+
 for _group in (local, nodes, jobs):
     for _command in _group.COMMANDS:
         app.add_command(_command)

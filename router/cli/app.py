@@ -76,12 +76,12 @@ def app() -> None:
 @app.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print the shell's completion script.
+    """Print the shell's completion script.
 
     \b
     bash: eval "$(inferops completion bash)"
     zsh:  eval "$(inferops completion zsh)"
     fish: inferops completion fish | source
-    """
+    """  # noqa: D301 - click's mark for lines that stay as they are
     os.environ["_INFEROPS_COMPLETE"] = f"{shell}_source"
     app.main(prog_name="inferops", standalone_mode=True)

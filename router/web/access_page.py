@@ -20,7 +20,7 @@ from router.web.app import routed
 from router.web.models import SHUT
 from router.web.routes import WebParts, blueprints
 
-__all__ = ["PAGE", "AccessRow", "rows", "written_into"]
+__all__ = ["PAGE", "TITLES", "AccessRow", "rows", "served", "written_into"]
 
 PAGE = "docs/access.md"
 
@@ -31,7 +31,7 @@ _HEAD = (
     " | other page |\n|---|---|---|---|---|"
 )
 _UNSHOWN = frozenset({"HEAD", "OPTIONS"})
-_TITLES = {
+TITLES = {
     Area.INFERENCE: "Inference, as Ollama and OpenAI have it",
     Area.JOBS: "Jobs, their files and results",
     Area.ADMIN: "Operating the fleet",
@@ -56,7 +56,7 @@ class AccessRow:
 def rows() -> tuple[AccessRow, ...]:
     """Give every route that does something, by area and path."""
     found: defaultdict[tuple[str, RouteAccess], set[str]] = defaultdict(set)
-    for path, method in _served():
+    for path, method in served():
         found[path, access(path, method)].add(method)
     made = [
         AccessRow(path, tuple(sorted(methods)), to)
@@ -68,7 +68,8 @@ def rows() -> tuple[AccessRow, ...]:
     )
 
 
-def _served() -> Iterator[tuple[str, str]]:
+def served() -> Iterator[tuple[str, str]]:
+    """Yield each path with each of its methods."""
     for path in ROUTES:
         yield path, "POST"
     for rule in _rules().iter_rules():
@@ -100,7 +101,7 @@ def table() -> str:
     for row in rows():
         if row.area is not area:
             area = row.area
-            lines += ["", f"### {_TITLES[area]}", "", _HEAD]
+            lines += ["", f"### {TITLES[area]}", "", _HEAD]
         route = f"`{', '.join(row.methods)} {row.path}`"
         lines.append(f"| {route} | {' | '.join(astuple(row.access))} |")
     return "\n".join(lines[1:]) + "\n"
