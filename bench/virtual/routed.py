@@ -203,8 +203,9 @@ class Routed:
             lambda: tuple(self._static),
             spawn=spawn,
             pause=lambda _: None,
+            clock=self._now,
         )
-        return TrafficKnowledge(circuits, isolation, Builds(self.published))
+        return TrafficKnowledge(circuits, isolation, Builds(self.published, self._now))
 
     def _view(self, spec: Spec) -> NodeView:
         slots = spec.slots if self.setup.slots_given else None

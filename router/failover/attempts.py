@@ -175,6 +175,7 @@ class Failover:
         def take(grant: Assignment) -> FirstResponse:
             presented = self.take(grant, call.message, attention)
             if not presented.refused:
+                self.course.learn_refusals(call)
                 return presented
             return self._by_build(call, grant, presented)
 

@@ -1,12 +1,17 @@
-"""Which nodes have the same build of a model: its digest, and Ollama's version."""
+"""Which nodes have the same build of a model, and which builds refuse what.
+
+A build is the model's digest and Ollama's version.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
 import orjson
 
 from router.failover.findings import Build, build_of
+from router.failover.refusals import Refusals
 from router.model import Node
 from router.snapshot import Published
 
@@ -16,10 +21,13 @@ _DIGEST_SHOWN = 12
 
 
 class Builds:
-    """Reads the snapshot."""
+    """Reads the snapshot; `refusals`: what builds have refused."""
 
-    def __init__(self, published: Published) -> None:
+    def __init__(
+        self, published: Published, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._published = published
+        self.refusals = Refusals(clock)
 
     def of(self, node: str, model: str) -> Build:
         view = self._published.current.nodes.get(node)
@@ -33,6 +41,11 @@ class Builds:
         """Name the nodes that have one of these builds."""
         views = self._published.current.nodes
         return frozenset(n for n, v in views.items() if build_of(v, model) in builds)
+
+    def refusing(self, model: str, body: bytes) -> frozenset[str]:
+        """Name the nodes whose build would refuse such a request."""
+        builds = self.refusals.of(model, body)
+        return self.nodes(builds, model) if builds else frozenset()
 
     def note(self, model: str) -> str:
         """Say which builds of a model the fleet has; empty where it is one."""

@@ -82,8 +82,16 @@ class Course:
         self._isolation.admit(call.findings)
 
     def place(self, wish: RoutingRequest, found: Findings, last: str) -> RoutingRequest:
-        """Keep a request that may end a runner away from others' streams."""
-        return self._isolation.place(wish, found, last)
+        """Keep a request from others' streams if it may end a runner, and from builds
+        that would refuse it, where other nodes will do.
+        """
+        wish = self._isolation.place(wish, found, last)
+        if refusing := self._builds.refusing(wish.model, found.body) - wish.tried:
+            choice = replace(wish, spared=wish.spared | refusing)
+            decision = self._explain(choice)
+            if (decision.picked and not decision.last_resort) or decision.busy:
+                return choice
+        return wish
 
     def begins(self, grant: Assignment, found: Findings) -> bool:
         """Note who is on the slot; returns whether its node is a credible witness."""
@@ -91,6 +99,12 @@ class Course:
         return self._circuits.healthy(grant.node.name, grant.lease.model)
 
     # After it
+
+    def learn_refusals(self, call: ProxiedRequest) -> None:
+        """Remember which builds refused a request that another has answered."""
+        if refused := call.findings.refused:
+            model, body = call.wish.model, call.findings.body
+            self._builds.refusals.learn(model, body, refused)
 
     def answered(self, grant: Assignment) -> None:
         """Take in an answer: a stream's first line, or a whole reply."""

@@ -1,15 +1,18 @@
 """Keeps requests that end runners from going through the fleet, and from company.
 
 A request whose runner died may have ended it. It is sent on where it can end nobody's
-stream, if there is such a place. When a second runner dies under it and that node then
-generates for the router, the request is refused (`router.health.offenders`).
+stream, if there is such a place, and apart from others of which the same is said. When
+a second runner dies under it alone, and that node then generates for the router, the
+request is refused (`router.health.offenders`).
 """
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import gevent
 
@@ -30,9 +33,18 @@ Trial = Callable[[Aboard], AttemptError | None]
 _ENOUGH_DEATHS = 2
 _ENOUGH_BROKEN = 3  # answers that broke off, over a client's own retries
 _LOOKS, _LOOK_SECONDS = 6, 0.5
+_DEATHS_KEPT = 256
 _DIED = frozenset({Outcome.EOF, Outcome.ERROR_LINE})
 
 log = get_logger("failover")
+
+
+class _Death(NamedTuple):
+    """A suspect's, at that time."""
+
+    at: float
+    node: str
+    findings: Findings
 
 
 class LeaseCounts(Protocol):
@@ -56,6 +68,7 @@ class Isolation:
         *,
         spawn: Callable[..., object] = gevent.spawn,
         pause: Callable[[float], object] = gevent.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; `spawn` runs a call beside this one: a trial may take a while."""
         self.trial: Trial = lambda _: None
@@ -65,7 +78,9 @@ class Isolation:
         self._load = load
         self._explain = explain
         self._nodes = nodes
+        self._clock = clock
         self._aboard: dict[Lease, Findings] = {}
+        self._deaths: deque[_Death] = deque(maxlen=_DEATHS_KEPT)
 
     def admit(self, findings: Findings) -> None:
         """Raise EndsRunnersError for a body that is known to end runners."""
@@ -87,7 +102,8 @@ class Isolation:
         if not findings.suspect or not self._explain(wish).picked:
             return wish
         crowded = self._nodes_with(lambda _: True)
-        for spared in (crowded, self._nodes_with(_breaks)):
+        fragile = self._nodes_with(_breaks)
+        for spared in (crowded, fragile | self._with_suspects(findings), fragile):
             choice = replace(wish, spared=spared)
             if self._will_do(choice):
                 return choice
@@ -118,9 +134,16 @@ class Isolation:
 
         Raises EndsRunnersError when it is the second one, and the node is well.
         """
+        before = findings.suspect
         findings.died(answering=False)
         first, findings.first = findings.first, findings.first or aboard
-        if findings.deaths < _ENOUGH_DEATHS or self._other_suspects(lease):
+        in_company = self._in_company(lease, findings)
+        if before:
+            self._deaths.append(_Death(self._clock(), lease.node, findings))
+        if findings.deaths < _ENOUGH_DEATHS:
+            return
+        if in_company:
+            findings.deaths -= 1  # that one speaks of neither
             return
         if self._ended_by_request(aboard, first):
             raise EndsRunnersError(self._convict(findings.body, str(error)))
@@ -167,10 +190,20 @@ class Isolation:
         log.warning("request ends runners", last=why)
         return told
 
-    def _other_suspects(self, lease: Lease) -> bool:
-        return any(
-            other.node == lease.node and other is not lease and findings.suspect
-            for other, findings in self._aboard.items()
+    def _in_company(self, lease: Lease, findings: Findings) -> bool:
+        """Whether another suspect was there: one that is still, or that died too."""
+        return lease.node in self._with_suspects(findings) or any(
+            each.node == lease.node
+            and each.at >= lease.taken_at
+            and each.findings is not findings
+            for each in self._deaths
+        )
+
+    def _with_suspects(self, but: Findings) -> frozenset[str]:
+        return frozenset(
+            lease.node
+            for lease, findings in self._aboard.items()
+            if findings.suspect and findings is not but
         )
 
     def _nodes_with(self, kind: Callable[[Lease], bool]) -> frozenset[str]:

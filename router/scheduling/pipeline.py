@@ -31,7 +31,7 @@ __all__ = [
 BUSY = "busy"
 _BARRED = "loading the model would evict one that is in use"
 _TRIED = "tried already"
-_SPARED = "spared: the request has ended a runner, and others run there"
+_SPARED = "spared: it might end streams there, or this build would refuse it"
 PROVING = "it has failed: a request under way there must be answered first"
 
 
@@ -128,7 +128,7 @@ class Decision:
     barred:     the names of those that may not evict what they hold for it now
     held_back:  why it waits or waited although there were candidates, or None
     tried:      nodes that it is not to go to any more
-    spared:     nodes whose streams it might end
+    spared:     nodes whose streams it might end, or that would refuse it
     proving:    the names of those that have failed and are being tried
     last_resort: whether the candidates are nodes that have failed of late
     slower:     how many more nodes have a free slot, which were not looked at

@@ -36,7 +36,8 @@ UNKNOWN = Traits()
 class RoutingRequest:
     """What a request wants of a node: its model, and not those tried already.
 
-    spared: nodes whose streams it might end, where another node will do
+    spared: nodes whose streams it might end, or that would refuse it, where another
+            node will do
     first_token_by: when its first token is worthless, on the router's clock
     """
 

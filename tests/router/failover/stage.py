@@ -162,6 +162,7 @@ class Fleet:
             lambda: names,
             spawn=lambda call, *args: call(*args),
             pause=lambda _: self.gone.update(self.going),
+            clock=lambda: self.now,
         )
         self.isolation.trial = self._trial
         self.ledger.listen(self.isolation.ended)
@@ -187,7 +188,7 @@ class Fleet:
             self.tally,
             AttemptLimits(attempts=3),
             learned=TrafficKnowledge(
-                self.circuits, self.isolation, Builds(self.published)
+                self.circuits, self.isolation, Builds(self.published, lambda: self.now)
             ),
             budget=RetryBudget(0.0, budget),
             releases=Releases(self.published),

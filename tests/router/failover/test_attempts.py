@@ -15,8 +15,9 @@ from router.errors import (
     RouteMissingError,
     UnavailableError,
 )
-from router.model import Cause, Hold, HoldKind, Outcome
-from tests.router.failover.stage import MODEL, Fleet
+from router.failover.findings import Aboard
+from router.model import Cause, Hold, HoldKind, Node, Outcome
+from tests.router.failover.stage import ERRORS, MODEL, Fleet
 
 
 @pytest.mark.parametrize("answer", ["gpu", "denied", "boom", "reset", "died", "long"])
@@ -303,6 +304,59 @@ def test_a_suspect_waits_where_others_are_just_busy():
     assert wish == fleet.isolation.place(wish, call.findings, "a")
 
 
+def suspect(fleet, node, body):
+    """A request that was on a runner that died, on its way on another node."""
+    call = fleet.call(body)
+    call.findings.died(answering=False)
+    lease = fleet.ledger.take(node, MODEL)
+    fleet.isolation.board(lease, call.findings)
+    return call, lease
+
+
+def blame(fleet, call, lease):
+    """Its runner died: the slot is given back before anybody is blamed."""
+    lease.done(Outcome.REFUSED)
+    aboard = Aboard(Node(lease.node, "http://x:1"), MODEL, "/api/chat")
+    fleet.isolation.blame(lease, aboard, call.findings, ERRORS["abandoned"](lease.node))
+
+
+def test_suspects_that_die_together_are_not_told_apart():
+    """Neither is refused, whoever hears of it first; the next death alone tells."""
+    fleet = Fleet("abc")
+    both = [suspect(fleet, "a", body) for body in (b"poison", b"innocent")]
+    for call, lease in both:
+        fleet.now += 0.01
+        blame(fleet, call, lease)
+    assert [1, 1] == [call.findings.deaths for call, _ in both]
+    fleet.now += 0.01
+    poison, _ = both[0]
+    lease = fleet.ledger.take("a", MODEL)
+    with pytest.raises(EndsRunnersError):
+        blame(fleet, poison, lease)
+
+
+def test_who_came_fresh_is_no_excuse():
+    """A request whose first death it is ended nobody's runner before."""
+    fleet = Fleet("abc")
+    poison, lease = suspect(fleet, "a", b"poison")
+    beside = fleet.call(b"innocent")
+    blame(fleet, beside, fleet.ledger.take("a", MODEL))
+    with pytest.raises(EndsRunnersError):
+        blame(fleet, poison, lease)
+
+
+def test_suspects_are_kept_apart():
+    """A node with a stream that can move is preferred: blame would be shared."""
+    fleet = Fleet("abc")
+    suspect(fleet, "a", b"other")
+    for node in "bc":
+        fleet.ledger.take(node, MODEL).reply = Running(movable=True)
+    call = fleet.call()
+    call.findings.died(answering=False)
+    wish = fleet.isolation.place(call.wish, call.findings, "c")
+    assert frozenset("a") == wish.spared
+
+
 class Running:
     """A reply under way."""
 
@@ -395,3 +449,16 @@ def test_nobody_else_is_free():
     assert "a" == fleet.ask()
     assert ["a", "a"] == fleet.asked
     assert 4 == len(taken)
+
+
+def test_a_build_that_refuses_is_spared():
+    """Once another has answered; alone it is asked, for want of a better one."""
+    fleet = Fleet("ab", digests={"b": "d2"})
+    body = b'{"tools":[],"prompt":"x"}'
+    fleet.failover.course._builds.refusals.learn(MODEL, body, [("d1", "0.17.4")])
+    taken = fleet.ledger.take("b", MODEL)
+    assert ["b"] * 3 == [fleet.ask(fleet.call(body)) for _ in range(3)]
+    assert "a" == fleet.ask(fleet.call(b'{"prompt":"x"}'))
+    fleet.holds.place(Hold("b", HoldKind.CORDON, "operator:x", "service", 0.0))
+    assert "a" == fleet.ask(fleet.call(body))
+    taken.done(Outcome.END)
