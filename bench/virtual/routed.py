@@ -62,6 +62,7 @@ class Reply:
     """
 
     ask: Ask
+    slot_at: float = inf
     first_at: float = inf
     ended_at: float = inf
     node: str = ""
@@ -112,6 +113,7 @@ class Setup:
     resident: Callable[[int], Sequence[str]] = _one_model
     queue_seconds: float = QUEUE_SECONDS
     first_token_seconds: float = inf
+    max_waiting: int = 1_000_000
 
 
 class Routed:
@@ -148,7 +150,7 @@ class Routed:
             self.published,
             self.holds,
             self.ledger,
-            Queue(1_000_000),
+            Queue(self.setup.max_waiting),
             PICKERS[self.setup.policy](),
             clock=self._now,
             estimates=self._estimates(),
@@ -287,7 +289,9 @@ class Routed:
         size = round(_BYTES_PER_TOKEN * ask.prompt)
         traits = Traits(prompt_bytes=size, options=ask.options)
         by = ask.at + self.setup.first_token_seconds
-        return RoutingRequest(ask.model, traits=traits, first_token_by=by)
+        return RoutingRequest(
+            ask.model, traits=traits, first_token_by=by, principal=ask.principal
+        )
 
     def _take(
         self, grant: Assignment, reply: Reply, attention: VirtualAttention
@@ -302,7 +306,7 @@ class Routed:
             attention.nudge()
 
         request = Request(ask.model, ask.prompt, ask.tokens, ended, first, ask.options)
-        reply.node = lease.node
+        reply.node, reply.slot_at = lease.node, self.clock.now
         self.nodes[lease.node].submit(request)
         attention.until(lambda: request.over, inf, lambda: 0.0)
         now = self.clock.now

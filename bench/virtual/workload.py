@@ -39,6 +39,7 @@ class Ask:
     model: str = "m:latest"
     session: int = 0
     options: str = ""
+    principal: str = ""
 
 
 class Items:

@@ -181,7 +181,10 @@ class DispatchSettings(Section):
         le=1024,
     )
     max_waiting: int = setting(
-        512, "requests in the queue; one more is answered 429", ge=0, le=1_000_000
+        512,
+        "requests in the queue; one more of who has most there is answered 429",
+        ge=0,
+        le=1_000_000,
     )
     queue_timeout_seconds: float = seconds(
         3600, "longest wait in the queue; a client that leaves ends its wait at once"
@@ -456,23 +459,6 @@ class AdminSettings(Section):
     )
 
 
-class AccessSettings(Section):
-    """Who may use the router: API keys."""
-
-    keys: Literal["auto", "required", "off"] = setting(
-        "auto",
-        "whether a request needs an API key: `required`; `auto`: as soon as there is"
-        " one, and without any the router starts on this machine's own addresses only;"
-        " `off`: never, wherever it listens: for a lab",
-    )
-    keys_file: OptionalPath = setting(
-        None,
-        "file with keys, beside those that `inferops keys create` makes"
-        " ([keys](keys.md))",
-        restart=True,
-    )
-
-
 class LogSettings(Section):
     """What is written to stderr."""
 
@@ -495,7 +481,6 @@ class Config(Section):
     state: StateSettings = StateSettings()
     webhook: WebhookSettings = WebhookSettings()
     admin: AdminSettings = AdminSettings()
-    access: AccessSettings = AccessSettings()
     web: WebSettings = WebSettings()
     batch: BatchSettings = BatchSettings()
     log: LogSettings = LogSettings()

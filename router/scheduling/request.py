@@ -39,6 +39,7 @@ class RoutingRequest:
     spared: nodes whose streams it might end, or that would refuse it, where another
             node will do
     first_token_by: when its first token is worthless, on the router's clock
+    principal: who sends it: the queue is shared fairly between principals
     """
 
     model: str  # canonical
@@ -46,6 +47,7 @@ class RoutingRequest:
     spared: frozenset[str] = frozenset()
     traits: Traits = field(default=UNKNOWN, compare=False)
     first_token_by: float = field(default=inf, compare=False)
+    principal: str = field(default="", compare=False)
 
     @property
     def avoided(self) -> frozenset[str]:

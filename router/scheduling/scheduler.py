@@ -21,6 +21,7 @@ from router.model import HoldKind, Outcome, Priority, Timings
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates
+from router.scheduling.fairness import TypicalNode
 from router.scheduling.matching import WINDOW, Moment, match
 from router.scheduling.pickers import SchedulingPolicy
 from router.scheduling.pipeline import (
@@ -40,6 +41,9 @@ from router.scheduling.request import PendingRequest, RoutingRequest
 from router.scheduling.residency import split
 from router.scheduling.wait_estimate import expected_wait, hopeless
 from router.snapshot import LoadView, Published
+
+# What a node failed at is no service, and is charged to nobody.
+_CHARGED = frozenset({Outcome.END, Outcome.CLIENT_GONE, Outcome.DEADLINE})
 
 
 class Scheduler:
@@ -71,6 +75,7 @@ class Scheduler:
         self.down_wait_seconds = 0.0
         self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
+        self._typical = TypicalNode()
         self.estimates = estimates or Estimates(ledger, clock)
         self.estimates.offers.evictions.waiting = queue
         self.estimates.look(published.current)
@@ -86,7 +91,8 @@ class Scheduler:
 
     def _decide(self, asking: PendingRequest, priority: Priority) -> Decision:
         asking = asking if self.policy.holds_back else asking._replace(held=False)
-        ahead = self.queue.ahead(asking.wish.runner, priority)
+        wish = asking.wish
+        ahead = self.queue.ahead(wish.runner, priority, wish.principal)
         pick, now = self.policy.pick, self._clock()
         return decide(asking, self._scene(priority), pick, now, ahead)
 
@@ -112,6 +118,10 @@ class Scheduler:
 
     def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
         self.estimates.ended(lease, outcome, timings)
+        ran = self._clock() - lease.taken_at if outcome in _CHARGED else 0.0
+        contended = len(self.queue) > 0
+        for shares in self.queue.shares.values():
+            shares.ended(lease, ran, contended=contended)
         self.serve()
 
     def acquire(
@@ -136,10 +146,14 @@ class Scheduler:
         if not len(self.queue):
             picked = decided.picked
             if picked and self._cleared(picked.name, wish.model, priority):
-                return self._take(asking, picked, decided)
+                grant = self._take(asking, picked, decided)
+                self._charge(grant, asking, priority)
+                return grant
             if trial := self._one_more(asking, priority, decided):
+                self._charge(trial, asking, priority)
                 return trial
-        waiter = Waiter(asking, priority, attention.nudge, decided.held_back)
+        cost = self._typical.node_seconds(wish.model, asking.work)
+        waiter = Waiter(asking, priority, attention.nudge, decided.held_back, cost)
         if not (decided.picked or decided.busy):
             if not (patient and self._any_may_return(wish, decided)):
                 raise no_node(wish, decided)
@@ -169,6 +183,27 @@ class Scheduler:
         lease = self._ledger.take(picked.name, asking.wish.model)
         self.estimates.began(lease, asking, decided, idle_since)
         return Assignment(lease, picked.view.node, decided)
+
+    def _charge(
+        self,
+        grant: Assignment,
+        asking: PendingRequest,
+        priority: Priority,
+        waiter: Waiter | None = None,
+    ) -> None:
+        """Count a slot for its principal; `waiter` leaves the queue for it."""
+        picked = grant.decision.picked
+        assert picked is not None  # noqa: S101 - a slot is some node's
+        model = asking.wish.model
+        cost = self._typical.node_seconds(model, asking.work)
+        principal, shares = asking.wish.principal, self.queue.shares[priority]
+        if waiter is None:
+            shares.lift(principal, 0.0)
+        else:
+            self.queue.served(waiter, cost)
+            self._ledger.press(pressed=len(self.queue) > 0)
+        self._typical.learn(model, picked.offer)
+        shares.charge(grant.lease, principal, cost, picked.expected_seconds)
 
     def _cleared(self, node: str, model: str, priority: Priority) -> bool:
         """Have jobs leave the node for people; False until a slot of it is free."""
@@ -233,7 +268,7 @@ class Scheduler:
         decided: Decision,
         deadline: float,
     ) -> None:
-        ahead = self.queue.ahead(wish.runner, priority)
+        ahead = self.queue.ahead(wish.runner, priority, wish.principal)
         nodes = (*decided.full, *decided.barred)
         wait = expected_wait(self._ledger, nodes, wish.model, ahead)
         left = deadline - self._clock()
@@ -252,12 +287,16 @@ class Scheduler:
         try:
             self.serve()
             in_time = attention.until(
-                lambda: waiter.grant is not None, deadline, self._clock
+                lambda: waiter.grant is not None or waiter.displaced,
+                deadline,
+                self._clock,
             )
         finally:
             self._leave(waiter)
             if waiter.grant and not in_time:
                 waiter.grant.lease.done(Outcome.REFUSED)
+        if waiter.displaced:
+            raise self.queue.full(waiter)
         if not in_time or waiter.grant is None:
             raise _too_late(waiter.asking)
         return waiter.grant
@@ -269,7 +308,7 @@ class Scheduler:
     # The queue
 
     def serve(self) -> None:
-        """Give what is free to those who wait, in their order; never waits itself."""
+        """Give what is free to those who wait, in fair order; never waits itself."""
         self._ledger.press(pressed=len(self.queue) > 0)
         while not self._serve_all():
             pass
@@ -290,7 +329,7 @@ class Scheduler:
             if grant is None:
                 in_vain.add(waiter.runner)
                 continue
-            self._leave(waiter)
+            self._charge(grant, waiter.asking, waiter.priority, waiter)
             waiter.grant = grant
             waiter.assigned()
 
@@ -344,9 +383,10 @@ class Scheduler:
                 waiter.asking, picked, candidates, nodes, waiter.held_back
             )
             decided = replace(decided, waited=picked.at - waiter.asking.since)
-            self._leave(waiter)
             since = waiter.idle_since
-            waiter.grant = self._take(waiter.asking, picked, decided, since)
+            grant = self._take(waiter.asking, picked, decided, since)
+            self._charge(grant, waiter.asking, priority, waiter)
+            waiter.grant = grant
             waiter.assigned()
         return True
 
@@ -367,10 +407,17 @@ class Scheduler:
                 waiter.idle_since = waiter.idle_since or now
         waiting = self.queue.ahead(runner, priority)
         moment = Moment(nodes, waiting, now)
-        found = match([each.asking for each in some], moment)
+        overdue = next((each for each in some if each.overdue), None)
+        found = match([overdue.asking], moment) if overdue else None
+        if overdue and found:
+            some = [overdue]
+        else:
+            found = match([each.asking for each in some], moment)
         if found is None:
             return None
         waiter = some[found.place]
+        for each in some[: found.place]:
+            each.pass_over(waiter)
         return waiter, Candidate(found.offer, waiter.asking.work, found.cost, now)
 
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:

