@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from router import __version__
 from router.alerts.firing import Firing
 from router.alerts.notify import NotificationHandler
+from router.assembly.access import build_keys, operators
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.failover import apply as apply_failover
 from router.assembly.jobs import JobDependencies, build_batches
@@ -127,6 +128,7 @@ class Router:
             self.metrics.registry,
         )
         self.holds = self.health.holds
+        self.keys, self.key_files = build_keys(config, lambda: self.config)
         self.published = Published(self._first_snapshot())
         self._build_dispatch(config)
         self._build_control(config)
@@ -342,14 +344,16 @@ class Router:
         self.metrics.registry.register(self._fleet_collector())
         self.metrics.registry.register(self._predictions())
         self.metrics.registry.register(CircuitCollector(self.traffic.circuits))
+        token = _secret(config.admin.token_file)
         admin = AdminContext(
             published=self.published,
             holds=self.holds,
             ledger=self.ledger,
             dispatcher=self.dispatcher,
             trails=self.trails,
-            token=_secret(config.admin.token_file),
+            token=token,
             reload=self._reload,
+            keys=self.keys,
             trusts=self._trusts,
             find=self.health.find,
             silences=self.health.silences,
@@ -387,7 +391,14 @@ class Router:
             own=own_paths(flask),
             fallback=flask,
         )
-        self.cors = Cors(Authentication(self.inference), Origins(config.web.origins))
+        authentication = Authentication(
+            self.inference,
+            self.keys,
+            operators({"admin": token}, self._trusts),
+            lambda code: self.metrics.rejections.labels(code).inc(),
+            time.time,
+        )
+        self.cors = Cors(authentication, Origins(config.web.origins))
         self.host_check = HostCheck(
             self.cors,
             Hosts(config.web.hosts),
@@ -426,7 +437,10 @@ class Router:
             self.holds,
             self.ledger,
             queue_length=self.dispatcher.queue.length,
-            files=self.files.statuses,
+            files=lambda: (
+                *self.files.statuses(),
+                *(each.status() for each in self.key_files),
+            ),
             degrade=self._degrade,
             clock=time.monotonic,
         )
@@ -445,6 +459,7 @@ class Router:
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
         apply_failover(self.failover, config)
         self.inference.limits = _door_limits(config)
+        self.keys.apply()
         self.cors.origins = Origins(config.web.origins)
         self.host_check.hosts = Hosts(config.web.hosts)
         self._take_inventory()
@@ -463,7 +478,10 @@ class Router:
                 "successful": status.successful,
                 "fault": status.fault,
             }
-            for status in (each.reload(now, confirmed=confirmed) for each in self.files)
+            for status in (
+                each.reload(now, confirmed=confirmed)
+                for each in (*self.files, *self.key_files)
+            )
         ]
 
     # Running
@@ -471,7 +489,8 @@ class Router:
     def _watch_files(self) -> None:
         while True:
             gevent.sleep(_FILE_CHECK_SECONDS)
-            self.files.check(time.time())
+            for each in (*self.files, *self.key_files):
+                each.check(time.time())
 
     def _recollect(self) -> None:
         while True:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from functools import lru_cache
 
-__all__ = ["ALL_SCOPES", "Principal", "Scope", "anonymous"]
+from router.model import canonical
+
+__all__ = ["ALL_SCOPES", "Principal", "Scope", "anonymous", "operator"]
 
 
 class Scope(StrEnum):
@@ -15,7 +18,7 @@ class Scope(StrEnum):
     INFERENCE = "inference"
     JOBS = "jobs"
     ADMIN_READ = "admin-read"
-    ADMIN = "admin"
+    ADMIN = "admin"  # all of the others with it
     METRICS = "metrics"
     WEBHOOK = "webhook"
 
@@ -44,8 +47,40 @@ class Principal:
     models: tuple[str, ...] = ()
     sees_all: bool = False
 
+    @property
+    def label(self) -> str:
+        """Its name with its kind, for the log and the history."""
+        return f"key:{self.name}" if self.id.startswith("key:") else self.name
+
+    def may(self, scopes: frozenset[Scope]) -> bool:
+        """Say whether it has one of these scopes."""
+        return not self.scopes.isdisjoint(scopes) or Scope.ADMIN in self.scopes
+
+    def may_use(self, model: str) -> bool:
+        """Say whether it may use a model, by any of its names."""
+        return not self.models or _matches(canonical(model), self.models)
+
+    def sees(self, owner: str) -> bool:
+        """Say whether it may see what belongs to `owner`."""
+        return self.sees_all or (owner != "" and owner == self.owner)
+
+
+@lru_cache(maxsize=4096)
+def _matches(model: str, patterns: tuple[str, ...]) -> bool:
+    name = model.lower()
+    return any(
+        fnmatchcase(name, pattern.lower())
+        or ("*" not in pattern and name == canonical(pattern).lower())
+        for pattern in patterns
+    )
+
 
 @lru_cache(maxsize=4096)
 def anonymous(address: str) -> Principal:
     """Return the principal of a client without a key: its address."""
     return Principal(f"client:{address}", "anonymous", sees_all=True)
+
+
+def operator(name: str) -> Principal:
+    """Return who holds a token of the operator's, or sits at this machine."""
+    return Principal(name, name, sees_all=True)

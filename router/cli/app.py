@@ -20,6 +20,7 @@ from router.cli.token import found_here
 P = ParamSpec("P")
 
 _URL = "http://127.0.0.1:8000"
+_KEY = "INFEROPS_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ def command(function: Callable[..., Exit]) -> Callable[..., None]:
         *, url: str, token_file: Path | None, json: bool, plain: bool, **more: Any
     ) -> None:
         console = Console(json=json, colour=not plain)
-        with Client(url, token_file or found_here(url, os.environ)) as client:
+        key = os.environ.get(_KEY)
+        found = None if key else found_here(url, os.environ)
+        with Client(url, token_file or found, key) as client:
             click.get_current_context().exit(function(Session(client, console), **more))
 
     for option in reversed(_COMMON):
@@ -60,7 +63,8 @@ _COMMON = (
         envvar="INFEROPS_TOKEN_FILE",
         show_envvar=True,
         type=click.Path(path_type=Path),
-        help="File with the admin token; found by itself where `make up` made it.",
+        help="File with an API key or the admin token, found by itself where `make up`"
+        f" made it; without: the key in {_KEY}.",
     ),
     click.option("--json", is_flag=True, help="Write JSON, for scripts."),
     click.option("--plain", is_flag=True, help="No colours."),

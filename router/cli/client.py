@@ -44,13 +44,17 @@ class LostError(CliError):
 class Client:
     """`url` is the router's base URL."""
 
-    def __init__(self, url: str, token_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, token_file: Path | None = None, key: str | None = None
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise CliError(f"--url must begin with http://, got {url!r}", Exit.USAGE)
         self.url = url.rstrip("/")
         self._session = requests.Session()
         if token_file is not None:
-            self._session.headers["Authorization"] = f"Bearer {_token(token_file)}"
+            key = _token(token_file)
+        if key:
+            self._session.headers["Authorization"] = f"Bearer {key}"
 
     def __enter__(self) -> Client:
         return self
@@ -95,7 +99,8 @@ class Client:
         return _expect(self._call("GET", path), list)
 
     def delete(self, path: str) -> dict[str, Any]:
-        return self._json("DELETE", path)
+        kind = {"Content-Type": "application/json"}
+        return self._json("DELETE", path, headers=kind)
 
     def stream(self, path: str, **query: str | int) -> Iterator[bytes]:
         """Yield an answer's body in pieces."""

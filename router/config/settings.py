@@ -459,6 +459,23 @@ class AdminSettings(Section):
     )
 
 
+class AccessSettings(Section):
+    """Who may use the router: API keys."""
+
+    keys: Literal["auto", "required", "off"] = setting(
+        "auto",
+        "whether a request needs an API key: `required`; `auto`: as soon as there is"
+        " one, and without any the router starts on this machine's own addresses only;"
+        " `off`: never, wherever it listens: for a lab",
+    )
+    keys_file: OptionalPath = setting(
+        None,
+        "file with keys, beside those that `inferops keys create` makes"
+        " ([keys](keys.md))",
+        restart=True,
+    )
+
+
 class LogSettings(Section):
     """What is written to stderr."""
 
@@ -481,6 +498,7 @@ class Config(Section):
     state: StateSettings = StateSettings()
     webhook: WebhookSettings = WebhookSettings()
     admin: AdminSettings = AdminSettings()
+    access: AccessSettings = AccessSettings()
     web: WebSettings = WebSettings()
     batch: BatchSettings = BatchSettings()
     log: LogSettings = LogSettings()

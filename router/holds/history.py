@@ -19,9 +19,9 @@ from router.errors import StateDamagedError, StateError
 from router.holds.journal import hold_of, row_of
 from router.holds.record import Actor, AuditEvent, Change, Found
 from router.holds.rescue import opened_copy
-from router.holds.sqlite import SqliteFile, put_aside
 from router.logs.events import get_logger
 from router.model import HoldKind, Override
+from router.sqlite_file import SqliteFile, put_aside
 
 __all__ = ["AuditQuery", "SqliteAuditLog"]
 

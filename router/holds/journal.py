@@ -9,8 +9,8 @@ from pathlib import Path
 
 from router.errors import StateDamagedError
 from router.holds.record import Key
-from router.holds.sqlite import SqliteFile
 from router.model import Clear, Hold, HoldKind, HoldState, Override
+from router.sqlite_file import SqliteFile
 
 __all__ = ["SqliteHolds", "hold_of", "readable", "row_of"]
 

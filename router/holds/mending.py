@@ -17,9 +17,9 @@ from router.errors import StateDamagedError, StateError
 from router.holds.journal import SqliteHolds, readable
 from router.holds.record import Found, Key
 from router.holds.rescue import opened_copy
-from router.holds.sqlite import put_aside
 from router.logs.events import get_logger
 from router.model import Hold, Override
+from router.sqlite_file import put_aside
 
 __all__ = ["MendingJournal"]
 

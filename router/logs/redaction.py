@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from router.api_key import PREFIX
+
 HIDDEN = "***"
 
 # `tokens` are counted here, and `token_file` is a path: neither is a secret.
@@ -16,7 +18,8 @@ _NAME = re.compile(
 )
 _CREDENTIALS = re.compile(
     r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^/@\s'\"]+@"
-    r"|(?P<bearer>\b(?:bearer|basic)\s+)[\w.~+/=-]+",
+    r"|(?P<bearer>\b(?:bearer|basic)\s+)[\w.~+/=-]+"
+    rf"|(?P<key>{PREFIX})[\w-]+",
     re.IGNORECASE,
 )
 
@@ -28,8 +31,8 @@ def secret_name(name: str) -> bool:
 
 
 def scrub(text: str) -> str:
-    """Hide passwords in URLs and the credentials of an Authorization header."""
-    if "@" not in text and " " not in text:
+    """Hide passwords in URLs, credentials of an Authorization header, and API keys."""
+    if "@" not in text and " " not in text and PREFIX not in text:
         return text
     return _CREDENTIALS.sub(_hide, text)
 
@@ -37,7 +40,7 @@ def scrub(text: str) -> str:
 def _hide(match: re.Match[str]) -> str:
     if match["scheme"]:
         return f"{match['scheme']}{HIDDEN}@"
-    return f"{match['bearer']}{HIDDEN}"
+    return f"{match['bearer'] or match['key']}{HIDDEN}"
 
 
 # Control characters but the line's end, what turns the direction of text around, other

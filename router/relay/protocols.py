@@ -104,7 +104,9 @@ _LONGEST_404 = 4096
 def error_body(dialect: Dialect, status: int, message: str, code: str) -> bytes:
     """Render an error as the protocol's own error object."""
     if dialect is Dialect.OLLAMA:
-        return orjson.dumps({"error": message})
+        # The `ollama` command shows a 401's `status`, and nothing else of it.
+        told = {"status": message} if status == 401 else {}
+        return orjson.dumps({"error": message, **told})
     kind = _KINDS.get(status, "api_error")
     if dialect is Dialect.ANTHROPIC:
         error = {"type": kind, "message": message}

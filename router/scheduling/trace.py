@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from itertools import islice
@@ -60,6 +61,7 @@ class DecisionTrace:
     """What happened to one request; times in unix seconds.
 
     over_at: when it was over, on the clock of leases; None until then
+    owner:   whose request it was; empty: nobody's (`router.access.principal`)
     """
 
     request_id: str
@@ -69,6 +71,7 @@ class DecisionTrace:
     steps: list[TraceStep] = field(default_factory=list)
     ended: str = ""
     over_at: float | None = None
+    owner: str = ""
 
     @property
     def attempts(self) -> int:
@@ -90,5 +93,9 @@ class DecisionTraces:
     def get(self, request_id: str) -> DecisionTrace | None:
         return self._trails.get(request_id)
 
-    def newest(self, count: int) -> list[DecisionTrace]:
-        return list(self._trails.values())[-count:][::-1]
+    def newest(
+        self, count: int, seen: Callable[[str], bool] = lambda _: True
+    ) -> list[DecisionTrace]:
+        """Return the newest first; `seen` says of whose requests they may be."""
+        found = (each for each in reversed(self._trails.values()) if seen(each.owner))
+        return list(islice(found, count))

@@ -1,4 +1,4 @@
-"""Who may ask what without a credential, by the area that a route belongs to; pure.
+"""Who may ask what, with a key and without, by the area of a route; pure.
 
 `docs/access.md` is written from here, and a test asks a real router for each row.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
+from router.access.principal import ALL_SCOPES, Scope
 from router.relay.protocols import ROUTES
 from router.web.inference.paths import passed_on, tidy
 
@@ -20,6 +22,7 @@ __all__ = [
     "RouteAccess",
     "access",
     "area_of",
+    "scopes_of",
 ]
 
 
@@ -89,6 +92,41 @@ class RouteAccess:
     elsewhere: Grant
     local_page: Grant
     other_page: Grant
+
+
+_OPEN = frozenset({"/", "/healthz", "/readyz", "/jobs/login"})
+_OPEN_BELOW = "/jobs/assets/"
+_EXPLAIN = "/admin/explain"
+_OF_AREA = {
+    Area.INFERENCE: frozenset({Scope.INFERENCE}),
+    Area.JOBS: frozenset({Scope.JOBS}),
+    Area.WEBHOOK: frozenset({Scope.WEBHOOK}),
+}
+_ADMIN = frozenset({Scope.ADMIN})
+_ADMIN_READ = frozenset({Scope.ADMIN_READ})
+# Whose request it was may see how it was decided.
+_OWN_RECORDS = frozenset({Scope.ADMIN_READ, Scope.INFERENCE})
+_METRICS = frozenset({Scope.METRICS})
+
+
+@lru_cache(maxsize=4096)
+def scopes_of(path: str, method: str) -> frozenset[Scope] | None:
+    """Return the scopes of which a key needs one; None: no key is needed.
+
+    What is no route of ours needs some key, whatever it is for.
+    """
+    area = area_of(path)
+    path = tidy("/" + path.lstrip("/"))
+    if path in _OPEN or path.startswith(_OPEN_BELOW):
+        return None
+    if area is Area.ADMIN:
+        if method not in READS:
+            return _ADMIN
+        below = path == _EXPLAIN or path.startswith(f"{_EXPLAIN}/")
+        return _OWN_RECORDS if below else _ADMIN_READ
+    if path == "/metrics":
+        return _METRICS
+    return _OF_AREA.get(area, ALL_SCOPES)
 
 
 def access(path: str, method: str) -> RouteAccess:

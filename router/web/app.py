@@ -99,7 +99,7 @@ def _log_change(response: Response) -> Response:
         path=request.path,
         status=response.status_code,
         **sender(request.environ),
-        principal=g.get("principal") or principal_of(request.environ).name,
+        principal=g.get("principal") or principal_of(request.environ).label,
         request_id=g.get("request_id", ""),
         **g.get("audit", {}),
     )

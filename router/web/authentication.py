@@ -1,19 +1,36 @@
-"""Who sends a request: decided once, in front of every route, and put beside it."""
+"""Who sends a request: decided once, in front of every route, and put beside it.
+
+A key is looked up in memory; nothing here touches the disk for a key that is known, or
+while no key is needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from router.access.principal import Principal, anonymous
-from router.web.caller import address
+from router.access.credentials import PATH, credentials, split_path
+from router.access.principal import Principal, Scope, anonymous, operator
+from router.access.service import KeyService
+from router.errors import ForbiddenError, RequestError, UnauthorizedError
+from router.logs.events import get_logger
+from router.relay.protocols import ROUTES, dialect_of, error_body
+from router.web.access import Area, area_of, scopes_of
+from router.web.caller import address, sender
+from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Authentication", "principal_of"]
+__all__ = ["Authentication", "Operators", "principal_of"]
 
 _PRINCIPAL = "inferops.principal"
+_INFERENCE = frozenset({Scope.INFERENCE})
+_HOW = "send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'"
+_NONE = f"this router needs an API key: {_HOW}"
+
+log = get_logger("access")
 
 
 def principal_of(environ: Mapping[str, Any]) -> Principal:
@@ -22,14 +39,130 @@ def principal_of(environ: Mapping[str, Any]) -> Principal:
     return found or anonymous(address(environ))
 
 
-class Authentication:
-    """In front of all routes, behind the checks of `Host` and `Origin`."""
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """Who needs no key: a token of the operator's, or a person at this machine.
 
-    def __init__(self, app: WSGIApplication) -> None:
+    by_token: returns whose token it is
+    is_local: whether only a person at this machine can have sent a request, and there
+              is no admin token that it would need
+    """
+
+    by_token: Callable[[str], Principal | None] = lambda _: None
+    is_local: Callable[[Mapping[str, Any]], bool] = lambda _: False
+
+
+class Authentication:
+    """In front of all routes, behind the checks of `Host` and `Origin`.
+
+    refused: told the code of each request that is sent away
+    now:     unix seconds
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        keys: KeyService,
+        operators: Operators,
+        refused: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> None:
         self._app = app
+        self._keys = keys
+        self._operators = operators
+        self._refused = refused
+        self._now = now
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        environ[_PRINCIPAL] = anonymous(address(environ))
+        try:
+            environ[_PRINCIPAL] = self._authenticated(environ)
+        except RequestError as error:
+            self._refused(error.code)
+            return _refuse(error, environ, start_response)
         return self._app(environ, start_response)
+
+    def _authenticated(self, environ: WSGIEnvironment) -> Principal:
+        """Return who it is. Raises UnauthorizedError, ForbiddenError."""
+        offered = _offered(environ)
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        needed = _INFERENCE if path in ROUTES else scopes_of(path, method)
+        found = self._found(offered, environ) if offered else None
+        if found is None:
+            return self._without_key(environ, needed, offered=bool(offered))
+        if needed is not None and not found.may(needed):
+            scopes = " or ".join(sorted(needed))
+            raise ForbiddenError(f"this API key is not for this: it needs {scopes}")
+        return found
+
+    def _found(
+        self, offered: tuple[str, ...], environ: WSGIEnvironment
+    ) -> Principal | None:
+        """Return whose key it is; None for what is no key of ours."""
+        ring = self._keys.ring
+        for each in offered:
+            if ring.knows(each):
+                return ring.principal(each, address(environ), self._now())
+        if self._keys.required:
+            for each in offered:
+                if found := self._operators.by_token(each):
+                    return found
+        return None
+
+    def _without_key(
+        self, environ: WSGIEnvironment, needed: object, *, offered: bool
+    ) -> Principal:
+        """Let in who needs no key; anything may be sent as one where none is needed."""
+        if not self._keys.required or needed is None:
+            return anonymous(address(environ))
+        area = area_of(environ["PATH_INFO"])
+        if area is Area.WEBHOOK:  # has a token of its own, and asks for it
+            return anonymous(address(environ))
+        if area is Area.ADMIN and not offered and self._operators.is_local(environ):
+            return operator("local")
+        raise UnauthorizedError("this API key is not known here" if offered else _NONE)
+
+
+def _offered(environ: WSGIEnvironment) -> tuple[str, ...]:
+    """Return the keys that a request offers; one in its path is taken off it."""
+    if environ["PATH_INFO"].startswith(PATH):
+        key, path = split_path(environ["PATH_INFO"])
+        if area_of(path) is Area.INFERENCE:
+            environ["PATH_INFO"] = environ["RAW_URI"] = path
+            return (key,)
+        environ["PATH_INFO"] = environ["RAW_URI"] = "/key"  # and is no route
+    return credentials(environ)
+
+
+def _refuse(
+    error: RequestError, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    dialect = dialect_of(environ["PATH_INFO"])
+    body = error_body(dialect, error.status, error.message, error.code)
+    asked = request_id(environ)
+    headers = [
+        ("Content-Type", dialect.json_type),
+        ("Content-Length", str(len(body))),
+        ("X-Request-Id", asked),
+    ]
+    if error.status == UnauthorizedError.status:
+        headers.append(("WWW-Authenticate", 'Bearer realm="InferOps"'))
+    log.warning(
+        "refused",
+        method=environ["REQUEST_METHOD"],
+        path=environ["PATH_INFO"],
+        status=error.status,
+        why=error.message,
+        **sender(environ),
+        request_id=asked,
+    )
+    start_response(_STATUS[error.status], headers)
+    return [body]
+
+
+_STATUS = {
+    401: "401 Unauthorized",
+    403: "403 Forbidden",
+    503: "503 Service Unavailable",
+}

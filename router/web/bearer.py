@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hmac
 
-__all__ = ["is_bearer"]
+__all__ = ["is_bearer", "same_secret"]
 
 
 def is_bearer(authorization: str, token: str) -> bool:
     """Say whether an `Authorization` header carries exactly this token."""
     scheme, _, given = authorization.partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), token.encode())
-    return scheme.lower() == "bearer" and bool(token) and same
+    return scheme.lower() == "bearer" and same_secret(given.strip(), token)
+
+
+def same_secret(given: str, token: str) -> bool:
+    """Compare in constant time; nothing is the same as an empty token."""
+    return hmac.compare_digest(given.encode(), token.encode()) and bool(token)

@@ -6,16 +6,17 @@ node, or use its account, is shut, with a sentence on how an operator does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from router.model import canonical, is_model_name
 from router.relay.protocols import Dialect, error_body
 from router.snapshot import PresentModel, Published, Snapshot
+from router.web.authentication import principal_of
 
 _CHANGES = "this would change a node's models, so the router keeps it shut"
 _ACCOUNT = "this would use the account of a node, so the router keeps it shut"
@@ -64,17 +65,18 @@ def fleet_blueprint(published: Published, find: Find) -> Blueprint:
 
     @routes.get("/api/tags")
     def tags() -> Response:
-        models = list(_present(published.current))
+        models = [each for each in _present(published.current) if _mine(each)]
         return _answer(Dialect.OLLAMA, {"models": models})
 
     @routes.get("/api/ps")
     def resident() -> Response:
-        models = list(_resident(published.current))
+        models = [each for each in _resident(published.current) if _mine(each)]
         return _answer(Dialect.OLLAMA, {"models": models})
 
     @routes.get("/v1/models")
     def models() -> Response:
-        data = [_openai(entry) for entry in _present(published.current)]
+        found = filter(_mine, _present(published.current))
+        data = [_openai(entry) for entry in found]
         return _answer(Dialect.OPENAI, {"object": "list", "data": data})
 
     @routes.get("/v1/models/<path:name>")
@@ -82,12 +84,17 @@ def fleet_blueprint(published: Published, find: Find) -> Blueprint:
         entry = _entry(published.current, name)
         if entry is None and is_model_name(name) and find(canonical(name)):
             entry = _entry(published.current, name)
-        if entry is not None:
+        if entry is not None and _mine(entry):
             return _answer(Dialect.OPENAI, _openai(entry))
         return _error(Dialect.OPENAI, 404, f"model '{name}' not found", "not_found")
 
     _add_closed(routes)
     return routes
+
+
+def _mine(entry: Mapping[str, Any]) -> bool:
+    """Say whether who asks may use the model."""
+    return principal_of(request.environ).may_use(entry["name"])
 
 
 def _add_closed(routes: Blueprint) -> None:

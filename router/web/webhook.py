@@ -25,6 +25,7 @@ from router.errors import (
 )
 from router.holds.record import Actor
 from router.logs.events import get_logger
+from router.web.authentication import principal_of
 from router.web.bearer import is_bearer
 from router.web.caller import address
 
@@ -54,8 +55,7 @@ def webhook_blueprint(
 
     @blueprint.post("/webhook/alertmanager")
     def receive() -> Response:
-        _authorize(token())
-        g.principal = "token:webhook"
+        g.principal = _authorized(token)
         notification = _read()
         outcomes = _hear(doorbell, notification, count)
         log.info(
@@ -86,13 +86,19 @@ def webhook_blueprint(
     return blueprint
 
 
-def _authorize(token: str | None) -> None:
+def _authorized(read_token: Callable[[], str | None]) -> str:
+    """Return who sends it. Raises ForbiddenError, UnauthorizedError."""
+    who = principal_of(request.environ)
+    if who.id.startswith("key:"):  # it has the scope, or would not be here
+        return who.label
+    token = read_token()
     if not token:
         raise ForbiddenError("webhook is shut: no token is configured")
     if not is_bearer(request.headers.get("Authorization", ""), token):
         raise UnauthorizedError(
             "a bearer token is wanted, and it must be the right one"
         )
+    return "token:webhook"
 
 
 def _read() -> Notification:

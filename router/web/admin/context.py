@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from router.access.service import KeyService
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.errors import NotFoundError
@@ -36,6 +37,7 @@ class AdminContext:
     """What the admin routes look at and act on.
 
     token:   gives the bearer token for changes; None where none is configured
+    keys:    API keys
     reload:  reads the configuration files again; takes `confirmed`
     trusts:  whether a request can only come from this machine; asked where there is
              no token
@@ -52,6 +54,7 @@ class AdminContext:
     trails: DecisionTraces
     token: Callable[[], str | None]
     reload: Callable[[bool], list[dict[str, Any]]]
+    keys: KeyService
     trusts: Callable[[Mapping[str, Any]], bool] = local
     find: Callable[[AuditQuery], Sequence[AuditEvent]] | None = None
     silences: Silences | None = None

@@ -1,8 +1,8 @@
 """`/admin/`: see the fleet as the router sees it, and hold nodes by hand.
 
-Reading is open. A change needs the bearer token; where none is configured it
-must come from this machine, through no proxy. It must be JSON, which a foreign web
-page cannot send here without being asked first.
+Reading is open where no API key is needed. A change needs a key for it or the admin
+token; where neither is configured it must come from this machine, through no proxy. It
+must be JSON, which a foreign web page cannot send here without being asked first.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from router.scheduling.pipeline import BUSY, RoutingRequest
 from router.web.access import Area, area_of
 from router.web.admin import history as health
 from router.web.admin import holds as holding
+from router.web.admin import keys
 from router.web.admin.auth import allow_change, check_spelling, fields
 from router.web.admin.context import AdminContext
 from router.web.admin.decisions import show_decision, show_trail
 from router.web.admin.views import show_hold, show_slots
+from router.web.authentication import principal_of
 
 __all__ = ["AdminContext", "admin_blueprint"]
 
@@ -70,7 +72,8 @@ def _explain(parts: AdminContext) -> Response:
     """Decide for `?model=` and send nothing; without it, show the newest requests."""
     model = request.args.get("model", "")
     if not model:
-        newest = [show_trail(trail) for trail in parts.trails.newest(20)]
+        seen = principal_of(request.environ).sees
+        newest = [show_trail(trail) for trail in parts.trails.newest(20, seen)]
         return jsonify(usage="?model=NAME is a dry run", requests=newest)
     wish = RoutingRequest(canonical(model))
     decision = parts.dispatcher.explain(wish)
@@ -85,7 +88,7 @@ def _explain(parts: AdminContext) -> Response:
 
 def _explain_request(parts: AdminContext, request_id: str) -> Response:
     trail = parts.trails.get(request_id)
-    if trail is None:
+    if trail is None or not principal_of(request.environ).sees(trail.owner):
         raise NotFoundError(f"no request {request_id!r} among the newest")
     return jsonify(show_trail(trail))
 
@@ -121,4 +124,9 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("GET", "/explain", _explain),
     ("GET", "/explain/<request_id>", _explain_request),
     ("POST", "/reload", _reload),
+    ("GET", "/keys", keys.list_keys),
+    ("POST", "/keys", keys.create_key),
+    ("GET", "/keys/<key>", keys.get_key),
+    ("DELETE", "/keys/<key>", keys.revoke_key),
+    ("POST", "/keys/<key>/rotate", keys.rotate_key),
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from router.cancellation import CooperativeSocket
 from router.errors import (
     BadRequestError,
+    ForbiddenError,
     NotFoundError,
     RefusedError,
     RouteMissingError,
@@ -124,6 +125,8 @@ class Inference:
         ask, _ = read
         if not is_model_name(ask.model):
             raise NotFoundError(f"model {ask.model[:_MOST_SHOWN]!r} not found")
+        if not visit.principal.may_use(ask.model):
+            raise ForbiddenError(f"this API key is not for model {ask.model!r}")
         return read
 
     def light(self, ask: Ask, body: bytes, visit: ClientRequest) -> LightAnswer | None:
@@ -147,7 +150,11 @@ class Inference:
 
     def present(self, visit: ClientRequest, call: ProxiedRequest) -> FirstResponse:
         trail = DecisionTrace(
-            visit.request_id, visit.route.path, call.wish.model, time.time()
+            visit.request_id,
+            visit.route.path,
+            call.wish.model,
+            time.time(),
+            owner=visit.principal.owner,
         )
         self._trails.add(trail)
         try:
@@ -283,7 +290,7 @@ class Inference:
                 "attempts": visit.attempts,
                 "seconds": round(seconds, 4),
                 **visit.sender,
-                "principal": visit.principal.name,
+                "principal": visit.principal.label,
                 "request_id": visit.request_id,
             }
         )

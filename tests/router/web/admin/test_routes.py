@@ -10,6 +10,8 @@ from urllib.parse import unquote
 import pytest
 from flask import Flask
 
+from router.access.service import KeyService
+from router.access.store import KeyStore
 from router.capacity.ledger import Ledger
 from router.errors import RequestError
 from router.holds.history import AuditQuery
@@ -34,7 +36,7 @@ class Forgetful:
 
 
 @pytest.fixture
-def rig():
+def rig(tmp_path):
     """Admin routes over a fleet of two, with a client that calls from loopback."""
     parts = (Part("heat", 40.0, 0.8, 1.0),)
     views = {}
@@ -79,6 +81,9 @@ def rig():
                 trails=rig.trails,
                 token=lambda: rig.token,
                 reload=reload,
+                keys=KeyService(
+                    KeyStore(tmp_path), lambda: None, lambda: "auto", time.time
+                ),
                 find=find,
                 waits=lambda: rig.waits,
             )

@@ -1,0 +1,49 @@
+"""Where a request may carry its key; pure.
+
+`Authorization: Bearer` (OpenAI's, most others'), `x-api-key` (Anthropic's), the
+password of `Authorization: Basic`, and a path `/key/KEY/…`: the `ollama` command sends
+no header of its own, and refuses a URL with a login.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from router.api_key import PREFIX
+
+__all__ = ["PATH", "credentials", "split_path"]
+
+PATH = f"/key/{PREFIX}"
+
+
+def credentials(environ: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a request offers, the likeliest first."""
+    found = []
+    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    given = given.strip()
+    if given and scheme.lower() == "bearer":
+        found.append(given)
+    elif given and scheme.lower() == "basic":
+        found += _of_login(given)
+    if key := environ.get("HTTP_X_API_KEY", "").strip():
+        found.append(key)
+    return tuple(found)
+
+
+def _of_login(given: str) -> list[str]:
+    """Return the password; the name, where that is all there is."""
+    try:
+        login = base64.b64decode(given, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return []
+    name, _, password = login.partition(":")
+    return [password or name] if password or name else []
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Take the key off a path that begins with `PATH`: key, path without it."""
+    key, _, rest = path.removeprefix("/key/").partition("/")
+    return key, f"/{rest}"

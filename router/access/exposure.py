@@ -1,0 +1,52 @@
+"""Whether others than this machine reach the router; pure."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+__all__ = ["exposed", "refusal"]
+
+_REFUSAL = """\
+{address} is reached by other machines, and there are no API keys. One of these:
+  * start it on 127.0.0.1 first and make keys there: inferops keys create NAME
+  * set access.keys to 'required' (INFEROPS_ACCESS__KEYS=required), start it, and make
+    the first key with the admin token: inferops keys create NAME
+  * name a file of keys: access.keys_file (docs/keys.md)
+  * in a lab where everybody may do everything: INFEROPS_ACCESS__KEYS=off"""
+
+
+def exposed(bind: str, published: str | None = None) -> str | None:
+    """Return the address by which other machines reach the router; None where they
+    do not.
+
+    published: where Docker publishes the port; it then counts, not `bind`
+    """
+    for each in (published or bind).split(","):
+        address = each.strip()
+        if address and not _private(address):
+            return address
+    return None
+
+
+def _private(address: str) -> bool:
+    if address.startswith(("unix:", "fd://")):
+        return True
+    name = address.removeprefix("[").partition("]")[0]
+    if not _is_address(name):
+        name = address.rpartition(":")[0] or address
+    if name == "localhost":
+        return True
+    return _is_address(name) and ip_address(name).is_loopback
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def refusal(address: str) -> str:
+    """Say why the router does not start there, and what to do."""
+    return f"access.keys: {_REFUSAL.format(address=address)}"

@@ -1,0 +1,168 @@
+"""`keys.yml`: API keys in a file; it holds digests, never a key itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+from router.access.keys import ApiKey, KeySecret, KeySource, Network
+from router.access.principal import Scope
+from router.api_key import is_digest
+from router.config import yaml as document
+from router.config.yaml import YamlFault
+
+__all__ = ["KeyTerms", "parse_keys", "utc"]
+
+_Word = Annotated[str, StringConstraints(pattern=r"^[\w.@+-]+$", max_length=80)]
+_Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=200)]
+
+
+def utc(value: object) -> datetime:
+    """Read a date, or a date and time; without a zone it is UTC."""
+    if not isinstance(value, str):
+        raise ValueError("must be a date such as 2027-01-31")  # noqa: TRY004 - pydantic collects these
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a date such as 2027-01-31") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _network(value: object) -> object:
+    try:
+        return ip_network(str(value))
+    except ValueError:
+        raise ValueError("must be a network such as 10.0.0.0/8") from None
+
+
+def _scope(value: object) -> Scope:
+    try:
+        return Scope(str(value))
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(Scope)}") from None
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, str) or not is_digest(value):
+        raise ValueError("must be a SHA-256 in hex: 64 of 0-9a-f")
+    return value
+
+
+_Instant = Annotated[datetime, BeforeValidator(utc)]
+_Network = Annotated[Any, BeforeValidator(_network)]
+_Scope = Annotated[Scope, BeforeValidator(_scope)]
+_Digest = Annotated[str, BeforeValidator(_digest)]
+
+
+class _Terms(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class KeyTerms(_Terms):
+    """What is said of a key, in the file and over the API."""
+
+    name: _Word = Field(description="its name in lists and in the log")
+    owner: _Word | None = Field(
+        default=None,
+        description="whose jobs and files they are; several keys may have one owner;"
+        " none: the key's alone",
+    )
+    tags: list[_Word] = Field(default=[], max_length=20, description="its groups")
+    scopes: list[_Scope] = Field(
+        default=[Scope.INFERENCE], min_length=1, description="what it is for"
+    )
+    models: list[_Pattern] = Field(
+        default=[], max_length=200, description="models, `*` for anything; none: all"
+    )
+    networks: list[_Network] = Field(
+        default=[], max_length=200, description="from where; none: from anywhere"
+    )
+    expires: _Instant | None = Field(
+        default=None, description="when it ends; none: never"
+    )
+
+    def key(
+        self, key: str, secrets: tuple[KeySecret, ...], source: KeySource
+    ) -> ApiKey:
+        networks: tuple[Network, ...] = tuple(self.networks)
+        return ApiKey(
+            id=key,
+            name=self.name,
+            secrets=secrets,
+            source=source,
+            owner=self.owner or "",
+            tags=tuple(self.tags),
+            scopes=frozenset(self.scopes),
+            models=tuple(self.models),
+            networks=networks,
+            expires=self.expires.timestamp() if self.expires else None,
+        )
+
+
+class _Previous(_Terms):
+    sha256: _Digest
+    until: _Instant
+
+
+class KeyEntry(KeyTerms):
+    """One entry of `keys:`."""
+
+    sha256: _Digest = Field(description="the key's digest: `inferops keys hash`")
+    previous: list[_Previous] = Field(
+        default=[], description="digests before a rotation: `sha256`, `until`"
+    )
+
+    def api_key(self) -> ApiKey:
+        secrets = (
+            KeySecret(self.sha256),
+            *(
+                KeySecret(each.sha256, until=each.until.timestamp())
+                for each in self.previous
+            ),
+        )
+        return self.key(f"file-{self.name}", secrets, KeySource.FILE)
+
+
+class _File(_Terms):
+    keys: list[KeyEntry] = Field(default=[], max_length=100_000)
+
+
+def load_keys(path: Path) -> tuple[ApiKey, ...]:
+    """Read the file; raises ConfigError with every fault."""
+    return parse_keys(document.read(path), source=path.name)
+
+
+def parse_keys(text: str, *, source: str = "keys.yml") -> tuple[ApiKey, ...]:
+    """Check the text of `keys.yml`. Raises ConfigError."""
+    content = document.parse(text, source)
+    file, faults = document.check(_File, {} if content is None else content)
+    if file is None:
+        raise document.rejected(source, faults)
+    if repeated := [*_repeated(file)]:
+        raise document.rejected(source, repeated)
+    return tuple(entry.api_key() for entry in file.keys)
+
+
+def _repeated(file: _File) -> list[YamlFault]:
+    faults = []
+    names: dict[str, int] = {}
+    digests: dict[str, int] = {}
+    for index, entry in enumerate(file.keys):
+        if names.setdefault(entry.name, index) != index:
+            what = f"must be unique, is also keys[{names[entry.name]}]'s"
+            faults.append(YamlFault(("keys", index, "name"), what, entry.name))
+        for digest in (entry.sha256, *(each.sha256 for each in entry.previous)):
+            if digests.setdefault(digest, index) != index:
+                what = f"must be unique, is also keys[{digests[digest]}]'s"
+                faults.append(YamlFault(("keys", index, "sha256"), what))
+    return faults

@@ -1,0 +1,170 @@
+"""API keys: who has one, what for, until when; pure.
+
+A key is found by the digest of what a client sent: one look into a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from router.access.principal import Principal, Scope
+from router.api_key import digest_of
+from router.errors import ForbiddenError, UnauthorizedError
+
+__all__ = ["ApiKey", "KeyRing", "KeySecret", "KeySource", "KeyState", "Network"]
+
+Network = IPv4Network | IPv6Network
+
+
+class KeySource(StrEnum):
+    """Where a key is kept."""
+
+    FILE = "file"
+    STORE = "store"
+
+
+class KeyState(StrEnum):
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySecret:
+    """What is kept of one secret; `until`: unix seconds, after a rotation."""
+
+    digest: str
+    shown: str = ""
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key and its terms. Times are unix seconds.
+
+    secrets:  the newest first; older ones work until their time is over
+    owner:    whose things they are; empty: the key's alone
+    models:   patterns; empty: all. networks: empty: all
+    """
+
+    id: str
+    name: str
+    secrets: tuple[KeySecret, ...]
+    source: KeySource
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    scopes: frozenset[Scope] = frozenset({Scope.INFERENCE})
+    models: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    created: float | None = None
+    expires: float | None = None
+    revoked: float | None = None
+
+    def state(self, now: float) -> KeyState:
+        if self.revoked is not None:
+            return KeyState.REVOKED
+        if self.expires is not None and now >= self.expires:
+            return KeyState.EXPIRED
+        return KeyState.ACTIVE
+
+    def rotated(self, secret: KeySecret, until: float) -> ApiKey:
+        """Give it a new secret; the others work until then, at the longest."""
+        older = tuple(
+            replace(each, until=until if each.until is None else min(each.until, until))
+            for each in self.secrets
+        )
+        return replace(self, secrets=(secret, *older))
+
+    def without_old(self, now: float) -> ApiKey:
+        """Forget secrets whose time is over."""
+        kept = tuple(s for s in self.secrets if s.until is None or s.until > now)
+        return replace(self, secrets=kept)
+
+    def principal(self) -> Principal:
+        return Principal(
+            id=f"key:{self.id}",
+            name=self.name,
+            owner=self.owner or f"key:{self.id}",
+            tags=self.tags,
+            scopes=self.scopes,
+            models=self.models,
+            sees_all=Scope.ADMIN in self.scopes,
+        )
+
+    def lets_in(self, address: str) -> bool:
+        """Say whether a client at this address may use it."""
+        return not self.networks or _within(address, self.networks)
+
+
+@lru_cache(maxsize=4096)
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        peer = ip_address(address)
+    except ValueError:  # a Unix socket has none
+        return False
+    return any(peer in network for network in networks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: ApiKey
+    until: float | None
+    principal: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """All keys at one time, by digest. Build it with `of`."""
+
+    keys: tuple[ApiKey, ...] = ()
+    _entries: Mapping[str, _Entry] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, keys: Iterable[ApiKey]) -> KeyRing:
+        known = tuple(keys)
+        return cls(
+            known,
+            {
+                secret.digest: _Entry(key, secret.until, principal)
+                for key in known
+                for principal in (key.principal(),)
+                for secret in key.secrets
+            },
+        )
+
+    def __iter__(self) -> Iterator[ApiKey]:
+        return iter(self.keys)
+
+    def knows(self, secret: str) -> bool:
+        return digest_of(secret) in self._entries
+
+    def principal(self, secret: str, address: str, now: float) -> Principal:
+        """Return whose key it is.
+
+        Raises UnauthorizedError where it is none or not in force, ForbiddenError where
+        it may not be used from this address.
+        """
+        entry = self._entries.get(digest_of(secret))
+        if entry is None:
+            raise UnauthorizedError("this API key is not known here")
+        key = entry.key
+        if key.revoked is not None:
+            raise UnauthorizedError("this API key was revoked")
+        if key.expires is not None and now >= key.expires:
+            raise UnauthorizedError("this API key has expired")
+        if entry.until is not None and now >= entry.until:
+            raise UnauthorizedError("this API key was rotated: a newer one is needed")
+        if not key.lets_in(address):
+            raise ForbiddenError("this API key may not be used from this address")
+        return entry.principal
+
+    def in_force(self, key: str, now: float) -> ApiKey | None:
+        """Return the key of this id while it may be used; None otherwise."""
+        found = next((each for each in self.keys if each.id == key), None)
+        if found is None or found.state(now) is not KeyState.ACTIVE:
+            return None
+        return found

@@ -1,0 +1,135 @@
+"""The keys in force, from file and store, and what changes those of the store."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+from router.access.file import KeyTerms
+from router.access.keys import ApiKey, KeyRing, KeySecret, KeySource, KeyState
+from router.access.store import KeyStore
+from router.api_key import digest_of, new_secret, shown
+from router.errors import ConflictError, NotFoundError, StateError, UnavailableError
+from router.logs.events import get_logger
+
+__all__ = ["KeyService"]
+
+log = get_logger("keys")
+
+
+class KeyService:
+    """See the module. What changes a key waits for the disk; raises StateError.
+
+    of_file: the file's keys, as they are now; None where no file is configured
+    mode:    the setting `access.keys`
+    clock:   unix seconds
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        of_file: Callable[[], tuple[ApiKey, ...] | None],
+        mode: Callable[[], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._of_file = of_file
+        self._mode = mode
+        self._clock = clock
+        self._stored: tuple[ApiKey, ...] = ()
+        self.fault: str | None = None
+        self.ring = KeyRing()
+        self.required = True
+        self.load()
+
+    def load(self) -> None:
+        """Read the store; where it cannot be read, no key of it works."""
+        try:
+            self._stored = self._store.load()
+            self.fault = None
+        except StateError as error:
+            log.error("keys_not_read", fault=str(error))  # noqa: TRY400 - no traceback
+            self.fault = str(error)
+        self.apply()
+
+    def apply(self) -> None:
+        """Take over what file and settings say now."""
+        of_file = self._of_file()
+        self.ring = KeyRing.of((*(of_file or ()), *self._stored))
+        exist = of_file is not None or bool(self._stored) or self.fault is not None
+        mode = self._mode()
+        self.required = mode == "required" or (mode == "auto" and exist)
+
+    def get(self, key: str) -> ApiKey:
+        """Return a key by its id or its name. Raises NotFoundError, ConflictError."""
+        found = [each for each in self.ring if each.id == key]
+        found = found or [each for each in self.ring if each.name == key]
+        if len(found) > 1:
+            now = self._clock()
+            found = [each for each in found if each.state(now) is KeyState.ACTIVE]
+        if len(found) > 1:
+            raise ConflictError(f"several keys are named {key!r}: give its id")
+        if not found:
+            raise NotFoundError(f"no key {key!r}")
+        return found[0]
+
+    def create(self, terms: KeyTerms) -> tuple[ApiKey, str]:
+        """Make a key; its secret is told here and never again.
+
+        Raises ConflictError where the name is taken by a key in force.
+        """
+        now = self._clock()
+        for each in self.ring:
+            if each.name == terms.name and each.state(now) is KeyState.ACTIVE:
+                raise ConflictError(f"there is a key {terms.name!r}: rotate or revoke")
+        secret, kept = _fresh()
+        made = terms.key(f"k-{secrets.token_hex(6)}", (kept,), KeySource.STORE)
+        made = replace(made, created=now)
+        self._save(made)
+        return made, secret
+
+    def rotate(self, key: str, overlap_seconds: float) -> tuple[ApiKey, str]:
+        """Give a key a new secret; the old one works on for the overlap."""
+        found = self._of_store(key)
+        now = self._clock()
+        if found.state(now) is not KeyState.ACTIVE:
+            raise ConflictError(f"key {key!r} is {found.state(now)}")
+        secret, kept = _fresh()
+        made = found.without_old(now).rotated(kept, now + overlap_seconds)
+        self._save(made.without_old(now))
+        return made, secret
+
+    def revoke(self, key: str) -> ApiKey:
+        """End a key at once; it stays in lists."""
+        found = self._of_store(key)
+        if found.revoked is not None:
+            return found
+        made = replace(found, revoked=self._clock())
+        self._save(made)
+        return made
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _of_store(self, key: str) -> ApiKey:
+        found = self.get(key)
+        if found.source is KeySource.FILE:
+            raise ConflictError(f"key {key!r} is changed in its file, access.keys_file")
+        return found
+
+    def _save(self, key: ApiKey) -> None:
+        if self.fault is not None:
+            self.load()
+        try:
+            self._store.save([key])
+        except StateError as error:
+            raise UnavailableError(f"nothing was changed: {error}") from error
+        others = [each for each in self._stored if each.id != key.id]
+        self._stored = (*others, key)
+        self.apply()
+
+
+def _fresh() -> tuple[str, KeySecret]:
+    secret = new_secret()
+    return secret, KeySecret(digest_of(secret), shown(secret))
