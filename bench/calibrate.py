@@ -32,7 +32,7 @@ from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
 
 MODEL = next(each for each in CATALOGUE if each.name == "qwen2.5:7b")
-POLICIES = ("soonest", "least_in_flight", "round_robin")
+POLICIES = ("shortest_completion", "least_in_flight", "round_robin")
 _TIMES = 2.0  # as fast as the nodes are: an hour in half of it
 _WARM_UP = 0.2
 _LIMIT = 0.05

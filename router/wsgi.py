@@ -47,9 +47,9 @@ from router.metrics import FleetCollector, Metrics
 from router.metrics.circuits import CircuitCollector
 from router.metrics.predictions import Predictions
 from router.model import Degrade, Inventory, Outcome
+from router.pickers import PICKERS
 from router.relay.pool import Backends
 from router.scheduling.idle import FleetView
-from router.scheduling.pickers import PICKERS
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces

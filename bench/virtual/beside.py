@@ -1,7 +1,7 @@
 """A job beside people in virtual time: the router's dispatcher, ledger and picker.
 
 People's requests go through `Dispatcher` and its queue, bound late, by the picker
-`soonest`. How a job gives way to them is what is compared.
+`shortest_completion`. How a job gives way to them is what is compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.virtual.workload import Ask
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Priority
-from router.scheduling.pickers import PICKERS
+from router.pickers import PICKERS
 from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import RoutingRequest, Traits
 from router.scheduling.scheduler import Scheduler
@@ -105,7 +105,7 @@ class Beside:
             holds,
             self.fleet.ledger,
             Queue(100_000),
-            PICKERS["soonest"](),
+            PICKERS["shortest_completion"](),
             clock=lambda: clock.now,
         )
         self.runner = VirtualRunner(

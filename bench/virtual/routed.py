@@ -34,9 +34,9 @@ from router.health.circuits import Circuits
 from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
+from router.pickers import PICKERS
 from router.relay.pool import UpstreamRequest
 from router.scheduling.estimates import Estimates
-from router.scheduling.pickers import PICKERS
 from router.scheduling.queue import Assignment, Queue
 from router.scheduling.request import RoutingRequest, Traits
 from router.scheduling.scheduler import Scheduler
@@ -107,7 +107,7 @@ class Setup:
 
     specs: Sequence[Spec]
     scaling: Scaling
-    policy: str = "soonest"
+    policy: str = "shortest_completion"
     slots_given: bool = True
     models: Sequence[str] = (MODEL,)
     resident: Callable[[int], Sequence[str]] = _one_model

@@ -17,7 +17,7 @@ from bench.virtual.runner import Fleet, VirtualRunner
 from bench.virtual.workload import Ask
 from router.jobs.model import Item, ItemKind, ItemResult
 from router.jobs.reducers import opens
-from router.jobs.reducers.faces import Merge, ReducerEffect
+from router.jobs.reducers.protocols import Merge, ReducerEffect
 from router.jobs.reducers.tree import Tree
 
 _INSTRUCTION = 60  # tokens

@@ -5,6 +5,7 @@ Values are strict and frozen; each fault is worded by `router.config.yaml`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,19 @@ def at_least(value: int, other: str, info: ValidationInfo) -> int:
     if least is not None and value < least:
         raise ValueError(f"must be >= {other} ({least})")
     return value
+
+
+def one_of(names: Iterable[str], old: Mapping[str, str]) -> BeforeValidator:
+    """Accept one of these names only; an old name is replaced by its new one."""
+    known = tuple(names)
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and old.get(value, value) in known:
+            return old.get(value, value)
+        first, last = ", ".join(map(repr, known[:-1])), repr(known[-1])
+        raise ValueError(f"must be {first} or {last}")
+
+    return BeforeValidator(check)
 
 
 class Section(BaseModel):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ValidationInfo, field_validator
 
@@ -19,9 +19,11 @@ from router.config.section import (
     Section,
     above,
     at_least,
+    one_of,
     seconds,
     setting,
 )
+from router.pickers import OLD_NAMES, PICKERS
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
@@ -170,9 +172,9 @@ class ControlSettings(Section):
 class DispatchSettings(Section):
     """Which node gets a request, how long everything may take, and how much fits."""
 
-    # The names in router/scheduling/pickers.py; a test compares them.
-    picker: Literal["soonest", "least_in_flight", "round_robin"] = setting(
-        "soonest", "how one of the candidates is taken"
+    picker: Annotated[str, one_of(PICKERS, OLD_NAMES)] = setting(
+        "shortest_completion",
+        f"how a node is chosen among those with a free slot: {', '.join(PICKERS)}",
     )
     default_slots: int = setting(
         1,

@@ -6,12 +6,13 @@ body of a 503 and `/admin/explain` repeat these reasons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from router.health.circuits import CIRCUIT
 from router.model import Hold
+from router.pickers import Picker
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Expected, Offer
 from router.scheduling.matching import HeldBack, Moment, held_back
@@ -182,7 +183,6 @@ class Decision:
 
 
 Filter = Callable[[NodeView, str, RoutingContext], str | None]
-Picker = Callable[[Sequence[Candidate]], Candidate]
 
 
 def held(view: NodeView, _: str, scene: RoutingContext) -> str | None:

@@ -18,12 +18,12 @@ from router.errors import (
 from router.health.circuits import CIRCUIT
 from router.holds.store import HoldStore
 from router.model import HoldKind, Outcome, Priority, Timings
+from router.pickers import SchedulingPolicy
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates
 from router.scheduling.fairness import TypicalNode
 from router.scheduling.matching import WINDOW, Moment, match
-from router.scheduling.pickers import SchedulingPolicy
 from router.scheduling.pipeline import (
     ALL_WELL,
     Candidate,

@@ -5,24 +5,20 @@ One file each, and the table below. Pure: what they need done is an effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from router.errors import ReducerError
 from router.jobs.model import Item, ItemKind
-from router.jobs.reducers.concat import concat
-from router.jobs.reducers.count import count
-from router.jobs.reducers.faces import (
+from router.jobs.reducers import concat, count, keep, stats, tree, vote
+from router.jobs.reducers.kind import ReducerKind
+from router.jobs.reducers.protocols import (
     Merge,
     Partial,
     Reducer,
     ReducerEffect,
     SkipSamples,
 )
-from router.jobs.reducers.keep import keep
 from router.jobs.reducers.spec import Spec
-from router.jobs.reducers.stats import stats
-from router.jobs.reducers.tree import FIRST_MERGE, threshold_of, tree
-from router.jobs.reducers.vote import samples_of, vote
 
 __all__ = [
     "REDUCERS",
@@ -30,33 +26,30 @@ __all__ = [
     "Partial",
     "Reducer",
     "ReducerEffect",
+    "ReducerKind",
     "SkipSamples",
     "check",
+    "kinds_with",
     "opens",
     "reducer_for",
     "samples",
     "wave",
 ]
 
-REDUCERS: Mapping[str, Callable[[Spec, int], Reducer]] = {
-    "map": keep,
-    "concat": concat,
-    "stats": stats,
-    "count": count,
-    "vote": vote,
-    "tree": tree,
+REDUCERS: Mapping[str, ReducerKind] = {
+    "map": keep.KIND,
+    "tree": tree.KIND,
+    "concat": concat.KIND,
+    "count": count.KIND,
+    "stats": stats.KIND,
+    "vote": vote.KIND,
 }
-# In a text that grows from its beginning, rows far behind can wait.
-_CONCAT_BLOCK = 64
 
 
 def reducer_for(given: Mapping[str, object], total: int) -> Reducer:
     """Build the reducer of a job with so many items. Raises ReducerError."""
     spec = Spec(given)
-    if not isinstance(spec.kind, str) or spec.kind not in REDUCERS:
-        known = ", ".join(REDUCERS)
-        raise ReducerError(f"reducer.kind: must be one of {known}, got {spec.kind!r}")
-    return REDUCERS[spec.kind](spec, total)
+    return _kind(spec).build(spec, total)
 
 
 def check(given: Mapping[str, object]) -> None:
@@ -65,34 +58,36 @@ def check(given: Mapping[str, object]) -> None:
 
 
 def samples(given: Mapping[str, object]) -> int:
-    """Return how many items each row becomes."""
-    return samples_of(Spec(given)) if given.get("kind") == "vote" else 1
+    """Return how many items each row becomes. Raises ReducerError."""
+    spec = Spec(given)
+    return _kind(spec).samples(spec)
 
 
 def wave(given: Mapping[str, object], index: int) -> int:
-    """Tell which items should run before others, lower first.
+    """Return which items should run before others, lower first.
 
     Longest first alone would finish a tree's groups all at the end, and leave no
-    sample of a vote to be spared.
+    sample of a vote to be spared. Raises ReducerError.
     """
     spec = Spec(given)
-    if spec.kind == "tree":
-        return index // threshold_of(spec)
-    if spec.kind == "concat":
-        return index // _CONCAT_BLOCK
-    if spec.kind == "vote":
-        number = samples_of(spec)
-        return int(index % number > number // 2)
-    return 0
+    return _kind(spec).wave(spec, index)
 
 
 def opens(given: Mapping[str, object], item: Item) -> bool:
-    """Tell whether the first partial result waits for this item."""
+    """Say whether the first partial result waits for this item. Raises ReducerError."""
     spec = Spec(given)
     if item.kind is ItemKind.MERGE:
-        return item.key == FIRST_MERGE
-    if spec.kind == "tree":
-        return item.index < threshold_of(spec)
-    if spec.kind == "vote":
-        return item.index <= samples_of(spec) // 2
-    return spec.kind == "concat" and item.index == 0
+        return item.key == tree.FIRST_MERGE
+    return _kind(spec).first(spec, item.index)
+
+
+def kinds_with(field: str) -> tuple[str, ...]:
+    """Name the kinds that take a field."""
+    return tuple(name for name, kind in REDUCERS.items() if field in kind.fields)
+
+
+def _kind(spec: Spec) -> ReducerKind:
+    if not isinstance(spec.kind, str) or spec.kind not in REDUCERS:
+        known = ", ".join(REDUCERS)
+        raise ReducerError(f"reducer.kind: must be one of {known}, got {spec.kind!r}")
+    return REDUCERS[spec.kind]

@@ -6,7 +6,8 @@ Keeps the end of the text only: the whole of it is the results in order.
 from __future__ import annotations
 
 from router.jobs.model import ItemResult
-from router.jobs.reducers.faces import Partial, Rowwise
+from router.jobs.reducers.kind import ReducerKind
+from router.jobs.reducers.protocols import Partial, Rowwise
 from router.jobs.reducers.spec import Spec
 
 SHOWN_CHARACTERS = 64 * 1024
@@ -51,3 +52,15 @@ def concat(spec: Spec, total: int) -> Concat:
     separator = spec.text("separator", SEPARATOR, _LONGEST_SEPARATOR)
     spec.close()
     return Concat(separator, total)
+
+
+# In a text that grows from its beginning, rows far behind can wait.
+_BLOCK = 64
+KIND = ReducerKind(
+    concat,
+    "Join in order",
+    "One text, in the order of the rows",
+    fields=("separator",),
+    wave=lambda _, index: index // _BLOCK,
+    first=lambda _, index: index == 0,
+)

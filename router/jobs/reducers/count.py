@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from router.jobs.model import ItemResult
 from router.jobs.reducers.answers import Path, path_of, value_at, word_of
-from router.jobs.reducers.faces import Partial, Rowwise
+from router.jobs.reducers.kind import ReducerKind
+from router.jobs.reducers.protocols import Partial, Rowwise
 from router.jobs.reducers.spec import Spec
 
 _LONGEST_FIELD = 500
@@ -54,3 +55,6 @@ def count(spec: Spec, total: int) -> Count:
     path = path_of(spec.text("field", "", _LONGEST_FIELD))
     spec.close()
     return Count(path, total)
+
+
+KIND = ReducerKind(count, "Count", "How often each answer was given", fields=("field",))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from router.jobs.reducers.faces import Partial, Rowwise
+from router.jobs.reducers.kind import ReducerKind
+from router.jobs.reducers.protocols import Partial, Rowwise
 from router.jobs.reducers.spec import Spec
 
 
@@ -17,3 +18,6 @@ class Keep(Rowwise):
 def keep(spec: Spec, total: int) -> Keep:
     spec.close()
     return Keep(total)
+
+
+KIND = ReducerKind(keep, "Keep each", "One answer for each row")

@@ -8,7 +8,8 @@ from math import sqrt
 
 from router.jobs.model import ItemResult
 from router.jobs.reducers.answers import Path, number_of, path_of, value_at
-from router.jobs.reducers.faces import Partial, Rowwise
+from router.jobs.reducers.kind import ReducerKind
+from router.jobs.reducers.protocols import Partial, Rowwise
 from router.jobs.reducers.spec import Spec
 
 _LONGEST_FIELD = 500
@@ -84,3 +85,11 @@ def stats(spec: Spec, total: int) -> Stats:
     path = path_of(spec.text("field", "", _LONGEST_FIELD))
     spec.close()
     return Stats(path, total)
+
+
+KIND = ReducerKind(
+    stats,
+    "Figures",
+    "Mean, spread and quantiles of a number in each answer",
+    fields=("field",),
+)

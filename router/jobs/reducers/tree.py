@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from router.jobs.model import ItemResult
-from router.jobs.reducers.faces import Merge, Partial, ReducerEffect, SeenIndices
+from router.jobs.reducers.kind import ReducerKind
+from router.jobs.reducers.protocols import Merge, Partial, ReducerEffect, SeenIndices
 from router.jobs.reducers.spec import Spec
 
 DEFAULT_THRESHOLD = 8
@@ -159,3 +160,13 @@ def tree(spec: Spec, total: int) -> Tree:
     spec.text("prompt", "", _LONGEST_PROMPT)
     spec.close()
     return Tree(threshold, total)
+
+
+KIND = ReducerKind(
+    tree,
+    "Merge into one",
+    "The model merges answers, level by level, while others are still being made",
+    fields=("threshold", "prompt"),
+    wave=lambda spec, index: index // threshold_of(spec),
+    first=lambda spec, index: index < threshold_of(spec),
+)

@@ -12,7 +12,13 @@ from router.errors import ReducerError
 from router.jobs.model import ItemResult
 from router.jobs.reducers.answers import MISSING, Path, path_of, value_at, word_of
 from router.jobs.reducers.count import ranked
-from router.jobs.reducers.faces import Partial, ReducerEffect, SeenIndices, SkipSamples
+from router.jobs.reducers.kind import ReducerKind
+from router.jobs.reducers.protocols import (
+    Partial,
+    ReducerEffect,
+    SeenIndices,
+    SkipSamples,
+)
 from router.jobs.reducers.spec import Spec
 
 DEFAULT_SAMPLES = 5
@@ -132,3 +138,19 @@ def vote(spec: Spec, total: int) -> Vote:
     path = path_of(spec.text("field", "", _LONGEST_FIELD))
     spec.close()
     return Vote(path, samples, total)
+
+
+def _wave(spec: Spec, index: int) -> int:
+    number = samples_of(spec)
+    return int(index % number > number // 2)
+
+
+KIND = ReducerKind(
+    vote,
+    "Vote",
+    "Several answers for each row; the majority counts",
+    fields=("samples", "field"),
+    samples=samples_of,
+    wave=_wave,
+    first=lambda spec, index: index <= samples_of(spec) // 2,
+)

@@ -16,7 +16,9 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from router.errors import RequestError
+from router.jobs.input.readers.formats import COMPRESSED, FORMATS
 from router.jobs.model import Job
+from router.jobs.reducers import REDUCERS, kinds_with
 from router.jobs.service import JobService
 from router.jobs.store.database import StoreError, as_request_error
 from router.web.inference.request import request_id
@@ -79,6 +81,11 @@ def _new(parts: PageContext) -> str:
     return render_template(
         "new.html",
         models=sorted(set(parts.models())),
+        formats=FORMATS,
+        titles={key.value: each.title for key, each in FORMATS.items()},
+        compressed=COMPRESSED,
+        reducers=REDUCERS,
+        kinds_with=kinds_with,
         megabytes=parts.max_file_bytes() // 2**20,
     )
 

@@ -9,8 +9,8 @@ import pytest
 from router.capacity.ledger import Ledger
 from router.capacity.ramp import SlowStart
 from router.model import Node, Outcome, Score, Timings
+from router.pickers import shortest_completion
 from router.scheduling.estimates import Estimates
-from router.scheduling.pickers import shortest_completion
 from router.scheduling.pipeline import RoutingContext, decide
 from router.scheduling.request import PendingRequest, RoutingRequest
 from router.snapshot import NodeView, PresentModel, Snapshot

@@ -8,9 +8,9 @@ import pytest
 
 from router.capacity.ledger import Ledger
 from router.model import Hold, HoldKind, Node, Outcome, Score, Timings
+from router.pickers import PICKERS, least_in_flight, shortest_completion
 from router.scheduling import pipeline
 from router.scheduling.estimates import Estimates
-from router.scheduling.pickers import PICKERS, least_in_flight, shortest_completion
 from router.scheduling.pipeline import RoutingContext
 from router.scheduling.request import PendingRequest, RoutingRequest
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
-from router.scheduling.pickers import PICKERS
+from router.pickers import PICKERS
 from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import PendingRequest, RoutingRequest
 from router.scheduling.scheduler import Scheduler

@@ -9,22 +9,19 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from router.errors import DatasetError
-from router.jobs.input.readers.formats import FORMATS, ColumnReader, Opening, Reader
+from router.jobs.input.readers.formats import (
+    COMPRESSED,
+    FORMATS,
+    ColumnReader,
+    Opening,
+    Reader,
+)
 from router.jobs.input.readers.rows import BadRow, ReadLimits, Row
 from router.jobs.model import Format
 
-_ENDINGS = {
-    ".csv": Format.CSV,
-    ".json": Format.JSON,
-    ".jsonl": Format.JSONL,
-    ".ndjson": Format.JSONL,
-    ".parquet": Format.PARQUET,
-    ".pq": Format.PARQUET,
-    ".tab": Format.CSV,
-    ".tsv": Format.CSV,
-    ".txt": Format.CSV,
-}
-_COMPRESSED = (".gz", ".zst")
+_ENDINGS = dict(
+    sorted((ending, key) for key, each in FORMATS.items() for ending in each.endings)
+)
 _WORKBOOKS = (".xls", ".xlsx", ".ods", ".numbers")
 
 
@@ -120,14 +117,14 @@ def open_dataset(
     if format not in FORMATS:
         raise DatasetError(f"{format.value!r} is not a format of a dataset")
     opening = Opening(path, limits, options or {})
-    with FORMATS[format](opening) as reader:
+    with FORMATS[format].open(opening) as reader:
         yield Dataset(reader, opening)
 
 
 def format_of(name: str) -> Format:
     """Tell a file's format by the ending of its name. Raises DatasetError."""
     path = PurePath(name.lower())
-    compressed = path.suffix in _COMPRESSED
+    compressed = path.suffix in COMPRESSED
     ending = PurePath(path.stem).suffix if compressed else path.suffix
     if ending in _WORKBOOKS:
         raise DatasetError(f"{name!r} is a spreadsheet; save it as CSV (UTF-8)")
@@ -137,8 +134,9 @@ def format_of(name: str) -> Format:
             f"the format of {name!r} is not clear: the name must end in {known},"
             " or the format must be given"
         )
-    if compressed and _ENDINGS[ending] is Format.PARQUET:
+    found = FORMATS[_ENDINGS[ending]]
+    if compressed and not found.compresses:
         raise DatasetError(
-            f"{name!r}: Parquet is compressed inside; upload the .parquet itself"
+            f"{name!r}: {found.title} is compressed inside; upload the {ending} itself"
         )
     return _ENDINGS[ending]

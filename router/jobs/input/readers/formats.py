@@ -105,12 +105,30 @@ def _parquet(opening: Opening) -> Iterator[Reader]:
         yield ParquetTable(file, opening.limits, opening.notes)
 
 
-FORMATS: Mapping[Format, Callable[[Opening], AbstractContextManager[Reader]]] = {
-    Format.CSV: _csv,
-    Format.JSON: _json,
-    Format.JSONL: _jsonl,
-    Format.PARQUET: _parquet,
+@dataclass(frozen=True, slots=True)
+class DatasetFormat:
+    """An entry of the table of formats.
+
+    title:      its name for people
+    endings:    of file names, with their dot
+    compresses: whether its files may lie in gzip or zstd
+    """
+
+    open: Callable[[Opening], AbstractContextManager[Reader]]
+    title: str
+    endings: tuple[str, ...]
+    compresses: bool = True
+
+
+FORMATS: Mapping[Format, DatasetFormat] = {
+    Format.CSV: DatasetFormat(_csv, "CSV", (".csv", ".tab", ".tsv", ".txt")),
+    Format.JSON: DatasetFormat(_json, "JSON", (".json",)),
+    Format.JSONL: DatasetFormat(_jsonl, "JSONL", (".jsonl", ".ndjson")),
+    Format.PARQUET: DatasetFormat(
+        _parquet, "Parquet", (".parquet", ".pq"), compresses=False
+    ),
 }
+COMPRESSED = (".gz", ".zst")
 
 
 def _holds_list(file: BinaryIO) -> bool:

@@ -93,11 +93,11 @@ function clearFile() {
 }
 
 function showFile(found) {
+  const titles = JSON.parse($("form").dataset.formats);
   file.columns = found.columns;
-  const format = { csv: "CSV", json: "JSON", jsonl: "JSONL", parquet: "Parquet" }[found.format];
   const { encoding, delimiter, header } = found.reading;
   const count = found.columns.length;
-  const words = [format, encoding && encoding.toUpperCase(), delimiter && `delimiter: ${delimiter}`];
+  const words = [titles[found.format], encoding && encoding.toUpperCase(), delimiter && `delimiter: ${delimiter}`];
   if (header === false) words.push("no line of names");
   words.push(`${count} column${count === 1 ? "" : "s"}`);
   $("file-status").textContent = `${file.name}: ${words.filter(Boolean).join(", ")}`;

@@ -24,14 +24,14 @@ from tests.router.jobs.reducers.stage import Run, result
         (
             {"kind": "sum"},
             (
-                "reducer.kind: must be one of map, concat, stats, count, vote, tree,"
+                "reducer.kind: must be one of map, tree, concat, count, stats, vote,"
                 " got 'sum'"
             ),
         ),
         (
             {},
             (
-                "reducer.kind: must be one of map, concat, stats, count, vote, tree,"
+                "reducer.kind: must be one of map, tree, concat, count, stats, vote,"
                 " got None"
             ),
         ),

@@ -1,0 +1,42 @@
+"""One kind of reducer: how it is built, shown and scheduled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from router.jobs.reducers.protocols import Reducer
+from router.jobs.reducers.spec import Spec
+
+
+def _one(_spec: Spec) -> int:
+    return 1
+
+
+def _together(_spec: Spec, _index: int) -> int:
+    return 0
+
+
+def _never(_spec: Spec, _index: int) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class ReducerKind:
+    """An entry of the table of reducers.
+
+    build:   make the reducer of a job with so many items; raises ReducerError
+    title, about: how the form names and explains it
+    fields:  what a job may say beside the kind
+    samples: how many items each row becomes
+    wave:    the wave that an item runs in; lower ones first
+    first:   whether the first partial result waits for the item of this index
+    """
+
+    build: Callable[[Spec, int], Reducer]
+    title: str
+    about: str
+    fields: tuple[str, ...] = ()
+    samples: Callable[[Spec], int] = _one
+    wave: Callable[[Spec, int], int] = _together
+    first: Callable[[Spec, int], bool] = _never
