@@ -3,4 +3,4 @@
 Imports nothing of the router; keeps no history; never changes what it watches.
 """
 
-VERSION = "0.1.0"  # a test holds it equal to router.__version__
+VERSION = "0.1.0"  # the one place: the package, the router and the images have it

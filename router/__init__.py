@@ -1,3 +1,5 @@
 """One HTTP endpoint for a fleet of Ollama nodes, steered by Prometheus."""
 
-__version__ = "0.1.0"  # the one place; pyproject.toml and the exporter read it
+import exporters
+
+__version__ = exporters.VERSION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -52,6 +53,24 @@ def test_the_wheel_holds_what_runs(installed):
         name for name in top if not name.endswith(".dist-info")
     }
     assert not (installed / "alerting/secrets").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["docker-compose.yml", "compose/node.yml", "docs/upgrade.md"]
+)
+def test_images_have_the_version(name):
+    """`exporters.VERSION` is the one place; what cannot read it is held to it."""
+    tags = re.findall(
+        r"inferops(?:-exporter)?:(\d+\.[\d.]+)", (ROOT / name).read_text()
+    )
+    assert {__version__} == set(tags)
+
+
+def test_changelog_has_the_version():
+    """A version is cut before it is released, and a fresh section begins."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    sections = re.findall(r"^## (\S+)", text, re.MULTILINE)
+    assert ["Unreleased", __version__] == sections[:2]
 
 
 @pytest.mark.e2e

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from exporters import VERSION
 from tests.harness.process import ROOT
 
 PROFILES = ("demo", "gpu", "chat", "tailscale", "ollama", "ollama-gpu")
@@ -193,4 +194,4 @@ def test_a_node_and_the_control_plane_run_the_same_images() -> None:
 
     pinned = {each["image"] for each in ours["services"].values()}
     others = {each["image"] for each in node["services"].values()}
-    assert {"inferops-exporter:0.1.0"} == others - pinned
+    assert {f"inferops-exporter:{VERSION}"} == others - pinned

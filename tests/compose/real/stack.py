@@ -15,6 +15,7 @@ from pathlib import Path
 
 import requests
 
+from exporters import VERSION
 from launcher.containers import VARIABLES
 from tests.harness.poll import until
 from tests.harness.process import ROOT
@@ -39,7 +40,7 @@ def answers() -> bool:
 
 def built() -> bool:
     """Tell whether our image is there: a first build takes minutes."""
-    asked = ["docker", "image", "inspect", "inferops:0.1.0"]
+    asked = ["docker", "image", "inspect", f"inferops:{VERSION}"]
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 

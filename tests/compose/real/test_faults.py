@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from exporters import VERSION
 from tests.compose.real.stack import UP_SECONDS, Clone, Stack
 from tests.harness.poll import until
 from tests.harness.process import Process
@@ -220,7 +221,7 @@ def test_networks_are_apart(stack) -> None:
         asked = subprocess.run(
             [
                 *("docker", "run", "--rm", "--network", network),
-                *("inferops:0.1.0", "python", "-m", "launcher.health", url),
+                *(f"inferops:{VERSION}", "python", "-m", "launcher.health", url),
             ],
             timeout=120,
             capture_output=True,
