@@ -57,6 +57,7 @@ def stack(
         grafana=options.grafana,
         notified=standalone.notified(options.paths),
         address=said.get("INFEROPS_ADDRESS") or LOOPBACK,
+        keys=said.get("INFEROPS_ACCESS__KEYS") or "auto",
     )
 
 

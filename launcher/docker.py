@@ -31,6 +31,7 @@ class Stack:
     grafana:   False leaves it out
     notified:  who gets notifications, in one line
     address:   of this machine, on which the router listens
+    keys:      the router's setting access.keys
     """
 
     root: Path
@@ -40,6 +41,7 @@ class Stack:
     grafana: bool = True
     notified: str = ""
     address: str = LOOPBACK
+    keys: str = "auto"
 
 
 def wanted(engine: str) -> bool:
@@ -153,6 +155,8 @@ def _services(stack: Stack) -> frozenset[str]:
 def _open(stack: Stack) -> str:
     if stack.address in {LOOPBACK, "::1", "localhost"}:
         return ""
+    if stack.keys != "off":
+        return f"\n  KEYS          who reaches {stack.address} needs one: docs/keys.md"
     return (
         f"\n  OPEN          whoever reaches {stack.address} may use the router and see"
         " its jobs: docs/access.md"

@@ -25,6 +25,7 @@ from launcher.errors import LaunchError
 
 WEBHOOK_TOKEN = "webhook-token"  # noqa: S105  a file's name
 PASSWORD = "alertmanager-password"  # noqa: S105  a file's name
+METRICS_TOKEN = "metrics-token"  # noqa: S105  a file's name
 _MODE = 0o400
 _CODE = Path(__file__).resolve().parents[1]
 _PACKAGES = ("alerting", "exporters", "launcher", "router", "simulator")
@@ -41,9 +42,9 @@ class Consumer:
 
 ALERTMANAGER = Consumer("alertmanager", 65534, (WEBHOOK_TOKEN, PASSWORD))
 CONSUMERS = (
-    Consumer("router", 10001, (WEBHOOK_TOKEN, "admin-token", PASSWORD)),
+    Consumer("router", 10001, (WEBHOOK_TOKEN, "admin-token", METRICS_TOKEN, PASSWORD)),
     ALERTMANAGER,
-    Consumer("prometheus", 65534, (PASSWORD,)),
+    Consumer("prometheus", 65534, (PASSWORD, METRICS_TOKEN)),
     Consumer("grafana", 472, ("grafana-admin-password",)),
     Consumer("open-webui", 0, ("open-webui-secret-key",)),
 )

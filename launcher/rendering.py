@@ -33,6 +33,7 @@ def render(
     for token in (
         paths.webhook_token,
         paths.admin_token,
+        paths.metrics_token,
         paths.alertmanager_password,
         paths.grafana_password,
     ):

@@ -85,6 +85,10 @@ class Paths:
         return self.secrets / "admin-token"
 
     @property
+    def metrics_token(self) -> Path:
+        return self.secrets / "metrics-token"
+
+    @property
     def alertmanager_password(self) -> Path:
         return self.secrets / "alertmanager-password"
 
@@ -284,6 +288,7 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float, host: str) -> Serv
             "INFEROPS_STATE__DIRECTORY": str(paths.data / "router"),
             "INFEROPS_WEBHOOK__TOKEN_FILE": str(paths.webhook_token),
             "INFEROPS_ADMIN__TOKEN_FILE": str(paths.admin_token),
+            "INFEROPS_ACCESS__METRICS_TOKEN_FILE": str(paths.metrics_token),
             **{name: str(value) for name, value in own.items() if value},
         },
         health=url(ports.router, "/readyz"),

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from router.access.exposure import BIND
 from router.logs.events import configure, get_logger, write_behind
 from router.server.arbiter import refuse_second_worker
 from router.server.file_limit import connections_within
@@ -33,7 +34,7 @@ os.umask(0o077)
 _start = ask(CONFIG, os.environ)
 configure(_start)
 
-bind = os.environ.get("INFEROPS_BIND", "127.0.0.1:8000")
+bind = os.environ.get("INFEROPS_BIND", BIND)
 worker_class = "router.server.worker.Worker"
 workers = 1
 # The longest idle makes room for one more; where all are busy, one more is refused.

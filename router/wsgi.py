@@ -19,6 +19,7 @@ import gevent
 from prometheus_client import CollectorRegistry
 
 from router import __version__
+from router.access.exposure import reached_by_others
 from router.alerts.firing import Firing
 from router.alerts.notify import NotificationHandler
 from router.assembly.access import build_keys, operators
@@ -45,6 +46,7 @@ from router.failover.light import LightCalls
 from router.logs.events import RequestLog, configure, get_logger, writer
 from router.metrics import FleetCollector, Metrics
 from router.metrics.circuits import CircuitCollector
+from router.metrics.keys import KeyCollector
 from router.metrics.predictions import Predictions
 from router.model import Degrade, Inventory, Outcome
 from router.pickers import PICKERS
@@ -129,6 +131,7 @@ class Router:
         )
         self.holds = self.health.holds
         self.keys, self.key_files = build_keys(config, lambda: self.config)
+        self._exposed = reached_by_others(environ)
         self.published = Published(self._first_snapshot())
         self._build_dispatch(config)
         self._build_control(config)
@@ -213,7 +216,15 @@ class Router:
         return None
 
     def _warnings(self) -> list[str]:
-        return self.health.warnings()
+        found = self.health.warnings()
+        if self.keys.fault:
+            found.append(f"API keys that were made here do not work: {self.keys.fault}")
+        if self._exposed and not self.keys.required:
+            found.append(
+                f"access.keys is {self.config.access.keys!r}: whoever reaches"
+                f" {self._exposed} may use everything"
+            )
+        return found
 
     def _longest_pass(self) -> float:
         """Say how long a pass may take that is slow, but goes on; see `observe`."""
@@ -343,6 +354,9 @@ class Router:
     def _build_web(self, config: Config) -> WSGIApplication:
         self.metrics.registry.register(self._fleet_collector())
         self.metrics.registry.register(self._predictions())
+        self.metrics.registry.register(
+            KeyCollector(self.keys, time.time, exposed=self._exposed is not None)
+        )
         self.metrics.registry.register(CircuitCollector(self.traffic.circuits))
         token = _secret(config.admin.token_file)
         admin = AdminContext(
@@ -394,7 +408,13 @@ class Router:
         authentication = Authentication(
             self.inference,
             self.keys,
-            operators({"admin": token}, self._trusts),
+            operators(
+                {
+                    "admin": token,
+                    "metrics": _secret(config.access.metrics_token_file),
+                },
+                self._trusts,
+            ),
             lambda code: self.metrics.rejections.labels(code).inc(),
             time.time,
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 
-__all__ = ["exposed", "refusal"]
+__all__ = ["BIND", "exposed", "reached_by_others", "refusal"]
+
+BIND = "127.0.0.1:8000"  # where nothing is said of it
 
 _REFUSAL = """\
 {address} is reached by other machines, and there are no API keys. One of these:
@@ -26,6 +29,12 @@ def exposed(bind: str, published: str | None = None) -> str | None:
         if address and not _private(address):
             return address
     return None
+
+
+def reached_by_others(environ: Mapping[str, str]) -> str | None:
+    """Return what `exposed` does, for the environment that the router is started in."""
+    bind = environ.get("INFEROPS_BIND", BIND)
+    return exposed(bind, environ.get("INFEROPS_PUBLISHED_ADDRESS"))
 
 
 def _private(address: str) -> bool:

@@ -81,6 +81,6 @@ def anonymous(address: str) -> Principal:
     return Principal(f"client:{address}", "anonymous", sees_all=True)
 
 
-def operator(name: str) -> Principal:
+def operator(name: str, scopes: frozenset[Scope] = ALL_SCOPES) -> Principal:
     """Return who holds a token of the operator's, or sits at this machine."""
-    return Principal(name, name, sees_all=True)
+    return Principal(name, name, scopes=scopes, sees_all=Scope.ADMIN in scopes)

@@ -9,7 +9,7 @@ from typing import Any
 
 from router.access.file import parse_keys
 from router.access.keys import ApiKey
-from router.access.principal import Principal, operator
+from router.access.principal import ALL_SCOPES, Principal, Scope, operator
 from router.access.service import KeyService
 from router.access.store import KeyStore
 from router.config.reload import FileFormat, Watched
@@ -24,6 +24,7 @@ __all__ = ["AccessFiles", "build_keys", "operators"]
 
 Secret = Callable[[], str | None]
 _TOKEN_SECONDS = 1.0
+_SCOPES = {"metrics": frozenset({Scope.METRICS})}  # of tokens that are for less
 
 AccessFiles = tuple[Watched[tuple[ApiKey, ...]], ...]
 
@@ -62,7 +63,7 @@ def operators(
         for name, secret in read.items():
             token = secret()
             if token and same_secret(given, token):
-                return operator(f"token:{name}")
+                return operator(f"token:{name}", _SCOPES.get(name, ALL_SCOPES))
         return None
 
     def is_local(environ: Mapping[str, Any]) -> bool:

@@ -476,6 +476,12 @@ class AccessSettings(Section):
         " ([keys](keys.md))",
         restart=True,
     )
+    metrics_token_file: OptionalPath = setting(
+        None,
+        "file with the bearer token that Prometheus sends; it opens `/metrics` where"
+        " keys are needed",
+        restart=True,
+    )
 
 
 class LogSettings(Section):

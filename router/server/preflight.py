@@ -15,9 +15,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from router.config.settings import Config
 
 _SECONDS = 60
 _ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +69,7 @@ def read(config: Path, environ: Mapping[str, str]) -> StartSettings:
     )
     files = open_config_files(config, environ, get_logger("start"), time.time())
     settings = files.config.value
+    _check_access(settings, environ)
     return StartSettings(
         settings.log.level,
         settings.log.format,
@@ -73,6 +77,22 @@ def read(config: Path, environ: Mapping[str, str]) -> StartSettings:
         open_files=for_nodes(files.inventory.value, settings.dispatch.default_slots),
         grace_seconds=settings.shutdown.grace_seconds,
     )
+
+
+def _check_access(settings: Config, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError where others reach a router that asks for no key unmeant."""
+    from router.access.exposure import reached_by_others, refusal  # noqa: PLC0415
+    from router.access.file import load_keys  # noqa: PLC0415
+    from router.access.store import KeyStore  # noqa: PLC0415
+
+    access = settings.access
+    if access.keys_file is not None:
+        load_keys(access.keys_file)
+        return
+    address = reached_by_others(environ)
+    keys = KeyStore(settings.state.directory)
+    if address is not None and access.keys == "auto" and not keys.exists():
+        raise ConfigError(refusal(address))
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ def test_from_the_network(tmp_path):
             fleet.inventory,
             prometheus_port=free_port(),
             port=port,
-            settings={"BIND": f"0.0.0.0:{port}"},
+            settings={"BIND": f"0.0.0.0:{port}", "ACCESS__KEYS": "off"},
         ),
     ):
         base = f"http://{address}:{port}"

@@ -159,6 +159,11 @@ def test_who_is_let_in_is_said(engine, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("INFEROPS_ADDRESS", "0.0.0.0")
     with launch(tmp_path) as process:
         process.wait()
+    assert "who reaches 0.0.0.0 needs one: docs/keys.md" in process.log.read_text()
+
+    monkeypatch.setenv("INFEROPS_ACCESS__KEYS", "off")
+    with launch(tmp_path) as process:
+        process.wait()
     assert "whoever reaches 0.0.0.0 may use the router" in process.log.read_text()
 
 

@@ -64,7 +64,12 @@ def names(folder) -> list[str]:
 def test_each_consumer_has_its_own(volumes) -> None:
     """No service can read a secret that is not for it."""
     assert {
-        "router": ["admin-token", "alertmanager-password", "webhook-token"],
+        "router": [
+            "admin-token",
+            "alertmanager-password",
+            "metrics-token",
+            "webhook-token",
+        ],
         "alertmanager": [
             "alertmanager-password",
             "alertmanager.yml",
@@ -72,7 +77,7 @@ def test_each_consumer_has_its_own(volumes) -> None:
             "web.yml",
             "webhook-token",
         ],
-        "prometheus": ["alertmanager-password"],
+        "prometheus": ["alertmanager-password", "metrics-token"],
         "grafana": ["grafana-admin-password"],
         "open-webui": ["open-webui-secret-key"],
     } == {

@@ -51,6 +51,7 @@ def test_secrets_are_private(rendered) -> None:
         "admin-token",
         "alertmanager-password",
         "grafana-admin-password",
+        "metrics-token",
         "webhook-token",
     ] == [path.name for path in found]
     assert {0o600} == {path.stat().st_mode & 0o777 for path in found}

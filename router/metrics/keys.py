@@ -1,0 +1,56 @@
+"""What API keys tell Prometheus: how many there are, and whether one is needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from router.access.service import KeyService
+from router.metrics.families import gauges
+
+__all__ = ["KeyCollector"]
+
+
+class KeyCollector(Collector):
+    """Counts at the scrape. No key is a label: there may be many.
+
+    exposed: whether other machines reach the router
+    """
+
+    def __init__(
+        self, keys: KeyService, clock: Callable[[], float], *, exposed: bool
+    ) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._exposed = exposed
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._clock()
+        found = Counter(
+            (each.source.value, each.state(now)) for each in self._keys.ring
+        )
+        yield gauges(
+            "inferops_api_keys",
+            "API keys, by where they are kept and whether they work.",
+            ("source", "state"),
+            [
+                ((source, state.value), float(count))
+                for (source, state), count in found.items()
+            ],
+        )
+        required = self._keys.required
+        yield gauges(
+            "inferops_api_keys_required",
+            "1 while a request needs an API key.",
+            (),
+            [((), float(required))],
+        )
+        yield gauges(
+            "inferops_open_to_network",
+            "1 while other machines reach the router and need no API key.",
+            (),
+            [((), float(self._exposed and not required))],
+        )
