@@ -42,9 +42,20 @@ The class says who may retry and what the client hears; nothing else does.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class InferOpsError(Exception):
     """The root."""
+
+    def bare(self) -> Self:
+        """Return it without its traceback and context, for whoever keeps it.
+
+        Their frames hold bodies and, in a cycle, the error: all would stay in memory
+        until the next full collection.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
 
 
 class ConfigError(InferOpsError):

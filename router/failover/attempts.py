@@ -206,7 +206,7 @@ class Failover:
                 return take(grant)
             except AttemptError as error:
                 step.failure = str(error)
-                progress.last, progress.node = error, grant.node.name
+                progress.last, progress.node = error.bare(), grant.node.name
                 self._failed(call, grant, error, trail, progress, credible=credible)
 
     def _next(

@@ -115,7 +115,7 @@ class Trials:
                 Assignment(lease, aboard.node, _NO_DECISION), [message], attention
             )
         except AttemptError as error:
-            return error
+            return error.bare()
         except CancelledError:
             return MaybeSentError("no answer to a trial", Cause.TIMEOUT)
         else:

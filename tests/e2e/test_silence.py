@@ -20,7 +20,6 @@ from tests.harness.router import Router
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.long,
     pytest.mark.skipif(ollama_binary() is None, reason="no ollama on PATH"),
     pytest.mark.timeout(900),
 ]

@@ -15,7 +15,7 @@ from tests.harness.router import Router
 from tests.harness.slow_node import MODEL, SlowNode
 from tests.harness.wire import connect, post, read_answer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long]
+pytestmark = pytest.mark.e2e
 
 SETTINGS = {
     "DISPATCH__STALL_TIMEOUT_SECONDS": "2",

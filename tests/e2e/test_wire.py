@@ -114,6 +114,7 @@ def test_a_refused_connection_holds_the_node_at_once(tmp_path, fleet):
         assert answer.headers["X-InferOps-Node"] == "slow"
         node = router.nodes()["fast"]
         assert (False, "down") == (node["schedulable"], node["state"])
+        until(lambda: down(router), "the log tells of it")
         (told,) = down(router)
         assert f"request_id={answer.headers['X-Request-Id']}" in told
 
@@ -123,6 +124,7 @@ def test_a_probe_brings_a_refused_node_back(router, fleet):
     fleet.put("fast", "refuse")
     assert router.post("/api/chat", ask(2)).headers["X-InferOps-Node"] == "slow"
     until(lambda: holders(router) >= {"probe"}, "the probe has seen it too")
+    until(lambda: down(router), "the log tells of it")
     assert len(down(router)) == 1
     fleet.clear("fast")
     until(lambda: router.nodes()["fast"]["schedulable"], "the node is back")

@@ -164,7 +164,7 @@ class AttemptsInFlight:
         except AttemptError as error:
             request_id = _request_id(active, flight)
             path = flight.held.item.endpoint
-            self._parts.attempts.note(flight.grant, path, error, request_id)
+            self._parts.attempts.note(flight.grant, path, error.bare(), request_id)
             if isinstance(error, _NO_TRY):  # the node is held now
                 if flight.draft:
                     self._keep_text(active, flight, home="")

@@ -132,11 +132,11 @@ class InferenceResponse:
         except CancelledError as error:
             return self._stopped(error.outcome)
         except RefusedError as error:
-            return self._refuse_as_node(error)
+            return self._refuse_as_node(error.bare())
         except AttemptError as error:
-            return self._refuse(502, "node_failed", str(error))
+            return self._refuse(502, "node_failed", str(error.bare()))
         except RequestError as error:
-            self._desk.rejected(error.code)
+            self._desk.rejected(error.bare().code)
             return self._refuse(
                 error.status, error.code, error.message, error.retry_after_seconds
             )
@@ -265,7 +265,7 @@ class InferenceResponse:
             return self._frame(outcome, f"{message}; not continued: {error}")
         except (AttemptError, RequestError) as error:
             self._desk.broke_off("error_frame")
-            return self._frame(outcome, f"{message}; not continued: {error}")
+            return self._frame(outcome, f"{message}; not continued: {error.bare()}")
         if isinstance(following, bytes):
             self._visit.outcome = Outcome.END.value
             return following

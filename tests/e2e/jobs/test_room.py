@@ -13,7 +13,7 @@ from tests.harness.jobs import begin, dataset, each_once, ended, job, requests_f
 from tests.harness.poll import until
 from tests.harness.tallied_node import MODEL, TalliedNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 MIB = 2**20
 ITEMS = 100

@@ -57,7 +57,6 @@ def test_a_file_that_kills_its_reader(files, tmp_path):
         items(files, path, "{{ row }}")
 
 
-@pytest.mark.long
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
