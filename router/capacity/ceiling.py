@@ -23,6 +23,8 @@ _QUIET_SECONDS = 1.0  # where no end was seen at all
 # A request that waited for another of ours begins when that one ends.
 _HANDOVER_SECONDS = 0.5
 _WAIT_SECONDS = 0.15
+# Who was sent so long before a probe, or longer, comes before it in the node as well.
+_SENT_BEFORE_SECONDS = 0.1
 _DOUBTS = 4  # short waits, more than there were replies without
 _ENDS = 16
 # The families that Ollama's scheduler runs one at a time (server/sched.go, 0.17.4 and
@@ -57,6 +59,10 @@ class Probing(Protocol):
     def model(self) -> str: ...
     @property
     def decoding_since(self) -> float | None: ...
+    @property
+    def taken_at(self) -> float: ...
+    @property
+    def streams(self) -> bool: ...
 
 
 class _Miss(Enum):
@@ -94,6 +100,9 @@ class _Trial:
     """One probe.
 
     first_end: when the first of the others ended, not later than it did if `timed`
+    unsure:    of the others, those sent at nearly the same time: they may be the ones
+               that wait. When they began, once that is known
+    overlapped_at: when it had run beside all others, but for those
     """
 
     key: Key
@@ -101,6 +110,14 @@ class _Trial:
     others: set[Probing]
     first_end: float | None = None
     timed: bool = True
+    unsure: dict[Probing, float | None] = field(default_factory=dict)
+    overlapped_at: float | None = None
+
+    def began(self, other: Probing) -> float | None:
+        """Return when one of those began; None while that is not known."""
+        if self.unsure[other] is None:
+            self.unsure[other] = other.decoding_since
+        return self.unsure[other]
 
 
 @dataclass(slots=True)
@@ -161,8 +178,14 @@ class CeilingSearch:
         return node not in self._trials and (pause is None or now >= pause.until)
 
     def begin(self, lease: Probing, others: Iterable[Probing]) -> None:
-        key = (lease.node, lease.model)
-        self._trials[lease.node] = _Trial(key, lease, set(others))
+        key, those = (lease.node, lease.model), set(others)
+        unsure: dict[Probing, float | None] = {
+            each: None
+            for each in those
+            if each.decoding_since is None
+            and lease.taken_at - each.taken_at < _SENT_BEFORE_SECONDS
+        }
+        self._trials[lease.node] = _Trial(key, lease, those, unsure=unsure)
 
     def on_trial(self, node: str, since: float) -> bool:
         """Say whether a probe was under way there at any time since."""
@@ -177,7 +200,23 @@ class CeilingSearch:
     def _overlapped(self, trial: _Trial, end: float, least: float) -> None:
         began = trial.lease.decoding_since
         if began is not None and end - began >= least:
+            self._beside_all(trial, end)
+
+    def _beside_all(self, trial: _Trial, end: float) -> None:
+        """Let it be proven if those sent with it had begun as well by `end`.
+
+        A whole reply tells when it began at its own end.
+        """
+        trial.overlapped_at = end
+        late = [each for each in trial.unsure if not _before(trial.began(each), end)]
+        if not late:
             self._prove(trial, end)
+        elif any(trial.began(each) is not None or each.streams for each in late):
+            self._miss(trial, _Miss.UNCLEAR, end)
+
+    def _miss(self, trial: _Trial, miss: _Miss, now: float) -> None:
+        self._end(trial, now)
+        self._pauses.setdefault(trial.key, _Pause()).missed(miss, now)
 
     def ended(
         self, lease: Probing, run: ReplyRun | None, now: float, at: float | None = None
@@ -192,7 +231,12 @@ class CeilingSearch:
         trial = self._trials.get(lease.node)
         if trial is None:
             return
-        if lease is trial.lease:
+        if lease in trial.unsure and trial.unsure[lease] is None:
+            trial.unsure[lease] = run.started if run else now
+        if trial.overlapped_at is not None:
+            if lease in trial.unsure:
+                self._beside_all(trial, trial.overlapped_at)
+        elif lease is trial.lease:
             self._judge(trial, run, now)
         elif lease in trial.others and trial.first_end is None:
             trial.first_end, trial.timed = ends[-1], at is not None
@@ -206,15 +250,14 @@ class CeilingSearch:
             timed = trial.timed and run.waited is not None
             least = _TIMED_OVERLAP_SECONDS if timed else _OVERLAP_SECONDS
             if end - run.started >= least:
-                self._prove(trial, now)
+                self._beside_all(trial, end)
                 return
             if run.waited is None:
                 # `/v1` tells no times: its first token came when another had ended.
                 miss = _Miss.LATE if end <= run.started else miss
             elif run.waited >= _WAIT_SECONDS:
                 miss = _Miss.REFUTED
-        self._end(trial, now)
-        self._pauses.setdefault(trial.key, _Pause()).missed(miss, now)
+        self._miss(trial, miss, now)
 
     def _prove(self, trial: _Trial, now: float) -> None:
         self._end(trial, now)
@@ -252,3 +295,7 @@ class CeilingSearch:
         node = key[0]
         self.learned[key] = ceiling
         self.most[node] = max(c for (n, _), c in self.learned.items() if n == node)
+
+
+def _before(began: float | None, end: float) -> bool:
+    return began is not None and began < end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from router.capacity.ceiling import runs_alone
@@ -70,6 +72,39 @@ def test_a_late_router_proves_nothing():
     node.ledger.pressed = True
     node.run(600.0, tokens=60)
     assert node.ledger.ceiling("n", M) == 1
+
+
+@pytest.mark.parametrize("kind", ["stream", "whole"])
+def test_who_was_sent_with_a_probe_may_be_the_one_that_waits(kind):
+    """A slot frees up for one request, and a probe goes with it and is let in first."""
+    node = VirtualOllama(parallel=2, kind=kind)
+    node.serve(node.send(M, tokens=50))
+    node.ledger.growth.recall({("n", M): 2})
+    node.send(M, tokens=5_000)
+    node.pass_time(2.0)
+    regular, probe = node.send(M, tokens=200), node.send(M, tokens=200)
+    node.running.remove(regular)
+    regular.admitted = None
+    node.waiting = deque([regular])
+    probe.admitted = node.now
+    node.running.append(probe)
+    node.pass_time(30.0)
+    assert not node.ledger.leases("n")[1:], "both have ended"
+    assert node.ledger.ceiling("n", M) == 2
+
+
+@pytest.mark.parametrize("kind", ["stream", "whole"])
+def test_both_begin_at_once(kind):
+    """Then the probe proves its slot, though nobody knew when it was sent."""
+    node = VirtualOllama(parallel=3, kind=kind)
+    node.serve(node.send(M, tokens=50))
+    node.ledger.growth.recall({("n", M): 2})
+    node.send(M, tokens=5_000)
+    node.pass_time(2.0)
+    assert node.send(M, tokens=200)
+    assert node.send(M, tokens=200)
+    node.pass_time(30.0)
+    assert node.ledger.ceiling("n", M) == 3
 
 
 @pytest.mark.parametrize("case", ["configured", "free", "unknown model", "suspected"])
