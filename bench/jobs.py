@@ -127,7 +127,7 @@ def begin(url: str, items: int) -> str:
             "model": MODEL,
             "template": "{{ text }}",
             "options": '{"num_predict": 20}',
-            "give_way": "item",  # beside people on every node
+            "preemption": "after_item",  # beside people on every node
         },
         timeout=600,
     )

@@ -326,7 +326,7 @@ class Router:
             self.holds,
             fleet=lambda: self.inventory.names(),  # noqa: PLW0108 - it is replaced
             wake=self.loop.wake,
-            seconds=lambda: self.config.control.doorbell_seconds,
+            seconds=lambda: self.config.control.provisional_hold_seconds,
             firing=Firing(PrometheusClient(asked).firing),
             clock=self.health.clock,
         )

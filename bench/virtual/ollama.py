@@ -57,7 +57,7 @@ class _Runner:
 
 
 class VirtualOllama:
-    """See the module; `engine` has the streams that run.
+    """Simulates one node; `engine` has the running streams.
 
     apart: whether streams of two models share no step, as with two processes
     """

@@ -15,7 +15,7 @@ from router.scheduling.request import RoutingRequest, Traits, Work
 
 
 class Oracle(Routed):
-    """Knows what the router has to learn; see the module."""
+    """Routes with the lengths, speeds and slots that the router has to learn."""
 
     def _ledger(self) -> Ledger:
         return _Ledger(self)

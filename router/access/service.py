@@ -19,7 +19,7 @@ log = get_logger("keys")
 
 
 class KeyService:
-    """See the module. What changes a key waits for the disk; raises StateError.
+    """Holds the keys in force. Changes wait for the disk; raise StateError.
 
     of_file: the file's keys, as they are now; None where no file is configured
     mode:    the setting `access.keys`

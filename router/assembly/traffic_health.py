@@ -28,7 +28,7 @@ __all__ = ["TrafficHealth"]
 
 
 class TrafficHealth:
-    """See the module; one for the process."""
+    """Builds circuits, trials and isolation, once for the process."""
 
     def __init__(
         self,

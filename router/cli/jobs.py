@@ -68,7 +68,12 @@ def batch() -> None:
 )
 @click.option("--name", help="Name of the job in lists.")
 @click.option("--bad-lines", help="fail_line or fail_job.")
-@click.option("--preemption", "--give-way", "give_way", help="When people come first.")
+@click.option(
+    "--preemption",
+    "--give-way",
+    "preemption",
+    help="When an interactive request needs the node: immediate or after_item.",
+)
 @click.option("--attempts", type=int, help="Attempts of an item.")
 @click.option(
     "--window",

@@ -13,7 +13,7 @@ from router.cli.outcome import Exit
 
 # Arguments that the router takes under the same name.
 _SAME = (
-    *("model", "format", "name", "bad_lines", "give_way", "attempts", "window"),
+    *("model", "format", "name", "bad_lines", "preemption", "attempts", "window"),
     *("zone", "nodes", "completion_window", "encoding", "delimiter", "header"),
 )
 _OF_REDUCERS = ("threshold", "samples", "field", "separator")

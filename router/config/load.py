@@ -20,6 +20,11 @@ from router.config.yaml import ABSENT, YamlFault
 from router.errors import ConfigError
 
 PREFIX = "INFEROPS_"
+# Names before 0.2, which work until then: section, old name, new name.
+RENAMED = {
+    ("control", "doorbell_seconds"): "provisional_hold_seconds",
+    ("batch", "give_way"): "preemption",
+}
 ENVIRONMENT = "environment"
 
 
@@ -33,7 +38,7 @@ def parse_config(
 ) -> Config:
     """Check the text of `router.yml` with its overrides, as `load_config` does."""
     content = document.parse(text, source)
-    content = {} if content is None else content
+    content = {} if content is None else _renamed(content)
     overrides, lines = _overrides(environ)
     config, faults = document.check(Config, _overlaid(content, overrides))
     lines += [_line(fault, source, overrides) for fault in faults]
@@ -73,12 +78,30 @@ def waiting_for_restart(running: Config, wanted: Config) -> tuple[str, ...]:
 _Place = tuple[str, str]
 
 
+def _renamed(content: object) -> object:
+    """Give settings under an old name their new one, unless both are there."""
+    if not isinstance(content, dict):
+        return content
+    content = dict(content)
+    for (section, old), new in RENAMED.items():
+        found = content.get(section)
+        if isinstance(found, dict) and old in found and new not in found:
+            content[section] = {
+                new if name == old else name: value for name, value in found.items()
+            }
+    return content
+
+
 def _overrides(environ: Mapping[str, str]) -> tuple[dict[_Place, str], list[str]]:
     """Pick our variables: values by place, and a line for each unknown one.
 
     The value of an unknown variable is not shown: it may be a secret.
     """
     places = {
+        variable(section, old): (section, new)
+        for (section, old), new in RENAMED.items()
+    }
+    places |= {
         variable(section, name): (section, name) for section, name, _ in settings()
     }
     found: dict[_Place, str] = {}

@@ -63,7 +63,7 @@ class ServiceSettings(Section):
 
 
 class PrometheusSettings(ServiceSettings):
-    """Where signals and alerts are read."""
+    """Where the router reads signals and alerts."""
 
     url: str = setting(
         "http://127.0.0.1:9090",
@@ -71,12 +71,12 @@ class PrometheusSettings(ServiceSettings):
         restart=True,
     )
     timeout_seconds: float = seconds(
-        2, "longest wait for one query", longest=60, restart=True
+        2, "time limit of a query", longest=60, restart=True
     )
 
 
 class AlertmanagerSettings(ServiceSettings):
-    """Where silences are posted when an operator asks for one."""
+    """Where the router posts an operator's silences."""
 
     url: str = setting(
         "http://127.0.0.1:9093",
@@ -84,15 +84,15 @@ class AlertmanagerSettings(ServiceSettings):
         restart=True,
     )
     timeout_seconds: float = seconds(
-        5, "longest wait for one answer", longest=60, restart=True
+        5, "time limit of a request", longest=60, restart=True
     )
 
 
 class ControlSettings(Section):
-    """How often the loop looks, and how long it trusts what it saw."""
+    """How often the control loop runs, and how long it trusts its readings."""
 
     interval_seconds: float = seconds(
-        2, "time between two passes over signals and alerts"
+        2, "time between two control passes (signals and alerts)"
     )
     resident_interval_seconds: float = seconds(
         3, "time between two polls of a node's loaded models (`/api/ps`)"
@@ -101,59 +101,58 @@ class ControlSettings(Section):
         30, "time between two polls of a node's models on disk (`/api/tags`)"
     )
     probe_timeout_seconds: float = seconds(
-        2, "longest wait for one answer of a node to such a poll", longest=60
+        2, "longest wait for a node to answer a poll", longest=60
     )
     stale_after_seconds: float = seconds(
-        15, "age at which readings count as old: scores decay from here on"
+        15, "age at which readings are stale: scores decay from then on"
     )
     forget_after_seconds: float = seconds(
-        120, "age at which readings are dropped: in-flight and measured speed decide"
+        120,
+        "age at which readings are dropped; only load and measured speeds decide then",
     )
-    doorbell_seconds: float = seconds(
-        60, "how long a webhook's hold lasts unless a pass confirms it"
+    provisional_hold_seconds: float = seconds(
+        60,
+        "how long a hold by a notification lasts unless a reconcile pass confirms it",
     )
     panic_ratio: float = setting(
         0.5,
-        "share of the fleet held by alerts above which alerts' holds are ignored",
+        "share of the fleet held by alerts above which alert holds are ignored (panic)",
         gt=0,
         le=1,
     )
     slow_start_seconds: float = seconds(
         30,
-        "longest time in which a node that came back gets its slots one by one; as"
-        " long as it was out, where that is less",
+        "maximum slow-start time after a node returns; never longer than the outage",
     )
     flap_returns: int = setting(
         3,
-        "returns from one alert within `flap_window_seconds` after which a node has"
-        " to be proven well for longer",
+        "returns from one alert within `flap_window_seconds` after which a node counts"
+        " as flapping and is held down",
         ge=1,
         le=50,
     )
     flap_window_seconds: float = seconds(
-        600, "over which the returns of a node from an alert are counted"
+        600, "window in which a node's returns from an alert are counted"
     )
     hold_down_seconds: float = seconds(
         60,
-        "how long a flapping node is proven well before it is back; twice that after"
+        "how long a flapping node must stay healthy before it returns; doubles with"
         " each further return",
     )
-    longest_hold_down_seconds: float = seconds(
-        1800, "how long at most, however often it comes back"
-    )
+    longest_hold_down_seconds: float = seconds(1800, "upper bound of that time")
     verify_timeout_seconds: float = seconds(
         900,
-        "longest time for the generation that brings a node back where its alert has"
-        " `clear: verified`; loading is in it",
+        "time limit of the generation that clears an alert with `clear: verified`,"
+        " loading the model included",
     )
     verify_retry_seconds: float = seconds(
-        10, "wait after such a check failed; twice that each time, at most 10 min"
+        10, "wait after a failed check; doubles each time, at most 10 min"
     )
     history_events: int = setting(
-        10_000, "events of the holds' history that are kept", ge=100, le=10_000_000
+        10_000, "events kept in the audit log of holds", ge=100, le=10_000_000
     )
 
-    @field_validator("stale_after_seconds", "doorbell_seconds")
+    @field_validator("stale_after_seconds", "provisional_hold_seconds")
     @classmethod
     def _outlasts_a_pass(cls, value: float, info: ValidationInfo) -> float:
         return above(value, "interval_seconds", info)
@@ -170,7 +169,7 @@ class ControlSettings(Section):
 
 
 class DispatchSettings(Section):
-    """Which node gets a request, how long everything may take, and how much fits."""
+    """How a request gets a node, and its limits."""
 
     picker: Annotated[str, one_of(PICKERS, OLD_NAMES)] = setting(
         "shortest_completion",
@@ -178,89 +177,86 @@ class DispatchSettings(Section):
     )
     default_slots: int = setting(
         1,
-        "requests in flight at first where `__slots` is not given; more are learned",
+        "slots of a node without `__slots` at first; more are learned",
         ge=1,
         le=1024,
     )
     max_waiting: int = setting(
         512,
-        "requests in the queue; one more of who has most there is answered 429",
+        "requests in the queue; when it is full, the client with most of them gets 429",
         ge=0,
         le=1_000_000,
     )
     queue_timeout_seconds: float = seconds(
-        3600, "longest wait in the queue; a client that leaves ends its wait at once"
+        3600, "longest wait in the queue; a client that disconnects leaves it at once"
     )
     first_token_seconds: float = setting(
         0.0,
-        "an interactive request is answered 429 once its first token cannot be there in"
-        " so many seconds; 0 is no limit; `X-First-Token-Timeout` asks for less",
+        "an interactive request gets 429 once its first token cannot arrive within this"
+        " time; `0`: no limit; `X-First-Token-Timeout` may ask for less",
         ge=0,
         le=86_400,
     )
     request_timeout_seconds: float = seconds(
         DAY,
-        "longest time for queue and whole reply; `X-Request-Timeout` asks for less",
+        "longest time for queue and reply; `X-Request-Timeout` may ask for less",
     )
     attempts: int = setting(
         3,
-        "nodes tried for one request, the first included; nodes of which nothing bad is"
-        " known are tried beyond that",
+        "nodes tried for one request, the first included; healthy nodes are tried"
+        " beyond that",
         ge=1,
         le=100,
     )
     retry_ratio: float = setting(
         0.2,
-        "share of requests that may be tried a third time where every node left has"
-        " failed, over the fleet; a first retry is always allowed",
+        "retry budget: share of requests that may have a third attempt when every"
+        " remaining node has failed; the first retry is always allowed",
         ge=0,
         le=1,
     )
     retry_minimum: int = setting(
-        10, "such tries that are allowed whatever that share says", ge=0, le=10_000
+        10, "third attempts that are always allowed", ge=0, le=10_000
     )
     down_wait_seconds: float = setting(
         15,
-        "longest wait for a node to come back, where every node that could take a"
-        " request is down; `0`: it is answered 503 at once",
+        "longest wait for a node when every node that could serve a request is down;"
+        " `0`: answer 503 at once",
         ge=0,
         le=3600,
     )
     circuit_wait_seconds: float = seconds(
         2,
-        "first wait before a node, or a model on it, that failed is tried by a small"
-        " generation; three times that after each further failure",
+        "wait before an open circuit is tried by a small generation; triples with each"
+        " further failure",
     )
-    longest_circuit_wait_seconds: float = seconds(
-        60, "how long that wait becomes at most"
-    )
+    longest_circuit_wait_seconds: float = seconds(60, "upper bound of that wait")
     connect_timeout_seconds: float = seconds(
-        2, "longest wait for a node to take the connection", longest=60
+        2, "longest time to connect to a node", longest=60
     )
     first_byte_timeout_seconds: float = seconds(
         600,
-        "silence before a reply after which its node must give a sign of life, or the"
-        " request goes elsewhere; replies in one piece are silent to their end",
+        "silence before a reply after which the node must answer a question, or the"
+        " request goes to another node; a reply in one piece is silent to its end",
     )
     stall_timeout_seconds: float = seconds(
         120,
-        "the same within a stream; longest time in which a node takes no more of a"
-        " request, or a client no more of a reply",
+        "the same within a stream; also the longest time in which a node accepts no"
+        " byte of a request, or a client no byte of a reply",
     )
     max_body_bytes: int = setting(
-        67_108_864, "largest request body (images count)", ge=1024, le=2**31
+        67_108_864, "largest request body, images included", ge=1024, le=2**31
     )
     max_bodies_bytes: int = setting(
         536_870_912,
-        "bodies held in memory at one time, over all requests and whole replies; one"
-        " more is answered 429",
+        "memory for bodies of all requests and for buffered replies; beyond it: 429",
         ge=1024,
         le=2**40,
     )
     body_timeout_seconds: float = seconds(
         60,
-        "longest time in which nothing of a request's body arrives; beyond it, also"
-        " the time at less than 500 bytes/s",
+        "longest gap in a request's body; beyond this time the mean must also be"
+        " 500 bytes/s",
         longest=3600,
     )
 
@@ -281,10 +277,10 @@ class DispatchSettings(Section):
 
 
 class ShutdownSettings(Section):
-    """How the router ends."""
+    """How the router shuts down."""
 
     grace_seconds: float = seconds(
-        25, "how long streams may go on after SIGTERM", longest=3600, restart=True
+        25, "how long streams may continue after SIGTERM", longest=3600, restart=True
     )
 
 
@@ -307,27 +303,27 @@ class SignalsSettings(Section):
 
 
 class StateSettings(Section):
-    """What outlives the process."""
+    """What the router keeps over a restart."""
 
     directory: RequiredPath = setting(
         Path(".run/state"),
-        "holds, overrides and the last good inventory",
+        "folder of holds, overrides, learned speeds, jobs and the last good inventory",
         restart=True,
     )
 
 
 class WebhookSettings(Section):
-    """Alertmanager's bell."""
+    """Alertmanager's notifications."""
 
     token_file: OptionalPath = setting(
         None,
-        "file with the bearer token that Alertmanager sends; none: the bell is shut",
+        "file with the bearer token that Alertmanager sends; none: webhook disabled",
         restart=True,
     )
 
 
 class BatchSettings(Section):
-    """Jobs over many prompts: where they are kept, and how they stand back."""
+    """Jobs: where they are kept, how they run, and their limits."""
 
     database: str = setting(
         "",
@@ -336,7 +332,7 @@ class BatchSettings(Section):
         restart=True,
     )
     database_password_file: OptionalPath = setting(
-        None, "file with that database's password", restart=True
+        None, "file with the password of that database", restart=True
     )
     max_file_bytes: int = setting(
         1_073_741_824, "largest uploaded file", ge=1024, le=2**40
@@ -352,33 +348,33 @@ class BatchSettings(Section):
     )
     max_job_bytes: int = setting(
         4_294_967_296,
-        "most that a job's items may take in the database; rows that can be read"
-        " again in their file take some 400 bytes each",
+        "most bytes of a job's items in the database; a row that can be read again in"
+        " its file takes about 400",
         ge=65_536,
         le=2**44,
     )
     max_stored_bytes: int = setting(
         107_374_182_400,
-        "what all jobs and files may take; above it nothing new is accepted (507)",
+        "most bytes of all jobs and files; beyond it nothing new is accepted (507)",
         ge=1_048_576,
         le=2**50,
     )
     min_free_bytes: int = setting(
         1_073_741_824,
-        "with less free on the disk of `state.directory`, or than a tenth of it,"
-        " nothing new is accepted (507); what was accepted goes on",
+        "free space on the disk of `state.directory` (or a tenth of it, if less) below"
+        " which nothing new is accepted (507); accepted jobs continue",
         ge=0,
         le=2**44,
     )
     reader_memory_bytes: int = setting(
         402_653_184,
-        "memory of a process that reads a file or writes prompts, beside its"
-        " program's own; larger pages of Parquet files need more",
+        "memory of a process that reads a file or writes prompts, without its own"
+        " program; larger pages of Parquet files need more",
         ge=67_108_864,
         le=2**36,
     )
     max_open_jobs: int = setting(
-        1000, "jobs that are not over; one more is answered 429", ge=1, le=100_000
+        1000, "jobs that have not ended; one more gets 429", ge=1, le=100_000
     )
     upload_stall_seconds: float = seconds(
         60,
@@ -386,56 +382,61 @@ class BatchSettings(Section):
         longest=3600,
     )
     attempts: int = setting(
-        3, "tries of an item, where its job does not say", ge=1, le=20
+        3, "attempts of an item, unless its job says otherwise", ge=1, le=20
     )
-    give_way: Literal["item", "at_once"] = setting(
-        "at_once",
-        "when a person's request comes: `item` ends the items in flight first,"
-        " `at_once` has them leave the node that it goes to, and wait",
+    preemption: Annotated[
+        str,
+        one_of(
+            ("immediate", "after_item"), {"at_once": "immediate", "item": "after_item"}
+        ),
+    ] = setting(
+        "immediate",
+        "when an interactive request needs a node: `immediate` preempts its items,"
+        " `after_item` lets them end first",
     )
     item_timeout_seconds: float = seconds(
         21_600, "longest time for one item's reply", longest=DAY
     )
     lease_seconds: float = seconds(
-        60, "how long items stay with a router that says nothing any more"
+        60, "how long items stay leased to a router that no longer renews them"
     )
     retention_seconds: float = setting(
         30 * DAY,
-        "how long a job is kept after its end, with its results, and a file that no"
-        " kept job uses; `0`: for ever",
+        "how long a job and its results are kept after its end, and a file that no job"
+        " uses; `0`: forever",
         ge=0,
         le=3650 * DAY,
     )
 
 
 class WebSettings(Section):
-    """The door: how many clients, how slowly they may ask, what browsers may do."""
+    """Connections of clients, and what browsers may do."""
 
     max_connections: int = setting(
         10_000,
-        "clients' connections; the longest idle makes room for one more",
+        "clients' connections; the longest idle one is closed for one more",
         ge=1,
         le=1_000_000,
         restart=True,
     )
     head_timeout_seconds: float = seconds(
         30,
-        "longest time from the first byte of a request's head to its last",
+        "longest time for a request's head, from its first byte",
         longest=3600,
     )
 
     origins: str = setting(
         "",
-        "web pages that may use inference and jobs, comma between:"
+        "web pages that may use inference and jobs, separated by commas:"
         " `https://chat.example.org,http://10.0.0.9:*`. Ollama's own list (localhost,"
-        " applications) may use inference anyway; no page may use `/admin`",
+        " applications) may always use inference; no page may use `/admin`",
     )
     hosts: str = setting(
         "",
-        "names that the router may be asked by, beside addresses, `localhost`, this"
-        " machine's own and `*.ts.net`: `ai.example.org,*.example.com`, `*` for all."
-        " Empty: only who asks from this machine must use a known one; else everybody"
-        " must, and changes under `/admin` need a token",
+        "host names of the router beside addresses, `localhost`, this machine's name"
+        " and `*.ts.net`: `ai.example.org,*.example.com`, `*` for all. Empty: only"
+        " requests from this machine must use a known name; otherwise all must, and"
+        " changes under `/admin` need a token",
     )
 
     @field_validator("hosts")
@@ -455,8 +456,8 @@ class AdminSettings(Section):
 
     token_file: OptionalPath = setting(
         None,
-        "file with the bearer token for changes; none: only from this machine, through"
-        " no proxy",
+        "file with the bearer token for changes; none: changes from this machine only,"
+        " without a proxy",
         restart=True,
     )
 
@@ -485,12 +486,12 @@ class AccessSettings(Section):
 
 
 class LogSettings(Section):
-    """What is written to stderr."""
+    """What the router writes to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", "the least severe event that is written"
+        "info", "least severe event that is written"
     )
-    format: Literal["logfmt", "json"] = setting("logfmt", "how an event is written")
+    format: Literal["logfmt", "json"] = setting("logfmt", "format of an event")
 
 
 class Config(Section):

@@ -51,7 +51,7 @@ class TrafficKnowledge:
 
 
 class Course:
-    """See the module; it sends nothing itself."""
+    """Decides what follows from a failed attempt; sends nothing itself."""
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ class LeaseCounts(Protocol):
 
 
 class Isolation:
-    """See the module; one for the process.
+    """Decides where a request that may end runners is sent; one for the process.
 
     trial: set by who builds it
     """

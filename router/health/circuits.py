@@ -73,7 +73,7 @@ class CircuitView:
 
 
 class Circuits:
-    """See the module; one for the process."""
+    """Opens and closes the circuits of a fleet; one for the process."""
 
     def __init__(
         self,

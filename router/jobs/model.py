@@ -87,10 +87,16 @@ class BadLines(StrEnum):
 
 
 class Preemption(StrEnum):
-    """When people wait, an item in flight …"""
+    """What an item in flight does when an interactive request needs its node."""
 
-    ITEM = "item"  # … ends first; no new one starts
-    AT_ONCE = "at_once"  # … is taken back, and runs again later
+    AFTER_ITEM = "after_item"  # it ends first; no new one starts
+    IMMEDIATE = "immediate"  # it is preempted and continues later
+
+    @classmethod
+    def _missing_(cls, value: object) -> Preemption | None:
+        """Read what releases before 0.2 call it; also in stored jobs."""
+        old = {"item": cls.AFTER_ITEM, "at_once": cls.IMMEDIATE}
+        return old.get(value) if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ class JobSpec:
     options: Mapping[str, object] = field(default_factory=dict)
     reducer: Mapping[str, object] = field(default_factory=lambda: {"kind": "map"})
     bad_lines: BadLines = BadLines.FAIL_LINE
-    give_way: Preemption = Preemption.ITEM
+    preemption: Preemption = Preemption.AFTER_ITEM
     attempts: int = 3
     window: TimeWindow | None = None
     nodes: int | None = None

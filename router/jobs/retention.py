@@ -39,7 +39,7 @@ class StorageUse:
 
 
 class Retention:
-    """See the module. Every method may wait for the database; raises StoreError.
+    """Deletes expired jobs and files. Methods wait for the database; raise StoreError.
 
     seconds: how long a job is kept after its end, and a file that nothing uses;
              0: for ever

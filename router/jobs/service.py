@@ -79,7 +79,7 @@ class JobServiceDependencies:
 
 
 class JobService:
-    """See the module. Every method may wait for the database; raises StoreError."""
+    """The jobs, as routes use them. Methods wait for the database; raise StoreError."""
 
     def __init__(self, parts: JobServiceDependencies) -> None:
         self._parts = parts

@@ -21,12 +21,14 @@ def spec_text(spec: JobSpec) -> str:
 
 def read_spec(text: str) -> JobSpec:
     fields = orjson.loads(text)
+    if "give_way" in fields:  # of a release before 0.2
+        fields["preemption"] = fields.pop("give_way")
     return JobSpec(
         **{
             **fields,
             "format": Format(fields["format"]),
             "bad_lines": BadLines(fields["bad_lines"]),
-            "give_way": Preemption(fields["give_way"]),
+            "preemption": Preemption(fields["preemption"]),
             "window": _window(fields["window"]),
         }
     )

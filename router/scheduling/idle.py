@@ -41,7 +41,7 @@ class FleetView:
 
 
 class SpareCapacity:
-    """See the module."""
+    """Finds slots that no interactive request needs now."""
 
     def __init__(self, fleet: FleetView) -> None:
         self._fleet = fleet

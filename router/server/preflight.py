@@ -60,7 +60,7 @@ def ask(config: Path, environ: Mapping[str, str]) -> StartSettings:
 def read(config: Path, environ: Mapping[str, str]) -> StartSettings:
     """Read the files. Raises ConfigError."""
     from router.config.reload import open_config_files  # noqa: PLC0415
-    from router.logs.events import configure, get_logger  # noqa: PLC0415 - see the module
+    from router.logs.events import configure, get_logger  # noqa: PLC0415 - 12 MiB
     from router.server.file_limit import for_nodes  # noqa: PLC0415
 
     # On stderr, before the files say how: standard output is the answer.

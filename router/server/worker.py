@@ -285,7 +285,7 @@ class BoundedParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no t
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """The one worker; see the module.
+    """Serves connections within limits; the only worker.
 
     hasty:        SIGINT or SIGQUIT: streams end now, with their frame
     head_seconds: longest wait for a head

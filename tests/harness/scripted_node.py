@@ -88,7 +88,7 @@ def answers(seconds: float = 0.0) -> Script:
 
 
 class ScriptedNode:
-    """See the module. `asked` has every POST, a trial of the router's among them."""
+    """Answers as its script says; `asked` has every POST, trials included."""
 
     def __init__(
         self,

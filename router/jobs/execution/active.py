@@ -79,7 +79,7 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class ActiveJob:
-    """See the module.
+    """Holds what this router knows of one running job.
 
     backlog:  what waits in the database, by kind and model
     counts:   rows and merges by state, kept up to date between two looks

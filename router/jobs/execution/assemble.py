@@ -1,4 +1,4 @@
-"""A stream's lines put together to the one piece that no stream would have been."""
+"""Assemble a stream into the reply that Ollama sends without streaming."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GROWS = frozenset({"content", "thinking", "reasoning", "reasoning_content", "te
 
 
 class AnswerAssembler:
-    """Takes blocks of whole lines, as they come; see the module.
+    """Assembles the reply from blocks of complete lines, in the order they arrive.
 
     tokens: lines with text that are settled, each a token or more
     """

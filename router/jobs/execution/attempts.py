@@ -88,7 +88,7 @@ class AttemptDependencies:
 
 
 class AttemptsInFlight:
-    """See the module."""
+    """Runs and ends attempts of items; one greenlet each."""
 
     def __init__(self, parts: AttemptDependencies) -> None:
         self._parts = parts
@@ -113,7 +113,7 @@ class AttemptsInFlight:
         flight = Attempt(
             held, grant, attention, time.monotonic(), _loaded(grant, held), copy
         )
-        if active.job.spec.give_way is Preemption.AT_ONCE:
+        if active.job.spec.preemption is Preemption.IMMEDIATE:
             grant.lease.allow_revoking(lambda: attention.stop(Outcome.REVOKED))
         active.flights.setdefault(held.item.id, []).append(flight)
         active.tell()
@@ -210,7 +210,7 @@ class AttemptsInFlight:
             self._parts.attempts, flight.grant, flight.attention, time.monotonic
         )
         stream = None
-        if active.job.spec.give_way is Preemption.AT_ONCE:
+        if active.job.spec.preemption is Preemption.IMMEDIATE:
             stream = streamed(message)
         try:
             if stream is None:

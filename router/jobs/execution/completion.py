@@ -41,7 +41,7 @@ def error_file(job: str) -> str:
 
 
 class Completion:
-    """See the module.
+    """Ends jobs that have nothing left to do, are cancelled or out of time.
 
     stop_flights: closes what is in flight of a job
     ended:        hears of each end

@@ -80,7 +80,7 @@ class ReconcilerDependencies:
 
 
 class JobReconciler:
-    """See the module."""
+    """Reconciles this router's jobs with the database, once a second."""
 
     def __init__(
         self,

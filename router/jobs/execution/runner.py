@@ -42,7 +42,7 @@ log = get_logger("batch")
 
 
 class ItemRunner:
-    """See the module. `jobs` is kept by `router.jobs.execution.reconciler`."""
+    """Gives idle slots to items; `jobs` is maintained by the reconciler."""
 
     def __init__(
         self,
@@ -179,8 +179,8 @@ class ItemRunner:
 
     def _quiet(self, node: str, jobs: list[ActiveJob]) -> float:
         """Return how long people have been away, where one who comes takes a slot."""
-        ways = {job.job.spec.give_way for job in jobs}
-        return self._ledger.quiet_seconds(node) if Preemption.AT_ONCE in ways else inf
+        ways = {job.job.spec.preemption for job in jobs}
+        return self._ledger.quiet_seconds(node) if Preemption.IMMEDIATE in ways else inf
 
     def _begin(self, view: NodeView, jobs: list[ActiveJob], choice: Choice) -> bool:
         for job in jobs:
@@ -251,7 +251,7 @@ def _allowed(jobs: list[ActiveJob], free: FreeSlot) -> list[ActiveJob]:
         job
         for job in jobs
         if job.may_use(free.node)
-        and (not free.people or job.job.spec.give_way is Preemption.ITEM)
+        and (not free.people or job.job.spec.preemption is Preemption.AFTER_ITEM)
     ]
 
 

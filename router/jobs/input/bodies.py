@@ -41,7 +41,7 @@ class RowError(InferOpsError):
 
 
 class Bodies:
-    """See the module.
+    """Builds the request of each item from its row, in a sandbox.
 
     stored: reads what the database holds of an item; None where it was deleted
     path:   where a file's bytes are

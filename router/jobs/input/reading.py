@@ -59,7 +59,7 @@ class _Progress:
 
 
 class Reading:
-    """Reads one job; see the module."""
+    """Turns one job's file into items, page by page."""
 
     def __init__(
         self,

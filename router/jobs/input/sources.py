@@ -61,7 +61,7 @@ class FileSettings:
 
 
 class DatasetFiles:
-    """See the module. Every method may wait, and never keeps the event loop.
+    """Reads uploaded files in a sandbox; methods wait without blocking the event loop.
 
     copies: whether items must store what they are made of, since other routers that
             may run them have no such file

@@ -51,7 +51,7 @@ class PartedUpload:
 
 
 class PartedUploads:
-    """See the module."""
+    """Keeps uploads in parts on the disk until they are completed or expire."""
 
     def __init__(self, folder: Path, uploads: Uploads) -> None:
         self._folder = folder

@@ -49,7 +49,7 @@ class PlanningPolicy(Protocol):
 
 
 class PullPolicy:
-    """Every free slot pulls one item; see the module's own words."""
+    """Chooses one item for a free slot, or none."""
 
     def __init__(self, lengths: Predictor) -> None:
         self._lengths = lengths

@@ -119,7 +119,7 @@ class _Asked:
 
 
 class JobDatabase:
-    """See the module. Every call runs in a transaction, and is kept or undone whole.
+    """Runs each call in a transaction, on the one database thread.
 
     silent_seconds: without an answer, until a connection is cut
     fault:     why the last batch of calls failed; None where it did not

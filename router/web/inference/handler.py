@@ -54,7 +54,7 @@ _MOST_SHOWN = 80  # letters of a name that is none
 
 
 class Inference:
-    """Serves `router.relay.protocols.ROUTES`; see the module."""
+    """Serves `router.relay.protocols.ROUTES` as a WSGI callable."""
 
     def __init__(
         self,

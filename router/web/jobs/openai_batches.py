@@ -76,7 +76,7 @@ def read_terms(asked: RequestFields, settings: BatchSettings) -> dict[str, Any]:
     """Read what every kind of job may say of how it runs; refuses the rest."""
     terms = {
         "bad_lines": asked.choice("bad_lines", BadLines, BadLines.FAIL_LINE),
-        "give_way": asked.choice("give_way", Preemption, Preemption(settings.give_way)),
+        "preemption": _preemption(asked, settings),
         "attempts": asked.number("attempts", 1, 20) or settings.attempts,
         "window": asked.window(),
         "nodes": asked.number("nodes", 1, 100_000),
@@ -86,6 +86,13 @@ def read_terms(asked: RequestFields, settings: BatchSettings) -> dict[str, Any]:
     }
     asked.nothing_else()
     return terms
+
+
+def _preemption(asked: RequestFields, settings: BatchSettings) -> Preemption:
+    """Read `preemption`, or `give_way` as it was called before 0.2."""
+    default = Preemption(settings.preemption)
+    old = asked.choice("give_way", Preemption, default)
+    return asked.choice("preemption", Preemption, old)
 
 
 def _list(batches: JobService) -> Response:

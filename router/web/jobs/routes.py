@@ -24,6 +24,7 @@ from router.jobs.model import (
     Job,
     JobSpec,
     JobState,
+    Preemption,
     StoredFile,
 )
 from router.jobs.output import (
@@ -300,6 +301,9 @@ def _delete(parts: JobContext, job: str) -> Response:
 # Showing
 
 
+_GIVE_WAY = {Preemption.AFTER_ITEM: "item", Preemption.IMMEDIATE: "at_once"}
+
+
 def show_job(job: Job, active: ActiveJob | None) -> dict[str, Any]:
     """Show a job in the words of `/batches`."""
     spec = job.spec
@@ -319,7 +323,8 @@ def show_job(job: Job, active: ActiveJob | None) -> dict[str, Any]:
         "format": spec.format.value,
         "file_id": spec.file,
         "bad_lines": spec.bad_lines.value,
-        "give_way": spec.give_way.value,
+        "preemption": spec.preemption.value,
+        "give_way": _GIVE_WAY[spec.preemption],  # its name before 0.2
         "attempts": spec.attempts,
         "window": window.shown(spec.window) if spec.window else None,
         "zone": spec.window.zone if spec.window else "UTC",

@@ -227,7 +227,7 @@ def test_what_is_not_there(router, method, path):
         ({"metadata": {"a": 1}}, "metadata"),
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
         ({"bad_lines": "ignore"}, "bad_lines"),
-        ({"give_way": "never"}, "give_way"),
+        ({"preemption": "never"}, "preemption"),
         ({"attempts": 0}, "attempts"),
         ({"attempts": "3"}, "attempts"),
         ({"nodes": 0}, "nodes"),

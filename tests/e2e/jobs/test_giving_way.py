@@ -48,6 +48,8 @@ def test_a_person_gets_the_slot_at_once(start):
     ended(router, name)
     each_once(router, name, 2)
     assert 1 == job(router, name)["progress"]["revoked"]
+    shown = job(router, name)
+    assert ("immediate", "at_once") == (shown["preemption"], shown["give_way"])
     assert 3 == sum(of_jobs(node).values())
 
 
@@ -55,7 +57,7 @@ def test_a_person_waits_for_one_item_where_that_is_wanted(start):
     """It ends first; none begins before the person is served."""
     node = TalliedNode("one", slots=1, seconds=1.5)
     router = start([node])
-    name = begin(router, requests_file(4, MODEL), give_way="item")
+    name = begin(router, requests_file(4, MODEL), preemption="after_item")
     until(lambda: running(router, name) == 1, "an item runs")
     answer = router.post("/v1/chat/completions", QUESTION)
     assert 200 == answer.status_code
@@ -71,7 +73,7 @@ def test_a_job_leaves_the_node_to_people(start):
     """One who comes has the node for himself: streams that share it slow each other."""
     node = TalliedNode("one", slots=4, seconds=5.0)
     router = start([node])
-    name = begin(router, requests_file(4, MODEL), give_way="at_once")
+    name = begin(router, requests_file(4, MODEL), preemption="immediate")
     until(lambda: running(router, name) == 4, "all slots run items")
     node.seconds = 0.8
     people = [

@@ -69,7 +69,7 @@ def test_a_job_whose_router_died_three_times_is_parked(router, node):
 
 def test_a_router_that_ends_in_order_parks_nothing(router):
     """However often it is started anew."""
-    name = begin(router, requests_file(2, MODEL), give_way="item")
+    name = begin(router, requests_file(2, MODEL), preemption="after_item")
     for _ in range(3):
         until(lambda: runs(router, name), "its items are in flight", seconds=60)
         router.process.stop()

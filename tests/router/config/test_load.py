@@ -250,6 +250,22 @@ def test_the_old_name_of_a_picker_is_accepted():
     assert Config() == parse_config("dispatch: {picker: soonest}", {})
 
 
+@pytest.mark.parametrize(
+    ("old", "value", "new"),
+    [
+        ("control.doorbell_seconds", 30, "control.provisional_hold_seconds"),
+        ("batch.give_way", "item", "batch.preemption"),
+    ],
+)
+def test_old_names_work_for_a_release(old, value, new):
+    """In the file and in the environment; what both name has the new one's value."""
+    section, name = old.split(".")
+    wanted = parse_config("", {variable(*new.split(".")): str(value)})
+    assert wanted != Config()
+    assert wanted == parse_config(f"{section}: {{{name}: {value}}}", {})
+    assert wanted == parse_config("", {variable(section, name): str(value)})
+
+
 def test_restart_is_asked_for_what_is_read_once():
     """Only changed settings that are read at start are named."""
     wanted = parse_config(

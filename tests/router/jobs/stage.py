@@ -44,9 +44,9 @@ def an_item(n=0, *, weight=1.0, wave=0, kind=ItemKind.ROW, model=MODEL, tries=0)
     )
 
 
-def an_active(*, attempts=3, give_way=Preemption.AT_ONCE, created=None, **terms):
+def an_active(*, attempts=3, preemption=Preemption.IMMEDIATE, created=None, **terms):
     spec = JobSpec(
-        CHAT, "file-1", Format.OPENAI, attempts=attempts, give_way=give_way, **terms
+        CHAT, "file-1", Format.OPENAI, attempts=attempts, preemption=preemption, **terms
     )
     return ActiveJob(Job("batch_1", spec, JobState.IN_PROGRESS, created or 4e9))
 

@@ -26,6 +26,7 @@ from router.jobs.model import (
     ItemKind,
     ItemResult,
     JobSpec,
+    Preemption,
 )
 from router.jobs.output import openai_line, result_line
 from router.jobs.planning.length_predictor import LengthPredictor
@@ -164,6 +165,13 @@ class TestWindow:
             '"window":null', '"window":{"start":1200,"end":360,"zone":"UTC"}'
         )
         assert parse("20:00-06:00", "UTC") == read_spec(text).window
+
+    def test_the_preemption_of_an_older_release(self):
+        """A stored job has it under its old name and value."""
+        text = spec_text(spec()).replace(
+            '"preemption":"after_item"', '"give_way":"at_once"'
+        )
+        assert Preemption.IMMEDIATE is read_spec(text).preemption
 
     def test_the_zone_counts(self):
         """20:00 in Tokyo is 11:00 in UTC."""

@@ -135,7 +135,7 @@ def test_an_answer_is_written_once(make):
 
 def test_of_two_copies_the_first_counts(make):
     """The other is closed at once; what it had generated is wasted, and estimated."""
-    field = make(give_way=Preemption.ITEM)
+    field = make(preemption=Preemption.AFTER_ITEM)
     field.attempts.hold.add("one")
     field.begin("one")
     gevent.sleep(0.1)
@@ -241,7 +241,7 @@ def test_what_is_taken_back_before_it_was_sent_wastes_nothing(make):
 
 def test_a_copy_that_lost_before_it_was_sent_wastes_nothing(make):
     """As one that is taken back."""
-    field = make(give_way=Preemption.ITEM)
+    field = make(preemption=Preemption.AFTER_ITEM)
     field.begin("one", copy=True)
     (flight,) = field.active.flights[field.held[0].item.id]
     flight.lost = True

@@ -327,7 +327,7 @@ class TestJobs:
             options={"seed": 7},
             reducer={"kind": "tree", "threshold": 4},
             bad_lines=BadLines.FAIL_JOB,
-            give_way=Preemption.AT_ONCE,
+            preemption=Preemption.IMMEDIATE,
             window=TimeWindow((Span((0, 4), 1200, 360),), "Europe/Berlin"),
             reading={"delimiter": ";", "header": False},
             nodes=2,
