@@ -46,6 +46,10 @@ chaos: .venv/.dev-installed tools ## break everything under load; writes docs/ch
 boards: .venv/.dev-installed tools ## ask every query of every board; writes docs/dashboards-asked.md
 	INFEROPS_BOARDS_PAGE=docs/dashboards-asked.md pytest -n 0 tests/e2e/test_boards.py $(ARGS)
 
+.PHONY: previews
+previews: .venv/.dev-installed tools ## take docs/boards/*.png of a demonstration; look at each
+	INFEROPS_BOARDS_PICTURES=docs/boards pytest -n 0 tests/e2e/test_boards.py -k pictures $(ARGS)
+
 .PHONY: test-compose
 test-compose: .venv/.dev-installed tools ## run the containers on a real engine; writes docs/compose.md
 	INFEROPS_COMPOSE=full INFEROPS_COMPOSE_PAGE=docs/compose.md \

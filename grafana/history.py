@@ -104,7 +104,7 @@ def _hours() -> Band:
         "Mean requests a second in the time range; hours are UTC. Plan work on nodes "
         "where it is pale.",
         expr,
-        Field("reqps", 2, empty=YOUNG),
+        Field("none", 1, empty=YOUNG),
         row=("weekday", dict(enumerate(DAYS))),
         column=("hour", [str(hour) for hour in range(24)]),
     )
@@ -222,12 +222,18 @@ def _peak() -> Json:
 
 
 def _forecast() -> Json:
-    ahead = f"predict_linear(fleet:in_flight:max5m[$__range], {WEEK_SECONDS})"
+    load = "fleet:in_flight:max5m[$__range]"
+    ahead = f"predict_linear({load}, {WEEK_SECONDS})"
     return stat(
         "Load in a week, at this pace",
         "The straight line through the time range's load, a week on, on all slots. A "
-        "range of a month evens out weekdays.",
-        [Query(f"clamp_min({ahead}, 0) / (sum({SLOTS}) > 0)")],
+        "range of a month evens out weekdays. A day at least: minutes lead anywhere.",
+        [
+            Query(
+                f"(clamp_min({ahead}, 0) and count_over_time({load}) >= 288)\n"
+                f"/ (sum({SLOTS}) > 0)"
+            )
+        ],
         Field(
             "percentunit",
             0,

@@ -121,7 +121,7 @@ def _rate() -> Json:
     return timeseries(
         "Items a second",
         "Rows by how they ended. It falls while people use the fleet; that is meant.",
-        [Query(promql.or_zero(by_state), "{{state}}")],
+        [Query(promql.or_zero(by_state, "state"), "{{state}}")],
         Field("short", 2, low=0),
     )
 
@@ -156,7 +156,7 @@ def _merges() -> Json:
     return timeseries(
         "Merges a second",
         "Of the reducer `tree`. They begin long before the last row is done.",
-        [Query(promql.or_zero(by_state), "{{state}}")],
+        [Query(promql.or_zero(by_state, "state"), "{{state}}")],
         Field("short", 2, low=0),
     )
 
@@ -176,7 +176,7 @@ def _troubles() -> Json:
             Query(promql.or_zero(retries), "retries"),
             Query(promql.or_zero(copies), "copies"),
             Query(promql.or_zero(continued), "continued"),
-            Query(promql.or_zero(attempts), "{{outcome}}"),
+            Query(promql.or_zero(attempts, "outcome"), "{{outcome}}"),
         ],
         Field("reqps", 2, low=0),
     )
@@ -198,7 +198,7 @@ def _costs() -> Section:
                         "Read and generated for jobs; wasted: generated, but in no "
                         "result; once more: prompts and texts given to a node again.",
                         [
-                            Query(promql.or_zero(by_kind), "{{kind}}"),
+                            Query(promql.or_zero(by_kind, "kind"), "{{kind}}"),
                             Query(promql.or_zero(wasted), "wasted"),
                             Query(promql.or_zero(reread), "once more"),
                         ],

@@ -53,7 +53,7 @@ def _requests() -> Json:
         "Requests by model and outcome",
         "Per second. An outcome other than end: the reply broke off, or its client "
         "left.",
-        [Query(or_zero(by_model), "{{model}} {{outcome}}")],
+        [Query(or_zero(by_model, "outcome"), "{{model}} {{outcome}}")],
         Field("reqps", 2, low=0, empty="no router"),
         stacked=True,
     )
@@ -64,7 +64,7 @@ def _tokens() -> Json:
     return timeseries(
         "Tokens per second by model",
         "Prompt tokens read and tokens generated: what the fleet is used for.",
-        [Query(or_zero(by_model), "{{model}} {{kind}}")],
+        [Query(or_zero(by_model, "kind"), "{{model}} {{kind}}")],
         Field("short", 1, low=0, empty="no router"),
     )
 

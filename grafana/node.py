@@ -125,7 +125,7 @@ def _tokens() -> Json:
         "Tokens per second by node",
         "Prompt tokens read and tokens generated, as the nodes themselves counted "
         "them at the end of each reply.",
-        [Query(promql.or_node_zero(by_node), "{{node}} {{kind}}")],
+        [Query(promql.or_node_zero(by_node, "kind"), "{{node}} {{kind}}")],
         Field("short", 1, low=0),
     )
 
@@ -249,7 +249,7 @@ def _readings_now() -> Json:
 def _hold_moves() -> Json:
     def moves(what: str) -> Query:
         counter = f"inferops_holds_{what}_total[$__rate_interval]"
-        expr = promql.or_zero(f"sum by (kind) (increase({counter}))")
+        expr = promql.or_zero(f"sum by (kind) (increase({counter}))", "kind")
         return Query(expr, f"{what} {{{{kind}}}}")
 
     return timeseries(

@@ -11,19 +11,29 @@ ROUTER_ZERO = '0 * sum(up{job="router"} == 1)'
 NODE_ZERO = f"0 * max by (node) (inferops_node_schedulable{{{NODE}}})"
 
 
-def or_zero(expr: str) -> str:
+# The legend of a zero where a legend is made of labels: a line needs a name.
+NONE_YET = "none yet"
+
+
+def or_zero(expr: str, label: str = "") -> str:
     """Let "never happened" read 0 while the router answers, and nothing else.
+
+    label: of the legend; says on the zero that it stands for none of its values
 
     A counter with labels has no series before its first event. `or vector(0)`
     would call a dead router an idle one. `on ()`: the zero goes once any series is
     there, or it would stay as a line without a name.
     """
-    return f"{expr} or on () {ROUTER_ZERO}"
+    return f"{expr} or on () {_named(ROUTER_ZERO, label)}"
 
 
-def or_node_zero(expr: str) -> str:
+def or_node_zero(expr: str, label: str = "") -> str:
     """The same for each node that the router knows; `expr` has the label node."""
-    return f"{expr} or on (node) {NODE_ZERO}"
+    return f"{expr} or on (node) {_named(NODE_ZERO, label)}"
+
+
+def _named(zero: str, label: str) -> str:
+    return f'label_replace({zero}, "{label}", "{NONE_YET}", "", "")' if label else zero
 
 
 def rate(counter: str, matchers: str = "", *, by: str = "") -> str:

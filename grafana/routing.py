@@ -121,7 +121,7 @@ def _continuations() -> Json:
         "Per second by what became of them; and the tokens of text that other nodes "
         "had to read again for it.",
         [
-            Query(or_zero(moved), "{{outcome}}"),
+            Query(or_zero(moved, "outcome"), "{{outcome}}"),
             Query(or_zero(resent), "tokens read again"),
         ],
         Field("cps", 3, low=0, empty="no router"),
@@ -205,7 +205,7 @@ def _requests() -> Json:
     return timeseries(
         "Requests by outcome",
         "Requests per second by how they ended and the status the client saw.",
-        [Query(promql.or_zero(requests), "{{outcome}} {{code}}")],
+        [Query(promql.or_zero(requests, "code"), "{{outcome}} {{code}}")],
         Field("reqps", 2, low=0),
         stacked=True,
     )
@@ -217,15 +217,16 @@ def attempts_by_node() -> Json:
         "Attempts by node",
         "Attempts per second; more than one for a request is failover. A node whose "
         "attempts end in errors is about to be held as down.",
-        [Query(promql.or_node_zero(attempts), "{{node}} {{outcome}}")],
+        [Query(promql.or_node_zero(attempts, "outcome"), "{{node}} {{outcome}}")],
         Field("reqps", 2, low=0),
         stacked=True,
     )
 
 
 def _troubles() -> Json:
-    def rate_or_zero(counter: str, label: str) -> str:
-        return promql.or_zero(promql.rate(counter, by=label))
+    def rate_or_zero(counter: str, labels: str) -> str:
+        label = labels.rpartition(" ")[-1]
+        return promql.or_zero(promql.rate(counter, by=labels), label)
 
     return timeseries(
         "Retries, failovers, rejections",

@@ -148,15 +148,20 @@ def _bad_count() -> Json:
 
 
 def _alerts() -> Json:
-    alerts = 'alertname=~".+BudgetBurns", alertstate'
+    burns = 'alertname=~".+BudgetBurns", alertstate="firing", severity'
     return timeline(
         "Alerts of the budgets",
         "When a budget burned too fast, and for whom it was: a page or a ticket.",
         [
             Query(
-                f'max by (alertname, severity) (ALERTS{{{alerts}="firing"}})',
+                f'2 * max by (alertname, severity) (ALERTS{{{burns}="critical"}})\n'
+                f'or\nmax by (alertname, severity) (ALERTS{{{burns}!="critical"}})',
                 "{{alertname}} {{severity}}",
             )
         ],
-        Field("none", words={1: ("firing", RED)}, empty="no budget burned"),
+        Field(
+            "none",
+            words={1: ("a ticket", ORANGE), 2: ("a page", RED)},
+            empty="no budget burned",
+        ),
     )

@@ -80,7 +80,7 @@ def heat(
     made = _table(title, about, [Query(expr)], field)
     defaults = made["fieldConfig"]["defaults"]
     defaults["color"] = {"mode": "continuous-BlPu"}
-    defaults["custom"]["cellOptions"] = _cell("color-background")
+    defaults["custom"] |= {"cellOptions": _cell("color-background"), "minWidth": 40}
     texts = {
         str(value): {"index": value, "text": text} for value, text in words.items()
     }

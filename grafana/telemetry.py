@@ -5,14 +5,30 @@ from __future__ import annotations
 from grafana import promql
 from grafana.board import Board
 from grafana.grid import Band, Section
-from grafana.panels import GREEN, ORANGE, RED, Field, Json, Query, timeline, timeseries
+from grafana.panels import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    RED,
+    Field,
+    Json,
+    Query,
+    timeline,
+    timeseries,
+)
 from grafana.states import DEGRADE_WORDS
 from grafana.tables import labels
 from grafana.variables import NODE as NODE_VARIABLE
 
 # ALERTS has one series for each state; the firing one, at 2, covers a pending one.
+# One that only informs is no fault, and Watchdog, without a severity, is meant to fire.
 ALERT_BITS = """\
-2 * max by (alertname, node) (ALERTS{alertstate="firing"})
+2 * max by (alertname, node)
+  (ALERTS{alertstate="firing", severity=~"critical|warning"})
+or
+3 * max by (alertname, node) (ALERTS{alertstate="firing", severity="info"})
+or
+4 * max by (alertname, node) (ALERTS{alertstate="firing", severity="none"})
 or
 1 * max by (alertname, node) (ALERTS{alertstate="pending"})"""
 
@@ -59,7 +75,15 @@ def _alerts_over_time() -> Json:
         "Pending and firing. Watchdog always fires: a hole in its band is time in "
         "which nobody evaluated the others.",
         [Query(ALERT_BITS, "{{alertname}} {{node}}")],
-        Field("none", words={1: ("pending", ORANGE), 2: ("firing", RED)}),
+        Field(
+            "none",
+            words={
+                1: ("pending", ORANGE),
+                2: ("firing", RED),
+                3: ("informs", BLUE),
+                4: ("as it should", GREEN),
+            },
+        ),
     )
 
 
@@ -175,7 +199,7 @@ def _ignored() -> Json:
     return timeseries(
         "Alerts without consequence",
         "Firing alerts with an action that the router does not carry out, by reason.",
-        [Query(promql.or_zero(ignored), "{{reason}}")],
+        [Query(promql.or_zero(ignored, "reason"), "{{reason}}")],
         Field("none", 0, low=0),
     )
 
@@ -248,7 +272,7 @@ def _failures() -> Json:
     return timeseries(
         "Control pass failures",
         "Per second, by stage; the last good readings stand meanwhile.",
-        [Query(promql.or_zero(failures), "{{stage}}")],
+        [Query(promql.or_zero(failures, "stage"), "{{stage}}")],
         Field("cps", 3, low=0),
     )
 
@@ -259,6 +283,6 @@ def _webhooks() -> Json:
         "Alertmanager's notifications",
         "Webhook notifications per second by outcome. Unauthorized: the two tokens "
         "differ, and drains wait for the next control pass.",
-        [Query(promql.or_zero(rings), "{{outcome}}")],
+        [Query(promql.or_zero(rings, "outcome"), "{{outcome}}")],
         Field("cps", 3, low=0),
     )

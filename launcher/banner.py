@@ -24,6 +24,7 @@ def addresses(ports: Ports, *, grafana: bool) -> str:
     return "\n".join(
         [
             f"  router        {url(ports.router)}",
+            f"  boards        {url(ports.router)}/boards",
             f"  Prometheus    {url(ports.prometheus)}",
             f"  Alertmanager  {url(ports.alertmanager)} (API only), user inferops",
             f"  Grafana       {panel}",

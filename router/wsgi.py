@@ -23,6 +23,7 @@ from router.access.exposure import reached_by_others
 from router.alerts.firing import Firing
 from router.alerts.notify import NotificationHandler
 from router.assembly.access import build_keys, operators
+from router.assembly.boards import build_boards
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.failover import apply as apply_failover
 from router.assembly.jobs import JobDependencies, build_batches
@@ -388,6 +389,7 @@ class Router:
                 self.batches, self.files_of_jobs, lambda: self.config.batch
             ),
             pages=self._page_parts(),
+            boards=build_boards(config),
         )
         flask = flask_app(
             blueprints(parts), self.metrics.registry, self.not_ready, self._warnings

@@ -43,6 +43,8 @@ def test_the_wheel_holds_what_runs(installed):
         "router/signals.yml",
         "router/gunicorn.conf.py",
         "router/web/pages/templates/base.html",
+        "router/web/boards/assets/uplot/uPlot.iife.min.js",
+        "router/web/boards/committed/overview.json",
         "router/jobs/migrations/env.py",
         "alerting/objectives.yml",
         "exporters/__main__.py",

@@ -18,6 +18,9 @@ from router.cli.outcome import Exit
 from router.cli.token import own_token, state_folder
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_BOARDS = (
+    _PACKAGE / "web" / "boards" / "committed"
+)  # of the wheel; a checkout has its own
 _SECONDS = 60
 _NODES = ("nodes.yml", "prometheus/targets/nodes.yml")
 
@@ -46,6 +49,7 @@ def serve(
         "INFEROPS_CONFIG": str(_PACKAGE / "router.yml"),
         "INFEROPS_SIGNALS__PATH": str(_PACKAGE / "signals.yml"),
         "INFEROPS_STATE__DIRECTORY": str(state_folder(os.environ)),
+        **({"INFEROPS_WEB__BOARDS": str(_BOARDS)} if _BOARDS.is_dir() else {}),
         **os.environ,
         "INFEROPS_BIND": bind,
     }

@@ -22,7 +22,6 @@ from router.model import NO_ACCESS, Access
 
 __all__ = ["Service", "ServiceError", "exchange", "open_session"]
 
-_MOST_BYTES = 64 * 1024 * 1024
 _CHUNK = 256 * 1024
 
 
@@ -35,12 +34,13 @@ class Service:
     """A base URL, which may have a path, and how it is spoken with.
 
     An answer begins within `timeout_seconds`, and its body is complete within
-    twice that.
+    twice that; it has at most `most_bytes`.
     """
 
     url: str
     timeout_seconds: float
     access: Access = NO_ACCESS
+    most_bytes: int = 64 * 1024 * 1024
 
 
 def open_session(service: Service) -> requests.Session:
@@ -56,7 +56,7 @@ def open_session(service: Service) -> requests.Session:
 
 def bound(session: requests.Session, service: Service) -> None:
     """Bound every exchange under the service's URL in time and size."""
-    session.mount(service.url, _Bounded(service.timeout_seconds))
+    session.mount(service.url, _Bounded(service.timeout_seconds, service.most_bytes))
 
 
 def exchange(
@@ -107,10 +107,14 @@ class _Bounded(HTTPAdapter):
     """
 
     def __init__(
-        self, seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        seconds: float,
+        most_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(max_retries=urllib3.Retry(0))
         self._seconds = seconds
+        self._most_bytes = most_bytes
         self._clock = clock
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
@@ -133,8 +137,10 @@ class _Bounded(HTTPAdapter):
                 body += chunk
                 if self._clock() > deadline:
                     raise requests.ReadTimeout(f"not within {self._seconds} s")
-                if len(body) > _MOST_BYTES:
-                    raise requests.RequestException(f"more than {_MOST_BYTES} bytes")
+                if len(body) > self._most_bytes:
+                    raise requests.RequestException(
+                        f"more than {self._most_bytes} bytes"
+                    )
         except urllib3.exceptions.HTTPError as error:
             raise requests.ConnectionError(str(error)) from error
         return bytes(body)

@@ -425,6 +425,11 @@ class WebSettings(Section):
         longest=3600,
     )
 
+    boards: RequiredPath = setting(
+        Path("grafana/dashboards"),
+        "Grafana's boards, which `/boards` draws where there is no Grafana",
+        restart=True,
+    )
     origins: str = setting(
         "",
         "web pages that may use inference and jobs, separated by commas:"

@@ -38,6 +38,7 @@ class Area(StrEnum):
 
 _PREFIXES = (
     ("/admin", Area.ADMIN),
+    ("/boards", Area.ADMIN),
     ("/webhook", Area.WEBHOOK),
     ("/batches", Area.JOBS),
     ("/jobs", Area.JOBS),
@@ -95,7 +96,7 @@ class RouteAccess:
 
 
 _OPEN = frozenset({"/", "/healthz", "/readyz", "/jobs/login"})
-_OPEN_BELOW = "/jobs/assets/"
+_OPEN_BELOW = ("/jobs/assets/", "/boards/assets/")
 _EXPLAIN = "/admin/explain"
 _OF_AREA = {
     Area.INFERENCE: frozenset({Scope.INFERENCE}),

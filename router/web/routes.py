@@ -11,6 +11,7 @@ from router.config.settings import BatchSettings
 from router.jobs.service import JobService
 from router.snapshot import Published
 from router.web.admin.routes import AdminContext, admin_blueprint
+from router.web.boards import BoardContext, boards_blueprint
 from router.web.jobs.openai_batches import batches_blueprint
 from router.web.jobs.openai_files import files_blueprint
 from router.web.jobs.routes import JobContext, jobs_blueprint
@@ -40,6 +41,7 @@ class WebParts:
     settings: Callable[[], BatchSettings]
     jobs: JobContext
     pages: PageContext
+    boards: BoardContext
 
 
 def blueprints(parts: WebParts) -> list[Blueprint]:
@@ -52,4 +54,5 @@ def blueprints(parts: WebParts) -> list[Blueprint]:
         batches_blueprint(parts.batches, parts.settings),
         jobs_blueprint(parts.jobs),
         pages_blueprint(parts.pages),
+        boards_blueprint(parts.boards),
     ]

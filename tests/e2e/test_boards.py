@@ -12,7 +12,9 @@ import pytest
 import requests
 
 from grafana import promql, states
+from tests.harness import board_page, pictures
 from tests.harness import grafana as boards
+from tests.harness.browser import chromium
 from tests.harness.demo import MODELS, Demo, demo, play
 from tests.harness.process import ROOT
 
@@ -22,10 +24,13 @@ pytestmark = pytest.mark.e2e
 EXCUSED = {
     ("*", "annotation Upgrades", ""): "no Ollama is upgraded",
     ("gpu.json", "Driver calls that failed", ""): "no driver call fails",
+    ("history.json", "Load in a week, at this pace", ""): "no day is recorded yet",
     ("gpu.json", "GPUs that are seen", "{{node}} {{gpu}} instances"): "no MIG card",
 }
-# `make boards` writes it.
+# `make boards` writes the one, `make previews` the others.
 PAGE = os.environ.get("INFEROPS_BOARDS_PAGE")
+PICTURES = os.environ.get("INFEROPS_BOARDS_PICTURES")
+WIDTH = 1280
 
 
 class Asked(NamedTuple):
@@ -137,6 +142,37 @@ def test_every_query_of_every_board_answers(tmp_path):
         ]
         assert not wrong, "\n".join(wrong)
         assert unanswered(made) == set()
+        assert undrawn(made, tmp_path) == {}
+
+
+def undrawn(made: Demo, folder: Path) -> dict[str, list[str]]:
+    """What the router's own pages do not draw of the boards, as a browser has it."""
+    found = {}
+    with chromium(made.product.url, (WIDTH, 900), folder) as page:
+        for dashboard in boards.dashboards().values():
+            board_page.open_board(page, dashboard["uid"], made.began)
+            wrong = board_page.faults(page)
+            if wrong:
+                found[dashboard["uid"]] = wrong
+    return found
+
+
+@pytest.mark.skipif(not PICTURES, reason="`make previews` takes them")
+def test_pictures(tmp_path):
+    """A picture of every board; a person looks at each."""
+    assert PICTURES is not None
+    folder = ROOT / PICTURES
+    folder.mkdir(parents=True, exist_ok=True)
+    with demo(tmp_path, with_month=True) as made:
+        play(made)
+        board_page.until_items_done(made, 60)
+        with chromium(made.product.url, (WIDTH, 900), tmp_path) as page:
+            for name, dashboard in boards.dashboards().items():
+                began = made.began - (30 * 86_400 if name == "history.json" else 5)
+                board_page.open_board(page, dashboard["uid"], began)
+                assert board_page.faults(page) == []
+                path = folder / Path(name).with_suffix(".png")
+                path.write_bytes(pictures.picture(page))
 
 
 def test_excuses_are_true():

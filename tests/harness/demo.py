@@ -18,6 +18,7 @@ from pathlib import Path
 import requests
 import yaml
 
+from tests.harness import month
 from tests.harness.crowd import Crowd
 from tests.harness.jobs import requests_file
 from tests.harness.poll import until
@@ -61,12 +62,15 @@ def answer(url: str, expr: str) -> list[object]:
 
 
 @contextlib.contextmanager
-def demo(folder: Path) -> Iterator[Demo]:
-    """Start everything, and the clients; the script is `play`."""
+def demo(folder: Path, *, with_month: bool = False) -> Iterator[Demo]:
+    """Start everything; the script is `play`.
+
+    with_month: the product's own Prometheus has a made-up month, for pictures
+    """
     with contextlib.ExitStack() as running:
         fleet = running.enter_context(SimulatedFleet(folder, NODES))
         _equip(fleet, folder, running)
-        blocks = _week_ago(folder)
+        blocks = _month(folder) if with_month else _week_ago(folder)
         product = running.enter_context(
             stack(
                 folder,
@@ -120,6 +124,14 @@ def _week_ago(folder: Path) -> Path:
             timeout=30,
         )
     return data
+
+
+def _month(folder: Path) -> Path:
+    names = [node.name for node in NODES]
+    promtool = programs("promtool")[0]
+    blocks = folder / "blocks"
+    month.write(blocks, promtool, time.time(), nodes=names, models=MODELS)
+    return blocks
 
 
 def _watchers(

@@ -44,6 +44,13 @@ def test_alertmanager_has_no_page_to_offer() -> None:
     assert "not installed" in text
 
 
+def test_boards_have_an_address_without_grafana() -> None:
+    """The router draws them."""
+    text = banner.addresses(Ports(router=8123), grafana=False)
+
+    assert "http://127.0.0.1:8123/boards" in text
+
+
 def test_secrets_are_named_not_shown(paths: Paths) -> None:
     """The terminal shows where secrets are, never what they are."""
     paths.secrets.mkdir(parents=True)

@@ -65,7 +65,7 @@ def pages_blueprint(parts: PageContext) -> Blueprint:
     routes.register_error_handler(
         StoreError, lambda error: _refused(as_request_error(error))
     )
-    routes.after_request(_guarded)
+    routes.after_request(guarded)
     return routes
 
 
@@ -113,7 +113,7 @@ def _refused(error: RequestError) -> tuple[str, int]:
     return render_template("refused.html", error=error), error.status
 
 
-def _guarded(response: Response) -> Response:
+def guarded(response: Response) -> Response:
     response.headers.update(_HEADERS)
     if response.mimetype == "text/html":
         response.headers["Cache-Control"] = "no-store"
