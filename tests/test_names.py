@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from router.config.load import settings
 from tests.harness.process import ROOT
 
 # A Protocol and the one class that implements it may share a name.
@@ -40,3 +44,64 @@ def test_each_class_has_a_name_of_its_own():
 def test_no_private_word_comes_back():
     """They were replaced by what Prometheus, nginx and Kubernetes call it."""
     assert [] == [(name, path) for name, path in classes() if name in PRIVATE]
+
+
+# What such words were once in texts that people read, and what the field says.
+WORDS = {
+    r"doorbell|\bbell\b": "notification, provisional hold",
+    r"foreign load": "external load",
+    r"taken back|gives? way": "preempted",
+    r"\bby the level\b|\bthe level (?:lifts|alone|confirms|proves)": "reconcile pass",
+    r"\banew\b": "again",
+    r"\btells? of\b|\btold of\b": "reports",
+    r"\bin vain\b": "without use",
+    r"\bwhoever\b": "anybody who, every client that",
+    r"\bmend(?:s|ed|ing)?\b": "repair, fix",
+    r"\bis no JSON\b": "is not valid JSON",
+    r"[Ss]ee the module": "a sentence that says what it does",
+}
+PUBLIC = sorted(
+    path
+    for pattern in (
+        *("*.md", "site/*.md", "docs/*.md", "docs/adr/*.md", "alerting/runbooks/*.md"),
+        *("router/web/pages/templates/*.html", "router/web/pages/assets/*.js"),
+    )
+    for path in ROOT.glob(pattern)
+    if path.name not in {"CHANGELOG.md", "dashboards-asked.md"}
+)
+
+
+def private(text: str) -> list[str]:
+    return [
+        f"{found[0]}: say {better}"
+        for pattern, better in WORDS.items()
+        for found in re.finditer(pattern, re.sub(r"`[^`\n]*`", "", text))
+    ]
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_texts_use_the_fields_words(path):
+    """Docs, runbooks and pages: what is in code spans are names, and aside."""
+    assert [] == private(path.read_text())
+
+
+def test_settings_use_the_fields_words():
+    """The meaning of each setting stands in the reference."""
+    assert [] == private("\n".join(str(each.description) for *_, each in settings()))
+
+
+def test_docstrings_say_what_it_does():
+    """A docstring that refers to its module says nothing."""
+    wrong = [
+        (path.relative_to(ROOT), line)
+        for folder in ("router", "exporters", "launcher", "simulator", "grafana")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r'"""[^"]*see the module', line, re.IGNORECASE)
+    ]
+    assert [] == wrong
+
+
+def test_a_private_word_is_found():
+    """The check can fail."""
+    assert ["doorbell: say notification, provisional hold"] == private("a doorbell")

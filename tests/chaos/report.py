@@ -25,7 +25,14 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """Give a Markdown table, one line a case."""
-    head = ("what went wrong", "requests", "failed", "acted on", "well again", "seen")
+    head = (
+        "what went wrong",
+        "requests",
+        "failed",
+        "acted on",
+        "healthy again",
+        "seen",
+    )
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [
         f"| {r.case} | {r.requests} | {r.failed} | {_seconds(r.react)} |"

@@ -152,7 +152,7 @@ def test_alertmanager_killed(stage, begin):
     stage.recover("delta")
     case.recovered("the level brings back", lambda: stage.serves("delta"), 60)
     stage.product.restart("alertmanager")
-    case.note = "drained and brought back by the level alone"
+    case.note = "drained and brought back by reconcile passes alone"
 
 
 @pytest.mark.long
@@ -174,7 +174,7 @@ def test_webhook_blocked(stage, begin):
         case.recovered("the level brings back", lambda: stage.serves("delta"), 60)
     finally:
         token.write_text(right)
-    case.note = "drained by the level; the refusals are counted"
+    case.note = "drained by a reconcile pass; the refusals are counted"
 
 
 @pytest.mark.long

@@ -103,7 +103,11 @@ def test_xid(stage, begin, tell):
         "scraped to the alert fires (rule interval 1 s)",
         shown(fired - scraped),
     )
-    tell("XID 79", "the alert fires to no new work (bell or level)", shown(out - fired))
+    tell(
+        "XID 79",
+        "the alert fires to no new work (notification or pass)",
+        shown(out - fired),
+    )
     tell("XID 79", "fault to no new work", shown(out - began))
     assert out - began < 2 * (SCRAPE_SECONDS + RULE_SECONDS) + 1
     case.now()

@@ -117,7 +117,7 @@ def look(name: str, template: str) -> dict[str, object]:
 
 def rows() -> list[str]:
     """Write the lines of the table."""
-    made = ["| written by | read as | what is told |", "|---|---|---|"]
+    made = ["| written by | read as | notes |", "|---|---|---|"]
     for name, program, template, _ in SHAPES:
         shown = look(name, template)
         notes = shown.get("notes", [])
