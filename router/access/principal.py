@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from router.model import canonical
 
-__all__ = ["ALL_SCOPES", "Principal", "Scope", "anonymous", "operator"]
+__all__ = ["ALL_SCOPES", "Principal", "Scope", "allows", "anonymous", "operator"]
 
 
 class Scope(StrEnum):
@@ -58,11 +58,16 @@ class Principal:
 
     def may_use(self, model: str) -> bool:
         """Say whether it may use a model, by any of its names."""
-        return not self.models or _matches(canonical(model), self.models)
+        return allows(self.models, model)
 
     def sees(self, owner: str) -> bool:
         """Say whether it may see what belongs to `owner`."""
         return self.sees_all or (owner != "" and owner == self.owner)
+
+
+def allows(patterns: tuple[str, ...], model: str) -> bool:
+    """Say whether patterns let a model through, by any of its names; none: all do."""
+    return not patterns or _matches(canonical(model), patterns)
 
 
 @lru_cache(maxsize=4096)

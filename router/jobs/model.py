@@ -134,6 +134,7 @@ class JobSpec:
     nodes:       most nodes that may run its items at one time; None for all
     reading:     what was said of the file: `encoding`, `delimiter`, `header`
     seconds:     completion window, from its creation on
+    models:      patterns of the models that its items may use; empty: all
     """
 
     endpoint: str
@@ -153,6 +154,7 @@ class JobSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     reading: Mapping[str, object] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,8 @@ class Job:
     notes:   what was guessed about its file or left out of it
     parked:  why it is not run any more until somebody resumes it; None where it is
     starts:  times that its work was begun without getting any further since
+    account: whose it is (`router.access.principal`: an owner); empty: nobody's
+    principal: id of who made it
     """
 
     id: str
@@ -239,6 +243,8 @@ class Job:
     notes: tuple[str, ...] = ()
     parked: str | None = None
     starts: int = 0
+    account: str = ""
+    principal: str = ""
 
     @property
     def expires(self) -> float:
@@ -333,6 +339,7 @@ class StoredFile:
 
     purpose: `batch` (OpenAI lines), `dataset`, `batch_output`, `batch_error`
     job:     for an output: the job whose results it shows
+    account: whose it is, as of a job
     """
 
     id: str
@@ -342,6 +349,7 @@ class StoredFile:
     created: float
     job: str = ""
     expires: float | None = None
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import gevent
 from sqlalchemy import Connection
 
+from router.access.principal import Principal
 from router.capacity.ledger import Ledger
 from router.config.settings import BatchSettings
 from router.errors import (
@@ -226,8 +227,10 @@ class JobService:
         """Raises NotFoundError."""
         return self._database.read(lambda c: files.get(c, file))
 
-    def files(self, page: ResultPage, purpose: str) -> tuple[list[StoredFile], bool]:
-        return self._database.read(lambda c: files.listed(c, page, purpose))
+    def files(
+        self, page: ResultPage, purpose: str, account: str | None
+    ) -> tuple[list[StoredFile], bool]:
+        return self._database.read(lambda c: files.listed(c, page, purpose, account))
 
     def remove_file(self, file: str) -> None:
         """Raises NotFoundError, ConflictError."""
@@ -235,7 +238,14 @@ class JobService:
 
     # Jobs
 
-    def create(self, spec: JobSpec, *, openai: bool, upload: StoredFile | None) -> Job:
+    def create(
+        self,
+        spec: JobSpec,
+        who: Principal,
+        *,
+        openai: bool,
+        upload: StoredFile | None,
+    ) -> Job:
         """Make a job, with its file where that came with it.
 
         Raises OverloadedError, NotFoundError (no such file), DiskFullError.
@@ -247,6 +257,8 @@ class JobService:
             state=JobState.VALIDATING,
             created=time.time(),
             openai=openai,
+            account=who.owner,
+            principal=who.id,
         )
         self._database.write(lambda c: self._add(c, job, upload))
         self._keeper.nudge()
@@ -269,6 +281,10 @@ class JobService:
         found = self._database.read(lambda c: jobs.get(c, job))
         return self._with_active(found)
 
+    def account_of(self, job: str) -> str:
+        """Return whose job it is. Raises NotFoundError."""
+        return self._database.read(lambda c: jobs.account_of(c, job))
+
     def _with_active(self, job: Job) -> tuple[Job, ActiveJob | None]:
         active = None if job.state.over else self._runner.jobs.get(job.id)
         if active is not None and active.job.rows_read > job.rows_read:
@@ -280,10 +296,17 @@ class JobService:
         return self._runner.jobs.get(job)
 
     def listed(
-        self, page: ResultPage, states: Collection[JobState], *, openai_only: bool
+        self,
+        page: ResultPage,
+        states: Collection[JobState],
+        *,
+        openai_only: bool,
+        account: str | None,
     ) -> tuple[list[tuple[Job, ActiveJob | None]], bool]:
         found, more = self._database.read(
-            lambda c: jobs.listed(c, page, states, openai_only=openai_only)
+            lambda c: jobs.listed(
+                c, page, states, openai_only=openai_only, account=account
+            )
         )
         return [self._with_active(job) for job in found], more
 

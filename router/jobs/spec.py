@@ -30,6 +30,7 @@ def read_spec(text: str) -> JobSpec:
             "bad_lines": BadLines(fields["bad_lines"]),
             "preemption": Preemption(fields["preemption"]),
             "window": _window(fields["window"]),
+            "models": tuple(fields.get("models", ())),
         }
     )
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -16,12 +17,15 @@ from router.web.inference.paths import passed_on, tidy
 __all__ = [
     "LOCAL_PAGES",
     "NAMED_PAGES",
+    "OWNED",
     "READS",
     "Area",
+    "Foreign",
     "Grant",
     "RouteAccess",
     "access",
     "area_of",
+    "foreign",
     "scopes_of",
 ]
 
@@ -128,6 +132,37 @@ def scopes_of(path: str, method: str) -> frozenset[Scope] | None:
     if path == "/metrics":
         return _METRICS
     return _OF_AREA.get(area, ALL_SCOPES)
+
+
+# What parts of paths name: things of an owner, and things of the fleet's.
+OWNED = frozenset({"job", "file", "upload", "request_id"})
+_SHARED = frozenset(
+    {"name", "key", "path:name", "path:filename"}
+    | {"uid", "int:number", "int:panel", "target"}  # of boards
+)
+_LISTS = frozenset({"/batches", "/v1/batches", "/v1/files", "/jobs", _EXPLAIN})
+_PART = re.compile(r"<([^>]+)>")
+
+
+class Foreign(StrEnum):
+    """What of a route's things the key of another owner sees."""
+
+    NOTHING = "404"
+    LEFT_OUT = "left out"
+    NO_MATTER = ""
+
+
+def foreign(path: str, method: str) -> Foreign:
+    """Say what others see of an owner's things. Raises LookupError.
+
+    A route with a part that is not known here must be given its place above.
+    """
+    parts = frozenset(_PART.findall(path))
+    if unknown := parts - OWNED - _SHARED:
+        raise LookupError(f"{path}: is {unknown} an owner's? (router.web.access)")
+    if parts & OWNED:
+        return Foreign.NOTHING
+    return Foreign.LEFT_OUT if path in _LISTS and method in READS else Foreign.NO_MATTER
 
 
 def access(path: str, method: str) -> RouteAccess:

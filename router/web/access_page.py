@@ -13,9 +13,18 @@ from typing import Any, cast
 
 from werkzeug.routing import Map
 
+from router.access.principal import Scope
 from router.config.reference import between
 from router.relay.protocols import ROUTES
-from router.web.access import Area, RouteAccess, access, area_of
+from router.web.access import (
+    Area,
+    Foreign,
+    RouteAccess,
+    access,
+    area_of,
+    foreign,
+    scopes_of,
+)
 from router.web.app import routed
 from router.web.models import SHUT
 from router.web.routes import WebParts, blueprints
@@ -27,8 +36,8 @@ PAGE = "docs/access.md"
 _BEGIN = "<!-- routes: written by `python -m router.web.access_page` -->\n"
 _END = "<!-- routes: end -->\n"
 _HEAD = (
-    "| route | this machine | another machine, or a proxy | page on localhost"
-    " | other page |\n|---|---|---|---|---|"
+    "| route | scope of its key | of another owner | this machine | another machine,"
+    " or a proxy | page on localhost | other page |\n|---|---|---|---|---|---|---|"
 )
 _UNSHOWN = frozenset({"HEAD", "OPTIONS"})
 TITLES = {
@@ -40,6 +49,9 @@ TITLES = {
 }
 
 
+_Terms = tuple[str, RouteAccess, frozenset[Scope] | None, Foreign]
+
+
 @dataclass(frozen=True, slots=True)
 class AccessRow:
     """A route with the methods that all have the same access."""
@@ -47,6 +59,8 @@ class AccessRow:
     path: str
     methods: tuple[str, ...]
     access: RouteAccess
+    scopes: frozenset[Scope] | None
+    foreign: Foreign
 
     @property
     def area(self) -> Area:
@@ -55,12 +69,13 @@ class AccessRow:
 
 def rows() -> tuple[AccessRow, ...]:
     """Give every route that does something, by area and path."""
-    found: defaultdict[tuple[str, RouteAccess], set[str]] = defaultdict(set)
+    found: defaultdict[_Terms, set[str]] = defaultdict(set)
     for path, method in served():
-        found[path, access(path, method)].add(method)
+        scopes = scopes_of(path, method)
+        found[path, access(path, method), scopes, foreign(path, method)].add(method)
     made = [
-        AccessRow(path, tuple(sorted(methods)), to)
-        for (path, to), methods in found.items()
+        AccessRow(path, tuple(sorted(methods)), to, scopes, of_others)
+        for (path, to, scopes, of_others), methods in found.items()
     ]
     areas = list(Area)
     return tuple(
@@ -103,7 +118,9 @@ def table() -> str:
             area = row.area
             lines += ["", f"### {TITLES[area]}", "", _HEAD]
         route = f"`{', '.join(row.methods)} {row.path}`"
-        lines.append(f"| {route} | {' | '.join(astuple(row.access))} |")
+        scopes = " or ".join(sorted(row.scopes)) if row.scopes else "no key needed"
+        cells = [route, scopes, row.foreign, *astuple(row.access)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines[1:]) + "\n"
 
 

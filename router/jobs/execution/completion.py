@@ -156,5 +156,15 @@ class Completion:
                 gevent.sleep(0.001)  # rendering holds the loop for a page at a time
             if size:
                 name = f"{job.id}_{purpose.removeprefix('batch_')}.jsonl"
-                found.append(StoredFile(file, name, purpose, size, time.time(), job.id))
+                found.append(
+                    StoredFile(
+                        file,
+                        name,
+                        purpose,
+                        size,
+                        time.time(),
+                        job.id,
+                        account=job.account,
+                    )
+                )
         return found

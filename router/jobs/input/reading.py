@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import gevent
 from sqlalchemy import Connection
 
+from router.access.principal import allows
 from router.jobs.model import BadLines, ItemFault, Job, JobState, NewItem
 from router.jobs.store import items, jobs
 from router.jobs.store.database import JobDatabase
@@ -93,7 +94,8 @@ class Reading:
         def noted(notes: Sequence[str]) -> None:
             progress.notes = notes
 
-        for page in self._source.pages(job, path, noted):
+        for found in self._source.pages(job, path, noted):
+            page = [_permitted(item, job.spec.models) for item in found]
             progress.items += len(page)
             progress.stored_bytes += sum(len(item.body) + _ITEM_BYTES for item in page)
             self._check(job, progress, page)
@@ -150,6 +152,14 @@ class _ElsewhereError(Exception):
     def __init__(self, state: JobState) -> None:
         super().__init__(state)
         self.state = state
+
+
+def _permitted(item: NewItem, models: tuple[str, ...]) -> NewItem:
+    """Fail an item whose model the job's key is not for."""
+    if item.fault or allows(models, item.model):
+        return item
+    what = f"the job's API key is not for model {item.model!r}"
+    return replace(item, fault=ItemFault("model_not_allowed", what, item.index + 1))
 
 
 def _add(

@@ -34,6 +34,7 @@ class PartedUpload:
 
     expires: when the file expires that it becomes; None: never
     file:    its id, once it is completed
+    account: whose it is
     """
 
     id: str
@@ -44,6 +45,7 @@ class PartedUpload:
     status: str = PENDING
     expires: float | None = None
     file: str = ""
+    account: str = ""
 
     @property
     def over_at(self) -> float:
@@ -59,11 +61,22 @@ class PartedUploads:
         self._busy: set[str] = set()
 
     def create(
-        self, filename: str, purpose: str, size: int, expires: float | None
+        self,
+        filename: str,
+        purpose: str,
+        size: int,
+        expires: float | None,
+        account: str = "",
     ) -> PartedUpload:
         """Raises DiskFullError, UnavailableError."""
         made = PartedUpload(
-            _new_id("upload"), filename, purpose, size, time.time(), expires=expires
+            _new_id("upload"),
+            filename,
+            purpose,
+            size,
+            time.time(),
+            expires=expires,
+            account=account,
         )
         self._uploads.check_room(size)
 

@@ -49,6 +49,8 @@ def read_job(row: Row[Any], spec: JobSpec | None = None) -> Job:
         notes=tuple(orjson.loads(row.notes)),
         parked=row.parked,
         starts=row.starts,
+        account=row.account,
+        principal=row.principal,
     )
 
 
@@ -143,6 +145,7 @@ def read_upload(row: Row[Any]) -> StoredFile:
         created=row.created,
         job=row.job,
         expires=row.expires,
+        account=row.account,
     )
 
 

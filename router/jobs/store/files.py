@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, select
 from router.errors import ConflictError, NotFoundError
 from router.jobs.model import ResultPage, StoredFile
 from router.jobs.store.encoding import read_upload, upload_fields
-from router.jobs.store.paging import paged
+from router.jobs.store.paging import Seen, paged
 from router.jobs.store.tables import FILES, JOBS, OPEN
 
 
@@ -24,13 +24,19 @@ def get(connection: Connection, file: str) -> StoredFile:
 
 
 def listed(
-    connection: Connection, page: ResultPage, purpose: str = ""
+    connection: Connection,
+    page: ResultPage,
+    purpose: str = "",
+    account: str | None = None,
 ) -> tuple[list[StoredFile], bool]:
-    """Return a page, and whether more follow. Raises NotFoundError for `after`."""
+    """Return a page, and whether more follow. Raises NotFoundError for `after`.
+
+    account: whose files; None: everybody's
+    """
     query = select(FILES)
     if purpose:
         query = query.where(FILES.c.purpose == purpose)
-    rows, more = paged(connection, query, FILES, page)
+    rows, more = paged(connection, query, FILES, page, Seen(account))
     return [read_upload(row) for row in rows], more
 
 

@@ -24,7 +24,7 @@ from router.jobs.spec import read_spec, spec_text
 from router.jobs.store.encoding import dumped, read_job
 from router.jobs.store.items import counts as count_items
 from router.jobs.store.items import drop as drop_items
-from router.jobs.store.paging import paged
+from router.jobs.store.paging import Seen, paged
 from router.jobs.store.results import tokens as count_tokens
 from router.jobs.store.tables import FILES, JOBS, OPEN, OVER
 
@@ -61,6 +61,8 @@ def add(connection: Connection, job: Job, owner: str, until: float) -> None:
             tallies=dumped(asdict(job.tallies)),
             owner=owner,
             owned_until=until,
+            account=job.account,
+            principal=job.principal,
         )
     )
 
@@ -71,6 +73,15 @@ def get(connection: Connection, job: str) -> Job:
     if row is None:
         raise NotFoundError(f"no job {job!r}")
     return read_job(row)
+
+
+def account_of(connection: Connection, job: str) -> str:
+    """Raises NotFoundError."""
+    query = select(JOBS.c.account).where(JOBS.c.id == job)
+    account: str | None = connection.execute(query).scalar_one_or_none()
+    if account is None:
+        raise NotFoundError(f"no job {job!r}")
+    return account
 
 
 def state_of(connection: Connection, job: str) -> JobState:
@@ -96,14 +107,19 @@ def listed(
     states: Collection[JobState] = (),
     *,
     openai_only: bool = False,
+    account: str | None = None,
 ) -> tuple[list[Job], bool]:
-    """Return a page, and whether more follow. Raises NotFoundError for `after`."""
+    """Return a page, and whether more follow. Raises NotFoundError for `after`.
+
+    account: whose jobs; None: everybody's
+    """
     query = select(*_JOB)
     if states:
         query = query.where(JOBS.c.state.in_([state.value for state in states]))
     if openai_only:
         query = query.where(JOBS.c.openai)
-    rows, more = paged(connection, query, JOBS, page, most=(_size_of, _PAGE_BYTES))
+    seen = Seen(account, (_size_of, _PAGE_BYTES))
+    rows, more = paged(connection, query, JOBS, page, seen)
     return [read_job(row) for row in rows], more
 
 

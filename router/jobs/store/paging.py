@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, select, tuple_
@@ -11,28 +12,39 @@ from router.errors import NotFoundError
 from router.jobs.model import ResultPage
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What of a table a page may show.
+
+    account: whose rows; None: everybody's
+    most:    the size of a row, and sizes together after which a page ends early
+    """
+
+    account: str | None = None
+    most: tuple[Callable[[Row[Any]], int], int] = (lambda _: 0, 1)
+
+
 def paged(
     connection: Connection,
     query: Select[Any],
     table: Table,
     page: ResultPage,
-    most: tuple[Callable[[Row[Any]], int], int] | None = None,
+    seen: Seen,
 ) -> tuple[Sequence[Row[Any]], bool]:
-    """Return the rows of a page, and whether more follow. Raises NotFoundError.
-
-    most: the size of a row, and sizes together after which a page ends early
-    """
+    """Return the rows of a page, and whether more follow. Raises NotFoundError."""
     place = (table.c.created, table.c.id)
+    start = select(*place).where(table.c.id == page.after)
+    if seen.account is not None:
+        query = query.where(table.c.account == seen.account)
+        start = start.where(table.c.account == seen.account)
     if page.after:
-        found = connection.execute(
-            select(*place).where(table.c.id == page.after)
-        ).one_or_none()
+        found = connection.execute(start).one_or_none()
         if found is None:
             raise NotFoundError(f"after: nothing has the id {page.after!r}")
         here, there = tuple_(*place), tuple_(*found)
         query = query.where(here > there if page.oldest_first else here < there)
     order = [column if page.oldest_first else column.desc() for column in place]
-    size_of, largest = most or (lambda _: 0, 1)
+    size_of, largest = seen.most
     rows: list[Row[Any]] = []
     size = 0
     with connection.execute(query.order_by(*order).limit(page.limit + 1)) as answer:

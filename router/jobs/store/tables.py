@@ -37,6 +37,7 @@ FILES = Table(
     Column("created", Double, nullable=False),
     Column("expires", Double),
     Column("job", Text, nullable=False),
+    Column("account", Text, nullable=False, server_default=""),
     Index("files_created", "created", "id"),
 )
 
@@ -61,6 +62,8 @@ JOBS = Table(
     Column("notes", Text, nullable=False, server_default="[]"),
     Column("starts", Integer, nullable=False, server_default="0"),
     Column("parked", Text),
+    Column("account", Text, nullable=False, server_default=""),
+    Column("principal", Text, nullable=False, server_default=""),
     Index("jobs_created", "created", "id"),
     Index("jobs_state", "state"),
 )

@@ -12,6 +12,7 @@ from functools import partial
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from router.access.principal import Scope
 from router.errors import NotFoundError
 from router.model import Priority, canonical
 from router.scheduling.pipeline import BUSY, RoutingRequest
@@ -72,8 +73,7 @@ def _explain(parts: AdminContext) -> Response:
     """Decide for `?model=` and send nothing; without it, show the newest requests."""
     model = request.args.get("model", "")
     if not model:
-        seen = principal_of(request.environ).sees
-        newest = [show_trail(trail) for trail in parts.trails.newest(20, seen)]
+        newest = [show_trail(trail) for trail in parts.trails.newest(20, _sees)]
         return jsonify(usage="?model=NAME is a dry run", requests=newest)
     wish = RoutingRequest(canonical(model))
     decision = parts.dispatcher.explain(wish)
@@ -86,9 +86,15 @@ def _explain(parts: AdminContext) -> Response:
     return jsonify(model=wish.model, dry_run=True, busy=slots, **shown)
 
 
+def _sees(owner: str) -> bool:
+    """Say whether who asks may see how an owner's requests were decided."""
+    who = principal_of(request.environ)
+    return who.sees(owner) or who.may(frozenset({Scope.ADMIN_READ}))
+
+
 def _explain_request(parts: AdminContext, request_id: str) -> Response:
     trail = parts.trails.get(request_id)
-    if trail is None or not principal_of(request.environ).sees(trail.owner):
+    if trail is None or not _sees(trail.owner):
         raise NotFoundError(f"no request {request_id!r} among the newest")
     return jsonify(show_trail(trail))
 

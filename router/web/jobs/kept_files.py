@@ -11,6 +11,7 @@ from router.errors import BadRequestError
 from router.jobs.input.uploads import PendingUpload, new_file_id
 from router.jobs.model import StoredFile
 from router.jobs.service import JobService
+from router.web.authentication import principal_of
 from router.web.jobs.fields import FieldError
 from router.web.jobs.upload import Form
 
@@ -52,6 +53,7 @@ def _placed(
         size=draft.size,
         created=time.time(),
         expires=expires,
+        account=principal_of(request.environ).owner,
     )
     draft.keep(batches.uploads.path(upload.id))
     g.audit = {"file": upload.id, "bytes": upload.size}

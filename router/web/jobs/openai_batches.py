@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,9 +24,11 @@ from router.jobs.model import (
     Preemption,
 )
 from router.jobs.service import JobService
+from router.web.authentication import principal_of
 from router.web.jobs.errors import add_error_handlers, answer
 from router.web.jobs.fields import FieldError, RequestFields, read_object, read_page
 from router.web.jobs.kept_files import read_json_body, show_list
+from router.web.jobs.ownership import add_ownership, own_account, own_file
 
 _MOST_JOBS = 100
 _LONGEST_WINDOW = "24h"
@@ -43,6 +46,7 @@ def batches_blueprint(
     cancel = partial(_cancel, batches)
     routes.add_url_rule("/<job>/cancel", "cancel", cancel, methods=["POST"])
     add_error_handlers(routes)
+    add_ownership(routes, lambda: batches)
     return routes
 
 
@@ -50,11 +54,13 @@ def _create(batches: JobService, settings: Callable[[], BatchSettings]) -> Respo
     asked = read_object(read_json_body())
     asked.fields.pop("output_expires_after", None)  # outputs live as long as the job
     spec = _spec(asked, settings())
-    upload = batches.file(spec.file)
+    upload = own_file(batches, spec.file)
     if upload.purpose != "batch":
         what = f"must be a file of purpose 'batch', got {upload.purpose!r}"
         raise FieldError("input_file_id", what)
-    job = batches.create(spec, openai=True, upload=None)
+    who = principal_of(request.environ)
+    spec = replace(spec, models=who.models)
+    job = batches.create(spec, who, openai=True, upload=None)
     g.audit = {"job": job.id}
     return answer(show_batch(job, None))
 
@@ -97,7 +103,7 @@ def _preemption(asked: RequestFields, settings: BatchSettings) -> Preemption:
 
 def _list(batches: JobService) -> Response:
     page = read_page(request.args, 20, _MOST_JOBS)
-    found, more = batches.listed(page, (), openai_only=True)
+    found, more = batches.listed(page, (), openai_only=True, account=own_account())
     shown = [show_batch(job, active) for job, active in found]
     return answer(show_list(shown, more=more))
 

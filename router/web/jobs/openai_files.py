@@ -21,6 +21,7 @@ from router.web.jobs.kept_files import (
     show_list,
 )
 from router.web.jobs.openai_uploads import add_uploads
+from router.web.jobs.ownership import add_ownership, own_account
 from router.web.jobs.turns import Turns
 from router.web.jobs.upload import UploadLimits, read_form
 
@@ -46,6 +47,7 @@ def files_blueprint(
         call = partial(counted, batches)
         routes.add_url_rule(f"/files{rule}", name, call, methods=[method])
     add_uploads(routes, batches, limits, uploads)
+    add_ownership(routes, lambda: batches)
     add_error_handlers(routes)
     return routes
 
@@ -72,7 +74,8 @@ def _expires(fields: dict[str, str]) -> float | None:
 def _list(batches: JobService) -> Response:
     page = read_page(request.args, _MOST_FILES, _MOST_FILES)
     page = replace(page, limit=min(page.limit, _FILES_AT_ONCE))
-    found, more = batches.files(page, request.args.get("purpose", ""))
+    purpose = request.args.get("purpose", "")
+    found, more = batches.files(page, purpose, own_account())
     return answer(show_list([show_file(each) for each in found], more=more))
 
 

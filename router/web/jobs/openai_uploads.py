@@ -14,6 +14,7 @@ from router.errors import BodyTooLargeError
 from router.jobs.input.upload_parts import COMPLETED, MOST_PARTS, PartedUpload
 from router.jobs.input.uploads import PendingUpload
 from router.jobs.service import JobService
+from router.web.authentication import principal_of
 from router.web.jobs.errors import answer
 from router.web.jobs.fields import FieldError, RequestFields, read_object
 from router.web.jobs.kept_files import (
@@ -57,7 +58,8 @@ def _create(batches: JobService, limits: Limits) -> Response:
     if size > most:
         raise BodyTooLargeError(f"bytes: over {most} bytes (batch.max_file_bytes)")
     name = name[:_MOST_NAME_CHARACTERS] or "file"
-    made = batches.parted.create(name, purpose, size, expires)
+    account = principal_of(request.environ).owner
+    made = batches.parted.create(name, purpose, size, expires, account)
     return answer(_show(batches, made))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -12,7 +12,7 @@ import orjson
 from flask import Blueprint, Response, g, request
 
 from router.config.settings import BatchSettings
-from router.errors import ConflictError, DatasetError
+from router.errors import ConflictError, DatasetError, ForbiddenError
 from router.jobs import window
 from router.jobs.execution.active import ActiveJob, parked_words
 from router.jobs.input.readers import format_of
@@ -41,6 +41,7 @@ from router.jobs.reducers.concat import SEPARATOR
 from router.jobs.service import JobService
 from router.jobs.store.results import ResultCursor
 from router.model import canonical
+from router.web.authentication import principal_of
 from router.web.jobs.errors import add_error_handlers, answer
 from router.web.jobs.events import Events
 from router.web.jobs.fields import (
@@ -53,6 +54,7 @@ from router.web.jobs.fields import (
 )
 from router.web.jobs.kept_files import keep, read_json_body, show_list
 from router.web.jobs.openai_batches import read_terms
+from router.web.jobs.ownership import add_ownership, own_account, own_file
 from router.web.jobs.text_stream import JobText, read_mark
 from router.web.jobs.turns import Turns
 from router.web.jobs.upload import UploadLimits, read_form
@@ -89,6 +91,7 @@ def jobs_blueprint(parts: JobContext) -> Blueprint:
             counted = uploads.for_request(view)
         routes.add_url_rule(rule, name, partial(counted, parts), methods=[method])
     add_error_handlers(routes)
+    add_ownership(routes, lambda: parts.batches)
     return routes
 
 
@@ -98,7 +101,7 @@ def jobs_blueprint(parts: JobContext) -> Blueprint:
 def _create(parts: JobContext) -> Response:
     if request.mimetype != "multipart/form-data":
         asked = read_object(read_json_body())
-        upload = parts.batches.file(asked.required("file_id"))
+        upload = own_file(parts.batches, asked.required("file_id"))
         return _make(parts, asked, upload, fresh=False)
     form = read_form(request.environ, parts.limits(), parts.batches.uploads.draft)
     try:
@@ -122,7 +125,11 @@ def _make(
     path = parts.batches.uploads.path(upload.id)
     _look(parts, Look(path, spec.format, spec.reading, spec.template))
     kept = upload if fresh else None
-    job = parts.batches.create(spec, openai=False, upload=kept)
+    who = principal_of(request.environ)
+    if not who.may_use(spec.model):
+        raise ForbiddenError(f"this API key is not for model {spec.model!r}")
+    spec = replace(spec, models=who.models)
+    job = parts.batches.create(spec, who, openai=False, upload=kept)
     g.audit = {**g.get("audit", {}), "job": job.id}
     return answer(show_job(job, None), 201)
 
@@ -179,7 +186,7 @@ def _look(parts: JobContext, asked: Look) -> bytes:
 
 def _preview(parts: JobContext) -> Response:
     asked = read_object(read_json_body())
-    upload = parts.batches.file(asked.required("file_id"))
+    upload = own_file(parts.batches, asked.required("file_id"))
     kind = _format(asked, upload.name)
     text, reading = asked.text("template"), _reading(asked)
     asked.nothing_else()
@@ -197,7 +204,9 @@ def _list(parts: JobContext) -> Response:
     if "state" in request.args:
         asked = RequestFields({"state": request.args["state"]})
         states = [asked.choice("state", JobState, JobState.IN_PROGRESS)]
-    found, more = parts.batches.listed(page, states, openai_only=False)
+    found, more = parts.batches.listed(
+        page, states, openai_only=False, account=own_account()
+    )
     return answer(show_list([show_job(*each) for each in found], more=more))
 
 

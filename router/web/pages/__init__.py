@@ -21,8 +21,10 @@ from router.jobs.model import Job
 from router.jobs.reducers import REDUCERS, kinds_with
 from router.jobs.service import JobService
 from router.jobs.store.database import StoreError, as_request_error
+from router.web.authentication import principal_of
 from router.web.inference.request import request_id
 from router.web.jobs.fields import read_page
+from router.web.jobs.ownership import add_ownership, own_account
 from router.web.jobs.routes import show_job
 
 _SHOWN_JOBS = 30
@@ -66,21 +68,25 @@ def pages_blueprint(parts: PageContext) -> Blueprint:
         StoreError, lambda error: _refused(as_request_error(error))
     )
     routes.after_request(guarded)
+    add_ownership(routes, lambda: parts.batches)
     return routes
 
 
 def _list(parts: PageContext) -> str:
     page = read_page(request.args, _SHOWN_JOBS, _SHOWN_JOBS)
-    found, more = parts.batches.listed(page, [], openai_only=False)
+    found, more = parts.batches.listed(
+        page, [], openai_only=False, account=own_account()
+    )
     jobs = [show_job(*each) for each in found]
     last = jobs[-1]["id"] if more else None
     return render_template("list.html", jobs=jobs, older=last, words=words)
 
 
 def _new(parts: PageContext) -> str:
+    who = principal_of(request.environ)
     return render_template(
         "new.html",
-        models=sorted(set(parts.models())),
+        models=sorted(filter(who.may_use, set(parts.models()))),
         formats=FORMATS,
         titles={key.value: each.title for key, each in FORMATS.items()},
         compressed=COMPRESSED,
