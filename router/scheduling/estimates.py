@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
 
 from router.capacity.ledger import Lease, Ledger
 from router.model import Outcome, Priority, Timings
@@ -16,11 +15,7 @@ from router.scheduling.offers import Offers
 from router.scheduling.pipeline import Decision
 from router.scheduling.prediction import AnswerPrediction
 from router.scheduling.prompt_speed import PromptSpeeds
-from router.scheduling.request import (
-    FIRST_TOKEN_SECONDS,
-    PendingRequest,
-    RoutingRequest,
-)
+from router.scheduling.request import PendingRequest, RoutingRequest
 from router.scheduling.residency import Residency, split
 from router.snapshot import Snapshot
 
@@ -56,9 +51,8 @@ class Estimates:
             wish = self._as_loaded(wish)
         work = self.prediction.work(wish.model, wish.traits)
         held = priority is not Priority.CONTINUED
-        now, in_time = self._clock(), FIRST_TOKEN_SECONDS
-        if wish.first_token_by < inf:
-            in_time = max(0.0, wish.first_token_by - now)
+        now = self._clock()
+        in_time = max(0.0, wish.first_token_by - now)
         return PendingRequest(wish, work, now, in_time, held=held)
 
     def _as_loaded(self, wish: RoutingRequest) -> RoutingRequest:

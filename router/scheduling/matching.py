@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from router.scheduling.board import Nodes
@@ -20,6 +21,8 @@ WINDOW = 8  # that wait and are looked at
 # Who is held back takes a slot that all who wait behind have to wait for in turn, and
 # those that come until the queue is empty: the wait counts so many times.
 _EVERYBODYS_WAIT = 2.0
+# Who is passed over waits for about so many more slots of the better nodes.
+_PASSED_OVER = 3.0
 
 
 class Moment(NamedTuple):
@@ -58,11 +61,15 @@ class HeldBack:
 
 
 class _Later(NamedTuple):
-    """What waiting costs; `ends` of better nodes in a second, `groups` of them."""
+    """What waiting costs; `ends` of better nodes in a second, `groups` of them.
+
+    soon: what it would cost to let a few others go first
+    """
 
     cost: float
     ends: float
     groups: int
+    soon: float
 
 
 def match(asking: Sequence[PendingRequest], moment: Moment) -> Match | None:
@@ -75,9 +82,9 @@ def match(asking: Sequence[PendingRequest], moment: Moment) -> Match | None:
         later = _later(each, offer, cost, moment)
         if later is None:
             return Match(place, offer, cost)
-        gain = cost - later.cost
-        if gain <= 0 and (best is None or gain < best[0]):
-            best = gain, Match(place, offer, cost)
+        loss = cost - later.soon
+        if cost <= later.cost and (best is None or loss < best[0]):
+            best = loss, Match(place, offer, cost)
     return None if best is None else best[1]
 
 
@@ -114,8 +121,8 @@ def _later(
 ) -> _Later | None:
     """Return what it would cost to wait for a better node; None if there is none.
 
-    Nobody is held back beyond the time in which its first token should be there,
-    where the free node would keep to that time; nor by guesses at any node's speed,
+    Nobody is held back beyond the time in which its first token has to be there, where
+    the free node would keep to that time; nor by guesses at any node's speed,
     unless the free node would have to load the model.
     """
     if not (each.held and moment.nodes.groups and (free.measured or free.cold)):
@@ -135,7 +142,7 @@ def _least(
     nodes, waiting, now = moment
     work, waited, typical = each.work, now - each.since, nodes.others.typical
     tried = each.wish.avoided
-    least, ends, groups = None, 0.0, 0
+    least, ends, groups, soon = None, 0.0, 0, inf
     for group in nodes.groups:
         if not (group.measured or free.cold):
             continue  # only a load is worse than a guess
@@ -152,7 +159,8 @@ def _least(
         later = offer.cost(work, waited + wait, typical, now)
         if least is None or later < least:
             least = later
-    return None if least is None else _Later(least, ends, groups)
+        soon = min(soon, offer.cost(work, waited + _PASSED_OVER / ends, typical, now))
+    return None if least is None else _Later(least, ends, groups, soon)
 
 
 def _too_late(each: PendingRequest, free: Offer, wait: float, now: float) -> bool:

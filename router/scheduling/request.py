@@ -74,19 +74,16 @@ class Work(NamedTuple):
     squares: float = 2.0 * FIRST_GUESS * FIRST_GUESS
 
 
-FIRST_TOKEN_SECONDS = 2.0  # in which people expect an answer to begin
-
-
 class PendingRequest(NamedTuple):
     """A request that wants a slot now, or that waits for one.
 
     since:   when it came
-    in_time: seconds from then in which its first token should be there
+    in_time: seconds from then in which its first token has to be there
     held:    whether it may be held back from a node that is free
     """
 
     wish: RoutingRequest
     work: Work = Work()
     since: float = 0.0
-    in_time: float = FIRST_TOKEN_SECONDS
+    in_time: float = inf
     held: bool = True

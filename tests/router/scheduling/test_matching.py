@@ -83,6 +83,22 @@ def test_the_slow_node_gets_what_loses_least():
     assert 1 == found.place
 
 
+def test_a_long_queue_sends_the_shortest_answer_to_the_slow_node():
+    """However long those behind will have waited, the long answer loses most there."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=1.0)
+    waited = {"since": -30.0}
+    found = match([asking(LONG, **waited), asking(SHORT, **waited)], seen, 150, 0.0)
+    assert 1 == found.place
+
+
+def test_who_waited_much_longer_goes_first():
+    """A little less is lost by a younger one; nobody is passed over without end."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=1.0)
+    longer = SHORT._replace(tokens=SHORT.tokens * 1.2, squares=SHORT.squares * 1.44)
+    old, young = asking(longer, since=-30.0), asking(SHORT, since=-1.0)
+    assert 0 == match([old, young], seen, 150, 0.0).place
+
+
 def test_nobody_is_held_back_past_the_first_token():
     """Where a free node would keep to the time, a wait that would not is not begun."""
     seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=5.0)
