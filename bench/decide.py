@@ -25,7 +25,7 @@ from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
@@ -64,7 +64,7 @@ def fleet(nodes: int) -> Scheduler:
         holds,
         ledger,
         Queue(10),
-        PICKERS["shortest_completion"](),
+        Policies(),
         clock=time.monotonic,
     )
     for _ in range(nodes * _SLOTS // 3):

@@ -37,7 +37,7 @@ from router.clients.prometheus import PrometheusClient
 from router.clock import wall_clock
 from router.config.files import make_private, read_text
 from router.config.reload import open_config_files
-from router.config.settings import Config
+from router.config.settings import Config, pickers_by_model
 from router.control.decide import Ages, DecisionInput, aged, decide
 from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
@@ -50,7 +50,7 @@ from router.metrics.circuits import CircuitCollector
 from router.metrics.keys import KeyCollector
 from router.metrics.predictions import Predictions
 from router.model import Degrade, Inventory, Outcome
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.relay.pool import Backends
 from router.scheduling.idle import FleetView
 from router.scheduling.queue import Queue
@@ -269,7 +269,7 @@ class Router:
             self.holds,
             self.ledger,
             Queue(dispatch.max_waiting),
-            PICKERS[dispatch.picker](),
+            Policies(dispatch.picker, pickers_by_model(dispatch.pickers)),
             clock=time.monotonic,
             health=self.traffic.circuits,
         )
@@ -476,7 +476,8 @@ class Router:
         self.bodies.most_bytes = dispatch.max_bodies_bytes
         self.ledger.default_slots = dispatch.default_slots
         self.dispatcher.queue.limit = dispatch.max_waiting
-        self.dispatcher.policy = PICKERS[dispatch.picker]()
+        by_model = pickers_by_model(dispatch.pickers)
+        self.dispatcher.policies = Policies(dispatch.picker, by_model)
         self.dispatcher.down_wait_seconds = dispatch.down_wait_seconds
         self.backends.connect_timeout_seconds = dispatch.connect_timeout_seconds
         apply_failover(self.failover, config)

@@ -340,7 +340,8 @@ def test_picker(checkout):
         "toy",
         (
             "router.yml: dispatch.picker: must be 'shortest_completion', 'toy',"
-            " 'least_in_flight' or 'round_robin', got 'none'"
+            " 'least_in_flight', 'weighted_least_in_flight', 'power_of_two', 'score',"
+            " 'session', 'random' or 'round_robin', got 'none'"
         ),
     ]
     checkout.writes("router.config.reference")

@@ -17,7 +17,7 @@ from bench.virtual.workload import Ask
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Priority
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import RoutingRequest, Traits
 from router.scheduling.scheduler import Scheduler
@@ -105,7 +105,7 @@ class Beside:
             holds,
             self.fleet.ledger,
             Queue(100_000),
-            PICKERS["shortest_completion"](),
+            Policies(),
             clock=lambda: clock.now,
         )
         self.runner = VirtualRunner(

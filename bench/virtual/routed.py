@@ -34,7 +34,7 @@ from router.health.circuits import Circuits
 from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.relay.pool import UpstreamRequest
 from router.scheduling.estimates import Estimates
 from router.scheduling.queue import Assignment, Queue
@@ -151,7 +151,7 @@ class Routed:
             self.holds,
             self.ledger,
             Queue(self.setup.max_waiting),
-            PICKERS[self.setup.policy](),
+            Policies(self.setup.policy),
             clock=self._now,
             estimates=self._estimates(),
         )

@@ -137,7 +137,8 @@ def _say_request(session: Session, request: dict[str, Any]) -> None:
 
 def _say_decision(session: Session, decision: dict[str, Any]) -> None:
     say = session.console.say
-    say(f"  picked {decision['picked'] or 'none'}{_waited(decision)}")
+    by = f" by {decision['picker']}" if decision.get("picker") else ""
+    say(f"  picked {decision['picked'] or 'none'}{by}{_waited(decision)}")
     if decision.get("failure"):
         say(f"    failed: {decision['failure']}")
     if held := decision.get("held_back"):

@@ -23,7 +23,8 @@ from router.config.section import (
     seconds,
     setting,
 )
-from router.pickers import OLD_NAMES, PICKERS
+from router.model import canonical
+from router.pickers import DEFAULT, OLD_NAMES, PICKERS
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
@@ -168,12 +169,21 @@ class ControlSettings(Section):
         return above(value, "stale_after_seconds", info)
 
 
+def pickers_by_model(text: str) -> dict[str, str]:
+    """Read `llama3.2:3b=session, qwen3=random`, by canonical name of model."""
+    pairs = (each.partition("=") for each in text.split(",") if each.strip())
+    return {canonical(model.strip()): name.strip() for model, _, name in pairs}
+
+
 class DispatchSettings(Section):
     """How a request gets a node, and its limits."""
 
     picker: Annotated[str, one_of(PICKERS, OLD_NAMES)] = setting(
-        "shortest_completion",
+        DEFAULT,
         f"how a node is chosen among those with a free slot: {', '.join(PICKERS)}",
+    )
+    pickers: str = setting(
+        "", "other pickers for some models: `llama3.2:3b=session, qwen3=random`"
     )
     default_slots: int = setting(
         1,
@@ -274,6 +284,14 @@ class DispatchSettings(Section):
     @classmethod
     def _outlasts_connecting(cls, value: float, info: ValidationInfo) -> float:
         return above(value, "connect_timeout_seconds", info)
+
+    @field_validator("pickers")
+    @classmethod
+    def _names_pickers(cls, value: str) -> str:
+        for model, picker in pickers_by_model(value).items():
+            if not model or picker not in PICKERS:
+                raise ValueError(f"must be `model={'|'.join(PICKERS)}, …`")
+        return value
 
 
 class ShutdownSettings(Section):

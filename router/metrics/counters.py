@@ -56,6 +56,13 @@ class Metrics:
             ("priority",),
             _WAIT,
         )
+        self.scheduled_seconds = self._histogram(
+            "inferops_scheduled_seconds",
+            "From a whole reply's arrival to its first token and its end, by the policy"
+            " that chose its node.",
+            ("picker", "stage"),
+            _WHOLE,
+        )
         self.rejections = self._counter(
             "inferops_rejections", "Requests the router refused itself.", ("reason",)
         )

@@ -95,6 +95,7 @@ class Candidate(NamedTuple):  # made for each node of each decision: a tuple is 
     work: Work
     cost: float
     at: float
+    session: str = ""
 
     @property
     def view(self) -> NodeView:
@@ -103,6 +104,10 @@ class Candidate(NamedTuple):  # made for each node of each decision: a tuple is 
     @property
     def name(self) -> str:
         return self.offer.view.node.name
+
+    @property
+    def score(self) -> float:
+        return self.offer.view.score.value
 
     @property
     def in_flight(self) -> int:
@@ -134,6 +139,7 @@ class Decision:
     last_resort: whether the candidates are nodes that have failed of late
     slower:     how many more nodes have a free slot, which were not looked at
     waited:     seconds in the queue
+    picker:     the name of the policy that chose
     """
 
     picked: Candidate | None
@@ -148,6 +154,7 @@ class Decision:
     spared: frozenset[str] = frozenset()
     proving: tuple[str, ...] = ()
     last_resort: bool = False
+    picker: str = ""
 
     @property
     def rejected(self) -> Mapping[str, str]:
@@ -266,6 +273,7 @@ def offered(runner: str, scene: RoutingContext) -> Nodes:
 def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
     """Return the nodes with a free slot as candidates."""
     work, waited, others = asking.work, now - asking.since, nodes.others
+    session = asking.wish.session
     return tuple(
         [
             Candidate(
@@ -275,6 +283,7 @@ def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate
                 if offer.load
                 else offer.cost(work, waited, others.typical, now),
                 now,
+                session,
             )
             for offer in nodes.open_to(asking.wish.avoided)
         ]
@@ -301,4 +310,5 @@ def decision(
         spared=asking.wish.spared,
         proving=tuple(nodes.proving),
         last_resort=nodes.last_resort,
+        picker=asking.picker,
     )

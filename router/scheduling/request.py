@@ -40,6 +40,8 @@ class RoutingRequest:
             node will do
     first_token_by: when its first token is worthless, on the router's clock
     principal: who sends it: the queue is shared fairly between principals
+    session: what its conversation is told by, for the policy that keeps to a node
+    picker: the policy that it asks for; empty: its model's
     """
 
     model: str  # canonical
@@ -48,6 +50,8 @@ class RoutingRequest:
     traits: Traits = field(default=UNKNOWN, compare=False)
     first_token_by: float = field(default=inf, compare=False)
     principal: str = field(default="", compare=False)
+    session: str = field(default="", compare=False)
+    picker: str = field(default="", compare=False)
 
     @property
     def avoided(self) -> frozenset[str]:
@@ -80,6 +84,7 @@ class PendingRequest(NamedTuple):
     since:   when it came
     in_time: seconds from then in which its first token has to be there
     held:    whether it may be held back from a node that is free
+    picker:  the name of the policy that chooses for it
     """
 
     wish: RoutingRequest
@@ -87,3 +92,4 @@ class PendingRequest(NamedTuple):
     since: float = 0.0
     in_time: float = inf
     held: bool = True
+    picker: str = ""

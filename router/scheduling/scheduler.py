@@ -18,7 +18,7 @@ from router.errors import (
 from router.health.circuits import CIRCUIT
 from router.holds.store import HoldStore
 from router.model import HoldKind, Outcome, Priority, Timings
-from router.pickers import SchedulingPolicy
+from router.pickers import Policies
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates
@@ -60,7 +60,7 @@ class Scheduler:
         holds: HoldStore,
         ledger: Ledger,
         queue: Queue,
-        policy: SchedulingPolicy,
+        policies: Policies,
         *,
         clock: Callable[[], float],
         estimates: Estimates | None = None,
@@ -70,7 +70,7 @@ class Scheduler:
         self._holds = holds
         self._ledger = ledger
         self.queue = queue
-        self.policy = policy
+        self.policies = policies
         self.health = health
         self.down_wait_seconds = 0.0
         self.look_again: Callable[[float], None] = lambda _: None
@@ -87,13 +87,18 @@ class Scheduler:
         self, wish: RoutingRequest, priority: Priority = Priority.INTERACTIVE
     ) -> Decision:
         """Decide without taking: the dry run."""
-        return self._decide(self.estimates.asking(wish, priority), priority)
+        return self._decide(self._asking(wish, priority), priority)
+
+    def _asking(self, wish: RoutingRequest, priority: Priority) -> PendingRequest:
+        asking = self.estimates.asking(wish, priority)
+        name = self.policies.name(wish.model, wish.picker)
+        held = asking.held and self.policies.of(name).holds_back
+        return asking._replace(held=held, picker=name)
 
     def _decide(self, asking: PendingRequest, priority: Priority) -> Decision:
-        asking = asking if self.policy.holds_back else asking._replace(held=False)
         wish = asking.wish
         ahead = self.queue.ahead(wish.runner, priority, wish.principal)
-        pick, now = self.policy.pick, self._clock()
+        pick, now = self.policies.of(asking.picker).pick, self._clock()
         return decide(asking, self._scene(priority), pick, now, ahead)
 
     def _scene(self, priority: Priority) -> RoutingContext:
@@ -140,7 +145,7 @@ class Scheduler:
         Raises NotFoundError, UnavailableError (no node may take it),
         OverloadedError (queue full), DeadlineError, StoppedError.
         """
-        asking = self.estimates.asking(wish, priority)
+        asking = self._asking(wish, priority)
         self.estimates.demand.came(wish.runner, asking.since)
         decided = self._decide(asking, priority)
         if not len(self.queue):
@@ -395,13 +400,7 @@ class Scheduler:
     ) -> tuple[Waiter, Candidate] | None:
         """Choose among the first that wait, and the free nodes."""
         now = self._clock()
-        able = self._able(runner, priority, nodes)
-        if not self.policy.holds_back:
-            waiter = next(able, None)
-            if waiter is None:
-                return None
-            return waiter, self.policy.pick(weighed(waiter.asking, nodes, now))
-        some = list(islice(able, WINDOW))
+        some = list(islice(self._able(runner, priority, nodes), WINDOW))
         if any(offer.cold for offer in nodes.free):
             for waiter in some:
                 waiter.idle_since = waiter.idle_since or now
@@ -418,6 +417,9 @@ class Scheduler:
         waiter = some[found.place]
         for each in some[: found.place]:
             each.pass_over(waiter)
+        policy = self.policies.of(waiter.asking.picker)
+        if not policy.holds_back:
+            return waiter, policy.pick(weighed(waiter.asking, nodes, now))
         return waiter, Candidate(found.offer, waiter.asking.work, found.cost, now)
 
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:

@@ -7,9 +7,11 @@ in plain quotes; in a text they would be escaped, so a key that is found is one.
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 
 from router.scheduling.request import Traits
 
+_SESSION_BYTES = 1024  # the model, what the system says, and the first message
 _LOOKED_AT = 4096  # at both ends: the fields beside the texts are few and short
 _LIMITS = (
     b'"num_predict"',
@@ -47,6 +49,11 @@ def traits_of(body: bytes) -> Traits:
     shape = next((shape for key, shape in _SHAPES if key in ends), "")
     options = _options(ends) if b'"options"' in ends else ""
     return Traits(_text_bytes(body, ends), _most_tokens(ends), shape, options)
+
+
+def session_of(body: bytes) -> str:
+    """Return what a conversation's requests have in common: how they begin."""
+    return blake2b(body[:_SESSION_BYTES], digest_size=16).hexdigest()
 
 
 def _most_tokens(ends: bytes) -> int | None:

@@ -44,14 +44,31 @@ def in_flight(router) -> int:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"X-Request-Timeout": "soon"}, {"X-InferOps-Priority": "urgent"}],
-    ids=["time limit", "priority"],
+    [
+        {"X-Request-Timeout": "soon"},
+        {"X-InferOps-Priority": "urgent"},
+        {"X-InferOps-Picker": "luckiest"},
+    ],
+    ids=["time limit", "priority", "policy"],
 )
 def test_malformed_headers(router, headers):
     """Both headers are named when they are wrong."""
     answer = router.post("/api/chat", ask(2), headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(next(iter(headers)))
+
+
+def test_policy_by_header(router):
+    """One request is scheduled by another policy, which explains and counts it."""
+    asked = {"X-InferOps-Picker": "session", "X-InferOps-Session": "chat-1"}
+    answers = [router.post("/api/chat", ask(2), headers=asked) for _ in range(4)]
+    nodes = {answer.headers["X-InferOps-Node"] for answer in answers}
+    assert 1 == len(nodes)
+    request_id = answers[0].headers["X-Request-Id"]
+    told = router.get(f"/admin/explain/{request_id}").json()["attempts"][0]
+    assert ("session", *nodes) == (told["picker"], told["picked"])
+    counted = 'inferops_scheduled_seconds_count{picker="session",stage="completion"}'
+    assert 4.0 == router.metric(counted)
 
 
 def slow_down(fleet) -> None:

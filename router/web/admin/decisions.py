@@ -21,6 +21,7 @@ def show_decision(decision: Decision) -> dict[str, Any]:
     known = decision.picked or next(iter(decision.candidates), None)
     return {
         "picked": decision.picked.name if decision.picked else None,
+        "picker": decision.picker or None,
         "waited_seconds": round(decision.waited, 3),
         "held_back": _show_held_back(decision.held_back),
         "expected_tokens": _show_work(known.work) if known else None,

@@ -32,7 +32,7 @@ from router.relay.protocols import ROUTES, WORDLESS, Route
 from router.relay.upstream import Pump
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.trace import DecisionTrace, DecisionTraces
-from router.scheduling.traits import traits_of
+from router.scheduling.traits import session_of, traits_of
 from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.body import BodyReader
@@ -193,6 +193,8 @@ class Inference:
                 traits=traits_of(body),
                 first_token_by=by,
                 principal=visit.principal.id,
+                session=visit.terms.session or session_of(body),
+                picker=visit.terms.picker,
             ),
             UpstreamRequest("POST", visit.route.path, headers, body),
             visit.terms.priority,
@@ -259,6 +261,19 @@ class Inference:
     def broke_off(self, outcome: str) -> None:
         self._metrics.failovers.labels("mid_stream", outcome).inc()
 
+    def _count(
+        self, trail: DecisionTrace, visit: ClientRequest, seconds: float
+    ) -> None:
+        """Count what a reply took, by the policy that chose its node."""
+        step = trail.steps[-1] if trail.steps else None
+        if step is None or not step.decision.picker or visit.outcome != Outcome.END:
+            return
+        observed = self._metrics.scheduled_seconds
+        observed.labels(step.decision.picker, "completion").observe(seconds)
+        if step.lease and step.lease.first_token_seconds:
+            first = step.lease.first_token_seconds
+            observed.labels(step.decision.picker, "first_token").observe(first)
+
     def rejected(self, reason: str) -> None:
         self._metrics.rejections.labels(reason).inc()
 
@@ -275,6 +290,7 @@ class Inference:
             trail.ended = visit.outcome
             trail.over_at = time.monotonic()
             visit.attempts = trail.attempts
+            self._count(trail, visit, seconds)
         path = visit.route.label
         self._metrics.requests.labels(
             path, visit.model, visit.node, visit.outcome, visit.status

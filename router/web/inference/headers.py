@@ -1,4 +1,4 @@
-"""What a request asks of the queue in its headers: its priority and its time limits."""
+"""What a request asks of the queue in its headers: priority, policy, time limits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from router.cancellation import Cancellation
 from router.duration import parse_duration
 from router.errors import BadRequestError
 from router.model import Outcome, Priority
+from router.pickers import PICKERS
 
 _TIMEOUT = "X-Request-Timeout"
 _FIRST_ANSWER = "X-First-Token-Timeout"
 _PRIORITY = "HTTP_X_INFEROPS_PRIORITY"
+_PICKER = "HTTP_X_INFEROPS_PICKER"
+_SESSION = "HTTP_X_INFEROPS_SESSION"
+_LONGEST_SESSION = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,15 @@ class RequestTerms:
 
     seconds:             for queue and whole reply
     first_token_seconds: until the first token
+    picker:              the policy that is to choose its node; empty: its model's
+    session:             what its conversation is told by
     """
 
     priority: Priority
     seconds: float
     first_token_seconds: float = float("inf")
+    picker: str = ""
+    session: str = ""
 
 
 USUAL = RequestTerms(Priority.INTERACTIVE, float("inf"))
@@ -41,7 +49,23 @@ _ASKED = {p.value: p for p in (Priority.INTERACTIVE, Priority.BATCH)}
 def read_terms(environ: Mapping[str, Any], longest_seconds: float) -> RequestTerms:
     """Read the headers. Raises BadRequestError."""
     seconds = min(_seconds(environ, _TIMEOUT), longest_seconds)
-    return RequestTerms(_priority(environ), seconds, _seconds(environ, _FIRST_ANSWER))
+    return RequestTerms(
+        _priority(environ),
+        seconds,
+        _seconds(environ, _FIRST_ANSWER),
+        _picker(environ),
+        environ.get(_SESSION, "")[:_LONGEST_SESSION],
+    )
+
+
+def _picker(environ: Mapping[str, Any]) -> str:
+    name: str = environ.get(_PICKER, "").strip().lower()
+    if name and name not in PICKERS:
+        known = ", ".join(PICKERS)
+        raise BadRequestError(
+            f"X-InferOps-Picker: must be one of {known}, got {name[:40]!r}"
+        )
+    return name
 
 
 def _priority(environ: Mapping[str, Any]) -> Priority:

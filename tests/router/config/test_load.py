@@ -18,7 +18,7 @@ from router.config.load import (
     waiting_for_restart,
 )
 from router.config.section import needs_restart
-from router.config.settings import Config
+from router.config.settings import Config, pickers_by_model
 from router.errors import ConfigError
 from router.pickers import PICKERS
 
@@ -86,8 +86,9 @@ REJECTED = {
     "two-documents": ["line 3, column 1: must be one document"],
     "unknown-choice": [
         (
-            "dispatch.picker: must be 'shortest_completion', 'least_in_flight' or"
-            " 'round_robin', got 'luckiest'"
+            "dispatch.picker: must be 'shortest_completion', 'least_in_flight',"
+            " 'weighted_least_in_flight', 'power_of_two', 'score', 'session',"
+            " 'random' or 'round_robin', got 'luckiest'"
         ),
         "log.level: must be 'debug', 'info', 'warning' or 'error', got 'loud'",
     ],
@@ -264,6 +265,17 @@ def test_old_names_work_for_a_release(old, value, new):
     assert wanted != Config()
     assert wanted == parse_config(f"{section}: {{{name}: {value}}}", {})
     assert wanted == parse_config("", {variable(section, name): str(value)})
+
+
+def test_pickers_by_model():
+    """Models are named as Ollama takes them, and policies as they are."""
+    text = "Qwen3:latest = session, llama3.2:3b=random,"
+    config = parse_config(f"dispatch: {{pickers: '{text}'}}", {})
+    found = pickers_by_model(config.dispatch.pickers)
+    assert {"qwen3:latest": "session", "llama3.2:3b": "random"} == found
+    for wrong in ("qwen3=luckiest", "=random", "qwen3"):
+        with pytest.raises(ConfigError, match="must be `model=shortest_completion"):
+            parse_config(f"dispatch: {{pickers: '{wrong}'}}", {})
 
 
 def test_restart_is_asked_for_what_is_read_once():

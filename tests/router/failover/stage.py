@@ -32,7 +32,7 @@ from router.health.circuits import Circuits
 from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority, Score
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.relay.pool import UpstreamRequest
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
@@ -149,7 +149,7 @@ class Fleet:
             self.holds,
             self.ledger,
             Queue(10),
-            PICKERS["shortest_completion"](),
+            Policies(),
             clock=lambda: self.now,
             health=self.circuits,
         )

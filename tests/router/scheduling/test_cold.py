@@ -10,7 +10,7 @@ from router.capacity.external_load import Evidence
 from router.capacity.ledger import Ledger, Rescue
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
@@ -52,7 +52,7 @@ class Fleet:
             holds,
             self.ledger,
             Queue(9),
-            PICKERS["shortest_completion"](),
+            Policies(),
             clock=lambda: self.now,
         )
 

@@ -8,7 +8,7 @@ import pytest
 
 from router.capacity.ledger import Ledger
 from router.model import Hold, HoldKind, Node, Outcome, Score, Timings
-from router.pickers import PICKERS, least_in_flight, shortest_completion
+from router.pickers import PICKERS, Policies, least_in_flight, shortest_completion
 from router.scheduling import pipeline
 from router.scheduling.estimates import Estimates
 from router.scheduling.pipeline import RoutingContext
@@ -149,6 +149,62 @@ def test_round_robin_takes_turns():
     seen, picker = scene(view("a"), view("b")), PICKERS["round_robin"]().pick
     names = [decide(RoutingRequest(MODEL), seen, picker).picked.name for _ in range(4)]
     assert ["a", "b", "a", "b"] == names
+
+
+def picked_by(name, *views, busy=(), times=1, session=""):
+    """Return the names of the nodes that a policy takes, one after the other."""
+    seen, picker = scene(*views), PICKERS[name]().pick
+    for each in busy:
+        seen.load.take(each, MODEL)
+    wish = RoutingRequest(MODEL, session=session)
+    return [decide(wish, seen, picker).picked.name for _ in range(times)]
+
+
+def test_weighted_least_in_flight():
+    """A node of twice the score is taken for one request more, not for two."""
+    views = view("fast", 0.9), view("slow", 0.4)
+    assert ["fast"] == picked_by("weighted_least_in_flight", *views, busy=["fast"])
+    even = view("fast", 0.5), view("slow", 0.4)
+    assert ["slow"] == picked_by("weighted_least_in_flight", *even, busy=["fast"])
+
+
+def test_score_alone():
+    """The load does not count."""
+    views = view("fast", 0.9), view("slow", 0.4)
+    assert ["fast"] == picked_by("score", *views, busy=["fast"])
+
+
+@pytest.mark.parametrize("name", ["random", "power_of_two"])
+def test_drawn_policies_spread(name):
+    """Each of equal nodes gets its share."""
+    names = picked_by(name, *map(view, "abcd"), times=400)
+    assert all(60 < names.count(each) < 140 for each in "abcd")
+
+
+def test_power_of_two_takes_the_less_busy():
+    """The busiest node is never the better of two."""
+    names = picked_by("power_of_two", *map(view, "abc"), busy=["b"], times=100)
+    assert {"a", "c"} == set(names)
+
+
+def test_session_keeps_to_a_node():
+    """Sessions are spread, and none moves where another's node goes."""
+    homes = {
+        str(n): picked_by("session", *map(view, "abcd"), session=str(n))[0]
+        for n in range(40)
+    }
+    assert set("abcd") == set(homes.values())
+    for session, home in homes.items():
+        again = picked_by("session", *map(view, "abc"), session=session)
+        assert home == "d" or [home] == again
+
+
+def test_a_policy_of_its_own():
+    """The request's word comes first, then its model's, then the usual."""
+    policies = Policies("score", {MODEL: "session"})
+    assert "score" == policies.name("other:1b")
+    assert "session" == policies.name(MODEL)
+    assert "random" == policies.name(MODEL, "random")
 
 
 class Health:

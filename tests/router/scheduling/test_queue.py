@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import PendingRequest, RoutingRequest
 from router.scheduling.scheduler import Scheduler
@@ -53,7 +53,7 @@ class Fleet(RuleBasedStateMachine):
             self.holds,
             self.ledger,
             self.queue,
-            PICKERS["least_in_flight"](),
+            Policies("least_in_flight"),
             clock=lambda: self.now,
         )
         self.waiting: list[Waiter] = []
@@ -62,7 +62,8 @@ class Fleet(RuleBasedStateMachine):
     @rule(model=st.sampled_from(("x:1", "y:1")), priority=st.sampled_from(Priority))
     def arrive(self, model, priority):
         self.now += 0.01
-        waiter = Waiter(PendingRequest(RoutingRequest(model)), priority, lambda: None)
+        asking = self.dispatcher._asking(RoutingRequest(model), priority)
+        waiter = Waiter(asking, priority, lambda: None)
         self.waiting.append(waiter)
         self.queue.join(waiter)
         self.dispatcher.serve()

@@ -17,7 +17,7 @@ from router.errors import (
 )
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import PendingRequest, Traits
@@ -57,7 +57,7 @@ class Fleet:
             self.holds,
             self.ledger,
             Queue(limit),
-            PICKERS["shortest_completion"](),
+            Policies(),
             clock=clock,
         )
 

@@ -17,7 +17,7 @@ from router.errors import RequestError
 from router.holds.history import AuditQuery
 from router.holds.store import AuditEvent, Change, HoldStore
 from router.model import Clear, Hold, HoldKind, Node, Outcome, Part, Score
-from router.pickers import PICKERS
+from router.pickers import Policies
 from router.scheduling.matching import HeldBack
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
@@ -54,7 +54,7 @@ def rig(tmp_path):
         holds,
         ledger,
         Queue(5),
-        PICKERS["shortest_completion"](),
+        Policies(),
         clock=time.monotonic,
     )
     rig = SimpleNamespace(holds=holds, ledger=ledger, token=None, reloaded=[])

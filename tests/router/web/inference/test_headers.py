@@ -53,6 +53,19 @@ def test_first_token(sent, seconds):
     assert seconds == terms(first_token=sent).first_token_seconds
 
 
+def test_policy_and_session():
+    """A policy is asked for by name, in any case; a session's name is cut short."""
+    usual = read_terms({}, 60.0)
+    assert ("", "") == (usual.picker, usual.session)
+    asked = {"HTTP_X_INFEROPS_PICKER": " Session ", "HTTP_X_INFEROPS_SESSION": "a" * 99}
+    found = read_terms(asked, 60.0)
+    assert ("session", 64) == (found.picker, len(found.session))
+    with pytest.raises(
+        BadRequestError, match="X-InferOps-Picker: must be one of short"
+    ):
+        read_terms({"HTTP_X_INFEROPS_PICKER": "luckiest"}, 60.0)
+
+
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
