@@ -11,7 +11,7 @@ from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.pickers import Policies
 from router.scheduling.queue import Queue, Waiter
-from router.scheduling.request import PendingRequest, RoutingRequest
+from router.scheduling.request import RoutingRequest
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
