@@ -26,6 +26,7 @@ from router.assembly.access import build_keys, operators
 from router.assembly.boards import build_boards
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.failover import apply as apply_failover
+from router.assembly.handover import Handover
 from router.assembly.jobs import JobDependencies, build_batches
 from router.assembly.node_health import HealthContext, HealthServices
 from router.assembly.services import service
@@ -58,6 +59,7 @@ from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.server.body_budget import BodyBudget
 from router.server.resolver import Resolver
+from router.server.take_over import TAKES_OVER
 from router.snapshot import Published, Snapshot
 from router.threads import CONTROL, DISK, FILES
 from router.web.admin.routes import AdminContext
@@ -102,6 +104,14 @@ class GunicornWorker(Protocol):
     body_seconds: Callable[[], float]
     refused: Callable[[str], None]
     bodies: BodyBudget
+    ending: bool
+
+    @property
+    def serving(self) -> bool: ...
+
+    def listening(self) -> list[int]: ...
+
+    def retire(self) -> None: ...
 
     def hang_up_idle(self) -> None: ...
 
@@ -140,6 +150,8 @@ class Router:
         self.app = self._build_web(config)
         self._apply(config)
         self._stopping = False
+        self._taken_over = False
+        self._takes_over = environ.get(TAKES_OVER) == "1"
         self._polled = False
         self._polls_until = time.monotonic() + _POLLS_SECONDS
         # gunicorn's own deadline was set by this at start; a reload cannot move it.
@@ -161,7 +173,8 @@ class Router:
         self.probe.start()
         self.loop.start()
         self.traffic.begin_trials(self.failover)
-        self.batches.start()
+        if not self._takes_over:
+            self.batches.start()
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
@@ -185,7 +198,23 @@ class Router:
         worker.body_seconds = lambda: self.config.dispatch.body_timeout_seconds
         worker.refused = lambda why: self.metrics.rejections.labels(why).inc()
         worker.bodies = self.bodies
+        handover = Handover(
+            self.config.state.directory,
+            lambda: self.inventory,
+            self.ledger,
+            self.dispatcher,
+            self.recollection,
+            self.health,
+            self.batches,
+        )
+        if self._takes_over:
+            handover.take_over()
+            self.batches.start()
+        handover.await_successor(worker, self._leave)
         gevent.spawn(self._end_with, worker)
+
+    def _leave(self) -> None:
+        self._taken_over = True
 
     def not_ready(self) -> str | None:
         """Say why `/readyz` must not say yes; None when it may."""
@@ -533,9 +562,17 @@ class Router:
             gevent.sleep(_TICK_SECONDS)
             self.metrics.loop_lag.set(max(0.0, time.monotonic() - due))
 
+    def _finish_streams(self, worker: GunicornWorker) -> None:
+        """Serve who is there until nobody is, or a signal says to end now."""
+        log.info("finishing", under_way=len(self.inference.visits))
+        while worker.serving and not worker.ending:
+            gevent.sleep(_TICK_SECONDS)
+
     def _end_with(self, worker: GunicornWorker) -> None:
         while worker.alive:
             gevent.sleep(_TICK_SECONDS)
+        if self._taken_over:
+            self._finish_streams(worker)
         self._stopping = True
         visits = self.inference.visits
         log.info("stopping", under_way=len(visits), hasty=worker.hasty)

@@ -133,6 +133,18 @@ class HealthServices:
     def stop(self) -> None:
         self.verifier.stop()
 
+    def keep_no_more(self) -> None:
+        """Leave all files to the router that has taken over."""
+        self.journal.keep_no_more()
+        self.holds.archive_no_more()
+
+    def reread(self) -> None:
+        """Take over holds that the router before this one placed since the start."""
+        with contextlib.suppress(StateError):  # it is in `faults`
+            found = self.journal.reread()
+            self.holds.overrides.adopt(found.overrides)
+            self.holds.adopt(found.holds, "taken over from the router before")
+
     def mend(self) -> None:
         """Save holds again where that is possible again; to be called now and then."""
         self.archive.mend()

@@ -428,6 +428,11 @@ class Ledger:
         self._leftovers = RecoveredInFlight(counts, until)
         self.expiries.seen = expiries
 
+    def share(self, others: RecoveredInFlight) -> None:
+        """Count what another router has in flight; see `router.capacity.handed`."""
+        self._leftovers = others
+        self.changes.add_all()
+
     def look(self, snapshot: Snapshot) -> None:
         """Take what the polls saw: who fell idle, and whether by our doing."""
         now = self._clock()

@@ -48,6 +48,7 @@ class LedgerPersistence:
         self._offload = offload
         self._written: dict[str, Any] = {}
         self._unkept: set[Path] = set()
+        self._keeps = True
 
     def load(self, inventory: Inventory) -> None:
         """Take over what the last router wrote; nodes that left are left out."""
@@ -101,8 +102,14 @@ class LedgerPersistence:
         }
         self._write(self._speeds, {"at": self._clock(), **state})
 
+    def keep_no_more(self) -> None:
+        """Leave the files to the router that has taken over."""
+        self._keeps = False
+
     def _write(self, path: Path, state: dict[str, Any]) -> None:
         """Replace the file whole; memory goes on where the disk does not."""
+        if not self._keeps:
+            return
         data = orjson.dumps({"schema": _SCHEMA, **state})
         try:
             self._offload(lambda: _replace(path, data))

@@ -53,6 +53,7 @@ class MendingJournal:
         self.fault: str | None = None
         self.notice: str | None = None
         self._found: Found | None = None
+        self._keeps = True
         self._found = self._begin()
 
     def load(self) -> tuple[Hold, ...]:
@@ -61,13 +62,26 @@ class MendingJournal:
     def load_overrides(self) -> tuple[Override, ...]:
         return self._found.overrides if self._found else ()
 
+    def reread(self) -> Found:
+        """Read what another router has written since. Raises StateError."""
+        if self._journal is None:
+            return Found()
+        return Found(self._journal.load(), self._journal.load_overrides())
+
+    def keep_no_more(self) -> None:
+        """Leave the file to the router that has taken over."""
+        self._keeps = False
+
     def save(
         self, changes: Callable[[], Mapping[Key, Hold | None]]
     ) -> Mapping[Key, Hold | None]:
+        if not self._keeps:
+            return changes()
         return self._guarded(lambda journal: journal.save(changes))
 
     def save_overrides(self, overrides: Sequence[Override]) -> None:
-        self._guarded(lambda journal: journal.save_overrides(overrides))
+        if self._keeps:
+            self._guarded(lambda journal: journal.save_overrides(overrides))
 
     def mend(self) -> Found | None:
         """Open the file where it can be again; give what is in it, None otherwise."""

@@ -284,6 +284,10 @@ class HoldStore:
         self._settle(HoldKind.DRAIN, {hold.node for hold in late})
         return len(late)
 
+    def archive_no_more(self) -> None:
+        """Leave the history to the router that has taken over."""
+        self._archive = None
+
     def uncordoned(self, node: str) -> None:
         """Hear that an operator lifted a node's cordons, those found later as well."""
         self._uncordoned[node] = self._clock()

@@ -288,6 +288,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     """Serves connections within limits; the only worker.
 
     hasty:        SIGINT or SIGQUIT: streams end now, with their frame
+    ending:       a signal ends this worker, which may retire already
     head_seconds: longest wait for a head
     body_seconds: longest time in which nothing of a body comes, whoever reads it
     refused:      told why a client was sent away at the door
@@ -296,13 +297,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.hasty = False
+        self.hasty = self.ending = False
         self.head_seconds: Callable[[], float] = lambda: 30.0
         self.body_seconds: Callable[[], float] = lambda: 60.0
         self.refused: Callable[[str], None] = lambda _reason: None
         self.bodies = BodyBudget()
         self._limit = self.worker_connections
         self.worker_connections += spare_for(self._limit)
+        self._retiring = False
         self._clients: dict[Any, Any] = {}  # and their parsers
         self._idle: dict[Any, SocketReader] = {}  # the longest idle first
 
@@ -314,9 +316,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
+    def handle_exit(self, signal_: int, frame: object) -> None:
+        """End; one that retires already has had no word of that."""
+        self.ending = True
+        super().handle_exit(signal_, frame)
+
     def handle_quit(self, _signal: int, _frame: object) -> None:
         """End at once, but never silently: the router ends streams with a frame."""
-        self.hasty = True
+        self.hasty = self.ending = True
         self.alive = False
 
     def notify(self) -> None:
@@ -332,6 +339,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         for listener in self.sockets:
             _bound_silence(listener)
         super().run()
+        if self._retiring and not self.ending:  # or the master starts another worker
+            os.kill(self.ppid, signal.SIGTERM)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection until it ends."""
@@ -368,6 +377,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                 self._idle.pop(client, None)
             source.pace = BodyPace(time.monotonic(), self.body_seconds())
             request = next(parser)
+            if self._retiring:
+                request.force_close()  # the next one is for the successor
             serve(self, name, request, client, addr)
             source.let_go()
 
@@ -396,6 +407,25 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             self.refused("malformed" if status != 408 else "head_timeout")
             log.debug("refused_at_the_door", status=status, fault=text)
         _refuse(client, status, text)
+
+    def listening(self) -> list[int]:
+        """Return the descriptors of the sockets that listen."""
+        return [each.fileno() for each in self.sockets]
+
+    def retire(self) -> None:
+        """Accept nothing more, and serve who is there for as long as it takes.
+
+        A connection ends after an answer that says so, or when it was idle for its
+        time: to close one just when its client asks would lose a request.
+        """
+        self._retiring = True
+        object.__setattr__(self.cfg, "graceful_timeout", math.inf)  # it refuses its own
+        self.alive = False
+
+    @property
+    def serving(self) -> bool:
+        """Whether any client is connected."""
+        return bool(self._clients)
 
     def hang_up_idle(self) -> None:
         """Say goodbye to those who have asked for nothing, and soon to the rest."""

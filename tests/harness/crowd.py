@@ -42,6 +42,10 @@ class Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask nothing more, and wait for what is under way."""
         self._stop.set()
         for thread in self._threads:
             thread.join()

@@ -59,15 +59,16 @@ class Router:
             **(settings or {}),
         }
         config = str(ROOT / "router" / "gunicorn.conf.py")
+        self.env = {
+            "INFEROPS_BIND": f"127.0.0.1:{self.port}",
+            **(env or {}),
+            **{f"INFEROPS_{name}": value for name, value in overrides.items()},
+        }
         self.process = Process(
             [*inside, sys.executable, "-m", "gunicorn", "-c", config, app],
             log=folder / "router.log",
             pass_fds=pass_fds,
-            env={
-                "INFEROPS_BIND": f"127.0.0.1:{self.port}",
-                **(env or {}),
-                **{f"INFEROPS_{name}": value for name, value in overrides.items()},
-            },
+            env=self.env,
         )
 
     def wait_ready(self) -> Router:
