@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from router import __version__
 from router.access.exposure import reached_by_others
+from router.access.sessions import Sessions
 from router.alerts.firing import Firing
 from router.alerts.notify import NotificationHandler
 from router.assembly.access import build_keys, operators
@@ -73,6 +74,7 @@ from router.web.inference.request import IngressLimits
 from router.web.jobs.routes import JobContext
 from router.web.models import present_models
 from router.web.pages import PageContext
+from router.web.pages.login import LoginContext
 from router.web.routes import WebParts, blueprints
 
 if TYPE_CHECKING:
@@ -389,6 +391,7 @@ class Router:
         )
         self.metrics.registry.register(CircuitCollector(self.traffic.circuits))
         token = _secret(config.admin.token_file)
+        sessions = Sessions()
         admin = AdminContext(
             published=self.published,
             holds=self.holds,
@@ -418,6 +421,7 @@ class Router:
                 self.batches, self.files_of_jobs, lambda: self.config.batch
             ),
             pages=self._page_parts(),
+            login=LoginContext(self.keys, sessions, time.time),
             boards=build_boards(config),
         )
         flask = flask_app(
@@ -439,6 +443,7 @@ class Router:
         authentication = Authentication(
             self.inference,
             self.keys,
+            sessions,
             operators(
                 {
                     "admin": token,
@@ -446,8 +451,8 @@ class Router:
                 },
                 self._trusts,
             ),
-            lambda code: self.metrics.rejections.labels(code).inc(),
-            time.time,
+            refused=lambda code: self.metrics.rejections.labels(code).inc(),
+            now=time.time,
         )
         self.cors = Cors(authentication, Origins(config.web.origins))
         self.host_check = HostCheck(

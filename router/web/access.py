@@ -99,7 +99,7 @@ class RouteAccess:
     other_page: Grant
 
 
-_OPEN = frozenset({"/", "/healthz", "/readyz", "/jobs/login"})
+_OPEN = frozenset({"/", "/healthz", "/readyz", "/jobs/login", "/jobs/logout"})
 _OPEN_BELOW = ("/jobs/assets/", "/boards/assets/")
 _EXPLAIN = "/admin/explain"
 _OF_AREA = {

@@ -9,23 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from werkzeug.http import parse_cookie
 
 from router.access.credentials import PATH, credentials, split_path
 from router.access.principal import Principal, Scope, anonymous, operator
 from router.access.service import KeyService
+from router.access.sessions import Sessions
 from router.errors import ForbiddenError, RequestError, UnauthorizedError
 from router.logs.events import get_logger
 from router.relay.protocols import ROUTES, dialect_of, error_body
-from router.web.access import Area, area_of, scopes_of
+from router.web.access import READS, Area, area_of, scopes_of
+from router.web.bearer import same_secret
 from router.web.caller import address, sender
 from router.web.inference.request import request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Authentication", "Operators", "principal_of"]
+__all__ = ["COOKIE", "Authentication", "Operators", "csrf_of", "principal_of"]
 
+COOKIE = "inferops_session"
+_LOGIN = "/jobs/login"
 _PRINCIPAL = "inferops.principal"
+_CSRF = "inferops.csrf"
 _INFERENCE = frozenset({Scope.INFERENCE})
 _HOW = "send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'"
 _NONE = f"this router needs an API key: {_HOW}"
@@ -37,6 +45,12 @@ def principal_of(environ: Mapping[str, Any]) -> Principal:
     """Return who sends a request, as `Authentication` found."""
     found: Principal | None = environ.get(_PRINCIPAL)
     return found or anonymous(address(environ))
+
+
+def csrf_of(environ: Mapping[str, Any]) -> str:
+    """Return what a page must send with a change; empty: nobody is logged in."""
+    found: str = environ.get(_CSRF, "")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +77,15 @@ class Authentication:
         self,
         app: WSGIApplication,
         keys: KeyService,
+        sessions: Sessions,
         operators: Operators,
+        *,
         refused: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
         self._app = app
         self._keys = keys
+        self._sessions = sessions
         self._operators = operators
         self._refused = refused
         self._now = now
@@ -88,7 +105,7 @@ class Authentication:
         offered = _offered(environ)
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         needed = _INFERENCE if path in ROUTES else scopes_of(path, method)
-        found = self._found(offered, environ) if offered else None
+        found = self._found(offered, environ) if offered else self._logged_in(environ)
         if found is None:
             return self._without_key(environ, needed, offered=bool(offered))
         if needed is not None and not found.may(needed):
@@ -109,6 +126,23 @@ class Authentication:
                 if found := self._operators.by_token(each):
                     return found
         return None
+
+    def _logged_in(self, environ: WSGIEnvironment) -> Principal | None:
+        """Return whose session the cookie is of. Raises ForbiddenError."""
+        cookies = environ.get("HTTP_COOKIE", "")
+        if COOKIE not in cookies or environ["PATH_INFO"] == _LOGIN:
+            return None
+        now = self._now()
+        session = self._sessions.find(parse_cookie(cookies).get(COOKIE, ""), now)
+        key = self._keys.ring.in_force(session.key, now) if session else None
+        if session is None or key is None or not key.lets_in(address(environ)):
+            return None
+        if environ["REQUEST_METHOD"] not in READS and not same_secret(
+            environ.get("HTTP_X_CSRF_TOKEN", ""), session.csrf
+        ):
+            raise ForbiddenError("a change on a page needs its X-CSRF-Token")
+        environ[_CSRF] = session.csrf
+        return key.principal()
 
     def _without_key(
         self, environ: WSGIEnvironment, needed: object, *, offered: bool
@@ -135,9 +169,22 @@ def _offered(environ: WSGIEnvironment) -> tuple[str, ...]:
     return credentials(environ)
 
 
+def _is_page(environ: WSGIEnvironment) -> bool:
+    path = environ["PATH_INFO"]
+    return (
+        path.startswith(("/jobs", "/boards"))
+        and environ["REQUEST_METHOD"] in READS
+        and "text/html" in environ.get("HTTP_ACCEPT", "")
+    )
+
+
 def _refuse(
     error: RequestError, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
+    if error.status == UnauthorizedError.status and _is_page(environ):
+        where = f"{_LOGIN}?next={quote(environ['PATH_INFO'])}"
+        start_response("303 See Other", [("Location", where), ("Content-Length", "0")])
+        return []
     dialect = dialect_of(environ["PATH_INFO"])
     body = error_body(dialect, error.status, error.message, error.code)
     asked = request_id(environ)

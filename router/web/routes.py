@@ -17,6 +17,7 @@ from router.web.jobs.openai_files import files_blueprint
 from router.web.jobs.routes import JobContext, jobs_blueprint
 from router.web.models import Find, fleet_blueprint
 from router.web.pages import PageContext, pages_blueprint
+from router.web.pages.login import LoginContext, login_blueprint
 from router.web.webhook import Notifiable, webhook_blueprint
 
 __all__ = ["WebParts", "blueprints"]
@@ -41,6 +42,7 @@ class WebParts:
     settings: Callable[[], BatchSettings]
     jobs: JobContext
     pages: PageContext
+    login: LoginContext
     boards: BoardContext
 
 
@@ -54,5 +56,6 @@ def blueprints(parts: WebParts) -> list[Blueprint]:
         batches_blueprint(parts.batches, parts.settings),
         jobs_blueprint(parts.jobs),
         pages_blueprint(parts.pages),
+        login_blueprint(parts.login),
         boards_blueprint(parts.boards),
     ]

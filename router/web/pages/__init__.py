@@ -2,8 +2,8 @@
 
 Rendered here with Jinja2; what moves on them asks the same `/batches` that programs
 ask. No build step, nothing from elsewhere: a policy in each answer forbids it.
-Changes need no token of their own: `router.web.cors` refuses foreign pages on every
-path, and no page of ours may be framed.
+Changes need a token of their own where somebody is logged in; `router.web.cors` refuses
+foreign pages on every path, and no page of ours may be framed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 // A new job: look into the file, write the prompt, see what it asks, start.
 
-import { $, Refused, call, element, refusal } from "./shared.js";
+import { $, Refused, call, csrf, element, refusal } from "./shared.js";
 
 const READING = ["encoding", "delimiter", "header"];
 const QUIET_MS = 300; // after the last key, before the preview is asked for
@@ -21,6 +21,7 @@ function upload(chosen) {
     const sending = new XMLHttpRequest();
     uploading = sending;
     sending.open("POST", "/v1/files");
+    for (const [name, value] of Object.entries(csrf())) sending.setRequestHeader(name, value);
     sending.upload.onprogress = (event) => {
       if (event.lengthComputable) $("upload").value = event.loaded / event.total;
     };
@@ -35,7 +36,7 @@ function upload(chosen) {
 }
 
 function forget() {
-  if (file) fetch(`/v1/files/${file.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+  if (file) fetch(`/v1/files/${file.id}`, { method: "DELETE", keepalive: true, headers: csrf() }).catch(() => {});
   file = null;
 }
 

@@ -55,12 +55,18 @@ export function refusal(status, text) {
   }
 }
 
+// What a change needs where somebody is logged in.
+export function csrf() {
+  const token = document.querySelector('meta[name="csrf-token"]')?.content;
+  return token ? { "X-CSRF-Token": token } : {};
+}
+
 export async function call(method, path, body, more = {}) {
   let answer;
   try {
     answer = await fetch(path, {
       method,
-      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      headers: body === undefined ? csrf() : { "Content-Type": "application/json", ...csrf() },
       body: body === undefined ? undefined : JSON.stringify(body),
       ...more,
     });
@@ -70,5 +76,5 @@ export async function call(method, path, body, more = {}) {
   }
   const text = await answer.text();
   if (!answer.ok) throw refusal(answer.status, text);
-  return JSON.parse(text);
+  return text ? JSON.parse(text) : null;
 }
