@@ -92,11 +92,6 @@ def parser() -> argparse.ArgumentParser:
         help="series for each process on a GPU; in a container it needs the "
         "machine's process ids (off: they come and go)",
     )
-    flags.add_argument(
-        "--demo",
-        action="store_true",
-        help='export a made-up GPU, with the label demo="true" on each of its series',
-    )
     for entry in COLLECTORS:
         flags.add_argument(
             f"--collector.{entry.name}",
@@ -133,10 +128,7 @@ def read(arguments: Sequence[str], env: Mapping[str, str]) -> Settings:
 
 
 def _switches(flags: argparse.Namespace) -> dict[str, Switch]:
-    switches = {entry.name: getattr(flags, entry.name) for entry in COLLECTORS}
-    if flags.demo and switches["nvml"] is Switch.AUTO:
-        switches["nvml"] = Switch.ON
-    return switches
+    return {entry.name: getattr(flags, entry.name) for entry in COLLECTORS}
 
 
 def _gpu(flags: argparse.Namespace) -> GpuSettings:
@@ -150,9 +142,7 @@ def _gpu(flags: argparse.Namespace) -> GpuSettings:
         gpus = parse(flags.gpus, "--gpus") if flags.gpus is not None else None
     except ValueError as error:
         raise SettingError(f"--gpus: {error}") from error
-    return GpuSettings(
-        tick_seconds=tick, by_process=flags.gpu_processes, gpus=gpus, demo=flags.demo
-    )
+    return GpuSettings(tick_seconds=tick, by_process=flags.gpu_processes, gpus=gpus)
 
 
 def _ollama_url(flag: str | None, env: Mapping[str, str]) -> str:

@@ -53,10 +53,6 @@ def _nvml(sources: Sources) -> Collector:
     from exporters.collectors.nvml import NvmlCollector
     from exporters.gpu.library_file import LibraryFile
 
-    if sources.gpu.demo:
-        from exporters.gpu.demo import DemoLibrary
-
-        nvml_library.use(DemoLibrary())
     nvml_library.installed()  # loads it, so that its file is known
     return NvmlCollector(
         choice=sources.gpu,

@@ -92,16 +92,14 @@ class NvmlCollector:
         return self._session.fault
 
     def _rows(self, opened: Opened | None, cards: list[Reported]) -> Iterator[Row]:
-        demo = {"demo": "true"} if self._choice.demo else {}
         if opened:  # no card at all is a finding, too
-            for row in counts(cards, opened.listed):
-                yield row._replace(labels={**row.labels, **demo})
+            yield from counts(cards, opened.listed)
         by_card = [(card.uuid or "", row) for card in cards for row in card.rows]
         for uuid in sorted(self._events.uuids()):
             by_card += [(uuid, row) for row in self._events.rows(uuid)]
         for uuid, row in by_card:
             # An instance of a card brings its own uuid.
-            yield row._replace(labels={"uuid": uuid, **row.labels, **demo})
+            yield row._replace(labels={"uuid": uuid, **row.labels})
 
     def close(self) -> bool:
         """End the samplers; False where the driver keeps hold of one."""

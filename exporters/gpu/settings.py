@@ -19,11 +19,9 @@ class GpuSettings:
     window_seconds: of the windows that min and max are told of
     by_process: whether each process on a card gets series of its own
     gpus: which of them are read; None for those that this machine's Ollama uses
-    demo: whether the card is a made-up one, and says so on each series
     """
 
     tick_seconds: float = 0.1
     window_seconds: float = WINDOW_SECONDS
     by_process: bool = False
     gpus: Selection | None = None
-    demo: bool = False

@@ -1,7 +1,7 @@
 """How many slots of a node are used for a model, below its ceiling; pure.
 
-`SlotPolicy` is what the ledger asks. `AllSlots` uses what there is;
-`LearnedSlots` stops where one more stream lowers the node's total.
+`SlotPolicy` is what the ledger asks; `LearnedSlots` stops where one more stream
+lowers the node's total.
 """
 
 from __future__ import annotations
@@ -39,29 +39,6 @@ class SlotPolicy(Protocol):
 
     def recall(self, kept: Sequence[Any], now: float) -> None:
         """Take that over, `now` being when it was kept."""
-
-
-class AllSlots:
-    """Uses every slot."""
-
-    def configure(self, nodes: Iterable[Node]) -> None:
-        """Take no note of them."""
-
-    def limits(self, _key: Key, ceiling: int, _now: float) -> Limits:
-        return Limits(ceiling, ceiling)
-
-    def replied(self, _key: Key, _reply: Reply, _ceiling: int, _looks: Looks) -> bool:
-        """Learn nothing."""
-        return False
-
-    def ratio(self, _key: Key) -> Callable[[int, int], float]:
-        return expected_ratio
-
-    def kept(self, _now: float) -> list[Any]:
-        return []
-
-    def recall(self, kept: Sequence[Any], now: float) -> None:
-        """Know nothing."""
 
 
 class LearnedSlots:

@@ -1,4 +1,4 @@
-"""The demo's library with faults put before it: where ctypes calls, below pynvml.
+"""The simulated driver with faults put before it: where ctypes calls, below pynvml.
 
 Any C function may fail with any code, for one card or for all, hang, or be missing,
 as in an older driver. Cards may be lost, cut by MIG, and have events.
@@ -19,12 +19,12 @@ from typing import Any
 
 import pynvml
 
-from exporters.gpu.demo import (
+from simulator.gpu_driver import (
     HANDLES,
     SUCCESS,
     TIMEOUT,
-    DemoGpu,
-    DemoLibrary,
+    SimulatedDriver,
+    SimulatedGpu,
     _address,
     _point,
     _say,
@@ -47,7 +47,7 @@ class FakeInstance:
 
 
 @dataclass
-class FakeCard(DemoGpu):
+class FakeCard(SimulatedGpu):
     """A card that may have faults; `fails` maps a C function, or a field, to a code."""
 
     name: str = "NVIDIA H200"
@@ -68,7 +68,7 @@ def cards(count: int) -> list[FakeCard]:
     ]
 
 
-class FakeLibrary(DemoLibrary):
+class FakeLibrary(SimulatedDriver):
     """The library; `gone` makes each call fail with that code.
 
     patient: whether waiting for an event takes real time

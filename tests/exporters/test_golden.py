@@ -24,7 +24,7 @@ NODE_EXPORTERS = {
 @pytest.mark.parametrize(
     "name",
     [
-        *("nvml", "nvml-demo", "nvml-mig", "nvml-partial", "nvml-vanished"),
+        *("nvml", "nvml-mig", "nvml-partial", "nvml-vanished"),
         *("ollama", "runner", "system"),
     ],
 )

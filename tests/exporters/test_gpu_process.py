@@ -28,7 +28,7 @@ COLLECTOR = series("inferops_exporter_collector_up", collector="nvml")
 
 
 class Exporter:
-    """A running exporter with two made-up cards, or with the demo's."""
+    """A running exporter with two made-up cards, or over the simulated driver."""
 
     def __init__(self, process: Process, url: str, hang_file: Path) -> None:
         self.process = process
@@ -48,7 +48,7 @@ def start(tmp_path) -> Iterator[Callable[..., Exporter]]:
         def make(*flags: str, module: str = "tests.exporters.with_fake_nvml"):
             where = f"127.0.0.1:{free_port()}"
             hang_file = tmp_path / "hang"
-            given = [hang_file] if module != "exporters" else []
+            given = [hang_file] if module != "simulator.gpu_exporter" else []
             argv = [
                 *(sys.executable, "-m", module, *given, "--listen", where),
                 *("--collector.nvml=on", "--collector.ollama=off", *flags),
@@ -171,16 +171,15 @@ def test_scrapers_at_once_change_nothing(start) -> None:
             assert last.get(name, first[name]) >= first[name], name
 
 
-def test_the_demo_as_a_process(start) -> None:
-    """`--demo` needs no driver, and is small."""
-    exporter = start("--demo", module="exporters")
+def test_the_simulated_driver_as_a_process(start) -> None:
+    """The exporter over it needs no driver, and is small."""
+    exporter = start(module="simulator.gpu_exporter")
     found = until(
         lambda: (
             (it := exporter.scrape()).get(
                 series(
                     "inferops_gpu_up",
                     uuid="GPU-00000000-dead-beef-0000-00000000demo",
-                    demo="true",
                 )
             )
             and it
@@ -189,7 +188,6 @@ def test_the_demo_as_a_process(start) -> None:
     )
     cards_found = [name for name in found if name.startswith("inferops_gpu")]
     assert len(cards_found) > 100
-    assert all("demo=true" in name for name in cards_found)
     status = Path(f"/proc/{exporter.process.pid}/status").read_text()
     resident = next(line for line in status.splitlines() if "VmRSS" in line)
     assert int(resident.split()[1]) < 60 * 1024

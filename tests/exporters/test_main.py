@@ -117,14 +117,10 @@ def _enabled(flags: list[str]) -> list[str]:
 
 
 def test_what_may_be_chosen_of_gpus() -> None:
-    """Processes and the demo are off unless asked for; the demo needs no library."""
+    """Processes are off unless asked for."""
     assert read([], {}).sources.gpu == GpuSettings()
-    settings = read(["--gpu-tick", "0.05", "--gpu-processes", "--demo"], {})
-    assert settings.sources.gpu == GpuSettings(
-        tick_seconds=0.05, by_process=True, demo=True
-    )
+    settings = read(["--gpu-tick", "0.05", "--gpu-processes"], {})
+    assert settings.sources.gpu == GpuSettings(tick_seconds=0.05, by_process=True)
     assert settings.sources.gpu.gpus is None  # as its Ollama sees them
-    assert settings.switches["nvml"] is Switch.ON
     chosen = read(["--gpus", "1,GPU-0a"], {}).sources.gpu.gpus
     assert chosen == Selection(("1", "GPU-0a"), "--gpus")
-    assert read(["--demo", "--no-collector.nvml"], {}).switches["nvml"] is Switch.OFF

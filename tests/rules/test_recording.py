@@ -1,7 +1,7 @@
 """The rules tell of a real card what nvidia-smi and Ollama told in the same seconds.
 
-Fed with what `bench/gpu_story.py` recorded on an H100 with a real Ollama: one scrape of
-our exporter a second, while 0, 1, 4 and 16 streams ran.
+Fed with what `gpu_story.py` beside it recorded on an H100 with a real Ollama: one
+scrape of our exporter a second, while 0, 1, 4 and 16 streams ran.
 """
 
 from __future__ import annotations

@@ -101,16 +101,6 @@ def test_all_that_a_card_says_is_exposed(stepped, golden) -> None:
     golden("nvml.prom", made.text)
 
 
-def test_the_demo_card_says_so_on_each_series(stepped, golden) -> None:
-    """Nobody takes it for a real one: each series has the label, none is missing."""
-    made = stepped(FakeCard(name="InferOps demo card"), demo=True)
-    made.run(33)
-    found = made.scrape()
-    assert made.error is None
-    assert all("demo=true" in name for name in found)
-    golden("nvml-demo.prom", made.text)
-
-
 def test_instances_of_a_card_have_series_of_their_own(stepped, golden) -> None:
     """Under MIG: instances by their own uuid; what NVML refuses has no series."""
     (card,) = made_cards = cards(1)

@@ -28,7 +28,7 @@ def labels_seen() -> dict[str, set[str]]:
                 for suffix in SUFFIXES:
                     name = name.removesuffix(suffix)
                 found = seen.setdefault(name, set())
-                found |= set(sample.labels) - {"uuid", "demo", "le"}
+                found |= set(sample.labels) - {"uuid", "le"}
     return seen
 
 

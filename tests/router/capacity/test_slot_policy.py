@@ -5,9 +5,32 @@ from __future__ import annotations
 import pytest
 
 from router.capacity.ledger import Ledger
-from router.capacity.slot_policy import AllSlots
+from router.capacity.scaling import Limits
+from router.capacity.throughput import expected_ratio
 from router.model import Node
 from tests.harness.virtual_node import FLAT, KERNEL, MEASURED, MODEL, VirtualNode
+
+
+class AllSlots:
+    """A policy that uses every slot and learns nothing: the baseline."""
+
+    def configure(self, nodes):
+        pass
+
+    def limits(self, _key, ceiling, _now):
+        return Limits(ceiling, ceiling)
+
+    def replied(self, *_):
+        return False
+
+    def ratio(self, _key):
+        return expected_ratio
+
+    def kept(self, _now):
+        return []
+
+    def recall(self, kept, now):
+        pass
 
 
 @pytest.mark.parametrize("seed", range(10))

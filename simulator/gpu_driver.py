@@ -1,4 +1,4 @@
-"""A made-up NVIDIA library with a made-up card, for `--demo` and for tests.
+"""A simulated NVIDIA library with one GPU, for `simulator.gpu_exporter` and for tests.
 
 Stands below pynvml, where ctypes calls the real one: each method has the name and the
 arguments of a C function and returns its status. So everything above it is what runs
@@ -40,12 +40,12 @@ HANDLES = 0x1000
 
 
 @dataclass
-class DemoGpu:
+class SimulatedGpu:
     """One made-up card; `fields` are the driver's numbered ones, less moving ones."""
 
     index: int = 0
     uuid: str = "GPU-00000000-dead-beef-0000-00000000demo"
-    name: str = "InferOps demo card"
+    name: str = "InferOps simulated GPU"
     compute_capability: tuple[int, int] = (9, 0)
     total: int = 150_754_820_096
     used: int = 30 * GIB
@@ -95,15 +95,15 @@ class _Function:
         return self._call(*arguments)
 
 
-class DemoLibrary:
+class SimulatedDriver:
     """The C functions that the exporter calls; any other is not there."""
 
     def __init__(
         self,
-        cards: list[DemoGpu] | None = None,
+        cards: list[SimulatedGpu] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.cards = [DemoGpu()] if cards is None else cards
+        self.cards = [SimulatedGpu()] if cards is None else cards
         self._clock = clock
         # As if the card had been at work for an hour.
         self._began = clock() - 3600
@@ -130,7 +130,7 @@ class DemoLibrary:
     def now(self) -> float:
         return self._clock() - self._began
 
-    def card(self, handle: Any) -> DemoGpu:
+    def card(self, handle: Any) -> SimulatedGpu:
         return self.cards[_address(handle) - HANDLES]
 
     # The library and its cards
@@ -332,7 +332,7 @@ class DemoLibrary:
             each.value.ullVal = value or 0
         return SUCCESS
 
-    def field(self, card: DemoGpu, number: int) -> int | None:
+    def field(self, card: SimulatedGpu, number: int) -> int | None:
         """Return a numbered field's value; None where there is none."""
         if number == 186:
             return round(self.load.watts(self.now()) * 1000)
