@@ -20,13 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.figures import table
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling, Spec
-from bench.virtual.routed import Reply, Routed, Setup
 from bench.virtual.simulated import SimulatedNode
-from bench.virtual.traffic import Traffic
-from bench.virtual.workload import MIXED_8, Ask
 from simulator.catalogue import CATALOGUE
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.routed import Reply, Routed, Setup
+from simulator.virtual.traffic import Traffic
+from simulator.virtual.workload import MIXED_8, Ask
 from tests.harness.ports import free_port
 from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet

@@ -2,8 +2,8 @@
 
 One client asks for a part of the fleet, alone and then beside another that asks for
 many times its share. The router's own queue, dispatcher, ledger and learned speeds run
-in front of simulated nodes (`bench/virtual`). `one line` is the same with both clients
-taken for one: first come, first served.
+in front of simulated nodes (`simulator/virtual`). `one line` is the same with both
+clients taken for one: first come, first served.
 
     python -m bench.fairness --loads 0.2 0.4
 """
@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 
 from bench.figures import table
 from bench.stage import machine
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling
-from bench.virtual.routed import Reply, Routed, Setup
-from bench.virtual.traffic import Traffic
-from bench.virtual.workload import CPU, MIXED_8, Ask
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Scaling
+from simulator.virtual.routed import Reply, Routed, Setup
+from simulator.virtual.traffic import Traffic
+from simulator.virtual.workload import CPU, MIXED_8, Ask
 
 FLEETS = {"mixed-8": MIXED_8, "mixed-8 + CPU": (*MIXED_8, CPU)}
 _SHARE = 0.5  # of the fleet, for each of two

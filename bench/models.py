@@ -1,6 +1,6 @@
 """Several models over nodes that hold two each: what is good, and how often one loads.
 
-The router's own code in virtual time (`bench/virtual/routed.py`) beside two simple
+The router's own code in virtual time (`simulator/virtual/routed.py`) beside two simple
 policies: least connections that does not know models, and one that takes the least busy
 of the nodes that hold the model. Requests name models by Zipf's law.
 
@@ -18,12 +18,12 @@ from itertools import product
 
 from bench.figures import table
 from bench.scheduling import Figures
-from bench.virtual.clock import Clock
-from bench.virtual.node import TOTALS, Scaling, Spec
-from bench.virtual.ollama import Request, VirtualOllama
-from bench.virtual.routed import Reply, Routed, Setup
-from bench.virtual.traffic import Traffic
-from bench.virtual.workload import MIXED_8, Ask
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import TOTALS, Scaling, Spec
+from simulator.virtual.ollama import Request, VirtualOllama
+from simulator.virtual.routed import Reply, Routed, Setup
+from simulator.virtual.traffic import Traffic
+from simulator.virtual.workload import MIXED_8, Ask
 
 MODELS = tuple(f"model-{number}:latest" for number in range(5))
 OURS, LOADED, BLIND = "router", "loaded first", "least connections"

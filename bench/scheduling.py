@@ -1,7 +1,7 @@
 """Where requests go and what they feel of it: the router beside simple policies.
 
-An hour of requests takes seconds: nodes and time are simulated (`bench/virtual`), the
-router's failover, dispatcher, queue, policy, ledger and learned slots are its own code.
+An hour of requests takes seconds: nodes and time are simulated (`simulator/virtual`),
+the router's failover, dispatcher, queue, policy, ledger and learned slots are its own.
 A simple policy chooses a node when the request comes and leaves it in that node's own
 queue, as nginx, olla or LiteLLM do; the oracle is the router's policy with perfect
 knowledge. Everything is learned in the run; its first part is not counted.
@@ -26,13 +26,14 @@ from pathlib import Path
 
 from bench.figures import table
 from bench.stage import machine
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling, Spec
-from bench.virtual.oracle import Oracle
-from bench.virtual.peers import PEERS, run_peer
-from bench.virtual.routed import Reply, Routed, Setup
-from bench.virtual.traffic import Traffic
-from bench.virtual.workload import CPU, MIXED_8
+from simulator.virtual.clock import Clock
+from simulator.virtual.figures import Figures
+from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.oracle import Oracle
+from simulator.virtual.peers import PEERS, run_peer
+from simulator.virtual.routed import Routed, Setup
+from simulator.virtual.traffic import Traffic
+from simulator.virtual.workload import CPU, MIXED_8
 
 _EQUAL = tuple(Spec(f"equal-{n}", 105, 3500) for n in range(8))
 _MANY = tuple(replace(s, name=f"{s.name}-{n}") for n in range(4) for s in MIXED_8)
@@ -46,8 +47,6 @@ OURS = "expected completion"
 ORACLE = "oracle"
 LOADS = (0.3, 0.5, 0.7, 0.85, 0.95, 1.0, 1.2)
 
-# A reply is good whose first token comes in 2 s, and then ten a second.
-FIRST_TOKEN_SECONDS, TOKEN_SECONDS = 2.0, 0.1
 _WARM_UP = 0.2  # of the requests
 _RESAMPLES = 2000
 # Where more is better, and where less is.
@@ -62,43 +61,6 @@ class Cell:
     fleet: str
     scaling: Scaling
     load: float
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What requests felt: seconds, and shares of all that came."""
-
-    p50: float
-    p95: float
-    p99: float
-    first_p50: float
-    first_p99: float
-    good: float
-    failed: float
-
-    @classmethod
-    def of(cls, replies: Sequence[Reply]) -> Figures:
-        whole = [each for each in replies if not each.failure]
-        seconds = sorted(each.ended_at - each.ask.at for each in whole)
-        first = sorted(each.first_at - each.ask.at for each in whole)
-        return cls(
-            *(_quantile(seconds, share) for share in (0.5, 0.95, 0.99)),
-            *(_quantile(first, share) for share in (0.5, 0.99)),
-            good=sum(map(_good, whole)) / len(replies),
-            failed=1 - len(whole) / len(replies),
-        )
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    if not ordered:
-        return float("nan")
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def _good(reply: Reply) -> bool:
-    first = reply.first_at - reply.ask.at
-    each = (reply.ended_at - reply.first_at) / max(1, reply.ask.tokens - 1)
-    return first <= FIRST_TOKEN_SECONDS and each <= TOKEN_SECONDS
 
 
 @lru_cache(maxsize=8)

@@ -45,6 +45,20 @@ def read(path: Path) -> tuple[NodeSpec, ...]:
     return tuple(nodes)
 
 
+def declared(path: Path) -> dict[str, dict[str, float]]:
+    """Return what a file says of each node in numbers, simulated or not.
+
+    The numbers have the names of `NodeSpec`'s fields. Raises InventoryError.
+    """
+    found = {}
+    for index, entry in enumerate(_entries(path)):
+        where = f"{path}: [{index}]"
+        _simulated(where, entry)
+        labels = entry["labels"]
+        found[str(labels.get("node", index))] = _numbers(where, labels)
+    return found
+
+
 def any_simulated(path: Path) -> bool:
     """Tell whether a file names a simulated node; raises InventoryError."""
     return any(
@@ -83,12 +97,16 @@ def _node(where: str, labels: Mapping[str, Any]) -> NodeSpec:
     name = labels.get("node", "")
     if not name:
         raise _wrong(where, "node", "is required", name)
-    numbers: dict[str, Any] = {
+    numbers = _numbers(where, labels)
+    return NodeSpec(name=name, port=_port(where, labels.get("__ollama", "")), **numbers)
+
+
+def _numbers(where: str, labels: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         field: _number(where, label, labels[label], whole=field in _WHOLE)
         for label, field in _NUMBERS.items()
         if label in labels
     }
-    return NodeSpec(name=name, port=_port(where, labels.get("__ollama", "")), **numbers)
 
 
 def _number(where: str, label: str, text: str, *, whole: bool) -> float | int:

@@ -51,7 +51,7 @@ def test_the_wheel_holds_what_runs(installed):
     ):
         assert (installed / path).is_file(), path
     top = {path.name for path in installed.iterdir()}
-    assert {"router", "exporters", "alerting"} == {
+    assert {"router", "exporters", "alerting", "simulator"} == {
         name for name in top if not name.endswith(".dist-info")
     }
     assert not (installed / "alerting/secrets").exists()

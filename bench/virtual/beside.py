@@ -10,10 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import Caching, Scaling, Spec, Stream
 from bench.virtual.runner import MODEL, Fleet, Tally, VirtualRunner
-from bench.virtual.workload import Ask
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Priority
@@ -22,6 +19,9 @@ from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import RoutingRequest, Traits
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import Published
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Caching, Scaling, Spec, Stream
+from simulator.virtual.workload import Ask
 
 _WARM_UP_SECONDS = 120.0
 

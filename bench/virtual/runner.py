@@ -12,9 +12,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import TOTALS, Caching, Scaling, Spec, Stream, VirtualNode
-from bench.virtual.workload import Ask
 from router.capacity.ledger import Lease, Ledger
 from router.jobs.model import Backlog, FreeSlot, Pending, Running, StartCopy
 from router.jobs.planning.in_flight import InFlightItems
@@ -24,6 +21,9 @@ from router.jobs.planning.speeds import LearnedSpeeds
 from router.jobs.planning.view import PlanningContext
 from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import TOTALS, Caching, Scaling, Spec, Stream, VirtualNode
+from simulator.virtual.workload import Ask
 
 MODEL = "m:latest"
 _MODELS = frozenset({MODEL})

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from math import inf
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling, Spec
-from bench.virtual.ollama import Request
 from simulator.engine import Engine
 from simulator.model import Model, NodeSpec
 from simulator.runner import Job, Phase
 from simulator.speed import Scaling as Profile
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.ollama import Request
 
 
 class _Stream:
-    """What `bench.virtual.routed` reads of a stream."""
+    """What `simulator.virtual.routed` reads of a stream."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -25,7 +25,7 @@ class _Stream:
 
 
 class SimulatedNode:
-    """Plays `bench.virtual.ollama.VirtualOllama` with the simulator's engine."""
+    """Plays `simulator.virtual.ollama.VirtualOllama` with the simulator's engine."""
 
     loads = evictions = 0
 

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling, Spec
 from bench.virtual.runner import Fleet, VirtualRunner
-from bench.virtual.workload import Ask
 from router.jobs.model import Item, ItemKind, ItemResult
 from router.jobs.reducers import opens
 from router.jobs.reducers.protocols import Merge, ReducerEffect
 from router.jobs.reducers.tree import Tree
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.workload import Ask
 
 _INSTRUCTION = 60  # tokens
 

@@ -102,6 +102,16 @@ def exporter(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, command)  # noqa: S606 - becomes the exporter
 
 
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulate(arguments: tuple[str, ...]) -> None:
+    """Say what requests would feel by another policy; --help lists its options."""
+    command = [sys.executable, "-m", "simulator.virtual", *arguments]
+    os.execv(sys.executable, command)  # noqa: S606 - becomes the simulation
+
+
 @click.group()
 def config() -> None:
     """Check the router's configuration files."""
@@ -130,4 +140,4 @@ def check(file: Path | None, *, as_json: bool) -> None:
     click.get_current_context().exit(Exit.USAGE if faults else Exit.DONE)
 
 
-COMMANDS = (serve, exporter, config)
+COMMANDS = (serve, exporter, simulate, config)

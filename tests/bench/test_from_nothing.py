@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bench.scheduling import FLEETS
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling
-from bench.virtual.routed import MODEL, Routed, Setup
-from bench.virtual.traffic import Traffic
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Scaling
+from simulator.virtual.routed import MODEL, Routed, Setup
+from simulator.virtual.traffic import Traffic
 
 FLEET = FLEETS["mixed-8"]
 SLOTS = {spec.name: 4 for spec in FLEET}

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling, Spec
-from bench.virtual.routed import Routed, Setup
-from bench.virtual.workload import Ask
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.routed import Routed, Setup
+from simulator.virtual.workload import Ask
 
 pytestmark = pytest.mark.long
 

@@ -19,16 +19,16 @@ from bench.scheduling import (
     main,
     measure,
 )
-from bench.virtual.clock import Clock
-from bench.virtual.greenlets import VirtualAttention, spawn
-from bench.virtual.node import TOTALS, Scaling, Spec
-from bench.virtual.ollama import Request, VirtualOllama
-from bench.virtual.peers import PEERS, run_peer
-from bench.virtual.routed import Routed, Setup
-from bench.virtual.traffic import SHAPES, Traffic
-from bench.virtual.workload import Ask
 from router.cancellation import CancelledError
 from router.model import Outcome
+from simulator.virtual.clock import Clock
+from simulator.virtual.greenlets import VirtualAttention, spawn
+from simulator.virtual.node import TOTALS, Scaling, Spec
+from simulator.virtual.ollama import Request, VirtualOllama
+from simulator.virtual.peers import PEERS, run_peer
+from simulator.virtual.routed import Routed, Setup
+from simulator.virtual.traffic import SHAPES, Traffic
+from simulator.virtual.workload import Ask
 
 pytestmark = pytest.mark.long
 

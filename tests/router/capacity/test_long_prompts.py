@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import Scaling, Spec
 from bench.virtual.runner import MODEL, Fleet
-from bench.virtual.workload import Ask
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.workload import Ask
 
 pytestmark = pytest.mark.long
 

@@ -11,9 +11,9 @@ from math import inf
 
 from greenlet import getcurrent, greenlet
 
-from bench.virtual.clock import Clock
 from router.cancellation import Cancellation
 from router.model import Outcome
+from simulator.virtual.clock import Clock
 
 
 def spawn(clock: Clock, when: float, run: Callable[[], object]) -> None:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from math import log
 from pathlib import Path
 
-from bench.virtual.node import Scaling, Spec
-from bench.virtual.saturation import anonymous, rates
-from bench.virtual.workload import Ask, read_azure
+from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.saturation import anonymous, rates
+from simulator.virtual.workload import Ask, read_azure
 
 _MADE_UP = 20_000
 _SAMPLE = 3000
@@ -35,6 +35,8 @@ class Traffic:
     """Requests in the order in which they come, at some rate."""
 
     def __init__(self, name: str, asks: Sequence[Ask]) -> None:
+        if not asks:
+            raise ValueError(f"{name}: there is no request in it")
         self.name = name
         self._asks = asks
         self._span = asks[-1].at + 1e-9
@@ -45,6 +47,11 @@ class Traffic:
         if source in SHAPES:
             return cls(source, list(_made_up(source, random.Random(source))))
         return cls(Path(source).stem, read_azure(Path(source)))
+
+    @property
+    def rate(self) -> float:
+        """Return requests a second, as they came."""
+        return len(self._asks) / self._span
 
     def saturation(self, specs: Sequence[Spec], scaling: Scaling) -> float:
         """Return requests/s at which every slot of the fleet is busy."""

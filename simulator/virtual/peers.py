@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import TOTALS, Scaling, Spec
-from bench.virtual.ollama import Request, VirtualOllama
-from bench.virtual.routed import Reply
-from bench.virtual.workload import Ask
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import TOTALS, Scaling, Spec
+from simulator.virtual.ollama import Request, VirtualOllama
+from simulator.virtual.routed import Reply
+from simulator.virtual.workload import Ask
 
 _SCRAPE_SECONDS = 15.0
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import TOTALS, Scaling, Spec, Stream, VirtualNode
-from bench.virtual.workload import Ask
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import TOTALS, Scaling, Spec, Stream, VirtualNode
+from simulator.virtual.workload import Ask
 
 _MOST = 5000  # items that are looked at
 _LEAST = 1000  # ends, so that what is in flight at the end counts for little

@@ -3,7 +3,7 @@
 Each request is a greenlet that goes through `Failover.attempt`, `Dispatcher`, the
 queue, the policy and the ledger with its learned slots and speeds; polls of what the
 nodes hold are published every few seconds. Sockets and bodies are left out: `take`
-runs the request on a node of `bench/virtual/ollama.py`.
+runs the request on a node of `simulator/virtual/ollama.py`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, TypeVar, cast
 
-from bench.virtual.clock import Clock
-from bench.virtual.greenlets import VirtualAttention, spawn
-from bench.virtual.node import TOTALS, Scaling, Spec
-from bench.virtual.ollama import Request, VirtualOllama
-from bench.virtual.workload import Ask
 from router.cancellation import CancelledError
 from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
@@ -42,6 +37,11 @@ from router.scheduling.request import RoutingRequest, Traits
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTrace
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
+from simulator.virtual.clock import Clock
+from simulator.virtual.greenlets import VirtualAttention, spawn
+from simulator.virtual.node import TOTALS, Scaling, Spec
+from simulator.virtual.ollama import Request, VirtualOllama
+from simulator.virtual.workload import Ask
 
 MODEL = "m:latest"
 MODEL_BYTES = 4_700_000_000

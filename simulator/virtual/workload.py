@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bench.virtual.node import Spec
+from simulator.virtual.node import Spec
 
 # Tokens/s of one stream of an 8B Q4 model, and of prompts.
 MIXED_8 = (

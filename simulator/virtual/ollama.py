@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.virtual.clock import Clock
-from bench.virtual.node import Spec, Stream, VirtualNode
+from simulator.virtual.clock import Clock
+from simulator.virtual.node import Spec, Stream, VirtualNode
 
 KEEP_ALIVE_SECONDS = 300.0
 

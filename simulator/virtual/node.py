@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from simulator.speed import Scaling, total_speed
 
 if TYPE_CHECKING:
-    from bench.virtual.clock import Clock
+    from simulator.virtual.clock import Clock
 
 __all__ = ["TOTALS", "Caching", "Scaling", "Spec", "Stream", "VirtualNode"]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from bench.virtual.node import TOTALS, Spec
-from bench.virtual.routed import Routed
-from bench.virtual.workload import Ask
 from router.capacity.external_load import ExternalLoad
 from router.capacity.ledger import Ledger
 from router.model import Timings
@@ -12,6 +9,9 @@ from router.scheduling.estimates import Estimates
 from router.scheduling.prediction import AnswerPrediction
 from router.scheduling.prompt_speed import PromptSpeeds
 from router.scheduling.request import RoutingRequest, Traits, Work
+from simulator.virtual.node import TOTALS, Spec
+from simulator.virtual.routed import Routed
+from simulator.virtual.workload import Ask
 
 
 class Oracle(Routed):
@@ -45,7 +45,7 @@ class _Ledger(Ledger):
 
     def limit(self, node: str, model: str) -> int:
         del model
-        slots = self._specs[node].slots
+        slots = min(self._specs[node].slots, len(self._totals))
         return max(range(1, slots + 1), key=lambda k: self._totals[k - 1])
 
 
