@@ -23,6 +23,7 @@ from grafana.panels import Json
 from grafana.routing import routing
 from grafana.slo import objectives
 from grafana.telemetry import telemetry
+from grafana.usage import usage
 
 DIRECTORY = Path(__file__).resolve().parent / "dashboards"
 COMMAND = "python -m grafana.build"
@@ -36,6 +37,7 @@ BOARDS: Mapping[str, Callable[[], Board]] = {
     "jobs.json": jobs,
     "slo.json": objectives,
     "energy.json": energy,
+    "usage.json": usage,
     "history.json": history,
     "telemetry.json": telemetry,
 }

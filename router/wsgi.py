@@ -32,6 +32,7 @@ from router.assembly.jobs import JobDependencies, build_batches
 from router.assembly.node_health import HealthContext, HealthServices
 from router.assembly.services import service
 from router.assembly.traffic_health import TrafficHealth
+from router.assembly.usage import UsageService
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import LedgerPersistence
 from router.clients.http_json import ask
@@ -148,6 +149,7 @@ class Router:
         self.published = Published(self._first_snapshot())
         self._build_dispatch(config)
         self._build_control(config)
+        self._build_usage(config)
         self._build_batch(config)
         self.app = self._build_web(config)
         self._apply(config)
@@ -177,6 +179,7 @@ class Router:
         self.traffic.begin_trials(self.failover)
         if not self._takes_over:
             self.batches.start()
+        self.usage.start()
         gevent.spawn(self._watch_files)
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
@@ -363,6 +366,15 @@ class Router:
             clock=self.health.clock,
         )
 
+    def _build_usage(self, config: Config) -> None:
+        self.usage = UsageService(
+            config,
+            lambda: self.config,
+            self.ledger,
+            PrometheusClient(service(config.prometheus)),
+            self.metrics.registry,
+        )
+
     def _build_batch(self, config: Config) -> None:
         dispatcher = self.dispatcher
         fleet = FleetView(
@@ -407,6 +419,7 @@ class Router:
             waits=self.health.waits,
             clock=self.health.clock,
             circuits=self.traffic.circuits,
+            usage=self.usage.reports,
         )
         parts = WebParts(
             admin=admin,
@@ -437,6 +450,7 @@ class Router:
             ),
             find=self.discovery.find,
             log=RequestLog(lambda: self.config.log),
+            usage=self.usage.ledger,
             own=own_paths(flask),
             fallback=flask,
         )
@@ -590,6 +604,7 @@ class Router:
         visits.stop_all(Outcome.SHUTDOWN)
         self.batches.stop()
         self.recollection.note_speeds()
+        self.usage.close()
         self.loop.stop()
         self.health.stop()
         self.probe.stop()

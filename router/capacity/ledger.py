@@ -28,6 +28,7 @@ from router.capacity.scaling import Looks
 from router.capacity.slot_policy import SlotPolicy
 from router.model import Node, Outcome, Timings
 from router.snapshot import PresentModel, Snapshot
+from router.usage.account import UsageAccount
 
 _SHARE = 0.1  # of a new reading of how long a slot is held
 _ENOUGH_ENDS = 5
@@ -69,6 +70,7 @@ class Lease:
                     and loaded before its first token is no wait
     alone:          whether nothing else of ours ran there when it was taken: a load
                     then waits for nobody
+    account:        whose use it is, where a client asked for it
     streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
     """
 
@@ -76,6 +78,7 @@ class Lease:
         "_end",
         "_revoked",
         "_yielding",
+        "account",
         "alone",
         "continued",
         "decoding_since",
@@ -103,6 +106,7 @@ class Lease:
         self.taken_at = taken_at
         self.decoding_since: float | None = None
         self.reply: Evictable | None = None
+        self.account: UsageAccount | None = None
         self.tried: frozenset[str] = frozenset()
         self.streams = False
         self.first_token_seconds: float | None = None
@@ -298,6 +302,10 @@ class Ledger:
     def quiet_seconds(self, node: str) -> float:
         """Return how long ago the last lease ended there that yields to nobody."""
         return self._clock() - self._people_left.get(node, -inf)
+
+    def nodes(self) -> tuple[str, ...]:
+        """Return the nodes that had a lease."""
+        return tuple(self._leases)
 
     def leases(self, node: str) -> tuple[Lease, ...]:
         """Return the node's leases, oldest first."""

@@ -508,6 +508,33 @@ class AccessSettings(Section):
     )
 
 
+class UsageSettings(Section):
+    """The usage ledger: who used what, and what it cost ([usage](usage.md))."""
+
+    keep_seconds: float = setting(
+        400 * DAY,
+        "how long a request's row is kept; `0`: for ever",
+        ge=0,
+        le=3650 * DAY,
+    )
+    meter_interval_seconds: float = seconds(
+        5, "how often the cards' energy counters are read from Prometheus", longest=60
+    )
+    price_per_kwh: float = setting(
+        0.0, "price of a kilowatt-hour, in your currency", ge=0, le=1e6
+    )
+    price_per_node_hour: float = setting(
+        0.0, "price of an hour of a node that works, in your currency", ge=0, le=1e6
+    )
+    top: int = setting(
+        20,
+        "principals with metrics of their own; all others are `other`",
+        ge=1,
+        le=1000,
+        restart=True,
+    )
+
+
 class LogSettings(Section):
     """What the router writes to stderr."""
 
@@ -533,4 +560,5 @@ class Config(Section):
     access: AccessSettings = AccessSettings()
     web: WebSettings = WebSettings()
     batch: BatchSettings = BatchSettings()
+    usage: UsageSettings = UsageSettings()
     log: LogSettings = LogSettings()

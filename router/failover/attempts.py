@@ -44,6 +44,7 @@ from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Assignment
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTrace, TraceStep
+from router.usage.account import UsageAccount
 
 T = TypeVar("T")
 
@@ -70,6 +71,7 @@ class ProxiedRequest:
     """A client's request on its way; `deadline` in the router's monotonic time.
 
     findings: what its attempts found out, over all legs of its stream
+    account:  where its use is counted
     """
 
     wish: RoutingRequest
@@ -78,6 +80,7 @@ class ProxiedRequest:
     deadline: float
     streams: bool = False
     findings: Findings = field(default_factory=Findings)
+    account: UsageAccount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +299,11 @@ class Failover:
         grant = self._dispatcher.acquire(
             wish, call.priority, attention, call.deadline, patient=patient
         )
-        self._tally.queued(call.priority, self._clock() - began)
+        waited = self._clock() - began
+        self._tally.queued(call.priority, waited)
+        grant.lease.account = call.account
+        if call.account is not None:
+            call.account.queued(waited)
         grant.lease.streams = call.streams
         grant.lease.continued = call.priority is Priority.CONTINUED
         grant.lease.tried = wish.tried

@@ -74,6 +74,8 @@ WORDS = {
     "GET /boards/assets/<path:filename>": "scripts and styles of the pages",
     "GET /admin/explain": "the newest decisions; with `model` a dry run",
     "GET /admin/explain/<request_id>": "why a request went where it went",
+    "GET /admin/usage": "requests, tokens, energy and money: `by`, `since`, `before`,"
+    " `month`, `principal`, `model`, `node`, `format`",
     "GET /admin/holds": "all holds",
     "GET /admin/holds/history": "changes of holds, newest first",
     "GET /admin/keys": "all API keys, without their secrets; whether one is required",

@@ -16,6 +16,7 @@ from router.metrics import FleetCollector, Metrics
 from router.metrics.circuits import CircuitCollector
 from router.metrics.holds import HealthCollector, HealthCounters
 from router.metrics.predictions import Predictions
+from router.metrics.usage import UsageCollector, UsageFigures
 from router.model import Hold, Inventory
 from router.scheduling.accuracy import Deviations
 from router.snapshot import Published, Snapshot
@@ -130,7 +131,8 @@ def _router() -> set[str]:
     )
     failing = CircuitCollector(circuits)
     expected = Predictions(Deviations(), {})
-    collectors = (registry, fleet, health, jobs, failing, expected)
+    used = UsageCollector(UsageFigures((), {}, lambda: (0, 0, 0)))
+    collectors = (registry, fleet, health, jobs, failing, expected, used)
     families = [family for each in collectors for family in each.collect()]
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
     return {

@@ -19,6 +19,7 @@ from router.holds.store import AuditEvent, HoldStore, Key
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.snapshot import NodeView, Published
+from router.usage.reports import UsageReports
 from router.web.admin.views import (
     show_circuit,
     show_hold,
@@ -45,6 +46,7 @@ class AdminContext:
     clock:   the holds' own, in unix seconds
     waits:   what a hold waits for beside its alert's end, by hold
     circuits: what traffic has learned; None where that is not kept
+    usage:   the usage ledger; None where none is kept
     """
 
     published: Published
@@ -61,6 +63,7 @@ class AdminContext:
     waits: Callable[[], Mapping[Key, str]] = _nothing
     clock: Callable[[], float] = time.time
     circuits: Circuits | None = None
+    usage: UsageReports | None = None
 
     def view(self, name: str) -> NodeView:
         """Give a node of the inventory; raises NotFoundError."""

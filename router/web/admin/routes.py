@@ -23,6 +23,7 @@ from router.web.admin import keys
 from router.web.admin.auth import allow_change, check_spelling, fields
 from router.web.admin.context import AdminContext
 from router.web.admin.decisions import show_decision, show_trail
+from router.web.admin.usage import usage
 from router.web.admin.views import show_hold, show_slots
 from router.web.authentication import principal_of
 
@@ -130,6 +131,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("GET", "/explain", _explain),
     ("GET", "/explain/<request_id>", _explain_request),
     ("POST", "/reload", _reload),
+    ("GET", "/usage", usage),
     ("GET", "/keys", keys.list_keys),
     ("POST", "/keys", keys.create_key),
     ("GET", "/keys/<key>", keys.get_key),

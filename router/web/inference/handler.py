@@ -33,6 +33,7 @@ from router.relay.upstream import Pump
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.trace import DecisionTrace, DecisionTraces
 from router.scheduling.traits import session_of, traits_of
+from router.usage.ledger import UsageLedger
 from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.body import BodyReader
@@ -66,6 +67,7 @@ class Inference:
         light: LightCalls,
         find: Callable[[str], frozenset[str]],
         log: RequestLog,
+        usage: UsageLedger,
         own: frozenset[str],
         fallback: WSGIApplication,
     ) -> None:
@@ -76,6 +78,7 @@ class Inference:
         self._light = light
         self._find = find
         self._log = log
+        self._usage = usage
         self._own = own
         self._fallback = fallback
         self.visits = ClientRequests()
@@ -187,9 +190,18 @@ class Inference:
         by = visit.arrived + visit.terms.first_token_seconds
         if visit.terms.priority is Priority.INTERACTIVE:
             by = min(by, visit.arrived + self.limits.first_token_seconds)
+        model = canonical(ask.model)
+        visit.account = self._usage.open(
+            visit.principal.id,
+            visit.principal.name,
+            since=visit.arrived,
+            model=model,
+            request_id=visit.request_id,
+            path=visit.route.label,
+        )
         visit.call = ProxiedRequest(
             RoutingRequest(
-                canonical(ask.model),
+                model,
                 traits=traits_of(body),
                 first_token_by=by,
                 principal=visit.principal.id,
@@ -201,6 +213,7 @@ class Inference:
             visit.arrived + min(self.limits.queue_seconds, visit.terms.seconds),
             streams=ask.streams,
             findings=Findings(body),
+            account=visit.account,
         )
         return visit.call
 
@@ -291,6 +304,8 @@ class Inference:
             trail.over_at = time.monotonic()
             visit.attempts = trail.attempts
             self._count(trail, visit, seconds)
+        if visit.account is not None:
+            self._usage.close(visit.account, visit.status, visit.outcome)
         path = visit.route.label
         self._metrics.requests.labels(
             path, visit.model, visit.node, visit.outcome, visit.status

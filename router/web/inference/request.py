@@ -13,6 +13,7 @@ from router.cancellation import Cancellation
 from router.failover.attempts import ProxiedRequest
 from router.model import Outcome
 from router.relay.protocols import Route
+from router.usage.account import UsageAccount
 from router.web.inference.headers import USUAL, RequestTerms, TimeLimit
 
 _SAFE_ID = frozenset(
@@ -48,6 +49,7 @@ class ClientRequest:
     terms: RequestTerms = USUAL
     limit: TimeLimit | None = None
     call: ProxiedRequest | None = None
+    account: UsageAccount | None = None
 
     def keep_to(self, terms: RequestTerms) -> None:
         """Take over the client's terms; its time runs since its arrival."""

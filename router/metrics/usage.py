@@ -1,0 +1,114 @@
+"""What principals use, at each scrape: the largest by name, all others as `other`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from router.metrics.families import gauges, totals
+
+__all__ = ["UsageCollector", "UsageFigures"]
+
+
+class Used(Protocol):
+    """Totals of one principal (`router.usage.top.UsageTotals`)."""
+
+    requests: float
+    tokens_in: float
+    tokens_out: float
+    joules: float
+    node_seconds: float
+
+
+class MeteredNode(Protocol):
+    metered: float
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFigures:
+    """Where the figures are read.
+
+    rows: written, dropped, and waiting to be written
+    """
+
+    principals: Iterable[tuple[str, Used]]
+    nodes: Mapping[str, MeteredNode]
+    rows: Callable[[], tuple[int, int, int]]
+
+
+class UsageCollector(Collector):
+    """Families made at a scrape."""
+
+    def __init__(self, figures: UsageFigures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        used = list(self._figures.principals)
+        yield totals(
+            "inferops_usage_requests",
+            "Requests that are over, by who sent them.",
+            ("principal",),
+            [((name,), each.requests) for name, each in used],
+        )
+        yield totals(
+            "inferops_usage_tokens",
+            "Tokens that nodes told, by who sent the requests.",
+            ("principal", "kind"),
+            [
+                ((name, kind), count)
+                for name, each in used
+                for kind, count in (
+                    ("prompt", each.tokens_in),
+                    ("generated", each.tokens_out),
+                )
+            ],
+        )
+        yield totals(
+            "inferops_usage_energy_joules",
+            "Energy of cards beyond their idle power, by whose streams ran.",
+            ("principal",),
+            [((name,), each.joules) for name, each in used],
+        )
+        yield totals(
+            "inferops_usage_node_seconds",
+            "Time of nodes with a stream, shared by the streams that ran.",
+            ("principal",),
+            [((name,), each.node_seconds) for name, each in used],
+        )
+        yield from self._energy()
+        yield from self._rows()
+
+    def _energy(self) -> Iterator[Metric]:
+        yield totals(
+            "inferops_node_energy_joules",
+            "What the meters of a node's cards counted: idle power, and the rest.",
+            ("node", "part"),
+            [
+                ((node, part), joules)
+                for node, each in self._figures.nodes.items()
+                for part, joules in (
+                    ("idle", each.idle),
+                    ("requests", each.metered - each.idle),
+                )
+            ],
+        )
+
+    def _rows(self) -> Iterator[Metric]:
+        written, dropped, waiting = self._figures.rows()
+        yield totals(
+            "inferops_usage_rows",
+            "Rows of the usage ledger: written, or dropped for want of room.",
+            ("outcome",),
+            [(("written",), written), (("dropped",), dropped)],
+        )
+        yield gauges(
+            "inferops_usage_rows_waiting",
+            "Rows of the usage ledger that are to be written.",
+            (),
+            [((), waiting)],
+        )

@@ -1,0 +1,1 @@
+"""What each principal uses: requests, tokens, energy and node time, and its ledger."""

@@ -1,0 +1,77 @@
+"""Writes the usage ledger in batches, off the event loop; the thin shell around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from router.errors import StateError
+from router.logs.events import get_logger
+from router.usage.ledger import UsageLedger
+from router.usage.store import UsageStore
+
+__all__ = ["UsageWriter"]
+
+_AT_ONCE = 2000
+
+log = get_logger("usage")
+
+
+class UsageWriter:
+    """Has a file opened when it is needed, and again after it failed.
+
+    fault:   why nothing can be written now; None while it can
+    written: rows, also those written again
+    """
+
+    def __init__(
+        self,
+        ledger: UsageLedger,
+        open_store: Callable[[], UsageStore],
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._open_store = open_store
+        self._clock = clock
+        self._store: UsageStore | None = None
+        self.fault: str | None = None
+        self.written = 0
+
+    def store(self) -> UsageStore:
+        """Return the opened file. Raises StateError."""
+        if self._store is None:
+            opened = self._open_store()
+            lost = opened.begin(self._ledger.first_id)
+            if lost:
+                log.warning("requests_lost", count=lost)
+            self._store = opened
+        return self._store
+
+    def flush(self) -> None:
+        """Write all that waits; what cannot be written waits on."""
+        while batch := self._ledger.take(_AT_ONCE):
+            try:
+                self.store().write(batch.rows, batch.energy, self._clock())
+            except StateError as error:
+                self._ledger.put_back(batch)
+                if self.fault is None:
+                    log.error("usage_not_written", fault=str(error))  # noqa: TRY400
+                self.fault = str(error)
+                return
+            self.fault = None
+            self.written += len(batch.rows)
+
+    def forget(self, keep_seconds: float) -> None:
+        """Delete the rows that are older."""
+        if not keep_seconds:
+            return
+        try:
+            while self.store().forget(self._clock() - keep_seconds):
+                pass
+        except StateError as error:
+            self.fault = str(error)
+
+    def close(self) -> None:
+        """Write what waits, once more."""
+        self.flush()
+        if self._store is not None:
+            self._store.close()

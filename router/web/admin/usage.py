@@ -1,0 +1,81 @@
+"""`/admin/usage`: who used what, and what it cost, as JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from router.errors import BadRequestError, NotFoundError
+from router.usage.report import GROUPS, UsageQuery, csv_lines
+from router.web.admin.context import AdminContext
+from router.web.admin.history import read_time
+
+__all__ = ["usage"]
+
+_TEXTS = ("principal", "model", "node")
+_KNOWN = (*_TEXTS, "by", "since", "before", "month", "format")
+_FORMATS = ("json", "csv")
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+
+
+def usage(parts: AdminContext) -> Response:
+    """Sum up requests; see `usage_query` for the filters."""
+    if parts.usage is None:
+        raise NotFoundError("no usage is kept")
+    query = usage_query(request.args, parts.clock())
+    form = request.args.get("format", "json")
+    if form not in _FORMATS:
+        raise BadRequestError(f"format: must be json or csv, got {form[:100]!r}")
+    report = parts.usage.report(query)
+    return _csv(query, report) if form == "csv" else jsonify(report)
+
+
+def usage_query(given: Mapping[str, str], now: float) -> UsageQuery:
+    """Read the filters; without a time it is this month, in UTC."""
+    for name in given:
+        if name not in _KNOWN:
+            raise BadRequestError(f"{name}: unknown filter, known: {', '.join(_KNOWN)}")
+    by = tuple(filter(None, given.get("by", "principal").split(",")))
+    if not by or len(set(by)) < len(by) or not set(by) <= GROUPS.keys():
+        raise BadRequestError(
+            f"by: must be some of {','.join(GROUPS)}, got {given.get('by', '')[:100]!r}"
+        )
+    if "month" in given and ("since" in given or "before" in given):
+        raise BadRequestError("month: excludes since and before")
+    since, before = _month(given.get("month", ""), now)
+    if "month" not in given and "before" not in given:
+        before = max(before, now)
+    since = read_time("since", given["since"]) if "since" in given else since
+    before = read_time("before", given["before"]) if "before" in given else before
+    return UsageQuery(since, before, by, *(given.get(name, "") for name in _TEXTS))
+
+
+def _month(text: str, now: float) -> tuple[float, float]:
+    """Return a month's first moment and that of the next one."""
+    today = datetime.fromtimestamp(now, UTC)
+    year, month = today.year, today.month
+    if text:
+        found = _MONTH.fullmatch(text)
+        if not found or not 1970 <= int(found[1]) < 9999:
+            raise BadRequestError(f"month: must be such as 2026-11, got {text[:100]!r}")
+        year, month = int(found[1]), int(found[2])
+    after = (year + month // 12, month % 12 + 1)
+    return _first(year, month), _first(*after)
+
+
+def _first(year: int, month: int) -> float:
+    return datetime(year, month, 1, tzinfo=UTC).timestamp()
+
+
+def _csv(query: UsageQuery, report: Mapping[str, Any]) -> Response:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(csv_lines(report, query.names))
+    answer = Response(text.getvalue(), content_type="text/csv; charset=utf-8")
+    answer.headers["Content-Disposition"] = 'attachment; filename="usage.csv"'
+    return answer
