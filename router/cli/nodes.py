@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +10,8 @@ import click
 
 from router.cli.app import Session, command
 from router.cli.outcome import Exit
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @click.command()
@@ -109,7 +112,10 @@ def _changed(session: Session, node: dict[str, Any]) -> Exit:
 def explain(session: Session, request_id: str | None, model: str | None) -> Exit:
     """Say why a request went where it went, or where one would go."""
     if request_id:
-        found = session.client.get(f"/admin/explain/{quote(request_id, safe='')}")
+        if not _REQUEST_ID.fullmatch(request_id):
+            text = f"{request_id!r} is no request id; a dry run: --model {request_id}"
+            raise click.UsageError(text)
+        found = session.client.get(f"/admin/explain/{request_id}")
     elif model:
         found = session.client.get("/admin/explain", model=model)
     else:

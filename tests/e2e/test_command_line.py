@@ -84,6 +84,8 @@ def test_explain_a_request_and_a_dry_run(router, inferops):
     found = json.loads(inferops("explain", "--model", MODEL, "--json")[1])
     assert found["picked"] in {"rig-4090", "rig-3060"}
     assert 3 == inferops("explain", "no-such-request")[0]
+    code, _, errors = inferops("explain", MODEL)
+    assert (2, True) == (code, f"--model {MODEL}" in errors)
 
 
 def test_configuration_is_checked(inferops, tmp_path):
