@@ -51,7 +51,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class FieldsProbe:
-    """Fields that one call asks for together."""
+    """Fields that one call asks for together.
+
+    NVLink's must not be last: behind one, driver 580 looks at the next field too,
+    beyond the end of the list, and writes there what it takes for another of them.
+    """
 
     fields: Sequence[Field]
     period: float

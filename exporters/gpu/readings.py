@@ -253,11 +253,6 @@ SLOW_TABLE: tuple[Probe | FieldsProbe, ...] = (
     ),
     FieldsProbe(
         (
-            Field(29, "inferops_gpu_retired_pages", {"cause": "single_bit"}),
-            Field(30, "inferops_gpu_retired_pages", {"cause": "double_bit"}),
-            Field(31, "inferops_gpu_retired_pages_pending"),
-            Field(94, "inferops_gpu_pcie_replays_total", wraps=True),
-            Field(230, RECOVERY_ACTION),
             _nvlink_errors(38, "crc_flit"),
             _nvlink_errors(45, "crc_data"),
             _nvlink_errors(52, "replay"),
@@ -274,6 +269,11 @@ SLOW_TABLE: tuple[Probe | FieldsProbe, ...] = (
                 factor=1024,
                 scope=ALL_LINKS,
             ),
+            Field(29, "inferops_gpu_retired_pages", {"cause": "single_bit"}),
+            Field(30, "inferops_gpu_retired_pages", {"cause": "double_bit"}),
+            Field(31, "inferops_gpu_retired_pages_pending"),
+            Field(94, "inferops_gpu_pcie_replays_total", wraps=True),
+            Field(230, RECOVERY_ACTION),
         ),
         SLOW,
     ),

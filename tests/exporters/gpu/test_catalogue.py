@@ -11,6 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.gpu.catalogue import CATALOGUE, SUFFIXES, exposed
+from exporters.gpu.probes import FieldsProbe
+from exporters.gpu.readings import FAST, SLOW_TABLE
 from exporters.gpu.rows import Row
 from tests.exporters.conftest import GOLDEN
 
@@ -62,3 +64,10 @@ def test_what_is_not_in_the_catalogue_cannot_be_exposed() -> None:
     """A series without a type and a help text is a mistake of ours."""
     with pytest.raises(KeyError):
         list(exposed([Row("inferops_gpu_made_up", 1.0)]))
+
+
+def test_no_list_of_fields_ends_with_nvlinks():
+    """Behind one the driver reads on, and the exporter died of it on two cards."""
+    lists = [probe for probe in (*FAST, *SLOW_TABLE) if isinstance(probe, FieldsProbe)]
+    assert any("nvlink" in field.name for probe in lists for field in probe.fields)
+    assert not any("nvlink" in probe.fields[-1].name for probe in lists)
