@@ -43,6 +43,7 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_buffering off;
+      {more}
     }}
   }}
 }}
@@ -75,13 +76,16 @@ class Proxy:
         return sum(_memory_bytes(pid) for pid in _tree(self.process.pid))
 
 
-def start_nginx(folder: Path, port: int, nodes: Sequence[int]) -> Proxy:
+def start_nginx(
+    folder: Path, port: int, nodes: Sequence[int], *, more: str = ""
+) -> Proxy:
+    """Start nginx; `more`: directives of its one location."""
     program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if program is None:
         raise MissingError("nginx is not on PATH: apt-get install nginx-light")
     config = folder / "nginx.conf"
     listed = "\n    ".join(f"server 127.0.0.1:{node};" for node in nodes)
-    config.write_text(_NGINX.format(folder=folder, port=port, nodes=listed))
+    config.write_text(_NGINX.format(folder=folder, port=port, nodes=listed, more=more))
     argv = [program, "-c", config, "-e", folder / "error.log"]
     proxy = Proxy("nginx", port, Process(argv, log=folder / "nginx.log"))
     return ready(proxy, "/api/version")

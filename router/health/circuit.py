@@ -36,7 +36,7 @@ class CircuitRule:
     """
 
     in_a_row: int = 3
-    failures: int = 5
+    failures: int = 4
     window: int = 10
     window_seconds: float = 600.0
     first_wait_seconds: float = 2.0

@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -71,6 +72,18 @@ class Fleet:
         router = Router(folder, path, prometheus_port=free_port())
         self.router = self._routers.enter_context(router)
 
+    def warm(self) -> None:
+        """Have both hold the model, and nothing of any prompt in a cache.
+
+        A runner that dies, and a server, is found by whoever is struck next: the node
+        that goes on would have the model still to load, or the prompt read already.
+        """
+        for node in self.nodes.values():
+            body = {"model": MODEL, "keep_alive": 0}
+            requests.post(f"{node.url}/api/generate", json=body, timeout=60)
+            until(partial(_empty, node), "it is unloaded")
+            assert listen(node.url, PATHS[0], request_of(PATHS[0], MODEL, 2)).ended
+
     def close(self) -> None:
         self._routers.close()
 
@@ -86,6 +99,10 @@ class Fleet:
 
     def idle(self) -> bool:
         return all(n["in_flight"] == 0 for n in self.router.nodes().values())
+
+
+def _empty(node: RealOllama) -> bool:
+    return not requests.get(f"{node.url}/api/ps", timeout=10).json()["models"]
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +162,7 @@ def ask(url: str, path: str) -> dict[str, Any]:
 def strike(fleet: Fleet, victim: str, kind: str) -> list[float]:
     """Put all requests on one node and kill its runner, or all of it."""
     node = fleet.nodes[victim]
+    fleet.warm()
     with ThreadPoolExecutor(SLOTS) as pool:
         with fleet.only(victim):
             load = Load(fleet, pool)
@@ -171,9 +189,8 @@ def test_runner_dies_under_load(fleet, capsys):
     pauses: dict[str, list[float]] = {"runner": [], "server": []}
     for number in range(KILLS):
         victim = ("one", "two")[number % 2]
-        if number:
-            fleet.renew()
         for kind in pauses:
+            fleet.renew()
             pauses[kind] += strike(fleet, victim, kind)
     runner, server = (median(seen) for seen in pauses.values())
     with capsys.disabled():
