@@ -239,6 +239,11 @@ class Queue:
         if lane:
             yield from line.in_order(lane)
 
+    def newest(self, waiter: Waiter) -> Waiter:
+        """Return who came last of its principal's that wait for the same."""
+        own = self._lines[waiter.priority].lanes[waiter.runner][waiter.principal]
+        return own[next(reversed(own))]
+
     def join(self, waiter: Waiter) -> None:
         """Raises OverloadedError when the queue is full.
 

@@ -46,6 +46,12 @@ from router.snapshot import LoadView, Published
 _CHARGED = frozenset({Outcome.END, Outcome.CLIENT_GONE, Outcome.DEADLINE})
 
 
+# While the first in the queue waits for longer than anybody likes, one slot in so many
+# goes to who came last: else a long queue serves all, and nobody in time.
+_LATE_SECONDS = 2.0
+_FRESH = 8
+
+
 class Scheduler:
     """Gives out slots; the queue holds what no node can take now.
 
@@ -73,6 +79,7 @@ class Scheduler:
         self.policies = policies
         self.health = health
         self.down_wait_seconds = 0.0
+        self._turns = 0
         self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
         self._typical = TypicalNode()
@@ -406,10 +413,11 @@ class Scheduler:
                 waiter.idle_since = waiter.idle_since or now
         waiting = self.queue.ahead(runner, priority)
         moment = Moment(nodes, waiting, now)
-        overdue = next((each for each in some if each.overdue), None)
-        found = match([overdue.asking], moment) if overdue else None
-        if overdue and found:
-            some = [overdue]
+        first = next((each for each in some if each.overdue), None)
+        first = first or self._fresh(some, priority, now)
+        found = match([first.asking], moment) if first else None
+        if first and found:
+            some = [first]
         else:
             found = match([each.asking for each in some], moment)
         if found is None:
@@ -421,6 +429,23 @@ class Scheduler:
         if not policy.holds_back:
             return waiter, policy.pick(weighed(waiter.asking, nodes, now))
         return waiter, Candidate(found.offer, waiter.asking.work, found.cost, now)
+
+    def _fresh(
+        self, some: list[Waiter], priority: Priority, now: float
+    ) -> Waiter | None:
+        """Return who came last, where that one's turn has come."""
+        if not some or priority is not Priority.INTERACTIVE:
+            return None
+        oldest = some[0].asking
+        in_line = not self.policies.of(oldest.picker).holds_back
+        if in_line or now - oldest.since < _LATE_SECONDS:
+            return None
+        self._turns += 1
+        if self._turns < _FRESH:
+            return None
+        self._turns = 0
+        last = self.queue.newest(some[0])
+        return last if now - last.asking.since < _LATE_SECONDS else None
 
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
         """Yield those that wait and did not try all the free nodes already."""

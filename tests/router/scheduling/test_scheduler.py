@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 import gevent
 import pytest
@@ -432,3 +433,38 @@ def test_reading_the_prompt_counts_towards_the_first_token():
     assert by - 0.1 < when[0] <= by
     assert by - 2.0 <= when[1] < by - 1.0
     assert (2.0, 2.0) == (round(short.in_time, 3), round(long.in_time, 3))
+
+
+@pytest.mark.parametrize("policy", ["shortest_completion", "least_in_flight"])
+def test_a_long_queue_serves_some_in_time(policy):
+    """One slot in eight goes to who came last; by a simple policy all stand in line."""
+    now = [0.0]
+    fleet = Fleet(limit=100, clock=lambda: now[0])
+    fleet.dispatcher.policies = Policies(policy)
+    for each in [fleet.acquire(), fleet.acquire()]:
+        each.lease.done(Outcome.END, Timings(100, 100, 0.1, 1.0))
+    leases = deque(fleet.acquire().lease for _ in range(2))
+    line = []
+    for number in range(40):
+        now[0] = float(number)
+        line.append(_waiter(fleet))
+        fleet.dispatcher.queue.join(line[-1])
+    served = []
+    for _ in range(16):
+        now[0] += 0.1
+        line.append(_waiter(fleet))
+        fleet.dispatcher.queue.join(line[-1])
+        leases.popleft().done(Outcome.END, Timings(100, 100, 0.1, 1.0))
+        given = [each for each in line if each.grant and each not in served]
+        served += given
+        leases += [each.grant.lease for each in given]
+    places = [line.index(each) for each in served]
+    assert 16 == len(served)
+    fresh = [place for place in places if place >= 40]
+    assert (2 if policy == "shortest_completion" else 0) == len(fresh)
+    assert [p for p in places if p < 40] == list(range(16 - len(fresh)))
+
+
+def _waiter(fleet):
+    asking = fleet.dispatcher._asking(WISH, Priority.INTERACTIVE)
+    return Waiter(asking, Priority.INTERACTIVE, lambda: None)
