@@ -120,12 +120,21 @@ class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
         waited:  seconds since the request came, and those until it has the slot
         typical: tokens of an answer of those beside it
         """
+        wait = self.load
+        busy = self.read_until
+        if self.ready_at > busy:  # noqa: PLR1730 - a call to max costs more
+            busy = self.ready_at
+        if busy > now:
+            wait += busy - now
+        return self._cost(work, waited, typical, now, wait)
+
+    def _cost(
+        self, work: Work, waited: float, typical: float, now: float, wait: float
+    ) -> float:
+        """Return the cost where the prompt is read after so many seconds."""
         prompt, tokens, squares = work
         reads = prompt * self.per_prompt_token
-        first = waited + self.load + reads
-        busy = max(self.read_until, self.ready_at)
-        if busy > now:
-            first += busy - now
+        first = waited + wait + reads
         each = self.per_token
         cost = (
             _FIRST_TOKEN * first * first
@@ -148,5 +157,6 @@ class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
         """
         typical, lost = others
         whole = self.cost(work, waited, typical, now) + self.price
-        warm = self._replace(load=0.0, ready_at=0.0).cost(work, waited, typical, now)
+        reading = self.read_until - now if self.read_until > now else 0.0
+        warm = self._cost(work, waited, typical, now, reading)
         return warm + max(0.0, whole - warm - lost)

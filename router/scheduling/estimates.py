@@ -45,15 +45,25 @@ class Estimates:
         self._ledger = ledger
         self._clock = clock
 
-    def asking(self, wish: RoutingRequest, priority: Priority) -> PendingRequest:
-        """Say what a request that comes now wants, with what is expected of it."""
+    def asking(
+        self,
+        wish: RoutingRequest,
+        priority: Priority,
+        picker: str = "",
+        *,
+        holds_back: bool = True,
+    ) -> PendingRequest:
+        """Say what a request that comes now wants, with what is expected of it.
+
+        picker: the name of its policy, and whether that one `holds_back`
+        """
         if wish.traits.options:
             wish = self._as_loaded(wish)
         work = self.prediction.work(wish.model, wish.traits)
-        held = priority is not Priority.CONTINUED
+        held = holds_back and priority is not Priority.CONTINUED
         now = self._clock()
         in_time = max(0.0, wish.first_token_by - now)
-        return PendingRequest(wish, work, now, in_time, held=held)
+        return PendingRequest(wish, work, now, in_time, held, picker)
 
     def _as_loaded(self, wish: RoutingRequest) -> RoutingRequest:
         """Name the options by what is known to be loaded alike."""

@@ -80,6 +80,7 @@ class Scheduler:
         self.health = health
         self.down_wait_seconds = 0.0
         self._turns = 0
+        self._scenes: dict[Priority, RoutingContext] = {}
         self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
         self._typical = TypicalNode()
@@ -97,10 +98,9 @@ class Scheduler:
         return self._decide(self._asking(wish, priority), priority)
 
     def _asking(self, wish: RoutingRequest, priority: Priority) -> PendingRequest:
-        asking = self.estimates.asking(wish, priority)
         name = self.policies.name(wish.model, wish.picker)
-        held = asking.held and self.policies.of(name).holds_back
-        return asking._replace(held=held, picker=name)
+        holds_back = self.policies.of(name).holds_back
+        return self.estimates.asking(wish, priority, name, holds_back=holds_back)
 
     def _decide(self, asking: PendingRequest, priority: Priority) -> Decision:
         wish = asking.wish
@@ -109,6 +109,19 @@ class Scheduler:
         return decide(asking, self._scene(priority), pick, now, ahead)
 
     def _scene(self, priority: Priority) -> RoutingContext:
+        kept = self._scenes.get(priority)
+        if kept is None or not self._is_current(kept):
+            kept = self._scenes[priority] = self._new_scene(priority)
+        return kept
+
+    def _is_current(self, scene: RoutingContext) -> bool:
+        return (
+            scene.snapshot is self._published.current
+            and scene.version == self._holds.version
+            and scene.health is self.health
+        )
+
+    def _new_scene(self, priority: Priority) -> RoutingContext:
         load: LoadView = self._ledger
         if priority is Priority.BATCH:
             load = ItemsCounted(self._ledger)
