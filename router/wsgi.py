@@ -24,6 +24,7 @@ from router.access.sessions import Sessions
 from router.alerts.firing import Firing
 from router.alerts.notify import NotificationHandler
 from router.assembly.access import build_keys, operators
+from router.assembly.audit import AuditService
 from router.assembly.boards import build_boards
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.failover import apply as apply_failover
@@ -144,6 +145,8 @@ class Router:
             self.metrics.registry,
         )
         self.holds = self.health.holds
+        self.audit = AuditService(config.state.directory, self.metrics.registry)
+        self.audit.watch_holds(self.holds)
         self.keys, self.key_files = build_keys(config, lambda: self.config)
         self._exposed = reached_by_others(environ)
         self.published = Published(self._first_snapshot())
@@ -174,6 +177,7 @@ class Router:
         self.files.config.listen(lambda _, new: self._apply(new))
         self.files.signals.listen(lambda *_: self.loop.wake())
         self.files.inventory.listen(lambda *_: self._take_inventory())
+        self._audit_files()
         self.probe.start()
         self.loop.start()
         self.traffic.begin_trials(self.failover)
@@ -185,6 +189,14 @@ class Router:
         gevent.spawn(self._recollect)
         gevent.spawn(self._mend)
         log.info("started", version=__version__, nodes=len(self.inventory.nodes))
+
+    def _audit_files(self) -> None:
+        self.files.config.listen(self.audit.settings)
+        self.files.signals.listen(self.audit.signals)
+        self.files.inventory.listen(self.audit.inventory)
+        for keys in self.key_files:
+            keys.listen(self.audit.keys)
+        self.audit.start()
 
     def await_first_pass(self) -> None:
         """Take no request before the level was asked who is unwell.
@@ -420,6 +432,7 @@ class Router:
             clock=self.health.clock,
             circuits=self.traffic.circuits,
             usage=self.usage.reports,
+            audit=self.audit.trail,
         )
         parts = WebParts(
             admin=admin,
@@ -451,6 +464,7 @@ class Router:
             find=self.discovery.find,
             log=RequestLog(lambda: self.config.log),
             usage=self.usage.ledger,
+            audit=self.audit.trail,
             own=own_paths(flask),
             fallback=flask,
         )
@@ -605,6 +619,7 @@ class Router:
         self.batches.stop()
         self.recollection.note_speeds()
         self.usage.close()
+        self.audit.trail.close()
         self.loop.stop()
         self.health.stop()
         self.probe.stop()

@@ -74,6 +74,8 @@ WORDS = {
     "GET /boards/assets/<path:filename>": "scripts and styles of the pages",
     "GET /admin/explain": "the newest decisions; with `model` a dry run",
     "GET /admin/explain/<request_id>": "why a request went where it went",
+    "GET /admin/audit": "who changed what, newest first: `actor`, `client`, `action`,"
+    " `target`, `since`, `before`, `after`, `limit`",
     "GET /admin/usage": "requests, tokens, energy and money: `by`, `since`, `before`,"
     " `month`, `principal`, `model`, `node`, `format`",
     "GET /admin/holds": "all holds",

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Response, jsonify
 
 from router.access.service import KeyService
+from router.audit.trail import AuditTrail
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.errors import NotFoundError
@@ -47,6 +48,7 @@ class AdminContext:
     waits:   what a hold waits for beside its alert's end, by hold
     circuits: what traffic has learned; None where that is not kept
     usage:   the usage ledger; None where none is kept
+    audit:   what changes are noted in; None where none is kept
     """
 
     published: Published
@@ -64,6 +66,7 @@ class AdminContext:
     clock: Callable[[], float] = time.time
     circuits: Circuits | None = None
     usage: UsageReports | None = None
+    audit: AuditTrail | None = None
 
     def view(self, name: str) -> NodeView:
         """Give a node of the inventory; raises NotFoundError."""

@@ -48,7 +48,7 @@ def _query(given: Mapping[str, str]) -> AuditQuery:
         alert=given.get("alert", ""),
         since=times.get("since"),
         before=times.get("before"),
-        limit=_limit(given.get("limit", "100")),
+        limit=read_limit(given.get("limit", "100")),
     )
 
 
@@ -59,7 +59,7 @@ def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
         )
 
 
-def _limit(text: str) -> int:
+def read_limit(text: str) -> int:
     if re.fullmatch("[0-9]{1,4}", text) and 1 <= int(text) <= _MOST_EVENTS:
         return int(text)
     raise BadRequestError(f"limit: must be 1 to {_MOST_EVENTS}, got {text[:100]!r}")

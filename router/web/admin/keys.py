@@ -15,7 +15,7 @@ from router.web.admin.auth import fields
 from router.web.admin.context import AdminContext
 from router.web.jobs.fields import parsed
 
-__all__ = ["create_key", "get_key", "list_keys", "revoke_key", "rotate_key"]
+__all__ = ["create_key", "get_key", "list_keys", "revoke_key", "rotate_key", "show_key"]
 
 _OVERLAP_SECONDS = 86_400
 _LONGEST_OVERLAP_SECONDS = 90 * 86_400
@@ -23,12 +23,12 @@ _LONGEST_OVERLAP_SECONDS = 90 * 86_400
 
 def list_keys(parts: AdminContext) -> Response:
     return jsonify(
-        required=parts.keys.required, keys=[_show(each) for each in parts.keys.ring]
+        required=parts.keys.required, keys=[show_key(each) for each in parts.keys.ring]
     )
 
 
 def get_key(parts: AdminContext, key: str) -> Response:
-    return jsonify(_show(parts.keys.get(key)))
+    return jsonify(show_key(parts.keys.get(key)))
 
 
 def create_key(parts: AdminContext) -> Response:
@@ -39,7 +39,7 @@ def create_key(parts: AdminContext) -> Response:
         raise BadRequestError(lines)
     made, secret = parts.keys.create(terms)
     g.audit = {"key": made.id}
-    answer = jsonify({**_show(made), "key": secret})
+    answer = jsonify({**show_key(made), "key": secret})
     answer.status_code = 201
     return answer
 
@@ -52,16 +52,16 @@ def rotate_key(parts: AdminContext, key: str) -> Response:
         )
     made, secret = parts.keys.rotate(key, overlap)
     g.audit = {"key": made.id}
-    return jsonify({**_show(made), "key": secret})
+    return jsonify({**show_key(made), "key": secret})
 
 
 def revoke_key(parts: AdminContext, key: str) -> Response:
     made = parts.keys.revoke(key)
     g.audit = {"key": made.id}
-    return jsonify(_show(made))
+    return jsonify(show_key(made))
 
 
-def _show(key: ApiKey) -> dict[str, Any]:
+def show_key(key: ApiKey) -> dict[str, Any]:
     """Show a key's terms, and of its secrets no more than their beginning."""
     now = datetime.now(UTC).timestamp()
     return {

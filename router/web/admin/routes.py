@@ -20,6 +20,7 @@ from router.web.access import Area, area_of
 from router.web.admin import history as health
 from router.web.admin import holds as holding
 from router.web.admin import keys
+from router.web.admin.audit import audit, note_after, note_before
 from router.web.admin.auth import allow_change, check_spelling, fields
 from router.web.admin.context import AdminContext
 from router.web.admin.decisions import show_decision, show_trail
@@ -43,6 +44,11 @@ def admin_blueprint(parts: AdminContext) -> Blueprint:
     def guard() -> None:
         if request.method != "GET":
             g.principal = allow_change(parts.token(), parts.trusts)
+            note_before(parts)
+
+    @routes.after_request
+    def note(response: Response) -> Response:
+        return note_after(parts, response)
 
     for method, rule, view in _ROUTES:
         routes.add_url_rule(
@@ -132,6 +138,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("GET", "/explain/<request_id>", _explain_request),
     ("POST", "/reload", _reload),
     ("GET", "/usage", usage),
+    ("GET", "/audit", audit),
     ("GET", "/keys", keys.list_keys),
     ("POST", "/keys", keys.create_key),
     ("GET", "/keys/<key>", keys.get_key),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from router.audit.trail import AuditTrail
 from router.cancellation import CooperativeSocket
 from router.errors import (
     BadRequestError,
@@ -68,6 +69,7 @@ class Inference:
         find: Callable[[str], frozenset[str]],
         log: RequestLog,
         usage: UsageLedger,
+        audit: AuditTrail,
         own: frozenset[str],
         fallback: WSGIApplication,
     ) -> None:
@@ -79,6 +81,7 @@ class Inference:
         self._find = find
         self._log = log
         self._usage = usage
+        self._audit = audit
         self._own = own
         self._fallback = fallback
         self.visits = ClientRequests()
@@ -149,7 +152,21 @@ class Inference:
             visit.attempts, visit.node, visit.model = found.attempts, found.node, model
             if found.answer.status < 500:
                 visit.outcome = Outcome.END.value
+            if ask.need is Need.UNLOAD and found.answer.status < 400:
+                self._unloaded(visit, model)
         return found
+
+    def _unloaded(self, visit: ClientRequest, model: str) -> None:
+        """Note that a client had a model unloaded: everybody has to load it again."""
+        if not self._audit.seldom((visit.principal.id, model)):
+            return
+        self._audit.record(
+            "model.unload",
+            f"model:{model}",
+            actor=visit.principal.label,
+            client=visit.sender["client"],
+            request_id=visit.request_id,
+        )
 
     def present(self, visit: ClientRequest, call: ProxiedRequest) -> FirstResponse:
         trail = DecisionTrace(

@@ -1,0 +1,1 @@
+"""Who changed what, from where, and what was before and after; append-only."""
