@@ -18,6 +18,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.figures import table
 from bench.stage import machine
@@ -79,7 +80,7 @@ def _job(
 
 def beside(plan: Plan) -> list[dict]:
     """Run people with and without a job, in each way of giving way."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for scaling in plan.scalings:
         for way in Way:
             runs = [_day(plan, scaling, way, seed) for seed in range(plan.seeds)]

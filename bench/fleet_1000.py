@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -156,6 +157,11 @@ def loaded(place: Place, process: Process, args: argparse.Namespace) -> dict:
     }
 
 
+def scraped(place: Place, nodes: int) -> bool:
+    wanted = f"count(node_gpu:temperature:celsius) == {nodes}"
+    return query(place, wanted) == nodes
+
+
 def measure(args: argparse.Namespace) -> dict[str, object]:
     with prepared(args.nodes, args.tokens_per_second) as place:
         runs: dict[str, list[dict]] = {"with passes": [], "without": []}
@@ -165,9 +171,8 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
                 tell(f"{name}, round {turn + 1}")
                 with router(place, f"{name.split()[0]}-{turn}", settings) as process:
                     if name == "with passes":
-                        wanted = f"count(node_gpu:temperature:celsius) == {args.nodes}"
                         until(
-                            lambda q=wanted: query(place, q) == args.nodes,
+                            partial(scraped, place, args.nodes),
                             "every node is scraped",
                             seconds=180,
                             every=1,

@@ -74,7 +74,7 @@ _HEADERS = (
         "é: x",
     ),
 )
-_VALUES = (
+_VALUES: tuple[object, ...] = (
     *(None, True, False, 0, -1, 1, 1e308, 2**70, "", "x", MODEL, "ü\u0000", [], {}),
     "\ud83d",  # half of an emoji
     *([[]], {"a": {}}, [None], [{"role": "user", "content": "7"}], [{"role": 5}]),

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from bench.figures import table
-from bench.scheduling import Figures
 from simulator.virtual.clock import Clock
+from simulator.virtual.figures import Figures
 from simulator.virtual.node import TOTALS, Scaling, Spec
 from simulator.virtual.ollama import Request, VirtualOllama
 from simulator.virtual.routed import Reply, Routed, Setup

@@ -85,7 +85,15 @@ def start_litellm(folder: Path, port: int, nodes: Sequence[int]) -> Proxy:
     config = folder / "litellm.yaml"
     models = [_litellm_model(node) for node in nodes]
     config.write_text(json.dumps({"model_list": models}))
-    argv = [LITELLM, "--config", config, "--host", "127.0.0.1", "--port", str(port)]
+    argv: list[str | Path] = [
+        LITELLM,
+        "--config",
+        config,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     env = {
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

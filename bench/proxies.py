@@ -86,7 +86,7 @@ def start_nginx(
     config = folder / "nginx.conf"
     listed = "\n    ".join(f"server 127.0.0.1:{node};" for node in nodes)
     config.write_text(_NGINX.format(folder=folder, port=port, nodes=listed, more=more))
-    argv = [program, "-c", config, "-e", folder / "error.log"]
+    argv: list[str | Path] = [program, "-c", config, "-e", folder / "error.log"]
     proxy = Proxy("nginx", port, Process(argv, log=folder / "nginx.log"))
     return ready(proxy, "/api/version")
 
@@ -106,7 +106,12 @@ def start_router(folder: Path, port: int, nodes: Sequence[int], slots: int) -> P
         "INFEROPS_PROMETHEUS__URL": "http://127.0.0.1:9",
     }
     gunicorn = Path(sys.executable).with_name("gunicorn")
-    argv = [gunicorn, "-c", "router/gunicorn.conf.py", "router.wsgi:app"]
+    argv: list[str | Path] = [
+        gunicorn,
+        "-c",
+        "router/gunicorn.conf.py",
+        "router.wsgi:app",
+    ]
     process = Process(argv, log=folder / "router.log", env=env)
     return ready(Proxy("router", port, process), "/readyz")
 

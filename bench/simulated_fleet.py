@@ -43,7 +43,7 @@ _LISTING = {
         "quantization_level": "Q4_K_M",
     },
 }
-_ANSWERS = {
+_ANSWERS: dict[str, dict[str, object]] = {
     "/api/version": {"version": "0.17.4"},
     "/api/tags": {"models": [_LISTING]},
     "/api/ps": {"models": [_LISTING]},

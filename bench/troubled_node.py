@@ -274,7 +274,7 @@ class _Exchange:
     def _take(self, left: int) -> bytes:
         rate, parts = self._node.bytes_per_second, []
         while left:
-            piece = self._handler.rfile.read1(min(left, 65_536))  # type: ignore[attr-defined]
+            piece = self._handler.rfile.read1(min(left, 65_536))
             if not piece:
                 raise GoneError
             parts.append(piece)

@@ -92,6 +92,11 @@ def test_serve_needs_no_checkout(installed, tmp_path):
             models = requests.get(f"{url}/api/tags", timeout=10).json()["models"]
             assert models
             assert router.running
+        check = [sys.executable, "-P", "-m", "router.cli", "config", "check"]
+        checked = subprocess.run(
+            check, env=env, cwd=work, capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stderr
     assert [] == list(work.iterdir())
 
 

@@ -6,14 +6,14 @@ People's requests go through `Dispatcher` and its queue, bound late, by the pick
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bench.virtual.runner import MODEL, Fleet, Tally, VirtualRunner
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
-from router.model import Priority
+from router.model import Hold, HoldKind, Priority
 from router.pickers import Policies
 from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import RoutingRequest, Traits
@@ -59,13 +59,16 @@ class SharingLedger(Ledger):
         return False
 
 
+Changes = Mapping[tuple[str, HoldKind, str], Hold | None]
+
+
 class _Forgetful:
     """A journal that restarts nothing."""
 
     def load(self) -> tuple[()]:
         return ()
 
-    def save(self, changes: Callable[[], object]) -> object:
+    def save(self, changes: Callable[[], Changes]) -> Changes:
         return changes()
 
 

@@ -5,13 +5,16 @@ The command line imports none of the router: each of these is a process of its o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
+import yaml
 
 from router.cli.client import CliError
 from router.cli.outcome import Exit
@@ -45,30 +48,41 @@ def serve(
     config: Path | None, bind: str, inventory: Path | None, nodes: tuple[str, ...]
 ) -> None:
     """Run the router until Ctrl-C."""
-    environ = {
-        "INFEROPS_CONFIG": str(_PACKAGE / "router.yml"),
-        "INFEROPS_SIGNALS__PATH": str(_PACKAGE / "signals.yml"),
-        "INFEROPS_STATE__DIRECTORY": str(state_folder(os.environ)),
-        **({"INFEROPS_WEB__BOARDS": str(_BOARDS)} if _BOARDS.is_dir() else {}),
-        **os.environ,
-        "INFEROPS_BIND": bind,
-    }
+    environ = {**_defaults(config), **os.environ, "INFEROPS_BIND": bind}
     if config is not None:
         environ["INFEROPS_CONFIG"] = str(config)
+    state = Path(environ.get("INFEROPS_STATE__DIRECTORY", "."))
     if inventory is not None:
         environ["INFEROPS_INVENTORY__PATH"] = str(inventory)
-    elif config is None and "INFEROPS_INVENTORY__PATH" not in environ:
-        environ["INFEROPS_INVENTORY__PATH"] = str(
-            _inventory(Path(environ["INFEROPS_STATE__DIRECTORY"]), nodes)
-        )
+    elif nodes or (config is None and "INFEROPS_INVENTORY__PATH" not in environ):
+        environ["INFEROPS_INVENTORY__PATH"] = str(_inventory(state, nodes))
     if config is None:
-        token = own_token(Path(environ["INFEROPS_STATE__DIRECTORY"]))
+        token = own_token(state)
         if token is not None:
             environ.setdefault("INFEROPS_ADMIN__TOKEN_FILE", str(token))
     conf = str(_PACKAGE / "gunicorn.conf.py")
     command = [sys.executable, "-m", "gunicorn", "-c", conf, "router.wsgi:app"]
     click.echo(f"router on http://{bind}; Ctrl-C stops it", err=True)
     os.execve(sys.executable, command, environ)  # noqa: S606 - becomes the router
+
+
+def _defaults(config: Path | None) -> dict[str, str]:
+    """Return what a router outside a checkout needs, unless its own file says it."""
+    said: object = None
+    if config is not None:
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            said = yaml.safe_load(config.read_text(encoding="utf-8"))
+    found = {
+        ("signals", "path"): _PACKAGE / "signals.yml",
+        ("state", "directory"): state_folder(os.environ),
+        **({("web", "boards"): _BOARDS} if _BOARDS.is_dir() else {}),
+    }
+    environ = {"INFEROPS_CONFIG": str(_PACKAGE / "router.yml")}
+    for (section, name), value in found.items():
+        fields = said.get(section) if isinstance(said, dict) else None
+        if not (isinstance(fields, dict) and fields.get(name)):
+            environ[f"INFEROPS_{section}__{name}".upper()] = str(value)
+    return environ
 
 
 def _inventory(state: Path, nodes: tuple[str, ...]) -> Path:
@@ -121,16 +135,25 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
 def check(file: Path | None, *, as_json: bool) -> None:
-    """Check FILE (router.yml), and the inventory and signals that it names."""
+    """Check FILE (router.yml), its inventory and signals; else what `serve` uses."""
     path = file or Path(os.environ.get("INFEROPS_CONFIG", _PACKAGE / "router.yml"))
-    done = subprocess.run(
-        [sys.executable, "-m", "router.server.preflight", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    faults = [] if done.returncode == 0 else done.stderr.splitlines()[1:]
+    with tempfile.TemporaryDirectory() as scratch:
+        environ = {**_defaults(file), **os.environ}
+        # A state of its own: the last good copy of a file would hide its faults.
+        environ["INFEROPS_STATE__DIRECTORY"] = scratch
+        environ.pop("INFEROPS_BIND", None)
+        if file is None and "INFEROPS_INVENTORY__PATH" not in environ:
+            environ["INFEROPS_INVENTORY__PATH"] = str(_inventory(Path(scratch), ()))
+        done = subprocess.run(
+            [sys.executable, "-m", "router.server.preflight", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            env=environ,
+        )
+    lines = done.stderr.splitlines()
+    faults = (lines[1:] or lines or ["it failed"]) if done.returncode else []
     if as_json:
         click.echo(json.dumps({"file": str(path), "faults": faults}))
     for fault in faults:

@@ -98,6 +98,8 @@ def test_configuration_is_checked(inferops, tmp_path):
     assert "router.yml: dispatch.attempts: must be >= 1, got 0" in errors
     faults = json.loads(inferops("config", "check", str(bad), "--json")[1])["faults"]
     assert 2 == len(faults)
+    bad.write_text(f"signals: {{path: {tmp_path / 'nowhere.yml'}}}\n")
+    assert "nowhere.yml: cannot be read" in inferops("config", "check", str(bad))[2]
 
 
 def test_completion_lists_commands(inferops):
