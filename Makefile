@@ -47,8 +47,9 @@ boards: .venv/.dev-installed tools ## ask every query of every board; writes doc
 	INFEROPS_BOARDS_PAGE=docs/dashboards-asked.md pytest -n 0 tests/e2e/test_boards.py $(ARGS)
 
 .PHONY: previews
-previews: .venv/.dev-installed tools ## take docs/boards/*.png of a demonstration; look at each
-	INFEROPS_BOARDS_PICTURES=docs/boards pytest -n 0 tests/e2e/test_boards.py -k pictures $(ARGS)
+previews: .venv/.dev-installed tools ## take the pictures of boards of a demonstration; look at each
+	INFEROPS_BOARDS_PICTURES=docs/boards INFEROPS_WALKTHROUGH_PICTURES=docs/walkthroughs \
+		pytest -n 0 tests/e2e/test_boards.py tests/e2e/test_walkthroughs.py -k pictures $(ARGS)
 
 .PHONY: test-compose
 test-compose: .venv/.dev-installed tools ## run the containers on a real engine; writes docs/compose.md

@@ -157,6 +157,7 @@ def undrawn(made: Demo, folder: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not PICTURES, reason="`make previews` takes them")
 def test_pictures(tmp_path):
     """A picture of every board; a person looks at each."""

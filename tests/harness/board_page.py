@@ -17,6 +17,20 @@ def open_board(page: Page, uid: str, since: float, query: str = "") -> None:
     page.until(lambda: page.run("return document.body.dataset.drawn"), "all is drawn")
 
 
+def sections(page: Page, titles: list[str]) -> tuple[int, int, int, int]:
+    """Say where some rows of panels are that follow each other: a picture's clip."""
+    script = """
+        const rows = [...document.querySelectorAll('.row')];
+        const top = (row) => Math.floor(row.getBoundingClientRect().top + scrollY);
+        const first = rows.findIndex((row) => row.innerText === arguments[0][0]);
+        const next = rows[first + arguments[0].length];
+        const end = next ? top(next) : document.documentElement.scrollHeight;
+        return [0, top(rows[first]), innerWidth, end - top(rows[first])];
+    """
+    left, top, width, height = page.run(script, titles)
+    return left, top, width, height
+
+
 def unable(page: Page) -> list[str]:
     """Say what the page names as what it cannot draw."""
     script = (

@@ -12,7 +12,10 @@ for (let at = 0; at < data.length; at += 4) {
   for (let part = 0; part < 3; part += 1) sum[part] += data[at + part];
   sum[3] += 1;
 }
-const palette = [...sums].filter((sum) => sum[3]).sort((a, b) => b[3] - a[3]).slice(0, most)
+// A colour that is seen rarely, but is one, says more than one more grey.
+const weight = ([red, green, blue, count]) =>
+  count * (1 + 12 * ((Math.max(red, green, blue) - Math.min(red, green, blue)) / count / 255) ** 2);
+const palette = [...sums].filter((sum) => sum[3]).sort((a, b) => weight(b) - weight(a)).slice(0, most)
   .map((sum) => sum.slice(0, 3).map((part) => Math.round(part / sum[3])));
 const apart = (a, b) => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2;
 const nearest = sums.map((sum) => {

@@ -4,6 +4,8 @@ import { anchor } from "./links.js";
 import { blend, fieldOf, format, inkOn, legend, lineColour, shown } from "./values.js";
 
 const { uPlot } = window;
+// Between labels of the time axis, in seconds.
+const STEPS = [1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 259200, 604800];
 const charts = new WeakMap();
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const number = (text) => Number(text.replace("Inf", "Infinity"));
@@ -112,7 +114,7 @@ function frame(box, view, field, [low, high]) {
       y: { range: () => [least, field.max ?? least + (most - least) * 1.05] },
     },
     axes: [
-      { ...axis, size: 24, space: (_, __, low, high) => (high - low < 900 ? 66 : 46), values: (_, splits, __, ___, gap) => splits.map((at) => clock(at, gap)) },
+      { ...axis, size: 24, incrs: STEPS, space: (_, __, low, high) => (high - low < 900 ? 66 : 46), values: (_, splits, __, ___, gap) => splits.map((at) => clock(at, gap)) },
       { ...axis, size: 62, space: 24, values: (_, splits) => splits.map((value) => format(value, { unit: field.unit })) },
     ],
     hooks: {
