@@ -29,6 +29,7 @@ from router.assembly.boards import build_boards
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.failover import apply as apply_failover
 from router.assembly.handover import Handover
+from router.assembly.inventory import add_entry
 from router.assembly.jobs import JobDependencies, build_batches
 from router.assembly.node_health import HealthContext, HealthServices
 from router.assembly.services import service
@@ -424,6 +425,7 @@ class Router:
             trails=self.trails,
             token=token,
             reload=self._reload,
+            add_entry=lambda entry: add_entry(self.files, self.config, entry),
             keys=self.keys,
             trusts=self._trusts,
             find=self.health.find,

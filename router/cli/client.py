@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 120.0
+_PROBE_SECONDS = 3.0
 # The router sends a comment each 15 s: silence for longer is a dead connection.
 _SILENT_SECONDS = 45.0
 _PIECE_BYTES = 64 * 1024
@@ -93,6 +94,13 @@ class Client:
 
     def get(self, path: str, **query: str | int) -> dict[str, Any]:
         return self._json("GET", path, params=query)
+
+    def answers(self, path: str) -> bool:
+        """Say whether something answers there, soon."""
+        try:
+            return self._session.get(self.url + path, timeout=_PROBE_SECONDS).ok
+        except requests.RequestException:
+            return False
 
     def get_list(self, path: str) -> list[dict[str, Any]]:
         """Return a JSON list of objects."""

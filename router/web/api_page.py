@@ -86,6 +86,7 @@ WORDS = {
     "DELETE /admin/keys/<key>": "revoke an API key",
     "POST /admin/keys/<key>/rotate": "a new secret; `overlap_seconds` for the old one",
     "GET /admin/nodes": "all nodes: state, score, load, models, holds, circuits",
+    "POST /admin/nodes": "add a node to the inventory: `name`, `address`, `labels`",
     "GET /admin/nodes/<name>": "one node",
     "POST /admin/nodes/<name>/clear": "clear a latched hold of an alert",
     "POST /admin/nodes/<name>/cordon": "keep new work away; `minutes`, `silence`",

@@ -105,3 +105,36 @@ def test_configuration_is_checked(inferops, tmp_path):
 def test_completion_lists_commands(inferops):
     """The script of a shell; what it asks for is answered."""
     assert "_INFEROPS_COMPLETE=bash_complete" in inferops("completion", "bash")[1]
+
+
+def test_a_node_joins(tmp_path):
+    """One line on the node; again changes nothing, another's name is refused."""
+    fleet_nodes = [Simulated("rig-4090"), Simulated("rig-3060")]
+    with SimulatedFleet(tmp_path / "fleet", fleet_nodes) as fleet:
+        joins = fleet.entries.pop()
+        fleet.write(fleet.entries)
+        with Router(tmp_path, fleet.inventory, prometheus_port=free_port()) as router:
+            port = joins["labels"]["__ollama"].rpartition(":")[2]
+
+            def join(name: str) -> subprocess.CompletedProcess[str]:
+                return subprocess.run(
+                    [
+                        *(ROOT / "launcher" / "inferops", "join", "--json"),
+                        *("--slots", "2", "--name", name),
+                        *("--address", "127.0.0.1", "--port", port),
+                    ],
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                    check=False,
+                    env=os.environ | {"INFEROPS_URL": router.url},
+                )
+
+            first, again, taken = join("rig-3060"), join("rig-3060"), join("rig-4090")
+            assert json.loads(first.stdout)["added"] is True, first.stderr
+            assert "schedulable" in json.loads(first.stdout)["state"]
+            assert json.loads(again.stdout)["added"] is False
+            assert taken.returncode != 0
+            assert "must be unique" in taken.stderr
+            assert list(router.nodes()) == ["rig-4090", "rig-3060"]
+            assert router.nodes()["rig-3060"]["slots"] == 2

@@ -41,6 +41,7 @@ class AdminContext:
     token:   gives the bearer token for changes; None where none is configured
     keys:    API keys
     reload:  reads the configuration files again; takes `confirmed`
+    add_entry: writes an entry into the inventory; whether it was not there
     trusts:  whether a request can only come from this machine; asked where there is
              no token
     find:    looks into the history of holds; None where none is kept
@@ -59,6 +60,7 @@ class AdminContext:
     token: Callable[[], str | None]
     reload: Callable[[bool], list[dict[str, Any]]]
     keys: KeyService
+    add_entry: Callable[[Mapping[str, Any]], bool]
     trusts: Callable[[Mapping[str, Any]], bool] = local
     find: Callable[[AuditQuery], Sequence[AuditEvent]] | None = None
     silences: Silences | None = None

@@ -24,6 +24,7 @@ from router.web.admin.audit import audit, note_after, note_before
 from router.web.admin.auth import allow_change, check_spelling, fields
 from router.web.admin.context import AdminContext
 from router.web.admin.decisions import show_decision, show_trail
+from router.web.admin.inventory import add_node
 from router.web.admin.usage import usage
 from router.web.admin.views import show_hold, show_slots
 from router.web.authentication import principal_of
@@ -121,6 +122,7 @@ def _reload(parts: AdminContext) -> Response:
 
 _ROUTES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("GET", "/nodes", _nodes),
+    ("POST", "/nodes", add_node),
     ("GET", "/nodes/<name>", _one_node),
     ("POST", "/nodes/<name>/cordon", holding.cordon),
     ("POST", "/nodes/<name>/drain", holding.drain),

@@ -13,7 +13,7 @@ from flask import Flask
 from router.access.service import KeyService
 from router.access.store import KeyStore
 from router.capacity.ledger import Ledger
-from router.errors import RequestError
+from router.errors import ConfigError, RequestError
 from router.holds.history import AuditQuery
 from router.holds.store import AuditEvent, Change, HoldStore
 from router.model import Clear, Hold, HoldKind, Node, Outcome, Part, Score
@@ -70,6 +70,14 @@ def rig(tmp_path):
         rig.reloaded.append(confirmed)
         return [{"file": "nodes.yml"}]
 
+    rig.added, rig.refusal = [], None
+
+    def add_entry(entry):
+        if rig.refusal:
+            raise rig.refusal
+        rig.added.append(entry)
+        return True
+
     app = Flask("test")
     app.register_blueprint(
         admin_blueprint(
@@ -81,6 +89,7 @@ def rig(tmp_path):
                 trails=rig.trails,
                 token=lambda: rig.token,
                 reload=reload,
+                add_entry=add_entry,
                 keys=KeyService(
                     KeyStore(tmp_path), lambda: None, lambda: "auto", time.time
                 ),
@@ -570,3 +579,43 @@ def test_times_beyond_the_calendar_are_shown(rig):
     (line,) = rig.client.get("/admin/holds/history").json
     assert ["9999-12-31T23:59:59.999+00:00"] * 2 == [shown["until"], line["until"]]
     assert rig.client.get("/admin/nodes").status_code == 200
+
+
+def test_a_node_is_added(rig):
+    """By name and address; its labels go along."""
+    body = {"name": "c", "address": "10.0.0.3", "labels": {"__slots": "4"}}
+    answer = rig.client.post("/admin/nodes", json=body)
+    entry = {"targets": ["10.0.0.3"], "labels": {"node": "c", "__slots": "4"}}
+    assert {"name": "c", "added": True, "entry": entry} == answer.json
+    assert [entry] == rig.added
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"name": "c"}, "address: is required"),
+        ({"address": "10.0.0.3"}, "name: is required"),
+        ({"name": "c", "address": "a", "labels": {"x": 1}}, "labels: x: must be"),
+    ],
+)
+def test_half_a_node_is_refused(rig, body, told):
+    """What is missing is named."""
+    answer = rig.client.post("/admin/nodes", json=body)
+    assert (400, []) == (answer.status_code, rig.added)
+    assert told in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (ConfigError("nodes.yml: [1].labels.node: must be unique"), "must be unique"),
+        (OSError(30, "Read-only file system"), "add this entry to it yourself"),
+    ],
+)
+def test_an_inventory_that_cannot_take_it(rig, refusal, told):
+    """409, with what to do where the file is not the router's to write."""
+    rig.refusal = refusal
+    body = {"name": "c", "address": "10.0.0.3"}
+    answer = rig.client.post("/admin/nodes", json=body)
+    assert 409 == answer.status_code
+    assert told in answer.json["error"]

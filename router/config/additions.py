@@ -1,0 +1,36 @@
+"""One node more in an inventory's text; what people wrote there stays as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from router.config.inventory import parse_inventory
+
+__all__ = ["inventory_entry", "with_entry"]
+
+
+def inventory_entry(
+    name: str, address: str, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """Make an entry as file_sd has it."""
+    return {"targets": [address], "labels": {"node": name, **labels}}
+
+
+def with_entry(text: str, entry: Mapping[str, Any], *, source: str) -> str:
+    """Return the text with one entry more, at its end. Raises ConfigError.
+
+    A list in brackets, as programs write it, is written anew; anything else keeps its
+    comments and its order.
+    """
+    if text.lstrip().startswith("["):
+        known = yaml.safe_load(text)
+        found = json.dumps([*known, entry], indent=1) + "\n"
+    else:
+        begun = text if text.endswith("\n") or not text else f"{text}\n"
+        found = begun + yaml.safe_dump([dict(entry)], sort_keys=False)
+    parse_inventory(found, source=source)
+    return found
