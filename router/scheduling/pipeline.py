@@ -298,12 +298,16 @@ def decision(
     back: HeldBack | None = None,
 ) -> Decision:
     """Put on record what was decided."""
+    barred = tuple(nodes.barred)
+    if barred:  # but for those that who can go nowhere else may use
+        usable = {each.name for each in candidates}
+        barred = tuple(name for name in barred if name not in usable)
     return Decision(
         picked,
         candidates,
         nodes.refused,
         tuple(nodes.full),
-        tuple(nodes.barred),
+        barred,
         back,
         asking.wish.tried,
         nodes.slower,

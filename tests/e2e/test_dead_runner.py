@@ -75,8 +75,8 @@ class Fleet:
     def warm(self) -> None:
         """Have both hold the model, and nothing of any prompt in a cache.
 
-        A runner that dies, and a server, is found by whoever is struck next: the node
-        that goes on would have the model still to load, or the prompt read already.
+        The node that goes on would else have the model to load, where it was restarted
+        a while ago, or the prompts read already, where it went on with them before.
         """
         for node in self.nodes.values():
             body = {"model": MODEL, "keep_alive": 0}
@@ -167,8 +167,10 @@ def strike(fleet: Fleet, victim: str, kind: str) -> list[float]:
         with fleet.only(victim):
             load = Load(fleet, pool)
             until(load.under_way, "all streams are under way", **WAIT)
-            in_flight = fleet.router.nodes()[victim]["in_flight"]
-            assert SLOTS == in_flight
+            until(
+                lambda: fleet.router.nodes()[victim]["in_flight"] == SLOTS,
+                "the whole replies are under way as well",
+            )
         if kind == "server":
             node.kill()
         else:

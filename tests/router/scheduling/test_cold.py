@@ -146,7 +146,9 @@ def test_a_copy_that_cannot_be_used_is_none(how):
     else:
         hold = Hold("has", HoldKind.CORDON, "operator", "repair", 0.0)
         fleet.holds.place(hold)
-    assert "other" == fleet.dispatcher.explain(wish).picked.name
+    explained = fleet.dispatcher.explain(wish)
+    assert "other" == explained.picked.name
+    assert {"has"} == explained.rejected.keys()
 
 
 def test_who_waits_may_go_for_a_copy_that_was_lost_meanwhile():
