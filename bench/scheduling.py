@@ -21,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import product
-from math import exp, log
+from math import exp, inf, log
 from pathlib import Path
 
 from bench.figures import table
@@ -75,12 +75,13 @@ def _saturation(source: str, fleet: str, scaling: Scaling) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One policy in one cell with one seed."""
+    """One policy in one cell with one seed; a first token's limit is the router's."""
 
     cell: Cell
     policy: str
     seed: int
     requests: int
+    first_token_seconds: float = inf
 
     def __call__(self) -> Figures:
         cell, specs = self.cell, FLEETS[self.cell.fleet]
@@ -90,9 +91,17 @@ class Run:
             replies = run_peer(self.policy, specs, cell.scaling, asks, self.seed)
         else:
             kind = Oracle if self.policy == ORACLE else Routed
-            replies = kind(Setup(specs, cell.scaling), Clock()).run(asks)
+            replies = kind(self._setup, Clock()).run(asks)
         since = asks[int(_WARM_UP * len(asks))].at
         return Figures.of([each for each in replies if each.ask.at >= since])
+
+    @property
+    def _setup(self) -> Setup:
+        return Setup(
+            FLEETS[self.cell.fleet],
+            self.cell.scaling,
+            first_token_seconds=self.first_token_seconds,
+        )
 
 
 def _figures(run: Run) -> Figures:
@@ -108,10 +117,12 @@ def measure(
     seeds: Sequence[int],
     requests: int,
     processes: int,
+    *,
+    first_token_seconds: float = inf,
 ) -> Results:
     """Run everything; the same requests for every policy of a seed."""
     runs = [
-        Run(cell, policy, seed, requests)
+        Run(cell, policy, seed, requests, first_token_seconds)
         for cell, policy, seed in product(cells, policies, seeds)
     ]
     results: Results = {}
@@ -218,6 +229,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--requests", type=int, default=8000, help="of a run; the first are not counted"
     )
+    add("--first-token", type=float, default=inf, help="seconds; else refused")
     add("--processes", type=int, default=2)
     add("--out", type=Path, help="write every run's figures as JSON")
     return parser.parse_args(argv)
@@ -232,7 +244,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     policies = [*args.peers, ORACLE, OURS]
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     print(f"virtual time; {args.seeds} seeds of {args.requests} requests", flush=True)
-    results = measure(cells, policies, seeds, args.requests, args.processes)
+    results = measure(
+        cells,
+        policies,
+        seeds,
+        args.requests,
+        args.processes,
+        first_token_seconds=args.first_token,
+    )
     print("\n".join(show(results)))
     worse = sum(bool(losses(row)) for row in results.values())
     print(f"worse than the best simple policy in {worse} of {len(results)} cells")

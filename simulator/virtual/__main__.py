@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Question:
     scaling: Scaling
     asks: Sequence[Ask]
     seed: int
+    first_token_seconds: float = inf
 
     def answer(self, policy: str) -> Figures:
         if policy in _PEERS:
@@ -54,7 +56,12 @@ class Question:
         elif policy == ORACLE:
             replies = Oracle(Setup(self.specs, self.scaling), Clock()).run(self.asks)
         else:
-            setup = Setup(self.specs, self.scaling, policy)
+            setup = Setup(
+                self.specs,
+                self.scaling,
+                policy,
+                first_token_seconds=self.first_token_seconds,
+            )
             replies = Routed(setup, Clock()).run(self.asks)
         since = self.asks[int(_WARM_UP * len(self.asks))].at
         return Figures.of([each for each in replies if each.ask.at >= since])
@@ -76,7 +83,8 @@ def ask(args: argparse.Namespace) -> tuple[Question, dict[str, Any]]:
         "requests": len(asks),
         "speeds_guessed": guessed,
     }
-    return Question(specs, args.scaling, asks, args.seed), facts
+    question = Question(specs, args.scaling, asks, args.seed, args.first_token)
+    return question, facts
 
 
 def show(facts: dict[str, Any], found: dict[str, Figures]) -> list[str]:
@@ -137,6 +145,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--requests", type=_count, default=4000)
     add("--seed", type=int, default=1, help="where in the trace to begin")
+    add(
+        "--first-token",
+        type=_number,
+        default=inf,
+        metavar="SECONDS",
+        help="the router refuses what cannot begin in time (X-First-Token-Timeout)",
+    )
     add("--json", action="store_true")
     return parser.parse_args(argv)
 

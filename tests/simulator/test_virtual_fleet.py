@@ -83,6 +83,16 @@ def test_every_policy_answers(fleet, trace, capsys):
     assert ours["p95"] < results["node-queues:round_robin"]["p95"]
 
 
+def test_a_limit_of_the_first_token(fleet, trace, capsys):
+    """Under overload some are refused, and more than without are served well."""
+    arguments = trace, "--fleet", fleet, "--requests", 120, "--load", 2
+    whole = simulated(capsys, *arguments)["policies"]["shortest_completion"]
+    limited = simulated(capsys, *arguments, "--first-token", "1.5")
+    limited = limited["policies"]["shortest_completion"]
+    assert whole["failed"] == 0.0 < limited["failed"]
+    assert limited["good"] > whole["good"]
+
+
 def test_it_runs_alike_each_time(fleet, trace, capsys):
     """A seed names the requests; the trace's own rate is the usual one."""
     arguments = trace, "--fleet", fleet, "--requests", 60, "--seed", 7
