@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# On a machine that stalls, an example's time says nothing of the code.
+settings.register_profile("inferops", deadline=None)
+settings.load_profile("inferops")
 
 LONG = pytest.mark.skip(reason="a long case: `make test-long` runs it")
 

@@ -74,7 +74,6 @@ def test_made_up_requests(router):
 
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.binary(max_size=300), cut=st.integers(0, 300))
@@ -106,7 +105,7 @@ _NAMES = (
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     path=st.sampled_from(["/api/chat", "/api/generate", "/v1/messages", "/api/embed"]),
     fields=st.dictionaries(st.sampled_from(_NAMES), _JSON, max_size=4),

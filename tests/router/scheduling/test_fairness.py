@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import OverloadedError
@@ -33,7 +33,6 @@ def serve(queue: Queue, cost: float | None = None) -> Waiter:
     return first
 
 
-@settings(deadline=None)
 @given(costs=st.lists(st.tuples(COSTS, COSTS, COSTS), min_size=20, max_size=60))
 def test_like_shares(costs):
     """Who keeps waiting has attained the same node-seconds, but for one request."""
@@ -49,7 +48,6 @@ def test_like_shares(costs):
         assert max(attained.values()) - min(attained.values()) <= largest + 1e-6
 
 
-@settings(deadline=None)
 @given(
     arrivals=st.lists(st.sampled_from("abc"), min_size=1, max_size=40),
     costs=st.lists(COSTS, min_size=40, max_size=40),
@@ -96,7 +94,6 @@ def test_ahead_is_what_is_served_before():
     assert queue.ahead("m:1", PEOPLE) == 101
 
 
-@settings(deadline=None)
 @given(debt=st.floats(0.0, 5.0), costs=st.lists(COSTS, min_size=1, max_size=20))
 def test_bound_on_starvation(debt, costs):
     """An endless line of new principals holds nobody up beyond the bound."""

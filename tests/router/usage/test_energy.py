@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.usage.energy import CardMeter, MeterInterval, shares, split
@@ -24,7 +24,6 @@ def busy_seconds(spans, since, until, steps=4000):
     return width * sum(any(b < at < e for b, e in spans) for at in moments)
 
 
-@settings(deadline=None)
 @given(spans=SPANS)
 def test_parts_are_the_busy_time(spans):
     """All parts together are the time in which any stream ran; none is negative."""
@@ -35,7 +34,6 @@ def test_parts_are_the_busy_time(spans):
         assert part <= max(0.0, min(ended, 20.0) - max(began, 0.0)) + 1e-9
 
 
-@settings(deadline=None)
 @given(spans=SPANS, cut=st.floats(0.5, 19.5))
 def test_parts_add_up(spans, cut):
     """An interval that is cut in two gives the same parts."""
@@ -50,7 +48,6 @@ def test_like_parts_at_each_moment():
     assert shares([(0, 6), (2, 9)], 0, 20) == pytest.approx([4.0, 5.0])
 
 
-@settings(deadline=None)
 @given(spans=SPANS, joules=st.floats(0.0, 1e6), idle=st.floats(0.0, 1e3))
 def test_nothing_is_lost(spans, joules, idle):
     """Streams and idle power together are what the meter counted."""

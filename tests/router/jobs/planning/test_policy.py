@@ -358,7 +358,6 @@ jobs = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(jobs)
 def test_every_item_is_run_once_or_copied_once(job):
     """Each item has exactly one result, and was begun twice at most."""
@@ -373,7 +372,6 @@ def test_every_item_is_run_once_or_copied_once(job):
     assert len(run.stage.flight) == 0
 
 
-@settings(deadline=None)
 @given(jobs)
 def test_nothing_idles_where_work_would_end_sooner(job):
     """While items wait, the quickest idle node is never left without one.
@@ -399,7 +397,7 @@ def test_nothing_idles_where_work_would_end_sooner(job):
     run.run()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000))
 def test_greedy_bound_holds(seed):
     """The end is within one item of the bound: W / sum(speeds) + p_max / slowest used.

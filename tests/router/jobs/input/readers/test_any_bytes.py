@@ -28,7 +28,6 @@ files = st.one_of(st.lists(pieces, max_size=25).map(b"".join), st.binary(max_siz
 @pytest.mark.parametrize("kind", [Format.CSV, Format.JSON, Format.JSONL])
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    deadline=None,
     max_examples=300,
 )
 @given(content=files)

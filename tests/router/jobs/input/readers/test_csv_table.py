@@ -271,7 +271,7 @@ cells = st.text(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=st.lists(
         st.tuples(st.integers(0, 99).map(str), cells, cells), min_size=1, max_size=20

@@ -109,7 +109,7 @@ values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.lists(st.dictionaries(st.text("xyz"), values), min_size=1),
     indent=st.sampled_from([None, 1]),

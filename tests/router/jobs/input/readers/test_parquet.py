@@ -233,7 +233,7 @@ def test_a_look_reads_each_column_alone(tmp_path):
     assert "unfolds to 200,001 bytes" in reasons(sample.rows)["b"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=st.lists(
         st.fixed_dictionaries(

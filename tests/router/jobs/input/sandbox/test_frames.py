@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.jobs.input.sandbox.frames import Unpacker, packed
@@ -14,7 +14,6 @@ heads = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     frames=st.lists(st.tuples(heads, st.binary(max_size=40)), max_size=5),
     size=st.integers(1, 30),

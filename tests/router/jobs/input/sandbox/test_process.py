@@ -59,7 +59,6 @@ def test_a_file_that_kills_its_reader(files, tmp_path):
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    deadline=None,
     max_examples=8,  # each is a process
 )
 @given(data=st.data())
