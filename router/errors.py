@@ -22,7 +22,8 @@ The class says who may retry and what the client hears; nothing else does.
     │   ├── EndsRunnersError         422  a request that ended runners, twice
     │   ├── UnsupportedEncodingError 415  a Content-Encoding that is not read
     │   ├── OverloadedError          429  queue full or hopeless wait
-    │   │   └── BodiesFullError           bodies of other requests fill the memory
+    │   │   ├── BodiesFullError           bodies of other requests fill the memory
+    │   │   └── RateLimitedError          a limit of the key, a tag or everybody
     │   ├── UnavailableError         503  no node may take this request
     │   │   └── BusyError                 no thread of the router has room or time
     │   ├── DeadlineError            504  the deadline passed
@@ -176,6 +177,10 @@ class OverloadedError(RequestError):
 
 class BodiesFullError(OverloadedError):
     code = "bodies_full"
+
+
+class RateLimitedError(OverloadedError):
+    code = "rate_limit_exceeded"
 
 
 class UnavailableError(RequestError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,9 @@ def post_worker_init(worker: Any) -> None:
     # Found as plain attributes; gunicorn looks some forty up for each request.
     settings = worker.cfg.settings.items()
     vars(worker.cfg).update({name: setting.get() for name, setting in settings})
+
+
+def worker_exit(_arbiter: Any, _worker: Any) -> None:
+    """Save what was counted: with no client there, the worker waits for nobody."""
+    if wsgi := sys.modules.get("router.wsgi"):
+        wsgi.router.save_limits()

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from router import __version__
 from router.access.exposure import reached_by_others
+from router.access.quota import Quotas
 from router.access.sessions import Sessions
 from router.alerts.firing import Firing
 from router.alerts.notify import NotificationHandler
@@ -88,6 +89,7 @@ _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
 _SPEEDS_EVERY = 30  # notes of slots in use
 _MEND_SECONDS = 1.0
+_LIMITS_SECONDS = 1.0  # of counts are lost by a kill
 _POLLS_SECONDS = 20.0  # some polls of a node that hangs, at the longest usual limit
 _STILL_SECONDS = 30.0  # beyond the longest pass; as the alert RouterSnapshotStale
 _FIRST_PASS_SECONDS = 3.0  # beside the time limit of one query
@@ -150,6 +152,12 @@ class Router:
         self.audit.watch_holds(self.holds)
         self.keys, self.key_files = build_keys(config, lambda: self.config)
         self._exposed = reached_by_others(environ)
+        self.quotas = Quotas(
+            config.state.directory,
+            rules=lambda: self.keys.limits,
+            shadow=lambda: self.config.access.limits == "shadow",
+            clock=time.time,
+        )
         self.published = Published(self._first_snapshot())
         self._build_dispatch(config)
         self._build_control(config)
@@ -189,6 +197,7 @@ class Router:
         gevent.spawn(self._watch_lag)
         gevent.spawn(self._recollect)
         gevent.spawn(self._mend)
+        gevent.spawn(self._save_limits)
         log.info("started", version=__version__, nodes=len(self.inventory.nodes))
 
     def _audit_files(self) -> None:
@@ -412,7 +421,9 @@ class Router:
         self.metrics.registry.register(self._fleet_collector())
         self.metrics.registry.register(self._predictions())
         self.metrics.registry.register(
-            KeyCollector(self.keys, time.time, exposed=self._exposed is not None)
+            KeyCollector(
+                self.keys, self.quotas, time.time, exposed=self._exposed is not None
+            )
         )
         self.metrics.registry.register(CircuitCollector(self.traffic.circuits))
         token = _secret(config.admin.token_file)
@@ -467,6 +478,7 @@ class Router:
             log=RequestLog(lambda: self.config.log),
             usage=self.usage.ledger,
             audit=self.audit.trail,
+            quotas=self.quotas,
             own=own_paths(flask),
             fallback=flask,
         )
@@ -590,6 +602,16 @@ class Router:
         while True:
             gevent.sleep(_MEND_SECONDS)
             self.health.mend()
+
+    def _save_limits(self) -> None:
+        while True:
+            gevent.sleep(_LIMITS_SECONDS)
+            self.save_limits()
+
+    def save_limits(self) -> None:
+        """Keep what was counted, unless another router does by now."""
+        if not self._taken_over:
+            self.quotas.save()
 
     def _watch_lag(self) -> None:
         while True:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,18 +18,19 @@ from pydantic import (
 )
 
 from router.access.keys import ApiKey, KeySecret, KeySource, Network
+from router.access.limits import NO_LIMITS, KeyLimits
 from router.access.principal import Scope
 from router.api_key import is_digest
 from router.config import yaml as document
 from router.config.yaml import YamlFault
 
-__all__ = ["KeyTerms", "parse_keys", "utc"]
+__all__ = ["KeyTerms", "KeysFile", "LimitTerms", "load_keys", "parse_keys"]
 
 _Word = Annotated[str, StringConstraints(pattern=r"^[\w.@+-]+$", max_length=80)]
 _Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=200)]
 
 
-def utc(value: object) -> datetime:
+def _utc(value: object) -> datetime:
     """Read a date, or a date and time; without a zone it is UTC."""
     if not isinstance(value, str):
         raise ValueError("must be a date such as 2027-01-31")  # noqa: TRY004 - pydantic collects these
@@ -58,7 +61,7 @@ def _digest(value: object) -> str:
     return value
 
 
-_Instant = Annotated[datetime, BeforeValidator(utc)]
+_Instant = Annotated[datetime, BeforeValidator(_utc)]
 _Network = Annotated[Any, BeforeValidator(_network)]
 _Scope = Annotated[Scope, BeforeValidator(_scope)]
 _Digest = Annotated[str, BeforeValidator(_digest)]
@@ -66,6 +69,25 @@ _Digest = Annotated[str, BeforeValidator(_digest)]
 
 class _Terms(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+_Most = Annotated[int, Field(ge=0, le=2**62)]
+
+
+class LimitTerms(_Terms):
+    """What a key, a tag or everybody may use; what is left out has no limit."""
+
+    requests_per_minute: _Most | None = None
+    requests_per_day: _Most | None = None
+    requests_per_month: _Most | None = None
+    tokens_per_minute: _Most | None = None
+    tokens_per_day: _Most | None = None
+    tokens_per_month: _Most | None = None
+    concurrent_requests: _Most | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+
+    def limits(self) -> KeyLimits:
+        return KeyLimits(**self.model_dump())
 
 
 class KeyTerms(_Terms):
@@ -90,6 +112,9 @@ class KeyTerms(_Terms):
     expires: _Instant | None = Field(
         default=None, description="when it ends; none: never"
     )
+    limits: LimitTerms = Field(
+        default=LimitTerms(), description="what it may use; none: no limit"
+    )
 
     def key(
         self, key: str, secrets: tuple[KeySecret, ...], source: KeySource
@@ -106,6 +131,7 @@ class KeyTerms(_Terms):
             models=tuple(self.models),
             networks=networks,
             expires=self.expires.timestamp() if self.expires else None,
+            limits=self.limits.limits(),
         )
 
 
@@ -133,16 +159,31 @@ class KeyEntry(KeyTerms):
         return self.key(f"file-{self.name}", secrets, KeySource.FILE)
 
 
+class _Shared(_Terms):
+    everyone: LimitTerms = LimitTerms()
+    tags: dict[_Word, LimitTerms] = {}
+
+
 class _File(_Terms):
     keys: list[KeyEntry] = Field(default=[], max_length=100_000)
+    limits: _Shared = _Shared()
 
 
-def load_keys(path: Path) -> tuple[ApiKey, ...]:
+@dataclass(frozen=True, slots=True)
+class KeysFile:
+    """Keys, and the limits that keys have in common."""
+
+    keys: tuple[ApiKey, ...] = ()
+    everyone: KeyLimits = NO_LIMITS
+    tags: Mapping[str, KeyLimits] = field(default_factory=dict)
+
+
+def load_keys(path: Path) -> KeysFile:
     """Read the file; raises ConfigError with every fault."""
     return parse_keys(document.read(path), source=path.name)
 
 
-def parse_keys(text: str, *, source: str = "keys.yml") -> tuple[ApiKey, ...]:
+def parse_keys(text: str, *, source: str = "keys.yml") -> KeysFile:
     """Check the text of `keys.yml`. Raises ConfigError."""
     content = document.parse(text, source)
     file, faults = document.check(_File, {} if content is None else content)
@@ -150,7 +191,11 @@ def parse_keys(text: str, *, source: str = "keys.yml") -> tuple[ApiKey, ...]:
         raise document.rejected(source, faults)
     if repeated := [*_repeated(file)]:
         raise document.rejected(source, repeated)
-    return tuple(entry.api_key() for entry in file.keys)
+    return KeysFile(
+        tuple(entry.api_key() for entry in file.keys),
+        file.limits.everyone.limits(),
+        {tag: each.limits() for tag, each in file.limits.tags.items()},
+    )
 
 
 def _repeated(file: _File) -> list[YamlFault]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from router.access.limits import NO_LIMITS, KeyLimits
 from router.access.principal import Principal, Scope
 from router.api_key import digest_of
 from router.errors import ForbiddenError, UnauthorizedError
@@ -63,6 +64,7 @@ class ApiKey:
     created: float | None = None
     expires: float | None = None
     revoked: float | None = None
+    limits: KeyLimits = NO_LIMITS
 
     def state(self, now: float) -> KeyState:
         if self.revoked is not None:

@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from router.access.file import KeyTerms
+from router.access.file import KeysFile, KeyTerms
 from router.access.keys import ApiKey, KeyRing, KeySecret, KeySource, KeyState
+from router.access.limits import LimitRules
 from router.access.store import KeyStore
 from router.api_key import digest_of, new_secret, shown
 from router.errors import ConflictError, NotFoundError, StateError, UnavailableError
@@ -21,7 +22,7 @@ log = get_logger("keys")
 class KeyService:
     """Holds the keys in force. Changes wait for the disk; raise StateError.
 
-    of_file: the file's keys, as they are now; None where no file is configured
+    of_file: what the file says now; None where no file is configured
     mode:    the setting `access.keys`
     clock:   unix seconds
     """
@@ -29,7 +30,7 @@ class KeyService:
     def __init__(
         self,
         store: KeyStore,
-        of_file: Callable[[], tuple[ApiKey, ...] | None],
+        of_file: Callable[[], KeysFile | None],
         mode: Callable[[], str],
         clock: Callable[[], float],
     ) -> None:
@@ -40,6 +41,7 @@ class KeyService:
         self._stored: tuple[ApiKey, ...] = ()
         self.fault: str | None = None
         self.ring = KeyRing()
+        self.limits = LimitRules({}, {})
         self.required = True
         self.load()
 
@@ -56,7 +58,13 @@ class KeyService:
     def apply(self) -> None:
         """Take over what file and settings say now."""
         of_file = self._of_file()
-        self.ring = KeyRing.of((*(of_file or ()), *self._stored))
+        shared = of_file or KeysFile()
+        self.ring = KeyRing.of((*shared.keys, *self._stored))
+        self.limits = LimitRules(
+            {each.id: each.limits for each in self.ring if each.limits},
+            shared.tags,
+            shared.everyone,
+        )
         exist = of_file is not None or bool(self._stored) or self.fault is not None
         mode = self._mode()
         self.required = mode == "required" or (mode == "auto" and exist)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import asdict
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from router.access.keys import ApiKey, KeySecret, KeySource
+from router.access.limits import KeyLimits
 from router.access.principal import Scope
 from router.errors import StateError
 from router.sqlite_file import SqliteFile
@@ -88,6 +90,11 @@ def _content(key: ApiKey) -> str:
             "models": key.models,
             "networks": [str(each) for each in key.networks],
             "expires": key.expires,
+            "limits": {
+                name: most
+                for name, most in asdict(key.limits).items()
+                if most is not None
+            },
         }
     )
 
@@ -109,4 +116,5 @@ def _key(
         created=created,
         expires=found["expires"],
         revoked=revoked,
+        limits=KeyLimits(**found.get("limits", {})),
     )

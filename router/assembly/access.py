@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from router.access.file import parse_keys
-from router.access.keys import ApiKey
+from router.access.file import KeysFile, parse_keys
 from router.access.principal import ALL_SCOPES, Principal, Scope, operator
 from router.access.service import KeyService
 from router.access.store import KeyStore
@@ -26,7 +25,7 @@ Secret = Callable[[], str | None]
 _TOKEN_SECONDS = 1.0
 _SCOPES = {"metrics": frozenset({Scope.METRICS})}  # of tokens that are for less
 
-AccessFiles = tuple[Watched[tuple[ApiKey, ...]], ...]
+AccessFiles = tuple[Watched[KeysFile], ...]
 
 
 def build_keys(

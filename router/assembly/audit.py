@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gevent
 from prometheus_client import CollectorRegistry, Gauge
 
-from router.access.keys import ApiKey
+from router.access.file import KeysFile
+from router.access.limits import KeyLimits
 from router.audit.store import AuditStore
 from router.audit.trail import ROUTER, AuditTrail, changed
 from router.config.settings import Config
@@ -91,7 +93,7 @@ class AuditService:
         before, after = changed(_signals(old), _signals(new))
         self.trail.record("signals.reload", "signals.yml", before=before, after=after)
 
-    def keys(self, old: Iterable[ApiKey], new: Iterable[ApiKey]) -> None:
+    def keys(self, old: KeysFile, new: KeysFile) -> None:
         before, after = changed(_keys(old), _keys(new))
         self.trail.record("keys.reload", "access.keys_file", before=before, after=after)
 
@@ -133,7 +135,7 @@ def _signals(signals: Iterable[Signal]) -> dict[str, Any]:
     }
 
 
-def _keys(keys: Iterable[ApiKey]) -> Mapping[str, Any]:
+def _keys(file: KeysFile) -> Mapping[str, Any]:
     """Return what keys may do; nothing of their secrets, not even their digests."""
     return {
         key.name: {
@@ -143,6 +145,14 @@ def _keys(keys: Iterable[ApiKey]) -> Mapping[str, Any]:
             "models": list(key.models),
             "networks": [str(each) for each in key.networks],
             "expires": key.expires,
+            "limits": _limits(key.limits),
         }
-        for key in keys
+        for key in file.keys
+    } | {
+        f"limits of {whose}": _limits(limits)
+        for whose, limits in {"everyone": file.everyone, **file.tags}.items()
     }
+
+
+def _limits(limits: KeyLimits) -> dict[str, int]:
+    return {name: most for name, most in asdict(limits).items() if most is not None}

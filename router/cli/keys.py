@@ -37,11 +37,20 @@ def keys() -> None:
 )
 @click.option("--model", "models", multiple=True, help="llama3*; repeatable.")
 @click.option("--network", "networks", multiple=True, help="10.0.0.0/8; repeatable.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="requests_per_minute=60, tokens_per_day=1000000 ...; repeatable.",
+)
 @click.option("--expires", metavar="WHEN", help="A date, or a time from now: 90d.")
 @command
 def create(session: Session, name: str, **given: Any) -> Exit:
     """Make a key named NAME. It is shown here, and never again."""
     terms = {field: value for field, value in given.items() if value}
+    if "limits" in terms:
+        terms["limits"] = dict(_limit(each) for each in terms["limits"])
     if "expires" in terms:
         terms["expires"] = _instant(terms["expires"])
     return _told(session, session.client.post("/admin/keys", {"name": name, **terms}))
@@ -132,6 +141,13 @@ def _row(key: dict[str, Any]) -> list[str]:
 
 def _path(key: str) -> str:
     return f"/admin/keys/{quote(key, safe='')}"
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not number.isdecimal():
+        raise CliError(f"--limit must be NAME=NUMBER, got {text!r}", Exit.USAGE)
+    return name.replace("-", "_"), int(number)
 
 
 def _instant(text: str) -> str:

@@ -500,6 +500,11 @@ class AccessSettings(Section):
         " ([keys](keys.md))",
         restart=True,
     )
+    limits: Literal["enforce", "shadow"] = setting(
+        "enforce",
+        "what limits of keys, tags and everybody do: `shadow` counts what would be"
+        " refused (`inferops_limits_exceeded_total`), and refuses nothing",
+    )
     metrics_token_file: OptionalPath = setting(
         None,
         "file with the bearer token that Prometheus sends; it opens `/metrics` where"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from router.access.quota import Quotas
 from router.access.service import KeyService
-from router.metrics.families import gauges
+from router.metrics.families import gauges, totals
 
 __all__ = ["KeyCollector"]
 
@@ -21,9 +22,15 @@ class KeyCollector(Collector):
     """
 
     def __init__(
-        self, keys: KeyService, clock: Callable[[], float], *, exposed: bool
+        self,
+        keys: KeyService,
+        quotas: Quotas,
+        clock: Callable[[], float],
+        *,
+        exposed: bool,
     ) -> None:
         self._keys = keys
+        self._quotas = quotas
         self._clock = clock
         self._exposed = exposed
 
@@ -53,4 +60,11 @@ class KeyCollector(Collector):
             "1 while other machines reach the router and need no API key.",
             (),
             [((), float(self._exposed and not required))],
+        )
+        yield totals(
+            "inferops_limits_exceeded",
+            "Requests beyond a limit of a key, a tag or everyone; in the mode shadow"
+            " they were served.",
+            ("of", "limit", "mode"),
+            list(self._quotas.exceeded.items()),
         )

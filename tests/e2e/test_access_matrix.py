@@ -25,6 +25,7 @@ pytestmark = pytest.mark.e2e
 # The scopes of which one is needed; empty: no key. `admin` opens everything.
 MATRIX = {
     "GET /": "",
+    "GET /admin/audit": "admin-read",
     "GET /admin/explain": "admin-read inference",
     "GET /admin/explain/<request_id>": "admin-read inference",
     "GET /admin/holds": "admin-read",
@@ -47,6 +48,7 @@ MATRIX = {
     "GET /admin/queue": "admin-read",
     "POST /admin/reload": "admin",
     "POST /admin/what-if": "admin",
+    "GET /admin/usage": "admin-read",
     "POST /api/chat": "inference",
     "POST /api/embed": "inference",
     "POST /api/embeddings": "inference",

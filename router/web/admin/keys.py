@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,6 +75,9 @@ def show_key(key: ApiKey) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "models": list(key.models),
         "networks": [str(each) for each in key.networks],
+        "limits": {
+            name: most for name, most in asdict(key.limits).items() if most is not None
+        },
         "created": _time(key.created),
         "expires": _time(key.expires),
         "revoked": _time(key.revoked),

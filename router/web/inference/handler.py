@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from router.access.quota import Quotas
 from router.audit.trail import AuditTrail
 from router.cancellation import CooperativeSocket
 from router.errors import (
     BadRequestError,
     ForbiddenError,
     NotFoundError,
+    RateLimitedError,
     RefusedError,
     RouteMissingError,
 )
@@ -39,6 +41,7 @@ from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.body import BodyReader
 from router.web.inference.headers import read_terms
+from router.web.inference.limited import capped, limit_headers
 from router.web.inference.paths import climbs, passed_on, redirect, tidy
 from router.web.inference.request import (
     ClientRequest,
@@ -70,6 +73,7 @@ class Inference:
         log: RequestLog,
         usage: UsageLedger,
         audit: AuditTrail,
+        quotas: Quotas,
         own: frozenset[str],
         fallback: WSGIApplication,
     ) -> None:
@@ -82,6 +86,7 @@ class Inference:
         self._log = log
         self._usage = usage
         self._audit = audit
+        self._quotas = quotas
         self._own = own
         self._fallback = fallback
         self.visits = ClientRequests()
@@ -128,12 +133,33 @@ class Inference:
         finally:
             visit.attention.check()  # stopped meanwhile: that is what is told
         visit.keep_to(read_terms(environ, self.limits.request_seconds))
-        ask, _ = read
+        ask, body = read
         if not is_model_name(ask.model):
             raise NotFoundError(f"model {ask.model[:_MOST_SHOWN]!r} not found")
         if not visit.principal.may_use(ask.model):
             raise ForbiddenError(f"this API key is not for model {ask.model!r}")
-        return read
+        return ask, self._let_in(visit, body)
+
+    def _let_in(self, visit: ClientRequest, body: bytes) -> bytes:
+        """Count the request against its limits. Raises RateLimitedError.
+
+        Returns the body, which asks for no more tokens than it may have.
+        """
+        who = visit.principal
+        try:
+            visit.ticket = ticket = self._quotas.let_in(who)
+        except RateLimitedError:
+            visit.limit_headers = self._limit_headers(visit)
+            raise
+        if ticket is None:
+            return body
+        visit.limit_headers = self._limit_headers(visit)
+        most = ticket.max_output_tokens
+        return body if most is None else capped(visit.route, body, most)
+
+    def _limit_headers(self, visit: ClientRequest) -> list[tuple[str, str]]:
+        usage = self._quotas.usage(visit.principal)
+        return limit_headers(visit.route.dialect, usage, time.time())
 
     def light(self, ask: Ask, body: bytes, visit: ClientRequest) -> LightAnswer | None:
         """Answer what needs no slot; None where a slot is needed after all."""
@@ -311,6 +337,8 @@ class Inference:
         """Count and log the request; the last thing that is done for it."""
         self.visits.leave(visit)
         visit.let_go()
+        if visit.ticket is not None:
+            self._quotas.end(visit.ticket, visit.tokens)
         if visit.call and visit.call.findings.deaths:
             outcome = Outcome(visit.outcome)
             self._failover.course.settle(visit.call, visit.node, outcome)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.access.limits import Admission
 from router.access.principal import Principal
 from router.cancellation import Cancellation
 from router.failover.attempts import ProxiedRequest
@@ -50,6 +51,9 @@ class ClientRequest:
     limit: TimeLimit | None = None
     call: ProxiedRequest | None = None
     account: UsageAccount | None = None
+    ticket: Admission | None = None
+    tokens: int = 0
+    limit_headers: list[tuple[str, str]] = field(default_factory=list)
 
     def keep_to(self, terms: RequestTerms) -> None:
         """Take over the client's terms; its time runs since its arrival."""

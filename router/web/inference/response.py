@@ -27,6 +27,7 @@ from router.relay.framing import read_timings
 from router.relay.protocols import error_body, error_frame
 from router.server.response import BufferedChunk
 from router.web.inference.encoding import ACCEPTED
+from router.web.inference.limited import estimated_tokens
 from router.web.inference.request import ClientRequest
 
 if TYPE_CHECKING:
@@ -167,7 +168,9 @@ class InferenceResponse:
         self._head(head.status, [*_passed_on(head.headers), length])
         # A refusal took no time and proves nothing: the node must not look quick.
         ended = Outcome.REFUSED if presented.refused else Outcome.END
-        self._desk.end(presented, ended, read_timings(presented.body))
+        timings = read_timings(presented.body)
+        self._count_tokens(presented, timings)
+        self._desk.end(presented, ended, timings)
         # The node is done with it, but the client may take it slowly.
         self._environ["wsgi.input"].keep(len(presented.body))
         self._finish()
@@ -293,6 +296,7 @@ class InferenceResponse:
             timings = Timings()
             if outcome is Outcome.END:
                 timings = presented.reply.gate.timings()
+            self._count_tokens(presented, timings)
             self._desk.end(presented, outcome, timings)
         self._finish()
 
@@ -304,11 +308,23 @@ class InferenceResponse:
             self._watch.close()
         self._desk.leave(self._visit)
 
+    def _count_tokens(self, presented: FirstResponse, timings: Timings) -> None:
+        """Note what is to count against limits; a stream may not tell its tokens."""
+        visit = self._visit
+        if visit.ticket is None:
+            return
+        visit.tokens = timings.prompt_tokens + timings.generated_tokens
+        if not visit.tokens and presented.reply.gate and self._call:
+            asked, seen = len(self._call.message.body), presented.reply.bytes_seen
+            visit.tokens = estimated_tokens(visit.route, asked, seen)
+
     def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
         visit = self._visit
         visit.status = status
         headers.append(("X-Request-Id", visit.request_id))
         headers.append(("X-InferOps-Attempts", str(visit.attempts)))
+        if visit.limit_headers:
+            headers += visit.limit_headers
         if visit.node:
             headers.append(("X-InferOps-Node", visit.node))
         self._start_response(_status_line(status), headers)

@@ -17,7 +17,7 @@ from flask import Blueprint, Response, redirect, render_template, request
 from router.access.principal import Scope
 from router.access.service import KeyService
 from router.access.sessions import SECONDS, Sessions
-from router.errors import RequestError, UnauthorizedError
+from router.errors import BadRequestError, RequestError, UnauthorizedError
 from router.web.authentication import COOKIE, csrf_of
 from router.web.caller import address
 from router.web.pages import guarded
@@ -67,6 +67,8 @@ def _log_in(parts: LoginContext) -> Any:
     secret = request.form.get("key", "").strip()[:_MOST_CHARACTERS]
     now = parts.clock()
     try:
+        if not secret:
+            raise BadRequestError("an API key is needed")
         who = parts.keys.ring.principal(secret, address(request.environ), now)
         if not who.may(_PAGES):
             raise UnauthorizedError("this API key is for neither jobs nor admin-read")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from router.access.file import parse_keys
+from router.access.file import KeysFile, parse_keys
 from router.access.keys import KeySecret, KeySource
+from router.access.limits import KeyLimits
 from router.access.principal import Scope
 from router.errors import ConfigError
 
@@ -14,7 +15,7 @@ A, B = "a" * 64, "b" * 64
 
 def test_a_whole_entry():
     """Every field arrives."""
-    (key,) = parse_keys(
+    found = parse_keys(
         f"""
         keys:
           - name: alice
@@ -26,8 +27,16 @@ def test_a_whole_entry():
             models: ["llama3*"]
             networks: [10.0.0.0/8]
             expires: 1970-01-02
+            limits: {{requests_per_minute: 60}}
+        limits:
+          everyone: {{tokens_per_day: 1000}}
+          tags: {{staff: {{concurrent_requests: 2}}}}
         """
     )
+    (key,) = found.keys
+    assert KeyLimits(requests_per_minute=60) == key.limits
+    assert KeyLimits(tokens_per_day=1000) == found.everyone
+    assert {"staff": KeyLimits(concurrent_requests=2)} == found.tags
     assert ("file-alice", "alice", KeySource.FILE) == (key.id, key.name, key.source)
     assert (KeySecret(A), KeySecret(B, until=60.0)) == key.secrets
     assert ("team-a", ("staff",)) == (key.owner, key.tags)
@@ -38,9 +47,9 @@ def test_a_whole_entry():
 
 def test_defaults():
     """A name and a digest are enough, for inference."""
-    (key,) = parse_keys(f"keys: [{{name: a, sha256: {A}}}]")
+    (key,) = parse_keys(f"keys: [{{name: a, sha256: {A}}}]").keys
     assert (frozenset({Scope.INFERENCE}), None) == (key.scopes, key.expires)
-    assert () == parse_keys("")
+    assert KeysFile() == parse_keys("")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +63,7 @@ def test_defaults():
         ("{name: a, sha256: %A, scopes: []}", "keys[0].scopes: must have at least 1"),
         ("{name: a, sha256: %A, networks: [x]}", "networks[0]: must be a network"),
         ("{name: a, sha256: %A, expires: soon}", "expires: must be a date such as"),
+        ("{name: a, sha256: %A, limits: {requests: 1}}", "limits.requests: is unkn"),
         ("{name: a, sha256: %A, model: x}", "model: is unknown, perhaps 'models' is"),
         ("{name: a, sha256: %A}, {name: a, sha256: %B}", "keys[1].name: must be uniq"),
         ("{name: a, sha256: %A}, {name: b, sha256: %A}", "keys[1].sha256: must be un"),

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from router.access.file import KeyTerms, parse_keys
+from router.access.file import KeysFile, KeyTerms, parse_keys
 from router.access.keys import KeyState
 from router.access.principal import Scope
 from router.access.service import KeyService
@@ -75,9 +75,9 @@ def test_nothing_is_written_before_the_first_key(rig):
     ("mode", "keys", "required"),
     [
         ("auto", None, False),
-        ("auto", (), True),  # a file without keys is one that lets nobody in
+        ("auto", KeysFile(), True),  # a file without keys is one that lets nobody in
         ("required", None, True),
-        ("off", (), False),
+        ("off", KeysFile(), False),
     ],
 )
 def test_when_a_key_is_needed(rig, mode, keys, required):
@@ -138,7 +138,7 @@ def test_keys_of_the_file(rig):
     with pytest.raises(ConflictError, match="changed in its file"):
         service.revoke("f")
     service.create(KeyTerms(name="a"))
-    rig.of_file = ()
+    rig.of_file = KeysFile()
     service.apply()
     assert ["a"] == [each.name for each in service.ring]
 

@@ -1,0 +1,226 @@
+"""Limits of keys, tags and everybody: requests, tokens and streams; pure.
+
+Windows are those of the clock in UTC (minute, day, month), so that a count means the
+same after a restart. A request is let in or not at its arrival; what it uses is counted
+when it ends, and nothing that was let in is ever cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from router.access.principal import Principal
+
+__all__ = [
+    "EVERYONE",
+    "NO_LIMITS",
+    "Admission",
+    "Exceeded",
+    "KeyLimits",
+    "LimitMeter",
+    "LimitRules",
+    "LimitStatus",
+    "LimitWindow",
+]
+
+EVERYONE = "everyone"
+_MOST_KNOWN = 4096
+Counter = tuple[str, str, "LimitWindow"]  # subject, what is counted, window
+
+
+class LimitWindow(StrEnum):
+    MINUTE = "minute"
+    DAY = "day"
+    MONTH = "month"
+
+    def begin(self, now: float) -> int:
+        """Return when the window of this time began, in unix seconds."""
+        if self is LimitWindow.MONTH:
+            month = datetime.fromtimestamp(now, UTC).replace(
+                day=1, hour=0, minute=0, second=0, microsecond=0
+            )
+            return int(month.timestamp())
+        length = 60 if self is LimitWindow.MINUTE else 86_400
+        return int(now // length) * length
+
+    def end(self, begin: int) -> int:
+        if self is LimitWindow.MONTH:
+            return self.begin(begin + 32 * 86_400)
+        return begin + (60 if self is LimitWindow.MINUTE else 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """None: no limit.
+
+    concurrent_requests: under way at one time, those in the queue included
+    max_output_tokens:   of one answer; asked for more, it gets this
+    """
+
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    requests_per_month: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    concurrent_requests: int | None = None
+    max_output_tokens: int | None = None
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, each.name) is not None for each in fields(self))
+
+    def windows(self) -> Iterator[tuple[str, LimitWindow, int]]:
+        """Yield what is counted, over which window, and how much is allowed."""
+        for what in ("requests", "tokens"):
+            for window in LimitWindow:
+                most: int | None = getattr(self, f"{what}_per_{window}")
+                if most is not None:
+                    yield what, window, most
+
+
+NO_LIMITS = KeyLimits()
+Held = tuple[tuple[str, KeyLimits], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRules:
+    """Limits by key id, by tag, and for all together."""
+
+    keys: Mapping[str, KeyLimits]
+    tags: Mapping[str, KeyLimits]
+    everyone: KeyLimits = NO_LIMITS
+    _known: dict[str, Held] = field(default_factory=dict, compare=False)
+
+    def of(self, who: Principal) -> Held:
+        """Return what holds for a principal, by what it is counted under."""
+        known = self._known.get(who.id)
+        if known is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            known = self._known[who.id] = self._find(who)
+        return known
+
+    def _find(self, who: Principal) -> Held:
+        found = [(who.id, self.keys.get(who.id.removeprefix("key:"), KeyLimits()))]
+        found += [(f"tag:{tag}", self.tags.get(tag, KeyLimits())) for tag in who.tags]
+        found.append((EVERYONE, self.everyone))
+        return tuple((subject, limits) for subject, limits in found if limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """A limit that a request would go beyond; seconds until it would not."""
+
+    subject: str
+    name: str
+    most: int
+    retry_after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """How a limit stands, as a client is told of it; `what`: requests or tokens."""
+
+    what: str
+    most: int
+    left: int
+    reset_seconds: float
+
+
+@dataclass(slots=True)
+class Admission:
+    """What was let in, until it ends."""
+
+    limits: Held
+    max_output_tokens: int | None
+    ended: bool = False
+
+
+class LimitMeter:
+    """What was used in the current windows. No I/O: `changed` is what to keep."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Counter, tuple[int, int]] = {}  # begin of window, count
+        self._running: dict[str, int] = {}
+        self._changed: set[Counter] = set()
+
+    def exceeded(self, limits: Held, now: float) -> Exceeded | None:
+        """Return the limit that one more request would exceed for the longest."""
+        found: list[Exceeded] = []
+        for subject, each in limits:
+            running = each.concurrent_requests
+            if running is not None and self._running.get(subject, 0) >= running:
+                found.append(Exceeded(subject, "concurrent_requests", running, 1.0))
+            for what, window, most in each.windows():
+                if self._count((subject, what, window), now) >= most:
+                    wait = window.end(window.begin(now)) - now
+                    name = f"{what}_per_{window}"
+                    found.append(Exceeded(subject, name, most, max(1.0, wait)))
+        return max(found, key=lambda each: each.retry_after_seconds, default=None)
+
+    def let_in(self, limits: Held, now: float) -> Admission:
+        """Count a request that begins."""
+        for subject, _ in limits:
+            self._running[subject] = self._running.get(subject, 0) + 1
+            self._add(subject, "requests", 1, now)
+        outputs = [
+            each.max_output_tokens
+            for _, each in limits
+            if each.max_output_tokens is not None
+        ]
+        return Admission(limits, min(outputs, default=None))
+
+    def end(self, ticket: Admission, tokens: int, now: float) -> None:
+        """Count what a request used; calls after the first do nothing."""
+        if ticket.ended:
+            return
+        ticket.ended = True
+        for subject, _ in ticket.limits:
+            left = self._running[subject] - 1
+            if left:
+                self._running[subject] = left
+            else:
+                del self._running[subject]
+            if tokens:
+                self._add(subject, "tokens", tokens, now)
+
+    def usage(self, limits: Held, now: float) -> list[LimitStatus]:
+        """Return of requests and of tokens the limit that is nearest."""
+        nearest: dict[str, LimitStatus] = {}
+        for subject, each in limits:
+            for what, window, most in each.windows():
+                left = max(0, most - self._count((subject, what, window), now))
+                reset = window.end(window.begin(now)) - now
+                known = nearest.get(what)
+                if known is None or left < known.left:
+                    nearest[what] = LimitStatus(what, most, left, reset)
+        return list(nearest.values())
+
+    def load(self, rows: Iterable[tuple[str, str, str, int, int]]) -> None:
+        """Take over what was kept: subject, what, window, its begin, count."""
+        for subject, what, window, begin, count in rows:
+            self._counts[subject, what, LimitWindow(window)] = begin, count
+
+    def changed(self) -> list[tuple[str, str, str, int, int]]:
+        """Return the rows that changed since the last call."""
+        keys, self._changed = self._changed, set()
+        return [(*key[:2], key[2].value, *self._counts[key]) for key in keys]
+
+    def keep_again(self, rows: Iterable[tuple[str, str, str, int, int]]) -> None:
+        """Have rows kept by the next call: the disk did not take them."""
+        for subject, what, window, _, _ in rows:
+            self._changed.add((subject, what, LimitWindow(window)))
+
+    def _count(self, counter: Counter, now: float) -> int:
+        begin, count = self._counts.get(counter, (0, 0))
+        return count if begin == counter[2].begin(now) else 0
+
+    def _add(self, subject: str, what: str, more: int, now: float) -> None:
+        for window in LimitWindow:
+            counter = subject, what, window
+            count = self._count(counter, now) + more
+            self._counts[counter] = window.begin(now), count
+            self._changed.add(counter)

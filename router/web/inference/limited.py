@@ -1,0 +1,74 @@
+"""What limits do to a request and tell its client: the cap, the headers; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from router.access.limits import LimitStatus
+from router.relay.protocols import Dialect, Route
+
+__all__ = ["capped", "estimated_tokens", "limit_headers"]
+
+# By what a stream that does not tell its tokens is counted: an event of about this
+# size for each token, as Ollama 0.17 writes them, and a prompt as English is.
+_EVENT_BYTES = {Dialect.OLLAMA: 130, Dialect.OPENAI: 230, Dialect.ANTHROPIC: 110}
+_PROMPT_BYTES = 4
+_OPENAI_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+def capped(route: Route, body: bytes, most: int) -> bytes:
+    """Return the body with at most so many tokens asked for."""
+    if route.streams is None or route.form:
+        return body
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    if not isinstance(asked, dict):
+        return body
+    if route.dialect is Dialect.OLLAMA:
+        options = asked.get("options")
+        options = dict(options) if isinstance(options, dict) else {}
+        options["num_predict"] = _least(options.get("num_predict"), most)
+        return orjson.dumps({**asked, "options": options})
+    usual = "max_output_tokens" if route.path == "/v1/responses" else "max_tokens"
+    given = [name for name in _OPENAI_FIELDS if asked.get(name) is not None] or [usual]
+    return orjson.dumps({**asked, **{n: _least(asked.get(n), most) for n in given}})
+
+
+def _least(asked: Any, most: int) -> int:
+    """Ollama takes a negative number for no limit."""
+    known = isinstance(asked, int) and not isinstance(asked, bool) and asked >= 0
+    return min(asked, most) if known else most
+
+
+def estimated_tokens(route: Route, body_bytes: int, reply_bytes: int) -> int:
+    """Say about how many tokens a stream had that does not tell."""
+    answer = reply_bytes // _EVENT_BYTES[route.dialect]
+    return body_bytes // _PROMPT_BYTES + answer
+
+
+def limit_headers(
+    dialect: Dialect, usage: Iterable[LimitStatus], now: float
+) -> list[tuple[str, str]]:
+    """Write how limits stand, as OpenAI's and Anthropic's clients know it."""
+    found = []
+    for each in usage:
+        if dialect is Dialect.ANTHROPIC:
+            at = datetime.fromtimestamp(now + each.reset_seconds, UTC)
+            reset = at.isoformat(timespec="seconds").replace("+00:00", "Z")
+            name = f"anthropic-ratelimit-{each.what}-{{}}"
+        else:
+            reset = f"{math.ceil(each.reset_seconds)}s"
+            name = f"x-ratelimit-{{}}-{each.what}"
+        found += [
+            (name.format("limit"), str(each.most)),
+            (name.format("remaining"), str(each.left)),
+            (name.format("reset"), reset),
+        ]
+    return found
