@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from router.errors import DatasetError
 from router.jobs.input.readers import BadRow, ReadLimits, Row
 from router.jobs.model import Format
+from tests.harness.examples import examples
 from tests.router.jobs.input.readers.stage import rows
 
 LIMITS = ReadLimits(row_bytes=60, rows=40, columns=4, chunk_bytes=7, again_bytes=500)
@@ -28,7 +29,7 @@ files = st.one_of(st.lists(pieces, max_size=25).map(b"".join), st.binary(max_siz
 @pytest.mark.parametrize("kind", [Format.CSV, Format.JSON, Format.JSONL])
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=300,
+    max_examples=examples(300),
 )
 @given(content=files)
 def test_any_bytes_are_rows_or_an_error(tmp_path, kind, content):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from router.errors import DatasetError
 from router.jobs.input.readers import ReadLimits, Row
 from router.jobs.model import Format
+from tests.harness.examples import examples
 from tests.router.jobs.input.readers.stage import SMALL, fields, rows
 
 
@@ -109,7 +110,10 @@ values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=examples(100),
+)
 @given(
     data=st.lists(st.dictionaries(st.text("xyz"), values), min_size=1),
     indent=st.sampled_from([None, 1]),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from router.errors import DatasetError
 from router.jobs.input.readers import BadRow, ReadLimits, Row, Unusable, open_dataset
 from router.jobs.model import Format
+from tests.harness.examples import examples
 from tests.router.jobs.input.readers.stage import fields, reasons, rows
 
 LIMITS = ReadLimits(rows=10_000, row_bytes=100_000, columns=20)
@@ -233,7 +234,10 @@ def test_a_look_reads_each_column_alone(tmp_path):
     assert "unfolds to 200,001 bytes" in reasons(sample.rows)["b"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=examples(100),
+)
 @given(
     records=st.lists(
         st.fixed_dictionaries(

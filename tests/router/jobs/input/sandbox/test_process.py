@@ -20,6 +20,7 @@ from router.jobs.input.sandbox.process import Sandbox, SandboxError, SandboxLimi
 from router.jobs.input.sources import DatasetFiles, FileSettings, Look, LookError
 from router.jobs.model import DATASET_ENDPOINT, Format, Job, JobSpec, JobState
 from router.jobs.planning.length_predictor import LengthPredictor
+from tests.harness.examples import examples
 from tests.harness.poll import until
 from tests.router.jobs.input.sandbox.own import sandboxes
 
@@ -59,7 +60,7 @@ def test_a_file_that_kills_its_reader(files, tmp_path):
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=8,  # each is a process
+    max_examples=examples(8),  # each is a process
 )
 @given(data=st.data())
 def test_any_damage_is_an_error_of_ours(files, tmp_path, data):
