@@ -77,6 +77,7 @@ class Fleet:
 
         The node that goes on would else have the model to load, where it was restarted
         a while ago, or the prompts read already, where it went on with them before.
+        To a router that runs this would be external load: it is renewed after it.
         """
         for node in self.nodes.values():
             body = {"model": MODEL, "keep_alive": 0}
@@ -162,7 +163,6 @@ def ask(url: str, path: str) -> dict[str, Any]:
 def strike(fleet: Fleet, victim: str, kind: str) -> list[float]:
     """Put all requests on one node and kill its runner, or all of it."""
     node = fleet.nodes[victim]
-    fleet.warm()
     with ThreadPoolExecutor(SLOTS) as pool:
         with fleet.only(victim):
             load = Load(fleet, pool)
@@ -192,6 +192,7 @@ def test_runner_dies_under_load(fleet, capsys):
     for number in range(KILLS):
         victim = ("one", "two")[number % 2]
         for kind in pauses:
+            fleet.warm()
             fleet.renew()
             pauses[kind] += strike(fleet, victim, kind)
     runner, server = (median(seen) for seen in pauses.values())
