@@ -274,6 +274,12 @@ class Router:
 
     def _warnings(self) -> list[str]:
         found = self.health.warnings()
+        for what, fault in (
+            ("the usage ledger", self.usage.writer.fault),
+            ("the audit log", self.audit.trail.fault),
+        ):
+            if fault:
+                found.append(f"{what} is not written: {fault}")
         if self.keys.fault:
             found.append(f"API keys that were made here do not work: {self.keys.fault}")
         if self._exposed and not self.keys.required:

@@ -71,6 +71,7 @@ class Lease:
     alone:          whether nothing else of ours ran there when it was taken: a load
                     then waits for nobody
     account:        whose use it is, where a client asked for it
+    job_of:         whose job it is, else; None: it is no job's
     streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
     """
 
@@ -83,6 +84,7 @@ class Lease:
         "continued",
         "decoding_since",
         "first_token_seconds",
+        "job_of",
         "model",
         "node",
         "reply",
@@ -107,6 +109,7 @@ class Lease:
         self.decoding_since: float | None = None
         self.reply: Evictable | None = None
         self.account: UsageAccount | None = None
+        self.job_of: str | None = None
         self.tried: frozenset[str] = frozenset()
         self.streams = False
         self.first_token_seconds: float | None = None

@@ -26,6 +26,7 @@ class UsageAccount:
 
     at:     unix seconds of its arrival; `since`: the same on the monotonic clock
     joules: None until a meter of one of its nodes was read
+    asked:  whether a client did, who closes it; else it is over with its attempt
     """
 
     id: int
@@ -48,6 +49,7 @@ class UsageAccount:
     seconds: float = 0.0
     node_seconds: float = 0.0
     joules: float | None = None
+    asked: bool = True
 
     def queued(self, seconds: float) -> None:
         self.queue_seconds += seconds

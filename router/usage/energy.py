@@ -88,8 +88,8 @@ def split(taken: MeterInterval, spans: Sequence[Span], idle_watts: float) -> Spl
     if busy <= 0:
         return Split((0.0,) * len(parts), taken.joules)
     idle = min(taken.joules, idle_watts * taken.seconds)
-    each = (taken.joules - idle) / busy
-    return Split(tuple(part * each for part in parts), idle)
+    rest = taken.joules - idle
+    return Split(tuple(rest * (part / busy) for part in parts), idle)
 
 
 class CardMeter:

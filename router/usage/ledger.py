@@ -38,7 +38,7 @@ class MeteredLease(Protocol):
     @property
     def decoding_since(self) -> float | None: ...
     @property
-    def yields(self) -> bool: ...
+    def job_of(self) -> str | None: ...
 
 
 @dataclass(slots=True)
@@ -141,15 +141,18 @@ class UsageLedger:
         account = self._account(lease)
         account.ran(lease.node, lease.taken_at, lease.decoding_since, told, now)
         self._runs[lease.node].append(_Run(lease.taken_at, now, account))
-        if account.principal in {JOBS, ROUTER}:
+        if not account.asked:
             self.close(account, 0, outcome.value)
 
     def _account(self, lease: MeteredLease) -> UsageAccount:
-        """Return whose lease it is; one that no client waits for is a job's."""
+        """Return whose lease it is: a client's, a job's, or the router's own."""
         if lease.account is None:
-            who = JOBS if lease.yields else ROUTER
-            lease.account = self.open(who, who, since=lease.taken_at, model=lease.model)
-            lease.account.node = lease.node
+            who = ROUTER
+            if lease.job_of is not None:
+                who = f"{JOBS}:{lease.job_of}" if lease.job_of else JOBS
+            made = self.open(who, who, since=lease.taken_at, model=lease.model)
+            made.asked, made.node = False, lease.node
+            lease.account = made
         return lease.account
 
     def _mark(self, account: UsageAccount) -> None:

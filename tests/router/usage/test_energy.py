@@ -56,6 +56,12 @@ def test_nothing_is_lost(spans, joules, idle):
     assert min((*found.streams, found.idle)) >= 0
 
 
+def test_stream_of_no_length():
+    """However short the only stream was, it gets a finite part."""
+    found = split(MeterInterval(0.0, 20.0, 21.0), [(0.0, 1e-307)], 0.0)
+    assert ((21.0,), 0.0) == (found.streams, found.idle)
+
+
 def test_idle_power_is_nobodys():
     """100 W idle for 10 s; 3000 J more for the one stream, for as long as it ran."""
     found = split(MeterInterval(0.0, 10.0, 4000.0), [(2.0, 4.0)], 100.0)

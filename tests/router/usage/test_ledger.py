@@ -104,12 +104,14 @@ def test_attempts_add_up():
 def test_other_work_has_rows():
     """Jobs' items and the router's own checks are told apart from clients' requests."""
     rig = Rig()
-    item, check = rig.slots.take("a", "m:1"), rig.slots.take("a", "m:1")
-    item.allow_revoking(lambda: None)
+    leases = [rig.slots.take("a", "m:1") for _ in range(3)]
+    leases[0].job_of, leases[1].job_of = "", "ann"
     rig.now = 2.0
-    for lease in (item, check):
+    for lease in leases:
         lease.done(Outcome.END, Timings())
-    assert ["jobs", "router"] == sorted(row["principal"] for row in rig.rows())
+    rows = rig.rows()
+    assert ["jobs", "jobs:ann", "router"] == [row["principal"] for row in rows]
+    assert {("end", 2.0)} == {(row["outcome"], row["seconds"]) for row in rows}
 
 
 def test_known_truth():
