@@ -49,7 +49,7 @@ _CHARGED = frozenset({Outcome.END, Outcome.CLIENT_GONE, Outcome.DEADLINE})
 # While the first in the queue waits for longer than anybody likes, one slot in so many
 # goes to who came last: else a long queue serves all, and nobody in time.
 _LATE_SECONDS = 2.0
-_FRESH = 8
+_FRESH = 24
 
 
 class Scheduler:

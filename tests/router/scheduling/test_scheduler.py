@@ -437,7 +437,7 @@ def test_reading_the_prompt_counts_towards_the_first_token():
 
 @pytest.mark.parametrize("policy", ["shortest_completion", "least_in_flight"])
 def test_a_long_queue_serves_some_in_time(policy):
-    """One slot in eight goes to who came last; by a simple policy all stand in line."""
+    """One slot in 24 goes to who came last; by a simple policy all stand in line."""
     now = [0.0]
     fleet = Fleet(limit=100, clock=lambda: now[0])
     fleet.dispatcher.policies = Policies(policy)
@@ -445,12 +445,12 @@ def test_a_long_queue_serves_some_in_time(policy):
         each.lease.done(Outcome.END, Timings(100, 100, 0.1, 1.0))
     leases = deque(fleet.acquire().lease for _ in range(2))
     line = []
-    for number in range(40):
+    for number in range(50):
         now[0] = float(number)
         line.append(_waiter(fleet))
         fleet.dispatcher.queue.join(line[-1])
     served = []
-    for _ in range(16):
+    for _ in range(48):
         now[0] += 0.1
         line.append(_waiter(fleet))
         fleet.dispatcher.queue.join(line[-1])
@@ -459,10 +459,10 @@ def test_a_long_queue_serves_some_in_time(policy):
         served += given
         leases += [each.grant.lease for each in given]
     places = [line.index(each) for each in served]
-    assert 16 == len(served)
-    fresh = [place for place in places if place >= 40]
+    assert 48 == len(served)
+    fresh = [place for place in places if place >= 50]
     assert (2 if policy == "shortest_completion" else 0) == len(fresh)
-    assert [p for p in places if p < 40] == list(range(16 - len(fresh)))
+    assert [p for p in places if p < 50] == list(range(48 - len(fresh)))
 
 
 def _waiter(fleet):
