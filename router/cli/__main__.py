@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from router.cli import audit, jobs, join, keys, local, nodes, usage
+from router.cli import audit, discover, jobs, join, keys, local, nodes, usage
 from router.cli.app import app
 from router.cli.client import CliError
 from router.cli.console import Console
@@ -16,7 +16,7 @@ from router.cli.outcome import Exit
 
 __all__ = ["app", "main", "run"]
 
-for _group in (local, nodes, join, jobs, keys, usage, audit):
+for _group in (local, nodes, join, discover, jobs, keys, usage, audit):
     for _command in _group.COMMANDS:
         app.add_command(_command)
 

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import ROOT
 from tests.harness.router import Router
@@ -138,3 +139,40 @@ def test_a_node_joins(tmp_path):
             assert "must be unique" in taken.stderr
             assert list(router.nodes()) == ["rig-4090", "rig-3060"]
             assert router.nodes()["rig-3060"]["slots"] == 2
+
+
+def test_a_tailnet_is_discovered(tmp_path):
+    """New machines are added, silent ones stay, and those known are left alone."""
+    peers = {
+        name: {
+            "DNSName": f"{name}.tail1.ts.net.",
+            "TailscaleIPs": [address],
+            "Tags": ["tag:inferops-node"],
+            "Online": online,
+        }
+        for name, address, online in (
+            ("rig-4090", "100.64.0.1", False),
+            ("rig-new", "127.0.0.2", True),
+            ("rig-off", "127.0.0.3", False),
+        )
+    }
+    with (
+        SimulatedFleet(tmp_path / "fleet", [Simulated("rig-4090")]) as fleet,
+        Router(tmp_path, fleet.inventory, prometheus_port=free_port()) as router,
+    ):
+        done = subprocess.run(
+            [ROOT / "launcher" / "inferops", "discover", "--json", "--status", "-"],
+            input=json.dumps({"Peer": peers}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=os.environ | {"INFEROPS_URL": router.url},
+        )
+        states = {each["name"]: each["state"] for each in json.loads(done.stdout)}
+        assert states == {
+            "rig-4090": "known",
+            "rig-new": "added",
+            "rig-off": "offline, not added",
+        }
+        until(lambda: list(router.nodes()) == ["rig-4090", "rig-new"], "it is a node")
