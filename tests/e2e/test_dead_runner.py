@@ -78,8 +78,12 @@ class Fleet:
         The node that goes on would else have the model to load, where it was restarted
         a while ago, or the prompts read already, where it went on with them before.
         To a router that runs this would be external load: it is renewed after it.
+        Each has a core: a runner that died is begun again, which on a core of both
+        would cost the other node the time in which it goes on with the streams.
         """
-        for node in self.nodes.values():
+        cores = sorted(os.sched_getaffinity(0))
+        for number, node in enumerate(self.nodes.values()):
+            node.pin(cores[number % len(cores)])
             body = {"model": MODEL, "keep_alive": 0}
             requests.post(f"{node.url}/api/generate", json=body, timeout=60)
             until(partial(_empty, node), "it is unloaded")

@@ -127,6 +127,11 @@ class RealOllama:
         for each in self._family():
             each.resume()
 
+    def pin(self, core: int) -> None:
+        """Run on one core, as a machine of its own does: not on the time of others."""
+        for each in self._family():
+            each.cpu_affinity([core])
+
     def restart(self) -> None:
         """Serve again on the same port, with the models that are there."""
         self.process = self._serve()
