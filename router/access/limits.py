@@ -7,10 +7,11 @@ when it ends, and nothing that was let in is ever cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property, lru_cache
 
 from router.access.principal import Principal
 
@@ -28,7 +29,7 @@ __all__ = [
 
 EVERYONE = "everyone"
 _MOST_KNOWN = 4096
-Counter = tuple[str, str, "LimitWindow"]  # subject, what is counted, window
+Counter = tuple[str, str, str]  # subject, what is counted, window
 
 
 class LimitWindow(StrEnum):
@@ -38,13 +39,7 @@ class LimitWindow(StrEnum):
 
     def begin(self, now: float) -> int:
         """Return when the window of this time began, in unix seconds."""
-        if self is LimitWindow.MONTH:
-            month = datetime.fromtimestamp(now, UTC).replace(
-                day=1, hour=0, minute=0, second=0, microsecond=0
-            )
-            return int(month.timestamp())
-        length = 60 if self is LimitWindow.MINUTE else 86_400
-        return int(now // length) * length
+        return _begins(int(now // 60))[self.value]
 
     def end(self, begin: int) -> int:
         if self is LimitWindow.MONTH:
@@ -52,7 +47,24 @@ class LimitWindow(StrEnum):
         return begin + (60 if self is LimitWindow.MINUTE else 86_400)
 
 
-@dataclass(frozen=True, slots=True)
+@lru_cache(maxsize=8)  # each window begins with a minute
+def _begins(minute: int) -> dict[str, int]:
+    now = minute * 60
+    month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0)
+    return {
+        LimitWindow.MINUTE.value: now,
+        LimitWindow.DAY.value: now - now % 86_400,
+        LimitWindow.MONTH.value: int(month.timestamp()),
+    }
+
+
+def _left(window: str, now: float) -> float:
+    """Return the seconds until a window is over."""
+    known = LimitWindow(window)
+    return known.end(known.begin(now)) - now
+
+
+@dataclass(frozen=True)  # no slots: what is worked out is kept beside the fields
 class KeyLimits:
     """None: no limit.
 
@@ -72,13 +84,15 @@ class KeyLimits:
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) is not None for each in fields(self))
 
-    def windows(self) -> Iterator[tuple[str, LimitWindow, int]]:
-        """Yield what is counted, over which window, and how much is allowed."""
-        for what in ("requests", "tokens"):
-            for window in LimitWindow:
-                most: int | None = getattr(self, f"{what}_per_{window}")
-                if most is not None:
-                    yield what, window, most
+    @cached_property  # asked several times for each request
+    def windows(self) -> tuple[tuple[str, str, int], ...]:
+        """What is counted, over which window, and how much is allowed."""
+        return tuple(
+            (what, window.value, most)
+            for what in ("requests", "tokens")
+            for window in LimitWindow
+            if (most := getattr(self, f"{what}_per_{window}")) is not None
+        )
 
 
 NO_LIMITS = KeyLimits()
@@ -154,18 +168,18 @@ class LimitMeter:
             running = each.concurrent_requests
             if running is not None and self._running.get(subject, 0) >= running:
                 found.append(Exceeded(subject, "concurrent_requests", running, 1.0))
-            for what, window, most in each.windows():
+            for what, window, most in each.windows:
                 if self._count((subject, what, window), now) >= most:
-                    wait = window.end(window.begin(now)) - now
+                    wait = _left(window, now)
                     name = f"{what}_per_{window}"
                     found.append(Exceeded(subject, name, most, max(1.0, wait)))
         return max(found, key=lambda each: each.retry_after_seconds, default=None)
 
     def let_in(self, limits: Held, now: float) -> Admission:
         """Count a request that begins."""
-        for subject, _ in limits:
+        for subject, each in limits:
             self._running[subject] = self._running.get(subject, 0) + 1
-            self._add(subject, "requests", 1, now)
+            self._add(subject, each, "requests", 1, now)
         outputs = [
             each.max_output_tokens
             for _, each in limits
@@ -178,49 +192,54 @@ class LimitMeter:
         if ticket.ended:
             return
         ticket.ended = True
-        for subject, _ in ticket.limits:
+        for subject, each in ticket.limits:
             left = self._running[subject] - 1
             if left:
                 self._running[subject] = left
             else:
                 del self._running[subject]
             if tokens:
-                self._add(subject, "tokens", tokens, now)
+                self._add(subject, each, "tokens", tokens, now)
 
     def usage(self, limits: Held, now: float) -> list[LimitStatus]:
         """Return of requests and of tokens the limit that is nearest."""
-        nearest: dict[str, LimitStatus] = {}
+        nearest: dict[str, tuple[int, int, str]] = {}
         for subject, each in limits:
-            for what, window, most in each.windows():
+            for what, window, most in each.windows:
                 left = max(0, most - self._count((subject, what, window), now))
-                reset = window.end(window.begin(now)) - now
                 known = nearest.get(what)
-                if known is None or left < known.left:
-                    nearest[what] = LimitStatus(what, most, left, reset)
-        return list(nearest.values())
+                if known is None or left < known[0]:
+                    nearest[what] = left, most, window
+        return [
+            LimitStatus(what, most, left, _left(window, now))
+            for what, (left, most, window) in nearest.items()
+        ]
 
     def load(self, rows: Iterable[tuple[str, str, str, int, int]]) -> None:
         """Take over what was kept: subject, what, window, its begin, count."""
         for subject, what, window, begin, count in rows:
-            self._counts[subject, what, LimitWindow(window)] = begin, count
+            self._counts[subject, what, window] = begin, count
 
     def changed(self) -> list[tuple[str, str, str, int, int]]:
         """Return the rows that changed since the last call."""
         keys, self._changed = self._changed, set()
-        return [(*key[:2], key[2].value, *self._counts[key]) for key in keys]
+        return [(*key, *self._counts[key]) for key in keys]
 
     def keep_again(self, rows: Iterable[tuple[str, str, str, int, int]]) -> None:
         """Have rows kept by the next call: the disk did not take them."""
         for subject, what, window, _, _ in rows:
-            self._changed.add((subject, what, LimitWindow(window)))
+            self._changed.add((subject, what, window))
 
     def _count(self, counter: Counter, now: float) -> int:
         begin, count = self._counts.get(counter, (0, 0))
-        return count if begin == counter[2].begin(now) else 0
+        return count if begin == _begins(int(now // 60))[counter[2]] else 0
 
-    def _add(self, subject: str, what: str, more: int, now: float) -> None:
-        for window in LimitWindow:
-            counter = subject, what, window
-            count = self._count(counter, now) + more
-            self._counts[counter] = window.begin(now), count
-            self._changed.add(counter)
+    def _add(
+        self, subject: str, limits: KeyLimits, what: str, more: int, now: float
+    ) -> None:
+        for each, window, _ in limits.windows:
+            if each == what:
+                counter = subject, what, window
+                count = self._count(counter, now) + more
+                self._counts[counter] = _begins(int(now // 60))[window], count
+                self._changed.add(counter)
