@@ -37,6 +37,7 @@ MATRIX = {
     "POST /admin/keys/<key>/rotate": "admin",
     "GET /admin/nodes": "admin-read",
     "GET /admin/nodes/<name>": "admin-read",
+    "POST /admin/nodes": "admin",
     "POST /admin/nodes/<name>/clear": "admin",
     "POST /admin/nodes/<name>/cordon": "admin",
     "POST /admin/nodes/<name>/drain": "admin",
