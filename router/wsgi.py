@@ -36,6 +36,7 @@ from router.assembly.node_health import HealthContext, HealthServices
 from router.assembly.services import service
 from router.assembly.traffic_health import TrafficHealth
 from router.assembly.usage import UsageService
+from router.audit.store import FILE as AUDIT_FILE
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import LedgerPersistence
 from router.clients.http_json import ask
@@ -67,6 +68,7 @@ from router.server.resolver import Resolver
 from router.server.take_over import TAKES_OVER
 from router.snapshot import Published, Snapshot
 from router.threads import CONTROL, DISK, FILES
+from router.usage.store import FILE as USAGE_FILE
 from router.web.admin.routes import AdminContext
 from router.web.app import flask_app, own_paths
 from router.web.authentication import Authentication
@@ -162,6 +164,10 @@ class Router:
         self._build_dispatch(config)
         self._build_control(config)
         self._build_usage(config)
+        self.health.other_files = {
+            USAGE_FILE: lambda: self.usage.writer.fault,
+            AUDIT_FILE: lambda: self.audit.trail.fault,
+        }
         self._build_batch(config)
         self.app = self._build_web(config)
         self._apply(config)
@@ -274,12 +280,9 @@ class Router:
 
     def _warnings(self) -> list[str]:
         found = self.health.warnings()
-        for what, fault in (
-            ("the usage ledger", self.usage.writer.fault),
-            ("the audit log", self.audit.trail.fault),
-        ):
-            if fault:
-                found.append(f"{what} is not written: {fault}")
+        for file, fault in self.health.other_files.items():
+            if why := fault():
+                found.append(f"{file} is not written: {why}")
         if self.keys.fault:
             found.append(f"API keys that were made here do not work: {self.keys.fault}")
         if self._exposed and not self.keys.required:

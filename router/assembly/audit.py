@@ -24,6 +24,7 @@ from router.model import Hold, Inventory, Signal
 __all__ = ["AuditService"]
 
 _WRITE_SECONDS = 0.1
+_AGAIN_SECONDS = 2.0  # after the disk took nothing
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _GONE = frozenset({Change.LIFTED, Change.OVERRIDE_ENDED})
 _NOTED = frozenset({Change.PLACED, Change.OVERRIDDEN}) | _GONE
@@ -59,7 +60,7 @@ class AuditService:
                 self.trail.flush()
             except Exception:  # the log must outlive any one fault
                 log.exception("audit_failed")
-            gevent.sleep(_WRITE_SECONDS)
+            gevent.sleep(_AGAIN_SECONDS if self.trail.fault else _WRITE_SECONDS)
 
     def watch_holds(self, holds: HoldStore) -> None:
         holds.witness(self._of_hold)

@@ -53,6 +53,7 @@ class HealthServices:
     """The hold store and everything around it; a `router.metrics.holds.View`.
 
     one_pass: the control loop's pass, set by who builds it
+    other_files: why files that are not of holds cannot be written; None: they can
     """
 
     one_pass: Pass
@@ -81,6 +82,7 @@ class HealthServices:
         self.holds.fleet(setting.inventory().names())
         self.silences = Silences(service(config.alertmanager), self.counters)
         self._ledger: Ledger | None = None
+        self.other_files: Mapping[str, Callable[[], str | None]] = {}
         registry.register(HealthCollector(self.holds, self))
 
     # Building
@@ -210,6 +212,7 @@ class HealthServices:
         return {
             _HOLDS: self.journal.fault is None,
             _HISTORY: self.archive.fault is None,
+            **{file: fault() is None for file, fault in self.other_files.items()},
         }
 
     def ignored(self) -> Mapping[str, int]:

@@ -26,6 +26,7 @@ __all__ = ["UsageService"]
 
 # A router that is killed loses no more than what came in this time.
 _WRITE_SECONDS = 0.25
+_AGAIN_SECONDS = 2.0  # after the disk took nothing
 _FORGET_SECONDS = 3600.0
 
 log = get_logger("usage")
@@ -77,7 +78,10 @@ class UsageService:
         self.writer.close()
 
     def _write(self) -> None:
-        _again_and_again(lambda: _WRITE_SECONDS, self.writer.flush)
+        def seconds() -> float:
+            return _AGAIN_SECONDS if self.writer.fault else _WRITE_SECONDS
+
+        _again_and_again(seconds, self.writer.flush)
 
     def _meter(self) -> None:
         def read() -> None:

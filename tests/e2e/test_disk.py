@@ -208,7 +208,9 @@ def test_all_state_is_damaged(tmp_path, start):
     told, audit = warnings(router)
     assert "holds.db.damaged" in told
     # It is not replaced: that would be how to get rid of it.
-    assert "the audit log is not written" in audit
+    assert "audit.sqlite is not written" in audit
+    assert router.metric('inferops_state_writable{file="audit.sqlite"}') == 0
+    assert router.metric('inferops_state_writable{file="usage.sqlite"}') == 1
     assert (state / "holds.db.damaged").exists()
     assert cordon(router, "one").status_code == 200
     serves(router)
