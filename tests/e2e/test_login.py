@@ -58,7 +58,10 @@ def test_who_is_not_logged_in_is_asked(router):
     where = answer.headers["Location"]
     assert (303, "/jobs/login?next=/jobs/new") == (answer.status_code, where)
     assert 401 == router.get("/jobs/new").status_code
-    assert "API key" in router.get("/jobs/login").text
+    page = router.get("/jobs/login")
+    assert "API key" in page.text
+    # Without it a browser sends the form with the origin `null`, which is refused.
+    assert page.headers["Referrer-Policy"] == "same-origin"
 
 
 def test_a_session(router):

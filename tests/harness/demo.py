@@ -86,7 +86,7 @@ def demo(folder: Path, *, with_month: bool = False) -> Iterator[Demo]:
 def _equip(fleet: SimulatedFleet, folder: Path, running: contextlib.ExitStack) -> None:
     """Give node `one` an exporter with a made-up card, and a node_exporter."""
     exporter, machine = free_ports(2)
-    argv = [sys.executable, "-m", "exporters", "--demo"]
+    argv = [sys.executable, "-m", "simulator.gpu_exporter"]
     argv += ["--listen", f"127.0.0.1:{exporter}", "--ollama-url", fleet.url("one")]
     running.enter_context(Process(argv, log=folder / "gpu-exporter.log"))
     labels = fleet.entries[0]["labels"]
@@ -210,10 +210,17 @@ def _load_again(made: Demo) -> None:
 
 
 def _break_streams(made: Demo) -> None:
-    """Until one was continued after the counter was there."""
-    made.fleet.put("one", "cut", tokens=3)
+    """Until one was continued after the counter was there.
+
+    One a second: more in a row, and the circuit keeps streams from that node.
+    """
     pauses = "sum(rate(inferops_continuation_pause_seconds_count[10s])) > 0"
-    until(lambda: made.all_see(pauses), "a stream is continued", seconds=60, every=0.2)
+
+    def continued() -> bool:
+        made.fleet.put("one", "cut", tokens=3, times=1)
+        return made.all_see(pauses)
+
+    until(continued, "a stream is continued", seconds=60, every=1)
     made.fleet.clear("one")
 
 

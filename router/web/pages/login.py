@@ -47,8 +47,8 @@ def login_blueprint(parts: LoginContext) -> Blueprint:
     routes.add_url_rule(
         "/logout", "log_out", partial(_log_out, parts), methods=["POST"]
     )
+    routes.after_request(_with_origin)  # the last to be named is the first to run
     routes.after_request(guarded)
-    routes.after_request(_with_origin)
     routes.app_context_processor(lambda: {"csrf": csrf_of(request.environ)})
     return routes
 
