@@ -89,4 +89,4 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(_arbiter: Any, _worker: Any) -> None:
     """Save what was counted: with no client there, the worker waits for nobody."""
     if wsgi := sys.modules.get("router.wsgi"):
-        wsgi.router.save_limits()
+        wsgi.router.close()

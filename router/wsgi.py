@@ -64,6 +64,7 @@ from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.server.body_budget import BodyBudget
+from router.server.handover import HandoverServer
 from router.server.resolver import Resolver
 from router.server.take_over import TAKES_OVER
 from router.snapshot import Published, Snapshot
@@ -173,6 +174,7 @@ class Router:
         self._apply(config)
         self._stopping = False
         self._taken_over = False
+        self._successor: HandoverServer | None = None
         self._takes_over = environ.get(TAKES_OVER) == "1"
         self._polled = False
         self._polls_until = time.monotonic() + _POLLS_SECONDS
@@ -243,7 +245,7 @@ class Router:
         if self._takes_over:
             handover.take_over()
             self.batches.start()
-        handover.await_successor(worker, self._leave)
+        self._successor = handover.await_successor(worker, self._leave)
         gevent.spawn(self._end_with, worker)
 
     def _leave(self) -> None:
@@ -616,6 +618,12 @@ class Router:
         while True:
             gevent.sleep(_LIMITS_SECONDS)
             self.save_limits()
+
+    def close(self) -> None:
+        """Leave nothing undone, at the end of the process."""
+        self.save_limits()
+        if self._successor is not None:
+            self._successor.close()
 
     def save_limits(self) -> None:
         """Keep what was counted, unless another router does by now."""

@@ -111,7 +111,7 @@ class Handover:
 
     def await_successor(
         self, worker: RetiringWorker, leaves: Callable[[], None]
-    ) -> None:
+    ) -> HandoverServer:
         """Be there for whoever takes over; `leaves` is called once that begins."""
         leaving = False
 
@@ -137,7 +137,9 @@ class Handover:
 
         given_up = GivenUp(self.ledger.slots, {})
         duties = HandoverDuties(finish, cede, left)
-        HandoverServer(self.folder, worker.listening(), duties).start()
+        server = HandoverServer(self.folder, worker.listening(), duties)
+        server.start()
+        return server
 
     def _left(self, given_up: GivenUp, more: Mapping[str, int]) -> HandoverReport:
         """Keep what is in use and what was ceded just now; the rest is given up."""

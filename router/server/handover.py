@@ -67,6 +67,7 @@ class HandoverServer:
         self._sockets = sockets
         self._duties = duties
         self._server: socket.socket | None = None
+        self._succeeded = False
 
     def start(self) -> None:
         """Listen from now on; a folder that takes no socket ends nothing."""
@@ -77,6 +78,14 @@ class HandoverServer:
             return
         self._server = server
         gevent.spawn(self._accept, server)
+
+    def close(self) -> None:
+        """Leave no name behind; not after a successor has taken it."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            if not self._succeeded:
+                (self._folder / NAME).unlink(missing_ok=True)
 
     def _accept(self, server: socket.socket) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -91,11 +100,12 @@ class HandoverServer:
                 if asked["do"] == _SOCKETS:
                     socket.send_fds(peer, [b"\n"], list(self._sockets))
                 elif asked["do"] == _FINISH:
-                    succeeded = True
+                    succeeded = self._succeeded = True
                     _send(peer, asdict(self._duties.finish()))
                 else:
                     _send(peer, asdict(self._duties.cede(asked["slots"])))
         if succeeded:
+            self._succeeded = False
             self._duties.left()
             self._begin_again()
 

@@ -14,7 +14,8 @@ def test_make_writes_a_command_that_works_everywhere(tmp_path) -> None:
     for name in ("Makefile", "requirements.lock", "launcher/inferops"):
         (checkout / name).write_bytes((ROOT / name).read_bytes())
     (checkout / "launcher/inferops").chmod(0o755)
-    (checkout / "router").symlink_to(ROOT / "router")
+    for package in ("router", "exporters", "simulator", "alerting"):
+        (checkout / package).symlink_to(ROOT / package)
     programs = checkout / ".venv/bin"
     programs.mkdir(parents=True)
     python = programs / "python"
