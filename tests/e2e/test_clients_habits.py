@@ -37,6 +37,8 @@ FIVE = [{"role": "user", "content": "5"}]
 CHAT = {"messages": FIVE, "stream": False, "options": {"num_predict": 1}}
 HUGGING_FACE = "hf.co/Somebody/Count-GGUF:Q4_K_M"
 MODELS = {MODEL: Shape(), "slow": SLOW}
+# By time to completion the second would rather wait than load the model once more.
+SPREAD = {"X-InferOps-Picker": "least_in_flight"}
 
 
 def run(node: RealOllama, *arguments: str, host: str = "") -> str:
@@ -332,7 +334,9 @@ def busy(router) -> Iterator[Callable[[], bool]]:
     with contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(
-                router.post("/api/generate", body, stream=True, timeout=300)
+                router.post(
+                    "/api/generate", body, stream=True, timeout=300, headers=SPREAD
+                )
             )
             for _ in range(2)
         ]

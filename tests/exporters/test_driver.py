@@ -57,7 +57,9 @@ def closed(url: str) -> dict[str, float] | None:
     return None if "inferops_gpus" in found else found
 
 
-@pytest.mark.parametrize("answer", ["unknown", "forbidden"])
+@pytest.mark.parametrize(
+    "answer", ["unknown", pytest.param("forbidden", marks=pytest.mark.long)]
+)
 def test_a_card_whose_every_call_fails(driver, answer) -> None:
     """It is not up, and no reading of it is left; it comes back by itself."""
     with exporting(driver, env={}) as url:

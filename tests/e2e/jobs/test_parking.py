@@ -10,7 +10,7 @@ from tests.harness.ports import free_port
 from tests.harness.router import Router
 from tests.harness.tallied_node import MODEL, TalliedNode, write_inventory
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
