@@ -22,6 +22,7 @@ needs_nginx = pytest.mark.skipif(
 
 @pytest.mark.e2e
 @needs_nginx
+@pytest.mark.long
 def test_measures_what_is_installed(tmp_path, monkeypatch):
     """Only olla, which is not on PATH, is left out."""
     monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/bin")

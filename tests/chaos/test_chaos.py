@@ -262,6 +262,7 @@ def test_half_alert_falsely(stage, begin):
     case.note = "no panic yet: the others serve"
 
 
+@pytest.mark.long
 def test_a_flapping_alert(stage, begin):
     """It fires and clears every few seconds: after a few returns the node stays out."""
     case = begin("an alert that flaps")

@@ -38,6 +38,7 @@ def refused(session: requests.Session, url: str) -> None:
     assert session.post(f"{url}/api/chat", json=body, timeout=10).status_code == 404
 
 
+@pytest.mark.long
 def test_nobody_reads_the_log(tmp_path, fleet):
     """Each request is answered; what was not written is counted, and told."""
     port = free_port()

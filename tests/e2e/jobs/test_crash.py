@@ -93,6 +93,7 @@ def test_nodes_that_die_and_return_lose_nothing(tmp_path, nodes):
         each_once(router, name, ITEMS)
 
 
+@pytest.mark.long
 def test_every_node_dead_for_a_while_loses_nothing(tmp_path, nodes):
     """With no node at all the job waits and says why; then it goes on."""
     inventory = write_inventory(tmp_path / "nodes.yml", nodes)

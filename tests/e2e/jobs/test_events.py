@@ -79,6 +79,7 @@ def test_partial_results_are_there_before_a_tenth_is_done(start):
     assert "|".join(f"said row {n}" for n in range(150)) == whole.text
 
 
+@pytest.mark.long
 def test_a_router_that_stops_ends_the_stream_without_an_end(start):
     """The reader comes again, and the job goes on."""
     router = start([TalliedNode("one", slots=1, seconds=0.2)])

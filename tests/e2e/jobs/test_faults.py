@@ -39,6 +39,7 @@ def done(router, name):
     return answer.ok and answer.json()["progress"]["items"]["done"]
 
 
+@pytest.mark.long
 def test_a_locked_database_delays_only(start, nodes, tmp_path):
     """Results wait in memory, nothing new begins, people are served meanwhile."""
     router = start(nodes)
@@ -78,6 +79,7 @@ def postgres():
         yield cluster
 
 
+@pytest.mark.long
 def test_postgresql_is_restarted_in_mid_job(start, nodes, postgres):
     """Killed as by the power going out, twice; the job goes on where it was."""
     router = start(nodes, BATCH__DATABASE=postgres.url, BATCH__LEASE_SECONDS="5")
@@ -144,6 +146,7 @@ def test_a_full_disk_refuses_uploads_and_delays_jobs(start, nodes, small_disk):
     assert "completed" == batch(router, name)["status"]
 
 
+@pytest.mark.long
 def test_two_routers_share_a_job(start, nodes, postgres, tmp_path):
     """Over one PostgreSQL; each item is sent once, by one of them."""
     first = start(nodes, BATCH__DATABASE=postgres.url)
