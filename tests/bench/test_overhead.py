@@ -37,6 +37,7 @@ def run(*argv, out):
 
 @pytest.mark.e2e
 @needs_nginx
+@pytest.mark.long
 def test_measures_both_proxies_over_one_fleet(tmp_path):
     """Every reply through both is whole, and each figure is there."""
     argv = ["--streams", "8", "--seconds", "1", "--rounds", "1", "--pairs", "10"]

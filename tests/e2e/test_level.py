@@ -80,7 +80,12 @@ def binaries():
 
 
 @pytest.fixture(
-    params=binaries() or [None],
+    # One version each time; the others in `make test-long`.
+    params=[
+        pytest.param(path, marks=pytest.mark.long) if at else path
+        for at, path in enumerate(binaries())
+    ]
+    or [None],
     ids=lambda path: path and Path(path).parent.parent.name + "/" + Path(path).name,
 )
 def binary(request):

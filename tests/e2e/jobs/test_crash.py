@@ -37,7 +37,7 @@ def nodes(tmp_path):
         yield one, two
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def database(request):
     """Where jobs are kept, as a setting."""
     if request.param == "sqlite":
