@@ -97,6 +97,7 @@ FORM = """
 """
 
 
+@pytest.mark.long
 def test_signal(checkout):
     """One entry is loaded and held to the vocabulary."""
     for name, query in (("toy", "node:up:ratio"), ("unknown", "node:toy:ratio")):
@@ -121,6 +122,7 @@ def test_signal(checkout):
     )
 
 
+@pytest.mark.long
 def test_alert(checkout):
     """A rule without a runbook and cases is refused; with them it is complete."""
     checkout.append(

@@ -17,6 +17,8 @@ from simulator.virtual.node import TOTALS, Caching, Scaling, Spec, Stream, Virtu
 from simulator.virtual.saturation import bound, rate
 from simulator.virtual.workload import CPU, MIXED_8, Ask, Items, People
 
+pytestmark = pytest.mark.long
+
 NODE = Spec("n", 100, 1000)
 
 

@@ -127,6 +127,7 @@ def unanswered(made: Demo) -> set[tuple[str, str, str]]:
 
 
 # One test for both: the demonstration takes half a minute.
+@pytest.mark.long
 def test_every_query_of_every_board_answers(tmp_path):
     """On each Prometheus, none is empty and none is refused; of one node neither."""
     with demo(tmp_path) as made:
