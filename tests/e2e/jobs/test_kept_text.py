@@ -174,6 +174,7 @@ def test_the_result_is_that_of_one_answer(place, path):
     check_one_answer(place, path)
 
 
+@pytest.mark.long
 def test_on_a_real_ollama(tmp_path):
     """The same, with the counting model: its proof is the engine's own."""
     with opened(real, tmp_path) as place:
