@@ -346,6 +346,7 @@ def busy(router) -> Iterator[Callable[[], bool]]:
         yield lambda: all(b'"done":false' in next(each) for each in lines)
 
 
+@pytest.mark.long
 def test_what_needs_no_slot(router, nodes, busy):
     """Looks, loads of what is loaded and unloads are answered beside full slots."""
     for path, body in (
@@ -375,6 +376,7 @@ def test_what_needs_no_slot(router, nodes, busy):
     assert busy()
 
 
+@pytest.mark.long
 def test_a_flood_of_looks(router, busy):
     """Six hundred at one time are answered, and take nobody's place in the queue."""
 

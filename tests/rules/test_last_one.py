@@ -300,6 +300,7 @@ def quiet() -> dict[str, Series]:
     return found
 
 
+@pytest.mark.long
 def test_what_is_no_lost_card_stays_silent(tmp_path) -> None:
     """Restarts, late readings, nodes that go or have no card, a narrower choice."""
     passes(
@@ -312,6 +313,7 @@ def test_what_is_no_lost_card_stays_silent(tmp_path) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_card_that_another_source_sees_is_not_lost(tmp_path) -> None:
     """Only what nobody sees is missing, and who fails sees nothing of it."""
     both = {"a": ("ours", "dcgm-4.9"), "b": ("dcgm-4.8", "smi"), "c": ("ours", "smi")}
