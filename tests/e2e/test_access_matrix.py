@@ -15,6 +15,7 @@ import requests
 
 from router.access.principal import Scope
 from router.web.access_page import served
+from tests.harness.keys import OPERATOR, admin_token, bearer, make_key
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -115,7 +116,6 @@ MATRIX = {
     "POST /webhook/alertmanager": "webhook",
 }
 NODES = (Simulated("one", slots=4, tokens_per_second=400.0),)
-TOKEN = "admin-token-for-tests"
 SHUT = {401, 403}
 OWNED = re.compile(r"<(job|file|upload|request_id)>")
 Keys = dict[str, dict[str, str]]
@@ -124,11 +124,7 @@ Keys = dict[str, dict[str, str]]
 @pytest.fixture(scope="module")
 def router(tmp_path_factory) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("matrix")
-    (folder / "admin-token").write_text(TOKEN)
-    settings = {
-        "ACCESS__KEYS": "required",
-        "ADMIN__TOKEN_FILE": str(folder / "admin-token"),
-    }
+    settings = {"ACCESS__KEYS": "required", **admin_token(folder)}
     with (
         SimulatedFleet(folder, NODES) as fleet,
         Router(
@@ -138,21 +134,15 @@ def router(tmp_path_factory) -> Iterator[Router]:
         yield router
 
 
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
 @pytest.fixture(scope="module")
 def keys(router) -> Keys:
     """A key for each scope, and one of another owner for everything but admin."""
     ordinary = [scope for scope in Scope if scope is not Scope.ADMIN]
     wanted = {scope.value: [scope.value] for scope in Scope} | {"foreign": ordinary}
-    made = {}
-    for name, scopes in wanted.items():
-        terms = {"name": name, "scopes": scopes, "owner": f"owner-of-{name}"}
-        answer = router.post("/admin/keys", terms, headers=bearer(TOKEN))
-        made[name] = bearer(answer.json()["key"])
-    return made
+    return {
+        name: bearer(make_key(router, name, scopes=scopes, owner=f"owner-of-{name}"))
+        for name, scopes in wanted.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +277,7 @@ def test_its_owner_and_an_operator_get_on(router, keys, things):
     """The owner's other keys as well: things are the owner's, not the key's."""
     terms = {"name": "second", "scopes": ["jobs"], "owner": "owner-of-jobs"}
     second = router.post("/admin/keys", terms, headers=keys["admin"]).json()["key"]
-    for headers in (keys["jobs"], keys["admin"], bearer(second), bearer(TOKEN)):
+    for headers in (keys["jobs"], keys["admin"], bearer(second), OPERATOR):
         for route in ("GET /batches/<job>/results", "GET /v1/files/<file>/content"):
             assert 200 == ask(router, route, headers, things).status_code, route
     own = f"/admin/explain/{things['request_id']}"

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from router.api_key import digest_of, new_secret
+from tests.harness.keys import OPERATOR, OPERATOR_TOKEN, admin_token, bearer, make_key
 from tests.harness.ollama import ollama_binary
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -25,16 +26,13 @@ from tests.harness.simulator import Simulated, SimulatedFleet
 
 pytestmark = pytest.mark.e2e
 
-TOKEN = "admin-token-for-tests"
 NODES = (Simulated("one", slots=4, tokens_per_second=2000.0),)
-OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 OF_FILE = new_secret()
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
-    (folder / "admin-token").write_text(TOKEN)
     (folder / "keys.yml").write_text(entry("from-file", OF_FILE))
     return folder
 
@@ -42,7 +40,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def router(home) -> Iterator[Router]:
     settings = {
-        "ADMIN__TOKEN_FILE": str(home / "admin-token"),
+        **admin_token(home),
         "ACCESS__KEYS_FILE": str(home / "keys.yml"),
     }
     with (
@@ -56,17 +54,6 @@ def router(home) -> Iterator[Router]:
 
 def entry(name: str, secret: str) -> str:
     return f"keys: [{{name: {name}, sha256: {digest_of(secret)}}}]\n"
-
-
-def make(router: Router, name: str, **terms: Any) -> str:
-    body = {"name": name, **terms}
-    answer = router.post("/admin/keys", body, headers=OPERATOR)
-    assert 201 == answer.status_code, answer.text
-    return str(answer.json()["key"])
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 def model(router: Router) -> str:
@@ -86,7 +73,7 @@ def chat(router: Router, headers: dict[str, str], **more: Any) -> requests.Respo
 
 
 def cli(
-    router: Router, *arguments: str, key: str = TOKEN
+    router: Router, *arguments: str, key: str = OPERATOR_TOKEN
 ) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "router.cli", *arguments, "--url", router.url],
@@ -123,7 +110,7 @@ def test_each_way_to_send_a_key(router, way):
 
 def test_a_key_in_a_path_is_for_inference_only(router):
     """It opens no other route, and no error says it back."""
-    admin = make(router, "path-admin", scopes=["admin"])
+    admin = make_key(router, "path-admin", scopes=["admin"])
     for path in ("/admin/nodes", "//admin/nodes", "/batches", "/metrics", "/nonsense"):
         answer = router.get(f"/key/{admin}{path}")
         assert 401 == answer.status_code, path
@@ -166,7 +153,7 @@ def test_errors_in_the_dialect(router, path, kind, headers, text):
 
 def test_what_a_scope_opens(router):
     """403 for what a key is not for; its own records are open to it."""
-    key = bearer(make(router, "inference-only"))
+    key = bearer(make_key(router, "inference-only"))
     answer = chat(router, key)
     assert 200 == answer.status_code, answer.text
     for path in ("/admin/nodes", "/batches", "/metrics", "/admin/keys"):
@@ -189,7 +176,7 @@ def test_what_a_scope_opens(router):
 
 def test_admin_key(router):
     """It does what the admin token does, under its own name."""
-    key = bearer(make(router, "operator-eve", scopes=["admin"]))
+    key = bearer(make_key(router, "operator-eve", scopes=["admin"]))
     assert router.post("/admin/nodes/one/cordon", {"reason": "x"}, headers=key).ok
     history = router.get("/admin/holds/history", headers=key).json()
     assert "key:operator-eve" in json.dumps(history)
@@ -199,7 +186,7 @@ def test_admin_key(router):
 def test_models_of_a_key(router):
     """Lists show what it may use, and nothing else answers."""
     wanted = model(router)
-    other = bearer(make(router, "other-models", models=["nothing-*"]))
+    other = bearer(make_key(router, "other-models", models=["nothing-*"]))
     assert [] == router.get("/api/tags", headers=other).json()["models"]
     assert [] == router.get("/v1/models", headers=other).json()["data"]
     assert 404 == router.get(f"/v1/models/{wanted}", headers=other).status_code
@@ -210,14 +197,16 @@ def test_models_of_a_key(router):
     )
     shown = router.post("/api/show", {"model": wanted}, headers=other)
     assert 403 == shown.status_code
-    some = bearer(make(router, "some-models", models=[wanted.partition(":")[0] + "*"]))
+    some = bearer(
+        make_key(router, "some-models", models=[wanted.partition(":")[0] + "*"])
+    )
     assert 200 == chat(router, some).status_code
     assert wanted in router.get("/api/tags", headers=some).text
 
 
 def test_networks_of_a_key(router):
     """A key for another network is refused from here."""
-    key = bearer(make(router, "elsewhere", networks=["10.99.0.0/16"]))
+    key = bearer(make_key(router, "elsewhere", networks=["10.99.0.0/16"]))
     refused = router.get("/api/tags", headers=key)
     assert (403, True) == (refused.status_code, "this address" in refused.text)
 
@@ -225,7 +214,7 @@ def test_networks_of_a_key(router):
 def test_webhook_takes_its_token_or_a_key(router):
     """Alertmanager's token works as before; so does a key for it, and no other."""
     body = {"version": "4", "status": "firing", "alerts": [], "groupLabels": {}}
-    hook = bearer(make(router, "hook", scopes=["webhook"]))
+    hook = bearer(make_key(router, "hook", scopes=["webhook"]))
     answers = {
         name: router.post("/webhook/alertmanager", body, headers=headers).status_code
         for name, headers in {
@@ -338,7 +327,7 @@ def test_the_ollama_command(router, tmp_path):
 
 def test_no_key_is_written_anywhere(router, home):
     """Neither the log nor the store nor the metrics have a key in them."""
-    key = make(router, "seen-nowhere", scopes=["inference", "metrics"])
+    key = make_key(router, "seen-nowhere", scopes=["inference", "metrics"])
     for headers in (bearer(key), {"x-api-key": key}, {}):
         router.get("/api/tags", headers=headers)
         router.get(f"/key/{key}/api/tags?x={key}", headers=headers)

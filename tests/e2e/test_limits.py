@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.harness.keys import OPERATOR, admin_token, bearer, make_key
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -18,7 +19,6 @@ from tests.harness.simulator import Simulated, SimulatedFleet
 pytestmark = pytest.mark.e2e
 
 NODES = (Simulated("one", slots=4, tokens_per_second=200.0),)
-TOKEN = {"Authorization": "Bearer admin-token-for-tests"}
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +28,16 @@ def fleet(tmp_path_factory) -> Iterator[SimulatedFleet]:
 
 
 def router(folder, fleet, **settings: str) -> Router:
-    (folder / "admin-token").write_text("admin-token-for-tests")
-    own = {"ADMIN__TOKEN_FILE": str(folder / "admin-token"), **settings}
+    own = {**admin_token(folder), **settings}
     return Router(folder, fleet.inventory, prometheus_port=free_port(), settings=own)
 
 
 def make(router: Router, name: str, **limits: int) -> dict[str, str]:
-    terms = {"name": name, "limits": limits}
-    made = router.post("/admin/keys", terms, headers=TOKEN)
-    assert 201 == made.status_code, made.text
-    return {"Authorization": f"Bearer {made.json()['key']}"}
+    return bearer(make_key(router, name, limits=limits))
 
 
 def model(router: Router) -> str:
-    return str(router.get("/api/tags", headers=TOKEN).json()["models"][0]["name"])
+    return str(router.get("/api/tags", headers=OPERATOR).json()["models"][0]["name"])
 
 
 def ask(
@@ -101,7 +97,7 @@ def refused_in_each_dialect(router: Router) -> None:
         assert "this API key may have 1 requests per day" in text
         if not isinstance(error, str):
             assert "rate_limit_error" == error["type"]
-    shown = router.get("/metrics", headers=TOKEN).text
+    shown = router.get("/metrics", headers=OPERATOR).text
     assert 'limit="requests_per_day",mode="enforce",of="key"} 3.0' in shown
 
 
@@ -162,13 +158,13 @@ def test_shared_limits_in_shadow(tmp_path, fleet):
     settings = {"ACCESS__KEYS_FILE": str(file), "ACCESS__LIMITS": "shadow"}
     with router(tmp_path, fleet, **settings) as shadow:
         terms = {"name": "guest", "tags": ["guests"]}
-        made = shadow.post("/admin/keys", terms, headers=TOKEN).json()["key"]
+        made = shadow.post("/admin/keys", terms, headers=OPERATOR).json()["key"]
         guest = {"Authorization": f"Bearer {made}"}
         for _ in range(4):
             answer = ask(shadow, "/api/chat", guest)
             assert 200 == answer.status_code
             assert "x-ratelimit-limit-requests" not in answer.headers
-        shown = shadow.get("/metrics", headers=TOKEN).text
+        shown = shadow.get("/metrics", headers=OPERATOR).text
         exceeded = [
             line for line in shown.splitlines() if "limits_exceeded_total{" in line
         ]

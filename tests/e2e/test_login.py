@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.harness.browser import DESKTOP, chromium
+from tests.harness.keys import OPERATOR, admin_token, make_key
 from tests.harness.ports import free_port
 from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
@@ -16,18 +17,13 @@ from tests.harness.simulator import Simulated, SimulatedFleet
 pytestmark = pytest.mark.e2e
 
 NODES = (Simulated("one", slots=4, tokens_per_second=2000.0),)
-TOKEN = {"Authorization": "Bearer admin-token-for-tests"}
 HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture(scope="module")
 def router(tmp_path_factory) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("login")
-    (folder / "admin-token").write_text("admin-token-for-tests")
-    settings = {
-        "ACCESS__KEYS": "required",
-        "ADMIN__TOKEN_FILE": str(folder / "admin-token"),
-    }
+    settings = {"ACCESS__KEYS": "required", **admin_token(folder)}
     with (
         SimulatedFleet(folder, NODES) as fleet,
         Router(
@@ -38,9 +34,7 @@ def router(tmp_path_factory) -> Iterator[Router]:
 
 
 def make(router: Router, name: str, *scopes: str) -> str:
-    terms = {"name": name, "scopes": scopes}
-    answer = router.post("/admin/keys", terms, headers=TOKEN)
-    return str(answer.json()["key"])
+    return make_key(router, name, scopes=scopes)
 
 
 def log_in(router: Router, key: str, **form: str) -> requests.Response:
@@ -98,7 +92,7 @@ def test_a_revoked_key_ends_its_sessions(router):
     """At once, as it does for everything else."""
     session = dict(log_in(router, make(router, "brief", "jobs")).cookies)
     assert router.get("/jobs", cookies=session).ok
-    headers = {**TOKEN, "Content-Type": "application/json"}
+    headers = {**OPERATOR, "Content-Type": "application/json"}
     url = f"{router.url}/admin/keys/brief"
     assert requests.delete(url, headers=headers, timeout=10).ok
     assert 401 == router.get("/jobs", cookies=session).status_code
