@@ -16,7 +16,7 @@ from gevent.monkey import get_original
 from router.errors import BusyError, StateDamagedError, StateError
 from router.threads import Pool
 
-__all__ = ["SqliteFile", "put_aside"]
+__all__ = ["SqliteFile", "open_or_replace", "put_aside"]
 
 T = TypeVar("T")
 
@@ -138,6 +138,26 @@ class SqliteFile:
 def _kind(error: Exception) -> type[StateError]:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return StateDamagedError if code in _DAMAGE else StateError
+
+
+def open_or_replace(
+    path: Path,
+    tables: Sequence[str],
+    schema: int,
+    upgrades: Mapping[int, Sequence[str]] | None = None,
+    *,
+    replaced: Callable[[StateError, Path], object],
+) -> SqliteFile:
+    """Open a file; put a damaged one aside and begin an empty one.
+
+    replaced: called with what was wrong, and where the damaged file is now
+    Raises StateError.
+    """
+    try:
+        return SqliteFile(path, tables, schema, upgrades)
+    except StateDamagedError as error:
+        replaced(error, put_aside(path))
+        return SqliteFile(path, tables, schema, upgrades)
 
 
 def put_aside(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -79,9 +80,9 @@ class AuditTrail:
         For changes that anybody may make as often as they like.
         """
         now = self._clock()
-        last = self._lately.pop(what, None)
-        again = last is None or not 0 <= now - last < _SELDOM_SECONDS
-        self._lately[what] = now if again or last is None else last
+        last = self._lately.pop(what, -math.inf)
+        again = not 0 <= now - last < _SELDOM_SECONDS
+        self._lately[what] = now if again else last
         if len(self._lately) > _MOST_LATELY:
             del self._lately[next(iter(self._lately))]
         return again

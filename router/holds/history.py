@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from router.errors import StateDamagedError, StateError
+from router.errors import StateError
 from router.holds.journal import hold_of, row_of
 from router.holds.record import Actor, AuditEvent, Change, Found
 from router.holds.rescue import opened_copy
 from router.logs.events import get_logger
 from router.model import HoldKind, Override
-from router.sqlite_file import SqliteFile, put_aside
+from router.sqlite_file import SqliteFile, open_or_replace
 
 __all__ = ["AuditQuery", "SqliteAuditLog"]
 
@@ -155,14 +155,15 @@ class SqliteAuditLog:
         return self._database
 
     def _open(self) -> SqliteFile:
-        try:
-            return SqliteFile(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
-        except StateDamagedError as error:
-            aside = put_aside(self._path)
-            get_logger("archive").error(
+        return open_or_replace(
+            self._path,
+            (_TABLE, _INDEX),
+            _SCHEMA,
+            _UPGRADES,
+            replaced=lambda error, aside: get_logger("archive").error(
                 "history was damaged, begun anew", why=str(error), kept_as=str(aside)
-            )
-            return SqliteFile(self._path, (_TABLE, _INDEX), _SCHEMA, _UPGRADES)
+            ),
+        )
 
     def _guarded(self, call: Callable[[SqliteFile], T]) -> T:
         try:

@@ -205,8 +205,6 @@ class UpstreamReply:
         taken = not self.connection.unsent
         self._stop_sending()
         self._drain = self._callback = None  # they point back here
-        # Errors' frames may keep this until the next full collection.
-        self._pieces, self._buffer = [], b""
         reusable = self._body is not None and self._body.reusable
         if self.broken is None and reusable and taken:
             return True

@@ -67,7 +67,7 @@ class HandoverServer:
         self._sockets = sockets
         self._duties = duties
         self._server: socket.socket | None = None
-        self._succeeded = False
+        self._file: tuple[int, int] | None = None  # of our socket, by device and inode
 
     def start(self) -> None:
         """Listen from now on; a folder that takes no socket ends nothing."""
@@ -76,16 +76,17 @@ class HandoverServer:
         except OSError as error:
             log.warning("no_handover", path=str(self._folder), fault=str(error))
             return
-        self._server = server
+        self._server, self._file = server, _file(self._folder)
         gevent.spawn(self._accept, server)
 
     def close(self) -> None:
-        """Leave no name behind; not after a successor has taken it."""
+        """Leave no name behind; one that another router has taken is not ours."""
         if self._server is not None:
+            # Before it is closed: until then no other file can have its inode.
+            if _file(self._folder) == self._file:
+                (self._folder / NAME).unlink(missing_ok=True)
             self._server.close()
             self._server = None
-            if not self._succeeded:
-                (self._folder / NAME).unlink(missing_ok=True)
 
     def _accept(self, server: socket.socket) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -100,12 +101,11 @@ class HandoverServer:
                 if asked["do"] == _SOCKETS:
                     socket.send_fds(peer, [b"\n"], list(self._sockets))
                 elif asked["do"] == _FINISH:
-                    succeeded = self._succeeded = True
+                    succeeded = True
                     _send(peer, asdict(self._duties.finish()))
                 else:
                     _send(peer, asdict(self._duties.cede(asked["slots"])))
         if succeeded:
-            self._succeeded = False
             self._duties.left()
             self._begin_again()
 
@@ -180,6 +180,15 @@ def _listening(folder: Path) -> socket.socket:
         server.close()
         raise
     return server
+
+
+def _file(folder: Path) -> tuple[int, int] | None:
+    """Return which file has the socket's name now; None where there is none."""
+    try:
+        found = (folder / NAME).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connected(folder: Path) -> socket.socket:

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from router.errors import StateDamagedError
 from router.logs.events import get_logger
-from router.sqlite_file import SqliteFile, put_aside
+from router.sqlite_file import open_or_replace
 from router.usage.account import COLUMNS, RUNNING, UsageRow
 from router.usage.ledger import NodeEnergy
 from router.usage.report import NODE_TOTALS, UsageQuery, statement
@@ -59,15 +58,14 @@ class UsageStore:
     """One file in `folder`; every call raises StateError."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / FILE
-        try:
-            self._file = SqliteFile(path, _TABLES, _SCHEMA)
-        except StateDamagedError as error:
-            aside = put_aside(path)
-            get_logger("usage").error(
+        self._file = open_or_replace(
+            folder / FILE,
+            _TABLES,
+            _SCHEMA,
+            replaced=lambda error, aside: get_logger("usage").error(
                 "usage_damaged", fault=str(error), kept_as=str(aside)
-            )
-            self._file = SqliteFile(path, _TABLES, _SCHEMA)
+            ),
+        )
 
     def begin(self, first_id: int) -> int:
         """Mark what a router that died had under way; return how many rows.

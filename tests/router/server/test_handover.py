@@ -8,7 +8,14 @@ from contextlib import closing
 
 import pytest
 
-from router.server.handover import HandoverError, HandoverReport, Predecessor, fetch
+from router.server.handover import (
+    HandoverDuties,
+    HandoverError,
+    HandoverReport,
+    HandoverServer,
+    Predecessor,
+    fetch,
+)
 from tests.harness.poll import until
 from tests.harness.process import Process
 
@@ -97,3 +104,16 @@ def test_a_successor_may_die(leaving, folder):
     until((folder / "handover.sock").exists, "it listens again")
     with closing(Predecessor(folder)) as again:
         assert again.finish() == HandoverReport({"a": 1}, 2)
+
+
+def test_a_router_that_ends_leaves_no_name(tmp_path):
+    """Its own is gone; one that another router has taken meanwhile stays."""
+    report = HandoverReport({}, 0)
+    duties = HandoverDuties(lambda: report, lambda _: report, lambda: None)
+    first, second = (HandoverServer(tmp_path, [], duties) for _ in range(2))
+    first.start()
+    second.start()
+    first.close()
+    assert (tmp_path / "handover.sock").exists()
+    second.close()
+    assert not (tmp_path / "handover.sock").exists()
