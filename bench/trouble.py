@@ -90,13 +90,13 @@ def _figures(
     began, over = span
     asked = [each for node in fleet.nodes for each in node.asked]
     failed = [each for each in asked if each.failed and each.at >= began - 1]
-    bad = [each for each in clients.told if each.why]
-    good = [each for each in clients.told if not each.why]
+    bad = [each for each in clients.answers if each.why]
+    good = [each for each in clients.answers if not each.why]
     tokens = sum(each.tokens for each in asked)
     got = sum(each.tokens for each in good)
     seconds = sorted(e.ended - e.began for e in good if began <= e.began < over)
     return {
-        "requests": len(clients.told),
+        "requests": len(clients.answers),
         "failed": len(bad),
         "why": sorted({each.why for each in bad}),
         "attempts": len(failed),
@@ -178,13 +178,13 @@ def show(report: dict[str, Any]) -> str:
     for trouble, proxies in report["troubles"].items():
         for name, runs in proxies.items():
             why = sorted({each for run in runs for each in run["why"]})
-            told = [f"failed by {', '.join(why)}"] if why else []
+            notes = [f"failed by {', '.join(why)}"] if why else []
             for each in ("loads", "crashes"):
                 if any(run[each] for run in runs):
                     number = spread([run[each] for run in runs], "{:.0f}")
-                    told.append(f"{each}: {number}")
-            if told:
-                lines.append(f"{trouble}, {name}: {'; '.join(told)}")
+                    notes.append(f"{each}: {number}")
+            if notes:
+                lines.append(f"{trouble}, {name}: {'; '.join(notes)}")
     return "\n".join(lines)
 
 

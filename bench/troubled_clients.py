@@ -17,7 +17,7 @@ _ANSWER_SECONDS, _TOOLS_SECONDS = 60.0, 400.0
 
 
 @dataclass(slots=True)
-class Told:
+class ClientAnswer:
     """One request as its client saw it."""
 
     began: float
@@ -32,7 +32,7 @@ class Clients:
 
     url: str
     trouble: Trouble
-    told: list[Told] = field(default_factory=list)
+    answers: list[ClientAnswer] = field(default_factory=list)
     poisoned: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -49,11 +49,11 @@ class Clients:
     def _run(self, number: int, step: int) -> None:
         with requests.Session() as session:
             while not self._stop.is_set():
-                self.told.append(ask(session, self.url, self.trouble.body(number)))
+                self.answers.append(ask(session, self.url, self.trouble.body(number)))
                 number += step + 1  # each asks for streams and for whole replies
                 if self.trouble.once:
                     return
-                if self.told[-1].why:
+                if self.answers[-1].why:
                     self._stop.wait(0.1)
 
     def poison(self, seconds: float) -> None:
@@ -76,7 +76,7 @@ class Clients:
             each.join()
 
 
-def ask(session: requests.Session, url: str, body: dict[str, Any]) -> Told:
+def ask(session: requests.Session, url: str, body: dict[str, Any]) -> ClientAnswer:
     """Ask once; an answer is good where it is whole and counts on."""
     began = time.monotonic()
     text, last, why = "", {}, ""
@@ -99,4 +99,4 @@ def ask(session: requests.Session, url: str, body: dict[str, Any]) -> Told:
         numbers = [int(each) for each in text.split() if each.isdigit()]
         if numbers != list(range(104, 104 + TOKENS)):
             why = "gap or repeat"
-    return Told(began, time.monotonic(), why, 0 if why else TOKENS)
+    return ClientAnswer(began, time.monotonic(), why, 0 if why else TOKENS)

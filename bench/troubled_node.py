@@ -80,7 +80,7 @@ class TroubledNode:
     shut:    connections are reset
     silence: seconds before a reply begins
     bytes_per_second: at which bodies are taken
-    crashes: of the runner: who streams then is told so
+    crashes: of the runner: clients that stream then get its error
     """
 
     def __init__(self, ollama: RealOllama) -> None:

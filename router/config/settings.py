@@ -445,7 +445,7 @@ class WebSettings(Section):
 
     boards: RequiredPath = setting(
         Path("grafana/dashboards"),
-        "Grafana's boards, which `/boards` draws where there is no Grafana",
+        "dashboards that `/boards` draws; meant for routers without Grafana",
         restart=True,
     )
     origins: str = setting(

@@ -57,7 +57,7 @@ class UsageCollector(Collector):
         )
         yield totals(
             "inferops_usage_tokens",
-            "Tokens that nodes told, by who sent the requests.",
+            "Tokens reported by nodes, by principal.",
             ("principal", "kind"),
             [
                 ((name, kind), count)
