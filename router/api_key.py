@@ -1,4 +1,4 @@
-"""What an API key looks like, and what is kept of it.
+"""What an API key looks like, what it is for, and what is kept of it.
 
 A key has 256 random bits: nobody guesses them, so one SHA-256 is enough to keep a key
 that a copy of the file does not give away, and a look-up by it tells no timing.
@@ -9,13 +9,25 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from enum import StrEnum
 
-__all__ = ["PREFIX", "digest_of", "is_digest", "new_secret", "shown"]
+__all__ = ["PREFIX", "Scope", "digest_of", "is_digest", "new_secret", "shown"]
 
 PREFIX = "sk-inferops-"
 _BYTES = 32
 _SHOWN = len(PREFIX) + 6
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Scope(StrEnum):
+    """What a key is for; a route asks for one of them."""
+
+    INFERENCE = "inference"
+    JOBS = "jobs"
+    ADMIN_READ = "admin-read"
+    ADMIN = "admin"  # all of the others with it
+    METRICS = "metrics"
+    WEBHOOK = "webhook"
 
 
 def new_secret() -> str:

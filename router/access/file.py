@@ -143,7 +143,7 @@ class _Previous(_Terms):
 class KeyEntry(KeyTerms):
     """One entry of `keys:`."""
 
-    sha256: _Digest = Field(description="the key's digest: `inferops keys hash`")
+    sha256: _Digest = Field(description="the key's digest: `inferops keys generate`")
     previous: list[_Previous] = Field(
         default=[], description="digests before a rotation: `sha256`, `until`"
     )

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+from router.api_key import Scope
 from router.model import canonical
 
 __all__ = ["ALL_SCOPES", "Principal", "Scope", "allows", "anonymous", "operator"]
-
-
-class Scope(StrEnum):
-    """What a key is for; a route asks for one of them."""
-
-    INFERENCE = "inference"
-    JOBS = "jobs"
-    ADMIN_READ = "admin-read"
-    ADMIN = "admin"  # all of the others with it
-    METRICS = "metrics"
-    WEBHOOK = "webhook"
 
 
 ALL_SCOPES = frozenset(Scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,6 @@ from router.cli.outcome import Exit
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TIME = re.compile(r"([0-9]{1,6})([smhdw])")
-_SCOPES = ("inference", "jobs", "admin-read", "admin", "metrics", "webhook")
 
 
 @click.group()
@@ -32,7 +32,7 @@ def keys() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(_SCOPES),
+    type=click.Choice([scope.value for scope in api_key.Scope]),
     help="What it is for; repeatable. Default: inference.",
 )
 @click.option("--model", "models", multiple=True, help="llama3*; repeatable.")
@@ -107,7 +107,7 @@ def generate(*, as_json: bool) -> None:
     secret = api_key.new_secret()
     made = {"key": secret, "sha256": api_key.digest_of(secret)}
     if as_json:
-        click.echo(f'{{"key": "{made["key"]}", "sha256": "{made["sha256"]}"}}')
+        click.echo(json.dumps(made))
         return
     for name, value in made.items():
         click.echo(f"{name}: {value}")

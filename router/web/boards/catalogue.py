@@ -16,10 +16,17 @@ import orjson
 from router.duration import parse_duration
 from router.errors import NotFoundError
 
-__all__ = ["BoardCatalogue", "BoardQuery", "BoardVariable", "ShownBoard", "read"]
+__all__ = [
+    "NUMBER",
+    "BoardCatalogue",
+    "BoardQuery",
+    "BoardVariable",
+    "ShownBoard",
+    "read",
+]
 
 _VALUES = re.compile(r"label_values\((?P<series>.+), *(?P<label>\w+)\)", re.DOTALL)
-_NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")
+NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")  # that a variable may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +143,5 @@ def _variables(
         if found:
             series, label = found["series"], found["label"]
             yield name, BoardVariable(name, each["allValue"], series, label)
-        elif each["type"] == "textbox" and _NUMBER.fullmatch(each["query"]):
+        elif each["type"] == "textbox" and NUMBER.fullmatch(each["query"]):
             yield name, BoardVariable(name, each["query"])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from router.errors import BadRequestError
-from router.web.boards.catalogue import BoardQuery, BoardVariable
+from router.web.boards.catalogue import NUMBER, BoardQuery, BoardVariable
 
 __all__ = ["Choice", "TimeRange", "filled", "substitutes", "time_range"]
 
@@ -24,7 +24,6 @@ MOST_VALUES = 200
 EVERYTHING = "$__all"
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([a-zA-Z_]\w*))")
-_NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")
 _SPECIAL = re.compile(r"([\\.+*?()|\[\]{}^$])")
 
 # Values of each variable, as they were asked.
@@ -101,7 +100,7 @@ def _substitute(
     if not values or EVERYTHING in values:
         return variable.every
     if variable.typed:
-        if len(values) > 1 or not _NUMBER.fullmatch(values[0]):
+        if len(values) > 1 or not NUMBER.fullmatch(values[0]):
             raise BadRequestError(
                 f"var-{variable.name}: must be one number, got {values[0][:50]!r}"
             )
