@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from router.config.additions import with_entry
 from router.config.files import read_text
 from router.config.reload import ConfigFiles
 from router.config.settings import Config
+from router.config.yaml import parse
 from router.threads import DISK
 
 __all__ = ["add_entry"]
@@ -32,11 +31,11 @@ def add_entry(files: ConfigFiles, config: Config, entry: Mapping[str, Any]) -> b
 
 def _write(path: Path, entry: Mapping[str, Any]) -> bool:
     text = read_text(path)
-    if entry in (yaml.safe_load(text) or []):
+    if entry in (parse(text, path.name, as_written=True) or []):
         return False
-    whole = with_entry(text, entry, source=path.name)
+    longer = with_entry(text, entry, source=path.name)
     draft = path.with_suffix(".joining")
-    draft.write_text(whole, encoding="utf-8")
+    draft.write_text(longer, encoding="utf-8")
     draft.chmod(path.stat().st_mode & 0o777)  # Prometheus reads it, too
     draft.replace(path)
     return True

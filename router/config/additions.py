@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from router.config.inventory import parse_inventory
+from router.config.yaml import parse
 
 __all__ = ["inventory_entry", "with_entry"]
 
@@ -23,11 +24,11 @@ def inventory_entry(
 def with_entry(text: str, entry: Mapping[str, Any], *, source: str) -> str:
     """Return the text with one entry more, at its end. Raises ConfigError.
 
-    A list in brackets, as programs write it, is written anew; anything else keeps its
+    A list in brackets, as programs write it, is rewritten; anything else keeps its
     comments and its order.
     """
     if text.lstrip().startswith("["):
-        known = yaml.safe_load(text)
+        known = parse(text, source, as_written=True)
         found = json.dumps([*known, entry], indent=1) + "\n"
     else:
         begun = text if text.endswith("\n") or not text else f"{text}\n"

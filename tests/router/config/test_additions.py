@@ -52,6 +52,12 @@ def test_what_would_be_no_inventory_is_refused(entry):
         with_entry(WRITTEN, entry, source="nodes.yml")
 
 
+def test_a_list_that_is_cut_off_is_not_added_to():
+    """The message names the file and the place, as for every other file."""
+    with pytest.raises(ConfigError, match=r"nodes\.yml: line 1"):
+        with_entry('[{"targets": ["10.0.0.1"]', JOINS, source="nodes.yml")
+
+
 def test_an_indented_list_is_not_broken():
     """Appended at its side it would be no YAML: it is refused, not written."""
     text = '  - targets: ["10.0.0.1"]\n    labels: {node: "a"}\n'
