@@ -65,6 +65,7 @@ class Findings:
             any case
     suspect: whether it may end the next one, too; `went_back`: to where it ended one
     first:  where the first runner died without a word of answer
+    died_on: where the last one died
     refused: builds that say that the request is wrong; `aside`: the first one's answer
     unreached: nodes to which it could not be sent at first
     """
@@ -74,6 +75,7 @@ class Findings:
     suspect: bool = False
     went_back: bool = False
     first: Aboard | None = None
+    died_on: str = ""
     aside: OtherBuildError | None = None
     found: list[Finding] = field(default_factory=list)
     refused: set[Build] = field(default_factory=set)

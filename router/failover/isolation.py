@@ -126,6 +126,7 @@ class Isolation:
         findings = self._aboard.pop(lease, None)
         if findings is not None and outcome in _DIED:
             findings.died(answering=lease.decoding_since is not None)
+            findings.died_on = lease.node
 
     def blame(
         self, lease: Lease, aboard: Aboard, findings: Findings, error: AttemptError
@@ -137,13 +138,14 @@ class Isolation:
         before = findings.suspect
         findings.died(answering=False)
         first, findings.first = findings.first, findings.first or aboard
-        in_company = self._in_company(lease, findings)
+        tells_nothing = self._tells_nothing(lease, aboard, findings)
+        findings.died_on = lease.node
         if before:
             self._deaths.append(_Death(self._clock(), lease.node, findings))
         if findings.deaths < _ENOUGH_DEATHS:
             return
-        if in_company:
-            findings.deaths -= 1  # that one speaks of neither
+        if tells_nothing:
+            findings.deaths -= 1
             return
         if self._ended_by_request(aboard, first):
             raise EndsRunnersError(self._convict(findings.body, str(error)))
@@ -198,6 +200,17 @@ class Isolation:
             and each.findings is not findings
             for each in self._deaths
         )
+
+    def _tells_nothing(self, lease: Lease, aboard: Aboard, findings: Findings) -> bool:
+        return self._in_company(lease, findings) or self._again(aboard, findings)
+
+    def _again(self, aboard: Aboard, findings: Findings) -> bool:
+        """Whether it died where it had died before, while others are only busy."""
+        node = aboard.node.name
+        if findings.died_on != node or findings.went_back:
+            return False
+        rest = self._explain(RoutingRequest(aboard.model, tried=frozenset({node})))
+        return bool(rest.picked or rest.busy)
 
     def _with_suspects(self, but: Findings) -> frozenset[str]:
         return frozenset(

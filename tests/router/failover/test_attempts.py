@@ -320,6 +320,24 @@ def blame(fleet, call, lease):
     fleet.isolation.blame(lease, aboard, call.findings, ERRORS["abandoned"](lease.node))
 
 
+@pytest.mark.parametrize("answering", [False, True])
+def test_one_node_is_no_second_witness_while_others_are_busy(answering):
+    """Who dies there again is asked elsewhere, if there is anything else."""
+    for names, node in (("ab", "b"), ("a", "a")):
+        fleet = Fleet(names, slots=1)
+        call, lease = fleet.call(), fleet.ledger.take("a", MODEL)
+        if "b" in names:
+            fleet.ledger.take("b", MODEL)
+        fleet.isolation.board(lease, call.findings)
+        lease.decoding_since = fleet.now if answering else None
+        lease.done(Outcome.EOF)
+        if "b" in names:
+            blame(fleet, call, fleet.ledger.take("a", MODEL))
+        assert ([], 1) == (fleet.tried, call.findings.deaths)
+        with pytest.raises(EndsRunnersError):
+            blame(fleet, call, fleet.ledger.take(node, MODEL))
+
+
 def test_suspects_that_die_together_are_not_told_apart():
     """Neither is refused, whoever hears of it first; the next death alone tells."""
     fleet = Fleet("abc")
@@ -330,7 +348,7 @@ def test_suspects_that_die_together_are_not_told_apart():
     assert [1, 1] == [call.findings.deaths for call, _ in both]
     fleet.now += 0.01
     poison, _ = both[0]
-    lease = fleet.ledger.take("a", MODEL)
+    lease = fleet.ledger.take("b", MODEL)
     with pytest.raises(EndsRunnersError):
         blame(fleet, poison, lease)
 
