@@ -1,4 +1,4 @@
-"""Puts the parts of API keys together; called once, by `router.wsgi`."""
+"""Builds API keys, and what says who needs none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from router.web.authentication import Operators
 from router.web.bearer import same_secret
 from router.web.local_user import local_peer
 
-__all__ = ["AccessFiles", "build_keys", "operators"]
+__all__ = ["AccessFiles", "Secret", "build_keys", "operators"]
 
 Secret = Callable[[], str | None]
 _TOKEN_SECONDS = 1.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import gevent
 
@@ -30,20 +29,13 @@ from router.server.handover import (
     HandoverServer,
     Predecessor,
 )
+from router.server.worker import Worker
 
-__all__ = ["Handover", "RetiringWorker"]
+__all__ = ["Handover"]
 
 _EXCHANGE_SECONDS = 0.05
 
 log = get_logger("handover")
-
-
-class RetiringWorker(Protocol):
-    """What is used of `router.server.worker.Worker`."""
-
-    def listening(self) -> list[int]: ...
-
-    def retire(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,7 @@ class Handover:
     # Leaving
 
     def await_successor(
-        self, worker: RetiringWorker, leaves: Callable[[], None]
+        self, worker: Worker, leaves: Callable[[], None]
     ) -> HandoverServer:
         """Be there for whoever takes over; `leaves` is called once that begins."""
         leaving = False

@@ -1,16 +1,14 @@
-"""Puts the parts of jobs together; called once, by `router.wsgi`."""
+"""Builds jobs and what reads their files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
+from router.assembly.dispatch import DispatchServices
+from router.assembly.foundation import Foundation
 from router.config.settings import BatchSettings
-from router.failover.attempts import Failover
 from router.jobs.input.bodies import Bodies
 from router.jobs.input.readers import ReadLimits
 from router.jobs.input.room import Room, RoomLimits
@@ -28,63 +26,68 @@ from router.jobs.service import JobService, JobServiceDependencies
 from router.jobs.store import items
 from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
-from router.scheduling.idle import FleetView, SpareCapacity
+from router.scheduling.idle import SpareCapacity
 
 
 @dataclass(frozen=True, slots=True)
-class JobDependencies:
-    """What jobs need of the router; `settings` as they are now."""
+class JobServices:
+    """Jobs, and what reads the files that they are made of."""
 
-    folder: Path
-    fleet: FleetView
-    failover: Failover
-    registry: CollectorRegistry
-    settings: Callable[[], BatchSettings]
+    service: JobService
+    files: DatasetFiles
 
 
-def build_batches(around: JobDependencies) -> tuple[JobService, DatasetFiles]:
+def build_jobs(base: Foundation, dispatch: DispatchServices) -> JobServices:
     """Build jobs and what reads their files. Raises ConfigError."""
-    settings, fleet = around.settings, around.fleet
-    now = settings()
-    lengths, tally = LengthPredictor(), JobMetrics(around.registry)
-    url = database_url(now.database, around.folder, now.database_password_file)
-    database = JobDatabase(url, migrate)
-    database.committed = tally.committed
+
+    def settings() -> BatchSettings:
+        return base.config.batch
+
+    folder = base.config.state.directory
+    tally = JobMetrics(base.registry)
+    database = _database(settings(), folder, tally)
+    lengths = LengthPredictor()
     files = DatasetFiles(
         lengths, lambda: _file_settings(settings()), copies=not database.sqlite
     )
-    folder = around.folder / "files"
-    room = Room(folder, lambda: _room_limits(settings()))
-    uploads = Uploads(folder, room)
-    ledger, published = fleet.ledger, fleet.published
-    batches = JobService(
+    room = Room(folder / "files", lambda: _room_limits(settings()))
+    uploads = Uploads(folder / "files", room)
+    ledger, published = dispatch.ledger, base.published
+    service = JobService(
         JobServiceDependencies(
             database=database,
             uploads=uploads,
-            parted=PartedUploads(around.folder / "uploads", uploads),
+            parted=PartedUploads(folder / "uploads", uploads),
             room=room,
             bodies=Bodies(
                 lambda item: database.read(lambda c: items.body(c, item)),
                 uploads.path,
                 lambda: _file_settings(settings()),
             ),
-            idle=SpareCapacity(fleet),
+            idle=SpareCapacity(dispatch.fleet),
             ledger=ledger,
-            attempts=around.failover,
+            attempts=dispatch.failover,
             policy=PullPolicy(lengths),
             speeds=LearnedSpeeds(ledger, lambda: published.current, time.monotonic),
             predictor=lengths,
             tally=tally,
             source=files,
-            memory=PredictorPersistence(around.folder / "lengths.json", lengths),
+            memory=PredictorPersistence(folder / "lengths.json", lengths),
             make_reducer=_make_reducer,
             settings=settings,
         )
     )
-    around.registry.register(JobCollector(batches.standing))
-    published.listen(batches.nudge)
-    fleet.holds.listen(batches.nudge)
-    return batches, files
+    base.registry.register(JobCollector(service.standing))
+    published.listen(service.nudge)
+    base.holds.listen(service.nudge)
+    return JobServices(service, files)
+
+
+def _database(settings: BatchSettings, folder: Path, tally: JobMetrics) -> JobDatabase:
+    url = database_url(settings.database, folder, settings.database_password_file)
+    database = JobDatabase(url, migrate)
+    database.committed = tally.committed
+    return database
 
 
 def _file_settings(settings: BatchSettings) -> FileSettings:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 import gevent
 from prometheus_client import CollectorRegistry
 
+from router.assembly.dispatch import DispatchServices
+from router.assembly.foundation import Foundation
+from router.assembly.services import service
 from router.capacity.ledger import Ledger
 from router.clients.prometheus import PrometheusClient
 from router.config.settings import Config
@@ -22,7 +25,7 @@ from router.usage.reports import UsageReports
 from router.usage.store import UsageStore
 from router.usage.writer import UsageWriter
 
-__all__ = ["UsageService"]
+__all__ = ["UsageService", "build_usage"]
 
 # A router that is killed loses no more than what came in this time.
 _WRITE_SECONDS = 0.25
@@ -112,3 +115,14 @@ def _again_and_again(seconds: Callable[[], float], act: Callable[[], None]) -> N
             act()
         except Exception:  # the ledger must outlive any one fault
             log.exception("usage_failed")
+
+
+def build_usage(base: Foundation, dispatch: DispatchServices) -> UsageService:
+    """Build it for all requests that get a slot."""
+    return UsageService(
+        base.config,
+        lambda: base.config,
+        dispatch.ledger,
+        PrometheusClient(service(base.config.prometheus)),
+        base.registry,
+    )

@@ -1,0 +1,58 @@
+"""Registers what is counted only when Prometheus scrapes."""
+
+from __future__ import annotations
+
+import time
+
+from router.assembly.dispatch import DispatchServices
+from router.assembly.foundation import Foundation, ages
+from router.control.decide import aged
+from router.metrics import FleetCollector
+from router.metrics.circuits import CircuitCollector
+from router.metrics.keys import KeyCollector
+from router.metrics.predictions import Predictions
+from router.model import Degrade
+from router.scheduling.scheduler import Scheduler
+
+__all__ = ["register_collectors"]
+
+
+def register_collectors(base: Foundation, dispatch: DispatchServices) -> None:
+    """Register the fleet, predictions, keys and circuits."""
+    for collector in (
+        _fleet(base, dispatch),
+        _predictions(dispatch.scheduler),
+        KeyCollector(
+            base.keys, base.quotas, time.time, exposed=base.exposed is not None
+        ),
+        CircuitCollector(dispatch.traffic.circuits),
+    ):
+        base.registry.register(collector)
+
+
+def _fleet(base: Foundation, dispatch: DispatchServices) -> FleetCollector:
+    def degrade() -> Degrade:
+        """Say how good the scores are by now: a loop that stands publishes nothing."""
+        return aged(base.published.current, ages(base.config), time.monotonic())
+
+    return FleetCollector(
+        lambda: base.inventory,
+        base.published,
+        base.holds,
+        dispatch.ledger,
+        queue_length=dispatch.scheduler.queue.length,
+        files=lambda: tuple(each.status() for each in base.watched()),
+        degrade=degrade,
+        clock=time.monotonic,
+    )
+
+
+def _predictions(scheduler: Scheduler) -> Predictions:
+    estimates = scheduler.estimates
+    return Predictions(
+        estimates.prediction.accuracy,
+        {
+            "first_token": estimates.first_tokens,
+            "completion": estimates.completions,
+        },
+    )
