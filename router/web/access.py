@@ -99,7 +99,9 @@ class RouteAccess:
     other_page: Grant
 
 
-_OPEN = frozenset({"/", "/healthz", "/readyz", "/jobs/login", "/jobs/logout"})
+_OPEN = frozenset(
+    {"/", "/healthz", "/readyz", "/openapi.json", "/jobs/login", "/jobs/logout"}
+)
 _OPEN_BELOW = ("/jobs/assets/", "/boards/assets/")
 _EXPLAIN = "/admin/explain"
 _OF_AREA = {

@@ -15,7 +15,6 @@ from werkzeug.routing import Map
 
 from router.access.principal import Scope
 from router.config.reference import between
-from router.relay.protocols import ROUTES
 from router.web.access import (
     Area,
     Foreign,
@@ -26,7 +25,7 @@ from router.web.access import (
     scopes_of,
 )
 from router.web.app import routed
-from router.web.models import SHUT
+from router.web.openapi import routes_of
 from router.web.routes import WebParts, blueprints
 
 __all__ = ["PAGE", "TITLES", "AccessRow", "rows", "served", "written_into"]
@@ -39,7 +38,6 @@ _HEAD = (
     "| route | scope of its key | of another owner | this machine | another machine,"
     " or a proxy | page on localhost | other page |\n|---|---|---|---|---|---|---|"
 )
-_UNSHOWN = frozenset({"HEAD", "OPTIONS"})
 TITLES = {
     Area.INFERENCE: "Inference, as Ollama and OpenAI have it",
     Area.JOBS: "Jobs, their files and results",
@@ -85,14 +83,7 @@ def rows() -> tuple[AccessRow, ...]:
 
 def served() -> Iterator[tuple[str, str]]:
     """Yield each path with each of its methods."""
-    for path in ROUTES:
-        yield path, "POST"
-    for rule in _rules().iter_rules():
-        if rule.rule in SHUT:
-            continue
-        for method in (rule.methods or set()) - _UNSHOWN:
-            yield rule.rule, method
-    yield "/metrics", "GET"
+    return routes_of(_rules())
 
 
 def _rules() -> Map:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from router import __version__
 from router.errors import (
     DiskFullError,
     RequestError,
@@ -20,6 +22,7 @@ from router.relay.protocols import ROUTES, dialect_of, error_body
 from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.request import request_id
+from router.web.openapi import described, routes_of
 
 log = get_logger("web")
 
@@ -58,6 +61,7 @@ def routed(
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     app.register_blueprint(_health(not_ready, warnings))
+    app.add_url_rule("/openapi.json", "openapi", partial(_openapi, app))
     app.register_error_handler(RequestError, _request_error)
     app.register_error_handler(StateError, _state_error)
     app.register_error_handler(HTTPException, _http_error)
@@ -124,6 +128,10 @@ def _health(
         return jsonify(status="ready", **({"warnings": found} if found else {})), 200
 
     return routes
+
+
+def _openapi(app: Flask) -> Response:
+    return jsonify(described(routes_of(app.url_map), __version__))
 
 
 def _request_error(error: RequestError) -> Response:

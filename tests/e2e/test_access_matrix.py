@@ -89,6 +89,7 @@ MATRIX = {
     "POST /jobs/login": "",
     "POST /jobs/logout": "",
     "GET /metrics": "metrics",
+    "GET /openapi.json": "",
     "GET /readyz": "",
     "POST /v1/audio/transcriptions": "inference",
     "GET /v1/batches": "jobs",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from router.web import api_page
-from router.web.access_page import served
 from tests.harness.process import ROOT
 
 
@@ -11,9 +10,3 @@ def test_page_is_current():
     """Whoever changes a route hears how the page is written."""
     page = (ROOT / api_page.PAGE).read_text()
     assert api_page.page() == page, "run: python -m router.web.api_page"
-
-
-def test_words_belong_to_routes():
-    """No sentence outlives its route."""
-    routes = {f"{method} {path}" for path, method in served()}
-    assert set() == api_page.WORDS.keys() - routes
