@@ -3,7 +3,9 @@
 FROM python:3.11.14-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
-COPY requirements.lock .
+# requirements-opentelemetry.lock has what traces need besides.
+ARG LOCK=requirements.lock
+COPY ${LOCK} requirements.lock
 RUN /opt/venv/bin/pip install --require-hashes --requirement requirements.lock \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 WORKDIR /app

@@ -119,7 +119,9 @@ lock: .venv/.dev-installed ## choose the newest allowed versions
 	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
 		pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --no-header --no-annotate --upgrade --universal --generate-hashes --python-version 3.11 \
-		--extra dev pyproject.toml --output-file requirements-dev.lock
+		--extra dev --extra opentelemetry pyproject.toml --output-file requirements-dev.lock
+	uv pip compile --quiet --no-header --no-annotate --universal --generate-hashes --python-version 3.11 \
+		--constraint requirements-dev.lock --extra opentelemetry pyproject.toml --output-file requirements-opentelemetry.lock
 	uv pip compile --quiet --no-header --no-annotate --universal --generate-hashes --python-version 3.11 \
 		--constraint requirements-dev.lock --group docs --output-file requirements-docs.lock
 	uv pip compile --quiet --no-header --no-annotate --universal --generate-hashes --python-version 3.11 \

@@ -91,9 +91,18 @@ def start_nginx(
     return ready(proxy, "/api/version")
 
 
-def start_router(folder: Path, port: int, nodes: Sequence[int], slots: int) -> Proxy:
+def start_router(
+    folder: Path,
+    port: int,
+    nodes: Sequence[int],
+    slots: int,
+    *,
+    name: str = "router",
+    settings: Mapping[str, str] | None = None,
+) -> Proxy:
     """Start the router as it is run, with `slots` on each node.
 
+    settings: `SECTION__FIELD` overrides
     No Prometheus: scores are the inventory's, as they are while it is down.
     """
     inventory = folder / "nodes.yml"
@@ -104,6 +113,7 @@ def start_router(folder: Path, port: int, nodes: Sequence[int], slots: int) -> P
         "INFEROPS_INVENTORY__PATH": str(inventory),
         "INFEROPS_STATE__DIRECTORY": str(folder / "state"),
         "INFEROPS_PROMETHEUS__URL": "http://127.0.0.1:9",
+        **{f"INFEROPS_{key}": value for key, value in (settings or {}).items()},
     }
     gunicorn = Path(sys.executable).with_name("gunicorn")
     argv: list[str | Path] = [
@@ -113,7 +123,7 @@ def start_router(folder: Path, port: int, nodes: Sequence[int], slots: int) -> P
         "router.wsgi:app",
     ]
     process = Process(argv, log=folder / "router.log", env=env)
-    return ready(Proxy("router", port, process), "/readyz")
+    return ready(Proxy(name, port, process), "/readyz")
 
 
 def _entry(index: int, port: int, slots: int) -> Mapping[str, object]:
@@ -125,7 +135,7 @@ def _entry(index: int, port: int, slots: int) -> Mapping[str, object]:
     return {"targets": ["127.0.0.1"], "labels": labels}
 
 
-def ready(proxy: Proxy, path: str, *, seconds: float = 20) -> Proxy:
+def ready(proxy: Proxy, path: str, *, seconds: float = 60) -> Proxy:
     """Wait until a proxy answers; what ends or never answers is stopped."""
 
     def answers() -> bool:

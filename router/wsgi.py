@@ -62,6 +62,8 @@ class RouterProcess:
         if not self._takes_over:
             services.jobs.service.start()
         services.usage.start()
+        if services.dispatch.tracing is not None:
+            services.dispatch.tracing.start()
         for run in (
             self._watch_files,
             self._watch_lag,
@@ -199,6 +201,8 @@ class RouterProcess:
         services.jobs.service.stop()
         services.dispatch.persistence.note_speeds()
         services.usage.close()
+        if services.dispatch.tracing is not None:
+            services.dispatch.tracing.close()
         base.audit.trail.close()
         services.control.loop.stop()
         base.health.stop()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from router.assembly.failover import FailoverParts, build_failover
 from router.assembly.foundation import Foundation
+from router.assembly.tracing import build_tracing
 from router.assembly.traffic_health import TrafficHealth
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import LedgerPersistence
@@ -19,6 +20,7 @@ from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.threads import DISK
+from router.tracing.export import Tracing
 
 __all__ = ["DispatchServices", "build_dispatch"]
 
@@ -35,6 +37,7 @@ class DispatchServices:
     backends: Backends
     failover: Failover
     fleet: FleetView
+    tracing: Tracing | None
 
 
 def build_dispatch(base: Foundation) -> DispatchServices:
@@ -68,6 +71,7 @@ def build_dispatch(base: Foundation) -> DispatchServices:
         backends=backends,
         failover=failover,
         fleet=_fleet_view(base, ledger, scheduler, traffic),
+        tracing=build_tracing(base, ledger),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from router.clients.session import Service
-from router.config.settings import AlertmanagerSettings, PrometheusSettings
+from router.config.settings import ServiceSettings
 from router.model import Access
 
 __all__ = ["service"]
 
 
-def service(settings: PrometheusSettings | AlertmanagerSettings) -> Service:
+def service(settings: ServiceSettings) -> Service:
     """Say where it is and how we show who we are."""
     access = Access(
         username=settings.username,

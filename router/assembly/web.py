@@ -180,6 +180,7 @@ def _inference(parts: WebDependencies, flask: Flask) -> Inference:
         usage=parts.usage.ledger,
         audit=base.audit.trail,
         quotas=base.quotas,
+        tracing=parts.dispatch.tracing,
         own=own_paths(flask),
         fallback=flask,
     )

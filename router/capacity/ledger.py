@@ -28,6 +28,7 @@ from router.capacity.scaling import Looks
 from router.capacity.slot_policy import SlotPolicy
 from router.model import Node, Outcome, Timings
 from router.snapshot import PresentModel, Snapshot
+from router.tracing.spans import RecordedSpan
 from router.usage.account import UsageAccount
 
 _SHARE = 0.1  # of a new reading of how long a slot is held
@@ -72,6 +73,7 @@ class Lease:
                     then waits for nobody
     account:        whose use it is, where a client asked for it
     job_of:         whose job it is, else; None: it is no job's
+    span:           its attempt, where the request is traced
     streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
     """
 
@@ -89,6 +91,7 @@ class Lease:
         "node",
         "reply",
         "resident",
+        "span",
         "streams",
         "taken_at",
         "tried",
@@ -110,6 +113,7 @@ class Lease:
         self.reply: Evictable | None = None
         self.account: UsageAccount | None = None
         self.job_of: str | None = None
+        self.span: RecordedSpan | None = None
         self.tried: frozenset[str] = frozenset()
         self.streams = False
         self.first_token_seconds: float | None = None

@@ -540,6 +540,32 @@ class UsageSettings(Section):
     )
 
 
+class TraceSettings(ServiceSettings):
+    """OpenTelemetry's traces ([traces](traces.md))."""
+
+    url: str = setting(
+        "",
+        "OTLP/HTTP collector, such as `http://127.0.0.1:4318`, without `/v1/traces`;"
+        " empty: no traces. Needs the extra `inferops[opentelemetry]`",
+        restart=True,
+    )
+    timeout_seconds: float = seconds(
+        10, "time limit of an export, its retries included", longest=60, restart=True
+    )
+    sample_ratio: float = setting(
+        1.0,
+        "share of the traces begun here that is recorded; a caller's own decision"
+        " (`traceparent`) is kept",
+        ge=0,
+        le=1,
+    )
+
+    @field_validator("url", check_fields=False)
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        return base_url(value, path=True) if value else ""
+
+
 class LogSettings(Section):
     """What the router writes to stderr."""
 
@@ -566,4 +592,5 @@ class Config(Section):
     web: WebSettings = WebSettings()
     batch: BatchSettings = BatchSettings()
     usage: UsageSettings = UsageSettings()
+    traces: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()

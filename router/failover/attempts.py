@@ -198,10 +198,15 @@ class Failover:
         """
         course, found = self.course, call.findings
         progress = _Progress(self._releases.lacking(call.message.path))
+        spans = trail.spans
         while True:
+            if spans is not None:
+                spans.wait(self._clock(), call.priority)
             grant = self._next(call, attention, trail, progress)
             if grant is None:
                 continue
+            if spans is not None:
+                grant.lease.span = spans.attempt(grant.node, grant.lease.taken_at)
             step = TraceStep.of(grant.decision, grant.lease)
             trail.steps.append(step)
             credible = course.begins(grant, found)
@@ -209,6 +214,8 @@ class Failover:
                 return take(grant)
             except AttemptError as error:
                 step.failure = str(error)
+                if grant.lease.span is not None:
+                    grant.lease.span.fail(error.reason, error.cause)
                 progress.last, progress.node = error.bare(), grant.node.name
                 self._failed(call, grant, error, trail, progress, credible=credible)
 
@@ -319,7 +326,7 @@ class Failover:
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._sent(grant.node, message, attention)
+            reply = self._sent(grant, message, attention)
             reply = self._answered(reply, grant, message, attention)
             body, refused = self._judge(reply, grant.node, message.path)
             presented = FirstResponse(reply, grant.lease, body, refused)
@@ -360,7 +367,7 @@ class Failover:
         node = grant.node
         replies: deque[UpstreamReply] = deque()
         try:
-            replies.extend(self._sent(node, each, attention) for each in messages)
+            replies.extend(self._sent(grant, each, attention) for each in messages)
             fetched = []
             for message in messages:
                 reply = replies.popleft()
@@ -378,12 +385,16 @@ class Failover:
 
     def _sent(
         self,
-        node: Node,
+        grant: Assignment,
         message: UpstreamRequest,
         attention: Cancellation,
         *,
         fresh: bool = False,
     ) -> UpstreamReply:
+        if grant.lease.span is not None:
+            told = {**message.headers, "traceparent": grant.lease.span.header}
+            message = replace(message, headers=told)
+        node = grant.node
         reply = UpstreamReply(
             self._backends.send(node, message, fresh=fresh), attention
         )
@@ -405,7 +416,7 @@ class Failover:
             # It was closed while idle, and the request crossed the close.
             self.release(reply)
             try:
-                reply = self._sent(grant.node, message, attention, fresh=True)
+                reply = self._sent(grant, message, attention, fresh=True)
             except NotSentError as error:  # or this request ended the server
                 raise GoneError(str(error), Cause.RESET) from error
             self._wait(reply, grant, attention, within_seconds)

@@ -15,6 +15,7 @@ from router.metrics.plain import PlainCounter, PlainHistogram
 from router.metrics.replies import Replies
 from router.model import Priority
 from router.server.body_budget import BodyBudget
+from router.tracing.export import SpanQueue
 
 _WHOLE = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 60, 120, 240, 480, 960)
 _WAIT = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
@@ -144,6 +145,10 @@ class Metrics:
         """Show at each scrape how many lines nobody could take."""
         self.registry.register(_Dropped(writer))
 
+    def watch_traces(self, queue: SpanQueue) -> None:
+        """Show at each scrape what became of the spans of requests."""
+        self.registry.register(_Traces(queue))
+
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> PlainCounter:
         return PlainCounter(name, text, labels, registry=self.registry)
 
@@ -181,6 +186,27 @@ class Metrics:
 
     def failed(self, stage: str) -> None:
         self.pass_failures.labels(stage).inc()
+
+
+class _Traces(Collector):
+    """Requests whose spans were sent, or not; counted by their queue."""
+
+    def __init__(self, queue: SpanQueue) -> None:
+        self._queue = queue
+
+    def collect(self) -> Iterator[Metric]:
+        queue = self._queue
+        yield totals(
+            "inferops_traced_requests",
+            "Requests whose spans were exported, not taken by the collector (failed),"
+            " or had no room in the queue (dropped).",
+            ("outcome",),
+            [
+                (("exported",), queue.exported),
+                (("failed",), queue.failed),
+                (("dropped",), queue.dropped),
+            ],
+        )
 
 
 class _Dropped(Collector):

@@ -29,6 +29,7 @@ class Route:
     form: whether the body is a multipart form, not JSON
     max_body_bytes: the largest body that makes sense; the setting may say less
     unknown: whether it is passed on without being known here
+    operation: what it does, by OpenTelemetry's GenAI conventions; empty: nothing there
     """
 
     path: str
@@ -37,6 +38,7 @@ class Route:
     form: bool = False
     max_body_bytes: int = sys.maxsize
     unknown: bool = False
+    operation: str = ""
 
     @property
     def label(self) -> str:
@@ -45,23 +47,31 @@ class Route:
 
 
 _MIB = 1024 * 1024
+_CHAT, _TEXT, _EMBED = "chat", "text_completion", "embeddings"
+_OTHER = "generate_content"
 
 ROUTES = {
     route.path: route
     for route in (
-        Route("/api/generate", Dialect.OLLAMA, streams=True),
-        Route("/api/chat", Dialect.OLLAMA, streams=True),
-        Route("/api/embed", Dialect.OLLAMA, streams=None),
-        Route("/api/embeddings", Dialect.OLLAMA, streams=None),
+        Route("/api/generate", Dialect.OLLAMA, streams=True, operation=_TEXT),
+        Route("/api/chat", Dialect.OLLAMA, streams=True, operation=_CHAT),
+        Route("/api/embed", Dialect.OLLAMA, streams=None, operation=_EMBED),
+        Route("/api/embeddings", Dialect.OLLAMA, streams=None, operation=_EMBED),
         Route("/api/show", Dialect.OLLAMA, streams=None, max_body_bytes=_MIB),
-        Route("/v1/chat/completions", Dialect.OPENAI, streams=False),
-        Route("/v1/completions", Dialect.OPENAI, streams=False),
-        Route("/v1/embeddings", Dialect.OPENAI, streams=None),
-        Route("/v1/responses", Dialect.OPENAI, streams=False),
-        Route("/v1/images/generations", Dialect.OPENAI, streams=None),
-        Route("/v1/images/edits", Dialect.OPENAI, streams=None),
-        Route("/v1/audio/transcriptions", Dialect.OPENAI, streams=None, form=True),
-        Route("/v1/messages", Dialect.ANTHROPIC, streams=False),
+        Route("/v1/chat/completions", Dialect.OPENAI, streams=False, operation=_CHAT),
+        Route("/v1/completions", Dialect.OPENAI, streams=False, operation=_TEXT),
+        Route("/v1/embeddings", Dialect.OPENAI, streams=None, operation=_EMBED),
+        Route("/v1/responses", Dialect.OPENAI, streams=False, operation=_CHAT),
+        Route("/v1/images/generations", Dialect.OPENAI, streams=None, operation=_OTHER),
+        Route("/v1/images/edits", Dialect.OPENAI, streams=None, operation=_OTHER),
+        Route(
+            "/v1/audio/transcriptions",
+            Dialect.OPENAI,
+            streams=None,
+            form=True,
+            operation=_OTHER,
+        ),
+        Route("/v1/messages", Dialect.ANTHROPIC, streams=False, operation=_CHAT),
     )
 }
 

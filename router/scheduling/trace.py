@@ -11,6 +11,7 @@ from operator import attrgetter
 
 from router.capacity.ledger import Lease
 from router.scheduling.pipeline import Decision
+from router.tracing.spans import RequestSpans
 
 # A decision over a thousand nodes names each of them, and holds what was known of
 # it: a few thousand of those would be the most of the router's memory.
@@ -62,6 +63,7 @@ class DecisionTrace:
 
     over_at: when it was over, on the clock of leases; None until then
     owner:   whose request it was; empty: nobody's (`router.access.principal`)
+    spans:   of a traced request, until it is over
     """
 
     request_id: str
@@ -72,6 +74,7 @@ class DecisionTrace:
     ended: str = ""
     over_at: float | None = None
     owner: str = ""
+    spans: RequestSpans | None = None
 
     @property
     def attempts(self) -> int:

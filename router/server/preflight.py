@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,6 +71,7 @@ def read(config: Path, environ: Mapping[str, str]) -> StartSettings:
     files = open_config_files(config, environ, get_logger("start"), time.time())
     settings = files.config.value
     _check_access(settings, environ)
+    check_traces(settings)
     return StartSettings(
         settings.log.level,
         settings.log.format,
@@ -93,6 +95,15 @@ def _check_access(settings: Config, environ: Mapping[str, str]) -> None:
     keys = KeyStore(settings.state.directory)
     if address is not None and access.keys == "auto" and not keys.exists():
         raise ConfigError(refusal(address))
+
+
+def check_traces(settings: Config) -> None:
+    """Raise ConfigError where traces are wanted without what sends them."""
+    if settings.traces.url and find_spec("opentelemetry") is None:
+        raise ConfigError(
+            "traces.url: needs OpenTelemetry's SDK, which is not installed:"
+            " pip install 'inferops[opentelemetry]'"
+        )
 
 
 def main() -> None:

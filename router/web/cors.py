@@ -26,7 +26,7 @@ _LOCAL = tuple(
 )
 _APPS = ("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*")
 
-_TOLD = "X-Request-Id, X-InferOps-Node, X-InferOps-Attempts, Retry-After"
+_TOLD = "X-Request-Id, X-InferOps-Node, X-InferOps-Attempts, Retry-After, traceresponse"
 _METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
 _PREFLIGHT_SECONDS = 12 * 3600  # as Ollama
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -67,6 +69,23 @@ def test_fields(router, node, path, body):
     """Known or not, a field arrives as it was written."""
     assert send(router, path, body).status_code == 200
     assert (path, body) == (node.sent[-1].path, node.sent[-1].body)
+
+
+def test_a_callers_trace(router, node):
+    """Without tracing its headers go on as they came, and no SDK is in the process."""
+    node.answer = b'{"done":true}'
+    trace = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=1,b=2",
+    }
+    body = b'{"model":"recorder","stream":false}'
+    answer = send(router, "/api/chat", body, **trace)
+    assert trace.items() <= node.sent[-1].headers.items()
+    assert "traceresponse" not in answer.headers
+    gunicorn = psutil.Process(router.process.pid)
+    for each in (gunicorn, *gunicorn.children()):
+        files = {Path(part.path).name for part in each.memory_maps()}
+        assert not [name for name in files if name.startswith("_message.abi3")]
 
 
 @pytest.mark.parametrize("path", [p for p, route in ROUTES.items() if not route.form])

@@ -86,9 +86,14 @@ class Continuity:
         if self.kept.reason and not bridge.original.usage:
             return _DONE
         self._bridge = bridge
+        spans = self._trail.spans
+        if spans is not None:
+            spans.broke(cut_at, node, outcome)
         following = self._next(bridge, node, outcome, cut_at)
         self._leg_began_at = self._clock()
         tokens = bridge.seam.sent if bridge.seam else 0
+        if spans is not None:
+            spans.resumed(self._leg_began_at, tokens)
         self._tally.continued(self._leg_began_at - cut_at, tokens)
         return following
 

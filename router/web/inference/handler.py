@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from router.access.quota import Quotas
@@ -36,6 +37,8 @@ from router.relay.upstream import Pump
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.trace import DecisionTrace, DecisionTraces
 from router.scheduling.traits import session_of, traits_of
+from router.tracing.export import Tracing
+from router.tracing.spans import Attribute, RequestSpans
 from router.usage.ledger import UsageLedger
 from router.web.authentication import principal_of
 from router.web.caller import sender
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
 
 
 _MOST_SHOWN = 80  # letters of a name that is none
+# What a server's span does not call an error: the client's own doing.
+_NO_FAULT = frozenset({Outcome.END, Outcome.CLIENT_GONE, Outcome.REFUSED})
 
 
 class Inference:
@@ -74,6 +79,7 @@ class Inference:
         usage: UsageLedger,
         audit: AuditTrail,
         quotas: Quotas,
+        tracing: Tracing | None = None,
         own: frozenset[str],
         fallback: WSGIApplication,
     ) -> None:
@@ -87,6 +93,7 @@ class Inference:
         self._usage = usage
         self._audit = audit
         self._quotas = quotas
+        self._tracing = tracing
         self._own = own
         self._fallback = fallback
         self.visits = ClientRequests()
@@ -111,6 +118,13 @@ class Inference:
             principal_of(environ),
             sender=sender(environ),
         )
+        if self._tracing is not None:
+            visit.spans = self._tracing.begin(
+                route.label,
+                visit.arrived,
+                environ.get("HTTP_TRACEPARENT", ""),
+                environ.get("HTTP_TRACESTATE", ""),
+            )
         self.visits.enter(visit)
         return InferenceResponse(self, visit, environ, start_response).begin()
 
@@ -201,6 +215,7 @@ class Inference:
             call.wish.model,
             time.time(),
             owner=visit.principal.owner,
+            spans=visit.spans,
         )
         self._trails.add(trail)
         try:
@@ -234,6 +249,9 @@ class Inference:
         if visit.terms.priority is Priority.INTERACTIVE:
             by = min(by, visit.arrived + self.limits.first_token_seconds)
         model = canonical(ask.model)
+        if visit.spans is not None:
+            operation = visit.route.operation
+            visit.spans.describe(operation, model, streams=ask.streams)
         visit.account = self._usage.open(
             visit.principal.id,
             visit.principal.name,
@@ -330,6 +348,22 @@ class Inference:
             first = step.lease.first_token_seconds
             observed.labels(step.decision.picker, "first_token").observe(first)
 
+    def _end_spans(
+        self, tracing: Tracing, spans: RequestSpans, visit: ClientRequest
+    ) -> None:
+        error = "" if visit.outcome in _NO_FAULT else visit.outcome
+        if visit.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            error = error or str(visit.status)
+        told: dict[str, Attribute] = {
+            "http.response.status_code": visit.status,
+            "inferops.request_id": visit.request_id,
+            "inferops.outcome": visit.outcome,
+            "inferops.attempts": visit.attempts,
+            "inferops.node": visit.node,
+        }
+        spans.end(time.monotonic(), error, told)
+        tracing.queue.add(spans)
+
     def rejected(self, reason: str) -> None:
         self._metrics.rejections.labels(reason).inc()
 
@@ -347,8 +381,11 @@ class Inference:
         if trail:
             trail.ended = visit.outcome
             trail.over_at = time.monotonic()
+            trail.spans = None
             visit.attempts = trail.attempts
             self._count(trail, visit, seconds)
+        if self._tracing is not None and visit.spans is not None:
+            self._end_spans(self._tracing, visit.spans, visit)
         if visit.account is not None:
             self._usage.close(visit.account, visit.status, visit.outcome)
         path = visit.route.label

@@ -14,6 +14,7 @@ from router.cancellation import Cancellation
 from router.failover.attempts import ProxiedRequest
 from router.model import Outcome
 from router.relay.protocols import Route
+from router.tracing.spans import RequestSpans
 from router.usage.account import UsageAccount
 from router.web.inference.headers import USUAL, RequestTerms, TimeLimit
 
@@ -53,6 +54,7 @@ class ClientRequest:
     account: UsageAccount | None = None
     ticket: Admission | None = None
     tokens: int = 0
+    spans: RequestSpans | None = None
     limit_headers: list[tuple[str, str]] = field(default_factory=list)
 
     def keep_to(self, terms: RequestTerms) -> None:

@@ -39,6 +39,8 @@ _FORWARDED = {
     "HTTP_ACCEPT": "Accept",
     "CONTENT_TYPE": "Content-Type",
     "HTTP_USER_AGENT": "User-Agent",
+    "HTTP_TRACEPARENT": "traceparent",
+    "HTTP_TRACESTATE": "tracestate",
 }
 # All that goes on of a node's head: what says how its body is to be read. The router
 # is the server that a client speaks to, so that cookies, origins that may read an
@@ -157,6 +159,8 @@ class InferenceResponse:
             if self._environ.get(key)
         }
         headers["X-Request-Id"] = visit.request_id
+        if visit.spans is not None:
+            visit.spans.propagate(headers)
         self._call = desk.call(ask, body, visit, headers)
         return desk.present(visit, self._call)
 
@@ -327,6 +331,8 @@ class InferenceResponse:
             headers += visit.limit_headers
         if visit.node:
             headers.append(("X-InferOps-Node", visit.node))
+        if visit.spans is not None:
+            headers.append(("traceresponse", visit.spans.request.header))
         self._start_response(_status_line(status), headers)
 
     def _refuse(

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from router.server.preflight import StartSettings, ask
+from router.config.settings import Config, TraceSettings
+from router.errors import ConfigError
+from router.server.preflight import StartSettings, ask, check_traces
 from tests.harness.process import ROOT
 
 
@@ -44,6 +46,20 @@ def test_faults_end_the_start(tmp_path, capfd):
     told = capfd.readouterr().err
     assert told.startswith("the router cannot start:\n")
     assert "log.level" in told
+
+
+def test_traces_need_their_extra(monkeypatch):
+    """Who wants traces and lacks the SDK is told what to install, at the start."""
+    traced = Config(traces=TraceSettings(url="http://127.0.0.1:4318"))
+    check_traces(traced)  # it is there: this environment has every extra
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    check_traces(Config())
+    with pytest.raises(ConfigError) as error:
+        check_traces(traced)
+    assert str(error.value) == (
+        "traces.url: needs OpenTelemetry's SDK, which is not installed:"
+        " pip install 'inferops[opentelemetry]'"
+    )
 
 
 def test_the_master_stays_small():
