@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from router.config.events import DocumentError, build
 from router.config.files import read_text
 from router.errors import ConfigError
 from router.logs.redaction import HIDDEN, scrub, secret_name
@@ -96,81 +97,24 @@ def parse(text: str, source: str, *, as_written: bool = False) -> Any:
     as_written: each scalar is the text that stands there, or None: as Prometheus reads
                 labels, whether they are in quotes or not
     """
-    loader = _TextLoader if as_written else _Loader
     try:
-        return yaml.load(text, Loader=loader)  # noqa: S506  derived from SafeLoader
+        return build(yaml.parse(text, Loader=yaml.CSafeLoader), as_written=as_written)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{source}: {_marked(error)}") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        before = text.encode(errors="surrogatepass")[: error.position]
+        line = before.count(b"\n") + 1
         raise ConfigError(f"{source}: line {line}: not YAML: {error.reason}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{source}: not YAML: nested too deeply") from error
     except ValueError as error:  # a number of thousands of digits
         raise ConfigError(f"{source}: not YAML: {error}") from error
 
 
 def _marked(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
-    what = f"not YAML: {error.problem}"
-    if isinstance(error, _DuplicateKeyError):
-        what = str(error.problem)
-    elif error.context == "expected a single document in the stream":
-        what = "must be one document"
-    if mark is None:
-        return what
-    return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
-
-
-class _DuplicateKeyError(yaml.constructor.ConstructorError):
-    """The last one would win in silence."""
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's core schema, and no key twice."""
-
-    # Each class has its own table; SafeLoader's knows `yes`, `1:30` and dates.
-    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own way
-
-    def construct_mapping(
-        self,
-        node: yaml.MappingNode,
-        deep: bool = False,
-    ) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                what = f"duplicate key, got {key!r}"
-                raise _DuplicateKeyError(None, None, what, key_node.start_mark)
-            if isinstance(key, Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-class _TextLoader(_Loader):
-    """The same, but scalars stay as they are written."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own way
-
-
-_FLOAT = (
-    r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
-_CORE: tuple[tuple[str, str, list[str]], ...] = (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", _FLOAT, list("-+.0123456789")),
-)
-_TextLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(f"^(?:{_CORE[0][1]})$"), _CORE[0][2]
-)
-for _tag, _pattern, _first in _CORE:
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
-    )
+    what = str(error.problem)
+    if not isinstance(error, DocumentError):
+        what = f"not YAML: {what}"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}" if mark else what
 
 
 def check(

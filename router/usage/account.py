@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 from router.model import Timings
 
@@ -18,6 +19,7 @@ COLUMNS = (
     *("queue_seconds", "prefill_seconds", "decode_seconds", "seconds"),
     *("node_seconds", "joules"),
 )
+_row = attrgetter(*COLUMNS)
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +89,8 @@ class UsageAccount:
 
     @property
     def row(self) -> UsageRow:
-        return tuple(getattr(self, name) for name in COLUMNS)
+        row: UsageRow = _row(self)
+        return row
 
 
 JOBS, ROUTER = "jobs", "router"  # the principals of what no client waits for

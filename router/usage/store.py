@@ -39,9 +39,11 @@ CREATE TABLE IF NOT EXISTS node_energy (
 ) STRICT
 """,
 )
+_LATER = COLUMNS[COLUMNS.index("node") :]  # what changes after a request came
 _INSERT = (
-    f"INSERT OR REPLACE INTO requests ({', '.join(COLUMNS)})"  # noqa: S608 - fixed
-    f" VALUES ({', '.join('?' * len(COLUMNS))})"
+    f"INSERT INTO requests ({', '.join(COLUMNS)})"  # noqa: S608 - fixed
+    f" VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT (id) DO UPDATE"
+    f" SET {', '.join(f'{name} = excluded.{name}' for name in _LATER)}"
 )
 _ADD = (
     "INSERT INTO node_energy VALUES (?, ?, ?, ?) ON CONFLICT (day, node) DO UPDATE"

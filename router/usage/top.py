@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 __all__ = ["OTHER", "TopPrincipals", "UsageTotals"]
 
@@ -28,9 +28,11 @@ class UsageTotals:
     node_seconds: float = 0.0
 
     def add(self, more: UsageTotals) -> None:
-        for field in fields(self):
-            name = field.name
-            setattr(self, name, getattr(self, name) + getattr(more, name))
+        self.requests += more.requests
+        self.tokens_in += more.tokens_in
+        self.tokens_out += more.tokens_out
+        self.joules += more.joules
+        self.node_seconds += more.node_seconds
 
     @property
     def weight(self) -> float:

@@ -54,7 +54,7 @@ def test_what_would_be_no_inventory_is_refused(entry):
 
 def test_a_list_that_is_cut_off_is_not_added_to():
     """The message names the file and the place, as for every other file."""
-    with pytest.raises(ConfigError, match=r"nodes\.yml: line 1"):
+    with pytest.raises(ConfigError, match=r"nodes\.yml: line 2, column 1: not YAML"):
         with_entry('[{"targets": ["10.0.0.1"]', JOINS, source="nodes.yml")
 
 
