@@ -17,6 +17,7 @@ from router.logs.events import configure, get_logger, write_behind
 from router.server.arbiter import refuse_second_worker
 from router.server.file_limit import connections_within
 from router.server.preflight import ask
+from router.server.tls import FILES_EACH
 from router.server.worker import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
@@ -35,12 +36,15 @@ os.umask(0o077)
 _start = ask(CONFIG, os.environ)
 configure(_start)
 
-bind = os.environ.get("INFEROPS_BIND", BIND)
+bind = [os.environ.get("INFEROPS_BIND", BIND), *filter(None, [_start.tls_address])]
 worker_class = "router.server.worker.Worker"
 workers = 1
 # The longest idle makes room for one more; where all are busy, one more is refused.
 worker_connections = connections_within(
-    _start.connections, _start.open_files, get_logger("start")
+    _start.connections,
+    _start.open_files,
+    get_logger("start"),
+    files_each=FILES_EACH if _start.tls_address else 1,
 )
 # The heartbeat runs in the event loop; a block as long as this ends the worker.
 timeout = 120

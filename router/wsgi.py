@@ -23,6 +23,7 @@ from router.model import Outcome
 from router.server.handover import HandoverServer
 from router.server.resolver import Resolver
 from router.server.take_over import TAKES_OVER
+from router.server.tls import tls_of
 from router.server.worker import Worker
 
 _FILE_CHECK_SECONDS = 1.0
@@ -104,6 +105,8 @@ class RouterProcess:
         worker.body_seconds = lambda: base.config.dispatch.body_timeout_seconds
         worker.refused = lambda why: base.metrics.rejections.labels(why).inc()
         worker.bodies = base.bodies
+        if base.certificate is not None:
+            worker.tls = tls_of(base.config.web.tls_address, base.certificate)
         handover = Handover(
             base.config.state.directory,
             lambda: base.inventory,
@@ -140,6 +143,8 @@ class RouterProcess:
             gevent.sleep(_FILE_CHECK_SECONDS)
             for each in self.services.base.watched():
                 each.check(time.time())
+            if self.services.base.certificate is not None:
+                self.services.base.certificate.check()
 
     def _save_learned(self) -> None:
         persistence = self.services.dispatch.persistence

@@ -31,10 +31,14 @@ def exposed(bind: str, published: str | None = None) -> str | None:
     return None
 
 
-def reached_by_others(environ: Mapping[str, str]) -> str | None:
-    """Return what `exposed` does, for the environment that the router is started in."""
+def reached_by_others(environ: Mapping[str, str], tls_address: str = "") -> str | None:
+    """Return what `exposed` does, for the environment that the router is started in.
+
+    An address for https counts as it is, also in a container.
+    """
     bind = environ.get("INFEROPS_BIND", BIND)
-    return exposed(bind, environ.get("INFEROPS_PUBLISHED_ADDRESS"))
+    published = environ.get("INFEROPS_PUBLISHED_ADDRESS")
+    return exposed(bind, published) or exposed(tls_address)
 
 
 def _private(address: str) -> bool:

@@ -26,6 +26,7 @@ from router.logs.events import configure, get_logger, writer
 from router.metrics import Metrics
 from router.model import Inventory
 from router.server.body_budget import BodyBudget
+from router.server.tls import Certificate
 from router.snapshot import Published, Snapshot
 from router.threads import FILES
 
@@ -38,7 +39,8 @@ log = get_logger("router")
 class Foundation:
     """What every other part is built on.
 
-    exposed: the address by which other machines reach the router, if they do
+    exposed:     the address by which other machines reach the router, if they do
+    certificate: what https is spoken with, if it is
     """
 
     files: ConfigFiles
@@ -51,6 +53,7 @@ class Foundation:
     quotas: Quotas
     published: Published
     exposed: str | None
+    certificate: Certificate | None
 
     @property
     def config(self) -> Config:
@@ -104,7 +107,8 @@ def lay_foundation(path: Path, environ: Mapping[str, str]) -> Foundation:
         keys=keys,
         quotas=_quotas(files, keys),
         published=Published(_first_snapshot(files)),
-        exposed=reached_by_others(environ),
+        exposed=reached_by_others(environ, config.web.tls_address),
+        certificate=_certificate(config),
     )
 
 
@@ -112,6 +116,13 @@ def ages(config: Config) -> Ages:
     """Return how old a signal may be before it decays, and before it is dropped."""
     control = config.control
     return Ages(control.stale_after_seconds, control.forget_after_seconds)
+
+
+def _certificate(config: Config) -> Certificate | None:
+    web = config.web
+    if web.tls_cert is None or web.tls_key is None:
+        return None
+    return Certificate(web.tls_cert, web.tls_key, FILES)
 
 
 def _quotas(files: ConfigFiles, keys: KeyService) -> Quotas:

@@ -45,6 +45,8 @@ class Readiness:
                 found.append(f"{file} is not written: {why}")
         if base.keys.fault:
             found.append(f"API keys that were made here do not work: {base.keys.fault}")
+        if base.certificate is not None and base.certificate.fault:
+            found.append(f"https: the files are not used: {base.certificate.fault}")
         if base.exposed and not base.keys.required:
             found.append(
                 f"access.keys is {base.config.access.keys!r}: whoever reaches"

@@ -26,6 +26,7 @@ from router.config.section import (
 from router.model import canonical
 from router.pickers import DEFAULT, OLD_NAMES, PICKERS
 
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
 
@@ -443,6 +444,20 @@ class WebSettings(Section):
         longest=3600,
     )
 
+    tls_address: str = setting(
+        "",
+        "address for https beside the plain one: `0.0.0.0:8443`, `[::]:8443`; empty:"
+        " no https",
+        restart=True,
+    )
+    tls_cert: OptionalPath = setting(
+        None,
+        "certificate for https with its chain (PEM), read again when it changes",
+        restart=True,
+    )
+    tls_key: OptionalPath = setting(
+        None, "its private key (PEM), without a password", restart=True
+    )
     boards: RequiredPath = setting(
         Path("grafana/dashboards"),
         "dashboards that `/boards` draws; meant for routers without Grafana",
@@ -461,6 +476,22 @@ class WebSettings(Section):
         " requests from this machine must use a known name; otherwise all must, and"
         " changes under `/admin` need a token",
     )
+
+    @field_validator("tls_address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not _ADDRESS.fullmatch(value):
+            raise ValueError("must be an address with a port such as 0.0.0.0:8443")
+        return value
+
+    @field_validator("tls_cert", "tls_key")
+    @classmethod
+    def _for_https(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        # Absent when it is itself at fault.
+        if (value is None) is bool(info.data.get("tls_address", value)):
+            what = "is required beside" if value is None else "needs"
+            raise ValueError(f"{what} tls_address")
+        return value
 
     @field_validator("hosts")
     @classmethod

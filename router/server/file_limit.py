@@ -45,17 +45,24 @@ def spare_for(clients: int) -> int:
 
 
 def connections_within(
-    wanted: int, nodes: int, log: FileLimitLog, limits: ResourceModule = resource
+    wanted: int,
+    nodes: int,
+    log: FileLimitLog,
+    limits: ResourceModule = resource,
+    *,
+    files_each: int = 1,
 ) -> int:
     """Raise the limit; return how many clients' connections fit beneath it.
 
     Those that are closing fit beneath it too (`spare_for`).
+
+    files_each: open files of one connection
     """
     limit = _raised(limits)
-    needed = wanted + spare_for(wanted) + nodes + _OWN
+    needed = (wanted + spare_for(wanted)) * files_each + nodes + _OWN
     if limit >= needed:
         return wanted
-    fitting = _fitting(limit - nodes - _OWN)
+    fitting = _fitting((limit - nodes - _OWN) // files_each)
     log.warning(
         "open_files_limit_low",
         limit=limit,

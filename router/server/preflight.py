@@ -34,6 +34,7 @@ class StartSettings:
     connections:   most of clients
     open_files:    what the nodes' connections need
     grace_seconds: for streams when the router stops
+    tls_address:   where https is spoken; empty: nowhere
     """
 
     level: Literal["debug", "info", "warning", "error"]
@@ -41,6 +42,7 @@ class StartSettings:
     connections: int
     open_files: int
     grace_seconds: float
+    tls_address: str = ""
 
 
 def ask(config: Path, environ: Mapping[str, str]) -> StartSettings:
@@ -72,12 +74,14 @@ def read(config: Path, environ: Mapping[str, str]) -> StartSettings:
     settings = files.config.value
     _check_access(settings, environ)
     check_traces(settings)
+    _check_certificate(settings)
     return StartSettings(
         settings.log.level,
         settings.log.format,
         connections=settings.web.max_connections,
         open_files=for_nodes(files.inventory.value, settings.dispatch.default_slots),
         grace_seconds=settings.shutdown.grace_seconds,
+        tls_address=settings.web.tls_address,
     )
 
 
@@ -91,7 +95,7 @@ def _check_access(settings: Config, environ: Mapping[str, str]) -> None:
     if access.keys_file is not None:
         load_keys(access.keys_file)
         return
-    address = reached_by_others(environ)
+    address = reached_by_others(environ, settings.web.tls_address)
     keys = KeyStore(settings.state.directory)
     if address is not None and access.keys == "auto" and not keys.exists():
         raise ConfigError(refusal(address))
@@ -104,6 +108,15 @@ def check_traces(settings: Config) -> None:
             "traces.url: needs OpenTelemetry's SDK, which is not installed:"
             " pip install 'inferops[opentelemetry]'"
         )
+
+
+def _check_certificate(settings: Config) -> None:
+    """Raise ConfigError where https could not be spoken."""
+    from router.server.tls import Certificate  # noqa: PLC0415
+
+    web = settings.web
+    if web.tls_cert and web.tls_key:
+        Certificate(web.tls_cert, web.tls_key)
 
 
 def main() -> None:

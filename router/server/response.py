@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -117,12 +118,23 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
         send_all(self.sock, unsent + data)
 
 
-def serve(worker: Any, listener_name: Any, req: Any, client: Any, addr: Any) -> None:
+@dataclass(frozen=True, slots=True)
+class ClientConnection:
+    """A client's connection: its address, and by which listener and scheme it came."""
+
+    socket: Any
+    address: Any
+    listener: str | tuple[str, int]
+    scheme: str = "http"
+
+
+def serve(worker: Any, req: Any, peer: ClientConnection) -> None:
     """Answer one request; raises StopIteration where the connection must end."""
+    client = peer.socket
     resp = Response(req, client, worker.cfg)
     if req._expected_100_continue:  # noqa: SLF001 - as gunicorn's own `create`
         client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-    environ = _environ(worker.cfg, req, client, addr, listener_name)
+    environ = _environ(worker.cfg, req, peer)
     if not worker.alive:
         resp.force_close()
     try:
@@ -144,28 +156,26 @@ def serve(worker: Any, listener_name: Any, req: Any, client: Any, addr: Any) -> 
 
 
 @lru_cache(maxsize=16)
-def _common(cfg: Any, server: str | tuple[str, int]) -> dict[str, Any]:
+def _common(cfg: Any, server: str | tuple[str, int], scheme: str) -> dict[str, Any]:
     """Return what all requests to one listener have in common."""
     name, port = (server, "") if isinstance(server, str) else server[:2]
     return {
         **wsgi.base_environ(cfg),
         "wsgi.multithread": True,
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": scheme,
         "SCRIPT_NAME": "",
         "SERVER_NAME": name,
         "SERVER_PORT": str(port),
     }
 
 
-def _environ(
-    cfg: Any, req: Any, client: Any, addr: Any, server: str | tuple[str, int]
-) -> dict[str, Any]:
+def _environ(cfg: Any, req: Any, peer: ClientConnection) -> dict[str, Any]:
     """Return the request's environ, as PEP 3333 and gunicorn name what is in it."""
-    environ = _common(cfg, server).copy()
+    environ, addr = _common(cfg, peer.listener, peer.scheme).copy(), peer.address
     major, minor = req.version
     path = req.path
     environ["wsgi.input"] = req.body
-    environ["gunicorn.socket"] = client
+    environ["gunicorn.socket"] = peer.socket
     environ["REQUEST_METHOD"] = req.method
     environ["QUERY_STRING"] = req.query
     environ["RAW_URI"] = req.uri

@@ -3,7 +3,8 @@
 gunicorn bounds neither how slowly a body comes nor how many connections lie
 idle, drains refused bodies for as long as they last, and answers in HTML. Here
 each connection has its limits, an idle one makes room for a new one, and no
-sender of much data holds the event loop. TLS and HTTP/2 are not spoken.
+sender of much data holds the event loop. TLS is spoken at an address of its own
+(`router.server.tls`), HTTP/2 is not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from router.logs.events import get_logger
 from router.server.body_budget import BodyBudget
 from router.server.body_pace import BodyPace
 from router.server.file_limit import spare_for
-from router.server.response import serve
+from router.server.response import ClientConnection, serve
+from router.server.tls import terminated
 
 T = TypeVar("T")
 
@@ -293,6 +295,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     body_seconds: longest time in which nothing of a body comes, whoever reads it
     refused:      told why a client was sent away at the door
     bodies:       counts what is held of bodies, and bounds it
+    tls:          gives what clients of a listener, by its name, shake hands with
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -302,6 +305,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.body_seconds: Callable[[], float] = lambda: 60.0
         self.refused: Callable[[str], None] = lambda _reason: None
         self.bodies = BodyBudget()
+        self.tls: Callable[[Any], Any] = lambda _name: None
         self._limit = self.worker_connections
         self.worker_connections += spare_for(self._limit)
         self._retiring = False
@@ -344,6 +348,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection until it ends."""
+        name, scheme = listener.getsockname(), "http"
+        if context := self.tls(name):
+            client, scheme = terminated(client, context), "https"
         if not self._admit(client):
             return
         parser = BoundedParser(self.cfg, client, addr)
@@ -351,7 +358,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._clients[client] = parser
         refused = False
         try:
-            self._converse(parser, listener.getsockname(), client, addr)
+            self._converse(parser, ClientConnection(client, addr, name, scheme))
         except (StopIteration, errors.NoMoreData):
             pass
         except OSError as error:
@@ -366,8 +373,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             del self._clients[client]
             client.close()
 
-    def _converse(self, parser: Any, name: Any, client: Any, addr: Any) -> None:
+    def _converse(self, parser: Any, peer: ClientConnection) -> None:
         source: SocketReader = parser.unreader
+        client = peer.socket
         while parser.finish_body(time.monotonic() + _DRAIN_SECONDS):
             self._idle[client] = source
             try:
@@ -379,7 +387,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             request = next(parser)
             if self._retiring:
                 request.force_close()  # the next one is for the successor
-            serve(self, name, request, client, addr)
+            serve(self, request, peer)
             source.let_go()
 
     def _admit(self, client: Any) -> bool:

@@ -19,6 +19,7 @@ from router.errors import (
 )
 from router.logs.events import get_logger
 from router.relay.protocols import ROUTES, dialect_of, error_body
+from router.web.access import Area, area_of
 from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.request import request_id
@@ -75,6 +76,7 @@ def routed(
         response.headers["X-Request-Id"] = g.get("request_id", "")
         return response
 
+    app.after_request(_guard)
     app.after_request(_log_change)
     return app
 
@@ -86,6 +88,22 @@ def own_paths(app: Flask) -> frozenset[str]:
     """
     rules = (rule.rule for rule in app.url_map.iter_rules())
     return frozenset("/".join(rule.split("/", 3)[:3]) for rule in rules)
+
+
+_GUARDS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def _guard(response: Response) -> Response:
+    """Have browsers take an answer for what it is; pages say more of themselves."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if area_of(request.path) is Area.ADMIN:
+        for name, value in _GUARDS.items():
+            response.headers.setdefault(name, value)
+    return response
 
 
 def _log_change(response: Response) -> Response:

@@ -47,6 +47,19 @@ REJECTED = {
         "web.head_timeout_seconds: must be > 0, got 0",
     ],
     "duplicate-key": ["line 4, column 3: duplicate key, got 'attempts'"],
+    "https": [
+        (
+            "web.tls_address: must be an address with a port such as 0.0.0.0:8443,"
+            " got 'https://0.0.0.0:8443'"
+        ),
+    ],
+    "https-incomplete": [
+        "web.tls_key: is required beside tls_address, got nothing",
+    ],
+    "https-nowhere": [
+        "web.tls_cert: needs tls_address, got 'server.pem'",
+        "web.tls_key: needs tls_address, got 'key.pem'",
+    ],
     "hosts": [
         (
             "web.hosts: must be names such as ai.example.org or *.example.org, without"

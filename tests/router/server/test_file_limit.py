@@ -44,6 +44,14 @@ def test_enough(hard, soft):
     assert ((soft, hard), None) == (limits.now, log.fields)
 
 
+def test_several_files_each():
+    """A connection behind TLS takes three."""
+    log = Log()
+    assert connections_within(300, 0, log, Limits(1024, 1200), files_each=3) == 300
+    assert connections_within(400, 0, log, Limits(1024, 1200), files_each=3) == 317
+    assert 128 + 3 * (400 + 50) == log.fields["needed"]
+
+
 def test_too_low():
     """What is left for clients is served, and the numbers are told."""
     log = Log()

@@ -22,6 +22,9 @@ def written(folder, text="", nodes="[]"):
     return config
 
 
+ONE = "[{targets: [a], labels: {node: a}}]"
+
+
 def environment(folder):
     return {**os.environ, "INFEROPS_STATE__DIRECTORY": str(folder / "state")}
 
@@ -35,6 +38,16 @@ def test_files_are_told(tmp_path):
     assert start == StartSettings(
         "warning", "json", connections=12, open_files=3 + 2, grace_seconds=7
     )
+
+
+def test_https_that_cannot_be_spoken_ends_the_start(tmp_path, capfd):
+    """The address is told; files that are no certificate and key are a fault."""
+    pem = tmp_path / "server.pem"
+    pem.write_text("no certificate")
+    web = f'web: {{tls_address: "127.0.0.1:8443", tls_cert: {pem}, tls_key: {pem}}}\n'
+    with pytest.raises(SystemExit):
+        ask(written(tmp_path, web, ONE), environment(tmp_path))
+    assert "the certificate and the key cannot be used" in capfd.readouterr().err
 
 
 def test_faults_end_the_start(tmp_path, capfd):

@@ -11,7 +11,7 @@ import structlog
 from gunicorn.config import Config
 from gunicorn.http import errors, wsgi
 
-from router.server.response import Response, send_all, serve
+from router.server.response import ClientConnection, Response, send_all, serve
 from router.server.worker import BoundedParser
 
 
@@ -131,7 +131,7 @@ def test_application_that_fails(started):
         structlog.testing.capture_logs() as told,
         pytest.raises(StopIteration if started else ValueError),
     ):
-        serve(worker, LISTENER, parsed(CHAT), client, CLIENT)
+        serve(worker, parsed(CHAT), ClientConnection(client, CLIENT, LISTENER))
     assert client.received().endswith(b"4\r\nsome\r\n" if started else b"")
     names = [(each["event"], each["request_id"]) for each in told]
     assert names == ([("answer_broke_off", "mine")] if started else [])
@@ -164,7 +164,7 @@ def test_environ_is_as_gunicorn_makes_it(data, listener):
     client, request = Client(), parsed(data)
     worker = SimpleNamespace(alive=True, cfg=CFG, wsgi=application)
     with suppress(StopIteration):  # HTTP/1.0 ends the connection
-        serve(worker, listener, request, client, CLIENT)
+        serve(worker, request, ClientConnection(client, CLIENT, listener))
     client.received()
     _, wanted = wsgi.create(request, client, CLIENT, listener, CFG)
     own = {"wsgi.errors": seen["wsgi.errors"], "wsgi.multithread": True}
@@ -182,7 +182,7 @@ def test_a_body_is_asked_for_where_the_client_waits():
 
     worker = SimpleNamespace(alive=True, cfg=CFG, wsgi=application)
     expecting = CHAT.replace(b"Host", b"Expect: 100-continue\r\nHost")
-    serve(worker, LISTENER, parsed(expecting), client, CLIENT)
+    serve(worker, parsed(expecting), ClientConnection(client, CLIENT, LISTENER))
     data = client.received()
     assert data.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert data.endswith(b"\r\n\r\n{}")
