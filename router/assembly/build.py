@@ -59,7 +59,7 @@ def build_router(path: Path, environ: Mapping[str, str]) -> RouterServices:
         AUDIT_FILE: lambda: base.audit.trail.fault,
     }
     jobs = build_jobs(base, dispatch)
-    register_collectors(base, dispatch)
+    register_collectors(base, dispatch, usage)
     readiness = Readiness(base)
     web = build_web(WebDependencies(base, dispatch, control, usage, jobs, readiness))
     services = RouterServices(base, dispatch, control, usage, jobs, readiness, web)

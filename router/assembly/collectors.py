@@ -6,9 +6,12 @@ import time
 
 from router.assembly.dispatch import DispatchServices
 from router.assembly.foundation import Foundation, ages
+from router.assembly.usage import UsageService
+from router.capacity.ledger import Ledger
 from router.control.decide import aged
 from router.metrics import FleetCollector
 from router.metrics.circuits import CircuitCollector
+from router.metrics.gen_ai import GenAiMetrics
 from router.metrics.keys import KeyCollector
 from router.metrics.predictions import Predictions
 from router.model import Degrade
@@ -17,8 +20,12 @@ from router.scheduling.scheduler import Scheduler
 __all__ = ["register_collectors"]
 
 
-def register_collectors(base: Foundation, dispatch: DispatchServices) -> None:
+def register_collectors(
+    base: Foundation, dispatch: DispatchServices, usage: UsageService
+) -> None:
     """Register the fleet, predictions, keys and circuits."""
+    if base.config.metrics.gen_ai == "on":
+        _count_gen_ai(base, dispatch.ledger, usage)
     for collector in (
         _fleet(base, dispatch),
         _predictions(dispatch.scheduler),
@@ -28,6 +35,16 @@ def register_collectors(base: Foundation, dispatch: DispatchServices) -> None:
         CircuitCollector(dispatch.traffic.circuits),
     ):
         base.registry.register(collector)
+
+
+def _count_gen_ai(base: Foundation, leases: Ledger, usage: UsageService) -> None:
+    metrics = GenAiMetrics(base.registry)
+    leases.listen(
+        lambda lease, outcome, told: metrics.lease_ended(
+            lease, outcome, told, time.monotonic()
+        )
+    )
+    usage.ledger.closed = metrics.request_ended
 
 
 def _fleet(base: Foundation, dispatch: DispatchServices) -> FleetCollector:

@@ -597,6 +597,17 @@ class TraceSettings(ServiceSettings):
         return base_url(value, path=True) if value else ""
 
 
+class MetricsSettings(Section):
+    """What `/metrics` has beside the router's own names."""
+
+    gen_ai: Literal["on", "off"] = setting(
+        "off",
+        "whether OpenTelemetry's `gen_ai_*` metrics are there too"
+        " ([traces](traces.md#metrics))",
+        restart=True,
+    )
+
+
 class LogSettings(Section):
     """What the router writes to stderr."""
 
@@ -624,4 +635,5 @@ class Config(Section):
     batch: BatchSettings = BatchSettings()
     usage: UsageSettings = UsageSettings()
     traces: TraceSettings = TraceSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

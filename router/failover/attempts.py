@@ -54,7 +54,9 @@ log = get_logger("failover")
 class AttemptCounters(Retries, Protocol):
     """What attempts are counted with."""
 
-    def queued(self, priority: Priority, seconds: float) -> None: ...
+    def queued(
+        self, priority: Priority, seconds: float, trace_id: str = ""
+    ) -> None: ...
 
     def attempted(self, node: str, outcome: str) -> None: ...
 
@@ -238,7 +240,7 @@ class Failover:
         # Who has an answer to give does not wait for a node that is switched off.
         patient = not isinstance(last, RefusedError)
         try:
-            return self._acquire(call, wish, attention, patient=patient)
+            return self._acquire(call, wish, attention, trail, patient=patient)
         except (NotFoundError, UnavailableError):
             if not progress.asked_again and last and last.cause in _ASKED_AGAIN:
                 progress.ask_again()
@@ -299,6 +301,7 @@ class Failover:
         call: ProxiedRequest,
         wish: RoutingRequest,
         attention: Cancellation,
+        trail: DecisionTrace,
         *,
         patient: bool,
     ) -> Assignment:
@@ -307,7 +310,8 @@ class Failover:
             wish, call.priority, attention, call.deadline, patient=patient
         )
         waited = self._clock() - began
-        self._tally.queued(call.priority, waited)
+        trace_id = trail.spans.trace_id if trail.spans is not None else ""
+        self._tally.queued(call.priority, waited, trace_id)
         grant.lease.account = call.account
         if call.account is not None:
             call.account.queued(waited)

@@ -159,8 +159,8 @@ class Metrics:
 
     # What attempts are counted with (router.failover.attempts.Tally).
 
-    def queued(self, priority: Priority, seconds: float) -> None:
-        self.queue_wait_seconds.labels(priority).observe(seconds)
+    def queued(self, priority: Priority, seconds: float, trace_id: str = "") -> None:
+        self.queue_wait_seconds.labels(priority).observe(seconds, trace_id)
 
     def attempted(self, node: str, outcome: str) -> None:
         self.attempts.labels(node, outcome).inc()

@@ -51,7 +51,8 @@ class _Plain(Collector, Generic[T]):
         self._name = name
         self._text = text
         self._labels = labels
-        self._model = labels.index("model") if "model" in labels else None
+        models = (at for at, label in enumerate(labels) if label.endswith("model"))
+        self._model = next(models, None)
         self._children: dict[tuple[object, ...], T] = {}
         registry.register(self)
 

@@ -18,6 +18,7 @@ from router.capacity.load_time import COLD_LOAD_SECONDS
 from router.metrics.buckets import Buckets
 from router.metrics.families import gauges, totals
 from router.model import Outcome
+from router.tracing.spans import RecordedSpan
 
 # Every target of an objective is an edge: between edges a share can only be guessed.
 FIRST_TOKEN_EDGES = (
@@ -53,6 +54,7 @@ class ReplyLease(Protocol):
     decoding_since:      when the first line came; None until then
     first_token_seconds: from the request's arrival to the first line of its
                          stream; None where this lease did not begin it
+    span:                its attempt, where the request is traced
     resident:            whether the model was loaded when the slot was given, by
                          the node's last listing; None where there was none
     """
@@ -71,6 +73,8 @@ class ReplyLease(Protocol):
     def first_token_seconds(self) -> float | None: ...
     @property
     def resident(self) -> bool | None: ...
+    @property
+    def span(self) -> RecordedSpan | None: ...
 
 
 class ReplyTimings(Protocol):
@@ -124,17 +128,20 @@ class Replies(Collector):
             return  # nothing came, or an error that names any model a client likes
         pair = self._pair(lease.node, lease.model)
         now = self._clock()
+        trace_id = lease.span.trace_id if lease.span is not None else ""
         _silence(pair, lease, now, whole=whole)
         if lease.first_token_seconds is not None:
             start = _start(lease, told)
             buckets = pair.first_token.get(start)
             if buckets is None:
                 buckets = pair.first_token[start] = Buckets(FIRST_TOKEN_EDGES)
-            buckets.observe(lease.first_token_seconds)
+            buckets.observe(lease.first_token_seconds, trace_id)
         if told is not None:
             _tokens(pair, told)
             _phases(pair, told)
-            _pace(pair, lease, told, now)
+            pace = seconds_per_token(lease.decoding_since, told, now)
+            if pace is not None:
+                pair.per_token.observe(pace, trace_id)
 
     def keep(self, nodes: Collection[str]) -> None:
         """Forget the nodes that left the inventory."""
@@ -216,15 +223,19 @@ def _phases(pair: _Pair, told: ReplyTimings) -> None:
         pair.wait_seconds += max(0.0, told.total_seconds - busy)
 
 
-def _pace(pair: _Pair, lease: ReplyLease, told: ReplyTimings, now: float) -> None:
+def seconds_per_token(
+    decoding_since: float | None, told: ReplyTimings, now: float
+) -> float | None:
+    """Return a reply's time for each token; None where it cannot be told."""
     tokens = told.generated_tokens
     if tokens < 2:
-        return
+        return None
     if told.generate_seconds > 0:
-        pair.per_token.observe(told.generate_seconds / tokens)
-    elif lease.decoding_since is not None:
-        # `/v1`: the first token is there when the clock starts.
-        pair.per_token.observe((now - lease.decoding_since) / (tokens - 1))
+        return told.generate_seconds / tokens
+    if decoding_since is None:
+        return None
+    # `/v1`: the first token is there when the clock starts.
+    return (now - decoding_since) / (tokens - 1)
 
 
 _Pairs = Iterable[tuple[tuple[str, str], _Pair]]

@@ -49,6 +49,10 @@ class RecordedSpan:
     attributes: dict[str, Attribute] = field(default_factory=dict)
     events: list[tuple[str, float]] = field(default_factory=list)
 
+    @property
+    def trace_id(self) -> str:
+        return self.header[3:35]
+
     def fail(self, error: str, cause: str) -> None:
         self.error = error
         self.attributes["inferops.cause"] = cause

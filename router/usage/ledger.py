@@ -75,6 +75,7 @@ class UsageLedger:
 
     leases:  those that run on a node
     dropped: rows that had no room
+    closed:  told of each request that is over
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class UsageLedger:
         self.nodes: dict[str, NodeEnergy] = {}  # all since the start
         self.top = TopPrincipals(top)
         self.dropped = 0
+        self.closed: Callable[[UsageAccount], None] | None = None
 
     def __len__(self) -> int:
         return len(self._dirty)
@@ -131,6 +133,8 @@ class UsageLedger:
         account.end(status, outcome, self._clock())
         used = UsageTotals(1.0, account.tokens_in, account.tokens_out)
         self.top.add(_label(account), used)
+        if self.closed is not None:
+            self.closed(account)
         self._mark(account)
 
     def lease_ended(

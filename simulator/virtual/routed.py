@@ -83,7 +83,9 @@ class _Forgetful:
 class _Uncounted:
     """Attempts that nobody counts."""
 
-    def queued(self, priority: Priority, seconds: float) -> None: ...
+    def queued(
+        self, priority: Priority, seconds: float, trace_id: str = ""
+    ) -> None: ...
 
     def attempted(self, node: str, outcome: str) -> None: ...
 

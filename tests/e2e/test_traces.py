@@ -7,6 +7,7 @@ import time
 
 import pytest
 import requests
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.harness.counting import START, listen, request_of
 from tests.harness.otlp import Collector
@@ -42,6 +43,7 @@ def traced(tmp_path_factory, collector):
         "TRACES__URL": collector.url,
         "TRACES__TOKEN_FILE": str(token),
         "TRACES__SAMPLE_RATIO": "0",  # a caller decides
+        "METRICS__GEN_AI": "on",
     }
     with (
         RecordingNode("m:latest") as recorder,
@@ -182,6 +184,38 @@ def test_who_is_not_sampled_is_not_recorded(traced, collector):
     collector.trace(later, 3)  # in one queue: what came before would be here
     assert trace_id not in {each.trace_id for each in collector.spans}
     assert {each.parent_id for each in collector.spans} & {""} == set()
+
+
+LATENCIES = (
+    "inferops_request_duration_seconds",
+    "inferops_queue_wait_seconds",
+    "inferops_time_to_first_token_seconds",
+    "inferops_time_per_output_token_seconds",
+    "inferops_scheduled_seconds",
+)
+
+
+def test_exemplars_lead_to_traces(traced, collector):
+    """What Prometheus scrapes names the trace of a request in each latency's bucket."""
+    router = traced[0]
+    trace_id, sent = header(10)
+    router.post("/api/chat", request_of("/api/chat", MODEL, 5), headers=sent)
+    collector.trace(trace_id, 3)
+    accepted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    text = requests.get(f"{router.url}/metrics", headers=accepted, timeout=10).text
+    samples = [
+        sample
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    for name in LATENCIES:
+        shown = {
+            sample.exemplar.labels["trace_id"]
+            for sample in samples
+            if sample.exemplar and sample.name == f"{name}_bucket"
+        }
+        assert trace_id in shown, name
+    assert any(sample.name.startswith("gen_ai_client_token") for sample in samples)
 
 
 def test_a_dead_collector_costs_no_request(traced, collector):

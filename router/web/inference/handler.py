@@ -342,11 +342,13 @@ class Inference:
         step = trail.steps[-1] if trail.steps else None
         if step is None or not step.decision.picker or visit.outcome != Outcome.END:
             return
-        observed = self._metrics.scheduled_seconds
-        observed.labels(step.decision.picker, "completion").observe(seconds)
+        observed, trace_id = self._metrics.scheduled_seconds, visit.trace_id
+        completion = observed.labels(step.decision.picker, "completion")
+        completion.observe(seconds, trace_id)
         if step.lease and step.lease.first_token_seconds:
             first = step.lease.first_token_seconds
-            observed.labels(step.decision.picker, "first_token").observe(first)
+            by_first = observed.labels(step.decision.picker, "first_token")
+            by_first.observe(first, trace_id)
 
     def _end_spans(
         self, tracing: Tracing, spans: RequestSpans, visit: ClientRequest
@@ -392,7 +394,7 @@ class Inference:
         self._metrics.requests.labels(
             path, visit.model, visit.node, visit.outcome, visit.status
         ).inc()
-        self._metrics.request_seconds.labels(path).observe(seconds)
+        self._metrics.request_seconds.labels(path).observe(seconds, visit.trace_id)
         self._log(
             {
                 "path": visit.route.path,

@@ -57,6 +57,11 @@ class ClientRequest:
     spans: RequestSpans | None = None
     limit_headers: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def trace_id(self) -> str:
+        """Name its trace; empty where it is not recorded."""
+        return self.spans.trace_id if self.spans is not None else ""
+
     def keep_to(self, terms: RequestTerms) -> None:
         """Take over the client's terms; its time runs since its arrival."""
         self.terms = terms

@@ -60,7 +60,7 @@ class Tally:
         self.retries = Counter()
         self.attempts = Counter()
 
-    def queued(self, priority, seconds):
+    def queued(self, priority, seconds, trace_id=""):
         """Waits are not counted."""
 
     def attempted(self, node, outcome):
