@@ -51,6 +51,7 @@ class RouterProcess:
         self._successor: HandoverServer | None = None
         # gunicorn's own deadline was set by this at start; a reload cannot move it.
         self._grace_seconds = services.config.shutdown.grace_seconds
+        self._requests = services.web.inference.context.under_way
 
     def start(self) -> None:
         """Start control, the polls and the watch over files."""
@@ -185,21 +186,21 @@ class RouterProcess:
 
     def _finish_streams(self, worker: Worker) -> None:
         """Serve who is there until nobody is, or a signal says to end now."""
-        log.info("finishing", under_way=len(self.services.web.inference.visits))
+        log.info("finishing", under_way=len(self._requests))
         while worker.serving and not worker.ending:
             gevent.sleep(_TICK_SECONDS)
 
     def _end_requests(self, worker: Worker) -> None:
         """Give requests their time of grace; then end each with a frame."""
-        visits = self.services.web.inference.visits
-        log.info("stopping", under_way=len(visits), hasty=worker.hasty)
-        visits.turn_away(Outcome.SHUTDOWN)
+        requests = self._requests
+        log.info("stopping", under_way=len(requests), hasty=worker.hasty)
+        requests.turn_away(Outcome.SHUTDOWN)
         self.services.jobs.service.take_no_more()
         worker.hang_up_idle()
         deadline = time.monotonic() + self._grace_seconds
-        while visits and time.monotonic() < deadline and not worker.hasty:
+        while requests and time.monotonic() < deadline and not worker.hasty:
             gevent.sleep(_TICK_SECONDS)
-        visits.stop_all(Outcome.SHUTDOWN)
+        requests.stop_all(Outcome.SHUTDOWN)
 
     def _stop_services(self) -> None:
         services, base = self.services, self.services.base

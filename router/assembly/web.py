@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask
 
@@ -29,17 +29,16 @@ from router.web.admin.routes import AdminContext
 from router.web.app import flask_app, own_paths
 from router.web.authentication import Authentication
 from router.web.caller import local
-from router.web.cors import Cors, Origins
-from router.web.hosts import HostCheck, Hosts
+from router.web.cors import Origins
+from router.web.hosts import Hosts
+from router.web.inference.context import InferenceContext
 from router.web.inference.handler import Inference
+from router.web.ingress import Ingress
 from router.web.jobs.routes import JobContext
 from router.web.models import present_models
 from router.web.pages import PageContext
 from router.web.pages.login import LoginContext
 from router.web.routes import WebParts, blueprints
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["WebDependencies", "WebServices", "build_web"]
 
@@ -60,19 +59,14 @@ class WebDependencies:
 class WebServices:
     """The application, outermost first, and what settings change in it."""
 
-    host_check: HostCheck
-    cors: Cors
+    app: Ingress
     inference: Inference
-
-    @property
-    def app(self) -> WSGIApplication:
-        return self.host_check
 
     def apply(self, config: Config) -> None:
         """Take over settings that need no restart."""
-        self.inference.limits = ingress_limits(config)
-        self.cors.origins = Origins(config.web.origins)
-        self.host_check.hosts = Hosts(config.web.hosts)
+        self.inference.context.limits = ingress_limits(config)
+        self.app.origins = Origins(config.web.origins)
+        self.app.hosts = Hosts(config.web.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +87,20 @@ def build_web(parts: WebDependencies) -> WebServices:
 
     def trusts(environ: Mapping[str, Any]) -> bool:
         """Named hosts mean a proxy in front, which may look like a person."""
-        return not host_check.hosts.everywhere and local(environ)
+        return not ingress.hosts.everywhere and local(environ)
 
     token = token_reader(base.config.admin.token_file)
     access = _Access(token, trusts, Sessions())
     inference = _inference(parts, _flask(parts, access))
-    cors = Cors(_authentication(base, inference, access), Origins(web.origins))
     rejections = base.metrics.rejections
-    host_check = HostCheck(
-        cors, Hosts(web.hosts), lambda: rejections.labels("foreign_host").inc()
+    ingress = Ingress(
+        inference,
+        hosts=Hosts(web.hosts),
+        origins=Origins(web.origins),
+        authenticate=_authentication(base, access).principal,
+        refused=lambda why: rejections.labels(why).inc(),
     )
-    return WebServices(host_check, cors, inference)
+    return WebServices(ingress, inference)
 
 
 def _flask(parts: WebDependencies, access: _Access) -> Flask:
@@ -167,11 +164,11 @@ def _admin(parts: WebDependencies, access: _Access) -> AdminContext:
 
 def _inference(parts: WebDependencies, flask: Flask) -> Inference:
     base, control = parts.base, parts.control
-    return Inference(
-        parts.dispatch.failover,
-        base.metrics,
-        parts.dispatch.traces,
-        ingress_limits(base.config),
+    context = InferenceContext(
+        failover=parts.dispatch.failover,
+        metrics=base.metrics,
+        traces=parts.dispatch.traces,
+        limits=ingress_limits(base.config),
         light=LightCalls(
             base.published, base.holds, ask, unloaded=control.probe.look_at
         ),
@@ -181,23 +178,14 @@ def _inference(parts: WebDependencies, flask: Flask) -> Inference:
         audit=base.audit.trail,
         quotas=base.quotas,
         tracing=parts.dispatch.tracing,
-        own=own_paths(flask),
-        fallback=flask,
     )
+    return Inference(context, own=own_paths(flask), fallback=flask)
 
 
-def _authentication(
-    base: Foundation, inference: Inference, access: _Access
-) -> Authentication:
+def _authentication(base: Foundation, access: _Access) -> Authentication:
     tokens = {
         "admin": access.admin_token,
         "metrics": token_reader(base.config.access.metrics_token_file),
     }
-    return Authentication(
-        inference,
-        base.keys,
-        access.sessions,
-        operators(tokens, access.trusts),
-        refused=lambda code: base.metrics.rejections.labels(code).inc(),
-        now=time.time,
-    )
+    trusted = operators(tokens, access.trusts)
+    return Authentication(base.keys, access.sessions, trusted, time.time)

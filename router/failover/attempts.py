@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
 
 from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Lease
@@ -20,20 +19,22 @@ from router.errors import (
     GoneError,
     InferOpsError,
     MaybeSentError,
-    NotFoundError,
     NotSentError,
     OtherBuildError,
     RefusedError,
-    RouteMissingError,
-    UnavailableError,
 )
-from router.failover.course import Course, Retries, TrafficKnowledge
+from router.failover.course import Course, TrafficKnowledge
 from router.failover.dead_runner import DeadRunners
-from router.failover.findings import Findings
-from router.failover.judgement import judged, route_missing
+from router.failover.judgement import judged
 from router.failover.liveness import Liveness, Watch
+from router.failover.proxied import ProxiedRequest
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
+from router.failover.sequence import (
+    AttemptCounters,
+    AttemptSequence,
+    SequenceDependencies,
+)
 from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority
@@ -43,22 +44,9 @@ from router.relay.upstream import UpstreamReply
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Assignment
 from router.scheduling.scheduler import Scheduler
-from router.scheduling.trace import DecisionTrace, TraceStep
-from router.usage.account import UsageAccount
-
-T = TypeVar("T")
+from router.scheduling.trace import DecisionTrace
 
 log = get_logger("failover")
-
-
-class AttemptCounters(Retries, Protocol):
-    """What attempts are counted with."""
-
-    def queued(
-        self, priority: Priority, seconds: float, trace_id: str = ""
-    ) -> None: ...
-
-    def attempted(self, node: str, outcome: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +54,6 @@ class AttemptLimits:
     """How often a request may be tried."""
 
     attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProxiedRequest:
-    """A client's request on its way; `deadline` in the router's monotonic time.
-
-    findings: what its attempts found out, over all legs of its stream
-    account:  where its use is counted
-    """
-
-    wish: RoutingRequest
-    message: UpstreamRequest
-    priority: Priority
-    deadline: float
-    streams: bool = False
-    findings: Findings = field(default_factory=Findings)
-    account: UsageAccount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +67,6 @@ class FirstResponse:
     lease: Lease
     body: bytes
     refused: bool = False
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far a request has come.
-
-    lacking: nodes whose release does not have the route
-    node:    the one that was asked last, and `last`: how that failed
-    """
-
-    lacking: frozenset[str]
-    tried: set[str] = field(default_factory=set)
-    node: str = ""
-    last: AttemptError | None = None
-    asked_again: bool = False
-
-    @property
-    def attempts(self) -> int:
-        return len(self.tried) + self.asked_again
-
-    def wish(self, call: ProxiedRequest) -> RoutingRequest:
-        """Return what the request asks for, without the nodes that it is done with."""
-        past = self.tried | self.lacking
-        wish = call.wish
-        return replace(wish, tried=wish.tried | past) if past else wish
-
-    def ask_again(self) -> None:
-        """Let the node that was asked last be asked once more."""
-        self.asked_again = True
-        self.tried.discard(self.node)
 
 
 class Failover:
@@ -146,16 +87,13 @@ class Failover:
         runners: DeadRunners,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._dispatcher = dispatcher
         self._backends = backends
         self._holds = holds
         self._tally = tally
         self.limits = limits
         self.budget = budget
-        self._releases = releases
         self.liveness = liveness
         self.runners = runners
-        self._clock = clock
         self.course = Course(
             learned,
             dispatcher.explain,
@@ -164,6 +102,9 @@ class Failover:
             budget,
             attempts=lambda: self.limits.attempts,
             clock=clock,
+        )
+        self._sequence = SequenceDependencies(
+            dispatcher, self.course, releases, tally, self.note, clock
         )
 
     def present(
@@ -176,109 +117,24 @@ class Failover:
         """
         self.budget.deposit()
         self.course.admit(call)
-
-        def take(grant: Assignment) -> FirstResponse:
-            presented = self.take(grant, call.message, attention)
-            if not presented.refused:
+        attempts = self.attempts(call, attention, trail)
+        while True:
+            grant = attempts.next()
+            try:
+                presented = self.take(grant, call.message, attention)
+                if presented.refused:
+                    return self._by_build(call, grant, presented)
+            except AttemptError as error:
+                attempts.failed(error)
+            else:
                 self.course.learn_refusals(call)
                 return presented
-            return self._by_build(call, grant, presented)
 
-        return self.attempt(call, attention, trail, take)
-
-    def attempt(
-        self,
-        call: ProxiedRequest,
-        attention: Cancellation,
-        trail: DecisionTrace,
-        take: Callable[[Assignment], T],
-    ) -> T:
-        """Do `take` with a slot of one node after the other until one succeeds.
-
-        It gives the slot back when it fails. Where no other node is free, the last is
-        asked once more if just its runner died. Raises what `present` raises.
-        """
-        course, found = self.course, call.findings
-        progress = _Progress(self._releases.lacking(call.message.path))
-        spans = trail.spans
-        while True:
-            if spans is not None:
-                spans.wait(self._clock(), call.priority)
-            grant = self._next(call, attention, trail, progress)
-            if grant is None:
-                continue
-            if spans is not None:
-                grant.lease.span = spans.attempt(grant.node, grant.lease.taken_at)
-            step = TraceStep.of(grant.decision, grant.lease)
-            trail.steps.append(step)
-            credible = course.begins(grant, found)
-            try:
-                return take(grant)
-            except AttemptError as error:
-                step.failure = str(error)
-                if grant.lease.span is not None:
-                    grant.lease.span.fail(error.reason, error.cause)
-                progress.last, progress.node = error.bare(), grant.node.name
-                self._failed(call, grant, error, trail, progress, credible=credible)
-
-    def _next(
-        self,
-        call: ProxiedRequest,
-        attention: Cancellation,
-        trail: DecisionTrace,
-        progress: _Progress,
-    ) -> Assignment | None:
-        """Wait for a slot of another node; None where the last may be asked again."""
-        course, found, last = self.course, call.findings, progress.last
-        wish = progress.wish(call)
-        died = last is not None and last.cause == Cause.RUNNER_DIED
-        again = died and not progress.asked_again
-        if again and not self.free_elsewhere(wish, call.priority):
-            progress.ask_again()
-            wish = progress.wish(call)
-        wish = course.place(wish, found, progress.node)
-        # Who has an answer to give does not wait for a node that is switched off.
-        patient = not isinstance(last, RefusedError)
-        try:
-            return self._acquire(call, wish, attention, trail, patient=patient)
-        except (NotFoundError, UnavailableError):
-            if not progress.asked_again and last and last.cause in _ASKED_AGAIN:
-                progress.ask_again()
-                return None
-            course.given_up(found, trail.request_id)
-            if last and not isinstance(last, EvictedError):
-                raise found.aside or last from None
-            if self._releases.all_lack(call.message.path, call.wish.model):
-                raise route_missing("every node", call.message.path) from None
-            raise
-
-    def _failed(
-        self,
-        call: ProxiedRequest,
-        grant: Assignment,
-        error: AttemptError,
-        trail: DecisionTrace,
-        progress: _Progress,
-        *,
-        credible: bool,
-    ) -> None:
-        """Take in a failed attempt; raises where no other is to be made."""
-        course, found, path = self.course, call.findings, call.message.path
-        node, tried, request_id = grant.node.name, progress.tried, trail.request_id
-        if isinstance(error, RouteMissingError):
-            self._releases.note(path, node)
-            progress.lacking = self._releases.lacking(path)
-            self._tally.attempted(node, error.reason)
-            return
-        self.note(grant, path, error, request_id)
-        if isinstance(error, NotSentError) and node not in found.unreached:
-            found.unreached.add(node)  # once it is back, it may be asked again
-        else:
-            tried.add(node)
-        tried |= course.failed(call, grant, error, request_id, credible=credible)
-        if not course.goes_on(call, error, tried, progress.attempts):
-            course.given_up(found, request_id)
-            raise found.aside or error from None
+    def attempts(
+        self, call: ProxiedRequest, attention: Cancellation, trail: DecisionTrace
+    ) -> AttemptSequence:
+        """Begin the attempts of a request, or of a stream that goes on."""
+        return AttemptSequence(self._sequence, call, attention, trail)
 
     def _by_build(
         self, call: ProxiedRequest, grant: Assignment, presented: FirstResponse
@@ -295,33 +151,6 @@ class Failover:
         presented.lease.done(Outcome.REFUSED)
         why = f"{grant.node.name}: {head.status}: refused by this build"
         raise OtherBuildError(why, status=head.status, body=body, headers=head.headers)
-
-    def _acquire(
-        self,
-        call: ProxiedRequest,
-        wish: RoutingRequest,
-        attention: Cancellation,
-        trail: DecisionTrace,
-        *,
-        patient: bool,
-    ) -> Assignment:
-        began = self._clock()
-        grant = self._dispatcher.acquire(
-            wish, call.priority, attention, call.deadline, patient=patient
-        )
-        waited = self._clock() - began
-        trace_id = trail.spans.trace_id if trail.spans is not None else ""
-        self._tally.queued(call.priority, waited, trace_id)
-        grant.lease.account = call.account
-        if call.account is not None:
-            call.account.queued(waited)
-        grant.lease.streams = call.streams
-        grant.lease.continued = call.priority is Priority.CONTINUED
-        grant.lease.tried = wish.tried
-        picked = grant.decision.picked
-        if picked and picked.view.resident is not None:
-            grant.lease.resident = call.wish.model in picked.view.resident
-        return grant
 
     def take(
         self, grant: Assignment, message: UpstreamRequest, attention: Cancellation
@@ -396,8 +225,8 @@ class Failover:
         fresh: bool = False,
     ) -> UpstreamReply:
         if grant.lease.span is not None:
-            told = {**message.headers, "traceparent": grant.lease.span.header}
-            message = replace(message, headers=told)
+            headers = {**message.headers, "traceparent": grant.lease.span.header}
+            message = replace(message, headers=headers)
         node = grant.node
         reply = UpstreamReply(
             self._backends.send(node, message, fresh=fresh), attention
@@ -458,8 +287,7 @@ class Failover:
 
     def free_elsewhere(self, wish: RoutingRequest, priority: Priority) -> bool:
         """Say whether a node could take a request at once."""
-        decision = self._dispatcher.explain(wish, priority)
-        return decision.picked is not None and not decision.last_resort
+        return self._sequence.free_elsewhere(wish, priority)
 
     def broke_off(
         self, lease: Lease, reply: UpstreamReply, *, wordless: bool = False
@@ -497,7 +325,3 @@ class Failover:
     def forgive(self, request_id: str) -> None:
         """Charge nodes no more with what was the request's own fault."""
         self.course.forgive(request_id)
-
-
-# Where no other node is left: Ollama starts another runner by itself.
-_ASKED_AGAIN = frozenset({Cause.RUNNER_DIED, Cause.LOAD_FAILED, Cause.GPU_ERROR})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from router.errors import (
     AttemptError,
@@ -20,6 +20,7 @@ from router.errors import (
 from router.failover.builds import Builds, with_note
 from router.failover.findings import Aboard, Finding, Findings, build_of
 from router.failover.isolation import Isolation
+from router.failover.proxied import ProxiedRequest
 from router.failover.retry import RetryBudget
 from router.health.circuit import Failure
 from router.health.circuits import Circuits
@@ -28,9 +29,6 @@ from router.holds.store import HoldStore
 from router.model import Cause, HoldKind, Node, Outcome
 from router.scheduling.pipeline import BUSY, Decision, RoutingRequest
 from router.scheduling.queue import Assignment
-
-if TYPE_CHECKING:
-    from router.failover.attempts import ProxiedRequest
 
 __all__ = ["Course", "Retries", "TrafficKnowledge"]
 

@@ -19,20 +19,29 @@ from router.access.service import KeyService
 from router.access.sessions import Sessions
 from router.errors import ForbiddenError, RequestError, UnauthorizedError
 from router.logs.events import get_logger
-from router.relay.protocols import ROUTES, dialect_of, error_body
+from router.relay.protocols import ROUTES
 from router.web.access import READS, Area, area_of, scopes_of
 from router.web.bearer import same_secret
 from router.web.caller import address, sender
 from router.web.inference.request import request_id
+from router.web.refusal import refuse
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["COOKIE", "Authentication", "Operators", "csrf_of", "principal_of"]
+__all__ = [
+    "COOKIE",
+    "PRINCIPAL",
+    "Authentication",
+    "Operators",
+    "csrf_of",
+    "principal_of",
+    "refuse_unknown",
+]
 
 COOKIE = "inferops_session"
 _LOGIN = "/jobs/login"
-_PRINCIPAL = "inferops.principal"
+PRINCIPAL = "inferops.principal"
 _CSRF = "inferops.csrf"
 _INFERENCE = frozenset({Scope.INFERENCE})
 _HOW = "send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'"
@@ -43,7 +52,7 @@ log = get_logger("access")
 
 def principal_of(environ: Mapping[str, Any]) -> Principal:
     """Return who sends a request, as `Authentication` found."""
-    found: Principal | None = environ.get(_PRINCIPAL)
+    found: Principal | None = environ.get(PRINCIPAL)
     return found or anonymous(address(environ))
 
 
@@ -67,40 +76,24 @@ class Operators:
 
 
 class Authentication:
-    """In front of all routes, behind the checks of `Host` and `Origin`.
+    """Looks for a key, a session, or a reason why none is needed.
 
-    refused: told the code of each request that is sent away
-    now:     unix seconds
+    now: unix seconds
     """
 
     def __init__(
         self,
-        app: WSGIApplication,
         keys: KeyService,
         sessions: Sessions,
         operators: Operators,
-        *,
-        refused: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
-        self._app = app
         self._keys = keys
         self._sessions = sessions
         self._operators = operators
-        self._refused = refused
         self._now = now
 
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        try:
-            environ[_PRINCIPAL] = self._authenticated(environ)
-        except RequestError as error:
-            self._refused(error.code)
-            return _refuse(error, environ, start_response)
-        return self._app(environ, start_response)
-
-    def _authenticated(self, environ: WSGIEnvironment) -> Principal:
+    def principal(self, environ: WSGIEnvironment) -> Principal:
         """Return who it is. Raises UnauthorizedError, ForbiddenError."""
         offered = _offered(environ)
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
@@ -178,23 +171,16 @@ def _is_page(environ: WSGIEnvironment) -> bool:
     )
 
 
-def _refuse(
+def refuse_unknown(
     error: RequestError, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
-    if error.status == UnauthorizedError.status and _is_page(environ):
+    """Answer who was not let in: a page's reader logs in, a program hears why."""
+    unauthorized = error.status == UnauthorizedError.status
+    if unauthorized and _is_page(environ):
         where = f"{_LOGIN}?next={quote(environ['PATH_INFO'])}"
         start_response("303 See Other", [("Location", where), ("Content-Length", "0")])
         return []
-    dialect = dialect_of(environ["PATH_INFO"])
-    body = error_body(dialect, error.status, error.message, error.code)
-    asked = request_id(environ)
-    headers = [
-        ("Content-Type", dialect.json_type),
-        ("Content-Length", str(len(body))),
-        ("X-Request-Id", asked),
-    ]
-    if error.status == UnauthorizedError.status:
-        headers.append(("WWW-Authenticate", 'Bearer realm="InferOps"'))
+    environ["HTTP_X_REQUEST_ID"] = asked = request_id(environ)
     log.warning(
         "refused",
         method=environ["REQUEST_METHOD"],
@@ -204,12 +190,5 @@ def _refuse(
         **sender(environ),
         request_id=asked,
     )
-    start_response(_STATUS[error.status], headers)
-    return [body]
-
-
-_STATUS = {
-    401: "401 Unauthorized",
-    403: "403 Forbidden",
-    503: "503 Service Unavailable",
-}
+    challenge = [("WWW-Authenticate", 'Bearer realm="InferOps"')]
+    return refuse(error, environ, start_response, challenge if unauthorized else ())

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from router.relay.protocols import dialect_of, error_body
-from router.web.access import LOCAL_PAGES, NAMED_PAGES, Area, area_of
-from router.web.inference.request import request_id
+from router.errors import ForbiddenError
+from router.web.access import LOCAL_PAGES, NAMED_PAGES, Area
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["Origins", "preflight", "readable_by", "same_site"]
 
 _LOCAL = tuple(
     f"{scheme}://{name}{port}"
@@ -26,7 +27,9 @@ _LOCAL = tuple(
 )
 _APPS = ("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*")
 
-_TOLD = "X-Request-Id, X-InferOps-Node, X-InferOps-Attempts, Retry-After, traceresponse"
+_EXPOSED = (
+    "X-Request-Id, X-InferOps-Node, X-InferOps-Attempts, Retry-After, traceresponse"
+)
 _METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
 _PREFLIGHT_SECONDS = 12 * 3600  # as Ollama
 
@@ -48,6 +51,21 @@ class Origins:
             return area in NAMED_PAGES
         return area in LOCAL_PAGES and _fits(origin, self._usual)
 
+    def refusal(self, origin: str, area: Area) -> ForbiddenError | None:
+        """Return what a page hears that may not ask; None where it may."""
+        if self.may(origin, area):
+            return None
+        why = (
+            f"pages of {origin!r} may not use this router; an operator lets them in"
+            " with the setting web.origins"
+        )
+        if area not in NAMED_PAGES:
+            why = (
+                f"pages of {origin!r} may not use the {area} routes, whatever the"
+                " setting web.origins says"
+            )
+        return ForbiddenError(why)
+
 
 def _fits(origin: str, patterns: Iterable[tuple[str, str, str]]) -> bool:
     origin = origin.lower()
@@ -57,42 +75,27 @@ def _fits(origin: str, patterns: Iterable[tuple[str, str, str]]) -> bool:
     )
 
 
-class Cors:
-    """In front of everything; costs a request without `Origin` one look."""
-
-    def __init__(self, app: WSGIApplication, origins: Origins) -> None:
-        self._app = app
-        self.origins = origins
-
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        origin = environ.get("HTTP_ORIGIN")
-        if not origin or _same_site(origin, environ):
-            return self._app(environ, start_response)
-        area = area_of(environ["PATH_INFO"])
-        if not self.origins.may(origin, area):
-            return _refuse(origin, area, environ, start_response)
-        if environ["REQUEST_METHOD"] == "OPTIONS":
-            return _preflight(origin, environ, start_response)
-
-        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            headers += [*_allowed(origin), ("Access-Control-Expose-Headers", _TOLD)]
-            return start_response(status, headers, *more)
-
-        return self._app(environ, start)
-
-
-def _same_site(origin: str, environ: WSGIEnvironment) -> bool:
+def same_site(origin: str, environ: WSGIEnvironment) -> bool:
+    """Say whether the router itself has served the page."""
     name = environ.get("HTTP_HOST", "")
     return origin in {f"http://{name}", f"https://{name}"}
+
+
+def readable_by(origin: str, start_response: StartResponse) -> StartResponse:
+    """Return what lets the page read the answer, and the router's own headers."""
+
+    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        headers += [*_allowed(origin), ("Access-Control-Expose-Headers", _EXPOSED)]
+        return start_response(status, headers, *more)
+
+    return start
 
 
 def _allowed(origin: str) -> list[tuple[str, str]]:
     return [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
 
 
-def _preflight(
+def preflight(
     origin: str, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Allow whatever header is asked for: clients' libraries add new ones."""
@@ -106,26 +109,3 @@ def _preflight(
         headers.append(("Access-Control-Allow-Headers", asked))
     start_response("204 No Content", headers)
     return []
-
-
-def _refuse(
-    origin: str, area: Area, environ: WSGIEnvironment, start_response: StartResponse
-) -> Iterable[bytes]:
-    dialect = dialect_of(environ["PATH_INFO"])
-    message = (
-        f"pages of {origin!r} may not use this router; an operator lets them in"
-        " with the setting web.origins"
-    )
-    if area not in NAMED_PAGES:
-        message = (
-            f"pages of {origin!r} may not use the {area} routes, whatever the setting"
-            " web.origins says"
-        )
-    body = error_body(dialect, 403, message, "forbidden")
-    headers = [
-        ("Content-Type", dialect.json_type),
-        ("Content-Length", str(len(body))),
-        ("X-Request-Id", request_id(environ)),
-    ]
-    start_response("403 Forbidden", headers)
-    return [body]

@@ -11,18 +11,12 @@ and a tailnet's names are let in; others are named by configuration.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
-from router.relay.protocols import dialect_of, error_body
-from router.web.caller import from_loopback, name_of
-from router.web.inference.request import request_id
+from router.errors import ForbiddenError
+from router.web.caller import name_of
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-__all__ = ["HostCheck", "Hosts"]
+__all__ = ["Hosts", "foreign_host"]
 
 # The first is never asked of a server (RFC 6761); a name in a tailnet leads to a
 # machine of it only, and its owner cannot lead it elsewhere.
@@ -77,44 +71,10 @@ def _is_address(name: str) -> bool:
     return True
 
 
-class HostCheck:
-    """In front of everything; costs a request one look into a set.
-
-    refused: told of each request that is sent away
-    """
-
-    def __init__(
-        self, app: WSGIApplication, hosts: Hosts, refused: Callable[[], None]
-    ) -> None:
-        self._app = app
-        self.hosts = hosts
-        self._refused = refused
-
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        host = environ.get("HTTP_HOST", "")
-        hosts = self.hosts
-        if host in hosts or not (hosts.everywhere or from_loopback(environ)):
-            return self._app(environ, start_response)
-        self._refused()
-        return _refuse(host, environ, start_response)
-
-
-def _refuse(
-    host: str, environ: WSGIEnvironment, start_response: StartResponse
-) -> Iterable[bytes]:
-    dialect = dialect_of(environ["PATH_INFO"])
-    message = (
+def foreign_host(host: str) -> ForbiddenError:
+    """Return what a client hears that asks by a name that is not let in."""
+    return ForbiddenError(
         f"this router is not asked by the name {host[:_MOST_SHOWN]!r} in 'Host'; an"
         " operator allows it with the setting web.hosts"
         f" (INFEROPS_WEB__HOSTS={name_of(host)[:_MOST_SHOWN]})"
     )
-    body = error_body(dialect, 403, message, "forbidden")
-    headers = [
-        ("Content-Type", dialect.json_type),
-        ("Content-Length", str(len(body))),
-        ("X-Request-Id", request_id(environ)),
-    ]
-    start_response("403 Forbidden", headers)
-    return [body]

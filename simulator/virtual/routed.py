@@ -16,13 +16,14 @@ from typing import Any, TypeVar, cast
 from router.cancellation import CancelledError
 from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
-from router.failover.attempts import AttemptLimits, Failover, ProxiedRequest
+from router.failover.attempts import AttemptLimits, Failover
 from router.failover.builds import Builds
 from router.failover.course import TrafficKnowledge
 from router.failover.dead_runner import DeadRunners
 from router.failover.destinations import MigrationTargets
 from router.failover.isolation import Isolation
 from router.failover.liveness import Inquiry, Liveness, SilenceLimits
+from router.failover.proxied import ProxiedRequest
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.health.circuits import Circuits
@@ -277,12 +278,9 @@ class Routed:
             streams=True,
         )
         trail = DecisionTrace("", "/api/chat", ask.model, now)
-
-        def take(grant: Assignment) -> None:
-            self._take(grant, reply, attention)
-
-        try:
-            self.failover.attempt(call, attention, trail, take)
+        attempts = self.failover.attempts(call, attention, trail)
+        try:  # no attempt fails: nodes of this fleet always answer
+            self._take(attempts.next(), reply, attention)
         except (InferOpsError, CancelledError) as error:
             reply.failure = f"{type(error).__name__}: {error}"
             reply.ended_at = self.clock.now

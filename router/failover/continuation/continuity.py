@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from router.cancellation import Cancellation, CancelledError
-from router.errors import CannotContinueError
-from router.failover.attempts import Failover, FirstResponse, ProxiedRequest
+from router.errors import AttemptError, CannotContinueError
+from router.failover.attempts import Failover, FirstResponse
 from router.failover.continuation.bridge import Resumption
 from router.failover.continuation.leg import Elapsed
 from router.failover.continuation.transcript import Transcript
+from router.failover.proxied import ProxiedRequest
 from router.model import Outcome, Priority
 from router.scheduling.queue import Assignment
 from router.scheduling.trace import DecisionTrace
@@ -117,11 +118,13 @@ class Continuity:
             priority=Priority.CONTINUED,
             deadline=cut_at + self._wait_seconds,
         )
-
-        def take(grant: Assignment) -> FirstResponse | bytes:
-            return self._take(bridge, grant)
-
-        return self._attempt(take)
+        attempts = self._failover.attempts(self._call, self._attention, self._trail)
+        while True:
+            grant = attempts.next()
+            try:
+                return self._take(bridge, grant)
+            except AttemptError as error:
+                attempts.failed(error)
 
     def _broke(self, node: str, outcome: Outcome) -> frozenset[str]:
         """Return the node if it is not to be asked again.
@@ -137,11 +140,6 @@ class Continuity:
         ):
             return frozenset()
         return frozenset({node})
-
-    def _attempt(
-        self, take: Callable[[Assignment], FirstResponse | bytes]
-    ) -> FirstResponse | bytes:
-        return self._failover.attempt(self._call, self._attention, self._trail, take)
 
     def _take(self, bridge: Resumption, grant: Assignment) -> FirstResponse | bytes:
         """Prove and send on one node; its slot is given back unless it streams."""

@@ -11,7 +11,7 @@ from typing import Any
 from router.access.limits import Admission
 from router.access.principal import Principal
 from router.cancellation import Cancellation
-from router.failover.attempts import ProxiedRequest
+from router.failover.proxied import ProxiedRequest
 from router.model import Outcome
 from router.relay.protocols import Route
 from router.tracing.spans import RequestSpans

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from router.cancellation import CancelledError, ClientWatch, CooperativeSocket
 from router.clients.http_json import Answer
 from router.errors import (
     AttemptError,
     CannotContinueError,
+    NotFoundError,
     RefusedError,
     RequestError,
     RouteMissingError,
 )
-from router.failover.attempts import FirstResponse, ProxiedRequest
+from router.failover.attempts import FirstResponse
 from router.failover.continuation.continuity import Continuity
+from router.failover.continuation.request import refusal
 from router.failover.light import LightAnswer
+from router.failover.proxied import ProxiedRequest
 from router.failover.repetition import lost_end
 from router.model import Outcome, Timings
-from router.relay.fields import Ask
+from router.relay.fields import Need
 from router.relay.framing import read_timings
-from router.relay.protocols import error_body, error_frame
+from router.relay.protocols import WORDLESS, error_body, error_frame
+from router.relay.upstream import Pump
+from router.scheduling.trace import DecisionTrace
 from router.server.response import BufferedChunk
+from router.web.inference.accounts import close_request
+from router.web.inference.admission import proxied, read_request
+from router.web.inference.context import InferenceContext
 from router.web.inference.encoding import ACCEPTED
+from router.web.inference.light import answer_light
 from router.web.inference.limited import estimated_tokens
 from router.web.inference.request import ClientRequest
 
@@ -35,13 +45,6 @@ if TYPE_CHECKING:
 
 # Fits into any client's empty socket buffer: sending it cannot wait.
 _WITH_THE_HEAD_BYTES = 16_384
-_FORWARDED = {
-    "HTTP_ACCEPT": "Accept",
-    "CONTENT_TYPE": "Content-Type",
-    "HTTP_USER_AGENT": "User-Agent",
-    "HTTP_TRACEPARENT": "traceparent",
-    "HTTP_TRACESTATE": "tracestate",
-}
 # All that goes on of a node's head: what says how its body is to be read. The router
 # is the server that a client speaks to, so that cookies, origins that may read an
 # answer, other addresses and challenges are its own to give, or nobody's.
@@ -51,87 +54,33 @@ _PASSED_ON = frozenset(
 )
 
 
-class ResponseContext(Protocol):
-    """What an answer needs of the router (`router.web.inference.handler.Inference`)."""
-
-    def read(
-        self, visit: ClientRequest, environ: WSGIEnvironment
-    ) -> tuple[Ask, bytes]: ...
-
-    def call(
-        self, ask: Ask, body: bytes, visit: ClientRequest, headers: dict[str, str]
-    ) -> ProxiedRequest: ...
-
-    def light(
-        self, ask: Ask, body: bytes, visit: ClientRequest
-    ) -> LightAnswer | None: ...
-
-    def present(self, visit: ClientRequest, call: ProxiedRequest) -> FirstResponse: ...
-
-    def pump(
-        self,
-        presented: FirstResponse,
-        visit: ClientRequest,
-        client: CooperativeSocket,
-        *,
-        chunked: bool,
-        plain: bool,
-    ) -> Outcome: ...
-
-    def continuity(
-        self, visit: ClientRequest, call: ProxiedRequest, presented: FirstResponse
-    ) -> Continuity | None: ...
-
-    def first_line(self, visit: ClientRequest, presented: FirstResponse) -> None: ...
-
-    def end(
-        self, presented: FirstResponse, outcome: Outcome, timings: Timings
-    ) -> None: ...
-
-    def node_failed(self, visit: ClientRequest, presented: FirstResponse) -> None: ...
-
-    def broke_off(self, outcome: str) -> None: ...
-
-    def rejected(self, reason: str) -> None: ...
-
-    def leave(self, visit: ClientRequest) -> None: ...
-
-
 class InferenceResponse:
     """One request's answer: decided in `begin`, passed on while it is iterated."""
 
     def __init__(
         self,
-        desk: ResponseContext,
-        visit: ClientRequest,
+        context: InferenceContext,
+        request: ClientRequest,
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> None:
-        self._desk = desk
-        self._visit = visit
+        self._context = context
+        self._request = request
         self._environ = environ
         self._start_response = start_response
         self._client: CooperativeSocket = environ["gunicorn.socket"]
+        self._trace: DecisionTrace | None = None
         self._presented: FirstResponse | None = None
         self._call: ProxiedRequest | None = None
         self._continuity: Continuity | None = None
         self._watch: ClientWatch | None = None
+        self._streams = False
         self._closed = False
 
     def begin(self) -> Iterable[bytes]:
-        answer: Iterable[bytes] | None = None
+        """Have the request answered up to its first line, or refuse it."""
         try:
-            answer = self._begin()
-            return answer
-        finally:
-            if answer is None:
-                self._finish()
-
-    def _begin(self) -> Iterable[bytes]:
-        try:
-            presented = self._present()
-            if isinstance(presented, LightAnswer):
-                return self._light(presented.answer)
+            presented = self._first_response()
         except CancelledError as error:
             return self._stopped(error.outcome)
         except RefusedError as error:
@@ -139,42 +88,73 @@ class InferenceResponse:
         except AttemptError as error:
             return self._refuse(502, "node_failed", str(error.bare()))
         except RequestError as error:
-            self._desk.rejected(error.bare().code)
+            self._rejected(error.bare().code)
             return self._refuse(
                 error.status, error.code, error.message, error.retry_after_seconds
             )
-        self._presented = presented
-        answer = self._stream if presented.reply.gate else self._whole
-        return answer(presented)
+        else:
+            if isinstance(presented, LightAnswer):
+                return self._light(presented.answer)
+            self._presented = presented
+            return (self._stream if presented.reply.gate else self._whole)(presented)
+        finally:
+            if not self._streams:
+                self._finish()
 
-    def _present(self) -> FirstResponse | LightAnswer:
-        desk, visit = self._desk, self._visit
-        ask, body = desk.read(visit, self._environ)
-        self._watch = ClientWatch(self._client, visit.attention)
-        if light := desk.light(ask, body, visit):
+    def _first_response(self) -> FirstResponse | LightAnswer:
+        context, request = self._context, self._request
+        ask, body = read_request(context, request, self._environ)
+        self._watch = ClientWatch(self._client, request.attention)
+        if ask.need is not Need.SLOT and (
+            light := answer_light(context, request, ask, body)
+        ):
             return light
-        headers = {
-            name: self._environ[key]
-            for key, name in _FORWARDED.items()
-            if self._environ.get(key)
-        }
-        headers["X-Request-Id"] = visit.request_id
-        if visit.spans is not None:
-            visit.spans.propagate(headers)
-        self._call = desk.call(ask, body, visit, headers)
-        return desk.present(visit, self._call)
+        self._call = call = proxied(context, request, self._environ, ask, body)
+        self._trace = trace = DecisionTrace(
+            request.request_id,
+            request.route.path,
+            call.wish.model,
+            time.time(),
+            owner=request.principal.owner,
+            spans=request.spans,
+        )
+        context.traces.add(trace)
+        try:
+            return context.failover.present(call, request.attention, trace)
+        except (NotFoundError, RefusedError) as error:
+            if not self._found_since(error, call, trace):
+                raise
+            return context.failover.present(call, request.attention, trace)
+        finally:
+            request.attempts = trace.attempts
+            if trace.steps and (picked := trace.steps[-1].decision.picked):
+                request.node = picked.name
+                request.model = call.wish.model
+
+    def _found_since(
+        self,
+        error: NotFoundError | RefusedError,
+        call: ProxiedRequest,
+        trace: DecisionTrace,
+    ) -> bool:
+        """Whether a node that was not asked has the model by now."""
+        if error.status != 404 or isinstance(error, RouteMissingError):
+            return False
+        picks = (step.decision.picked for step in trace.steps)
+        asked = {pick.name for pick in picks if pick}
+        return bool(self._context.find(call.wish.model) - asked)
 
     def _whole(self, presented: FirstResponse) -> Iterable[bytes]:
         head = presented.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
-        self._visit.outcome = Outcome.END.value
+        self._request.outcome = Outcome.END.value
         length = ("Content-Length", str(len(presented.body)))
         self._head(head.status, [*_passed_on(head.headers), length])
         # A refusal took no time and proves nothing: the node must not look quick.
         ended = Outcome.REFUSED if presented.refused else Outcome.END
         timings = read_timings(presented.body)
         self._count_tokens(presented, timings)
-        self._desk.end(presented, ended, timings)
+        self._end(presented, ended, timings)
         # The node is done with it, but the client may take it slowly.
         self._environ["wsgi.input"].keep(len(presented.body))
         self._finish()
@@ -183,12 +163,32 @@ class InferenceResponse:
     def _stream(self, presented: FirstResponse) -> Iterable[bytes]:
         head = presented.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
-        assert self._call is not None  # noqa: S101 - presented for it
-        self._continuity = self._desk.continuity(self._visit, self._call, presented)
+        self._continuity = self._continued_by(presented)
         presented.reply.movable = self._continuity is not None
         self._head(head.status, [*_passed_on(head.headers)])
-        self._desk.first_line(self._visit, presented)
+        # Counted at the lease's end.
+        presented.lease.first_token_seconds = time.monotonic() - self._request.arrived
+        self._streams = True
         return _Stream(self)
+
+    def _continued_by(self, presented: FirstResponse) -> Continuity | None:
+        """Keep what is needed to go on elsewhere; None where that would be wrong."""
+        context, call, trace = self._context, self._call, self._trace
+        assert call is not None  # noqa: S101 - presented for it
+        assert trace is not None  # noqa: S101 - likewise
+        if refusal(call.message.path, call.message.body):
+            return None
+        continuity = Continuity(
+            context.failover,
+            call,
+            self._request.attention,
+            trace,
+            context.metrics,
+            wait_seconds=context.limits.queue_seconds,
+            clock=time.monotonic,
+        )
+        continuity.begin(presented)
+        return continuity
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the first lines, for the head to go with them; then pump to the end."""
@@ -201,7 +201,7 @@ class InferenceResponse:
                 yield tail
                 return
             outcome = self._pump()
-        self._visit.outcome = outcome.value
+        self._request.outcome = outcome.value
         continuity = self._continuity
         if outcome is Outcome.END and continuity and continuity.unfinished:
             yield self._last_lines()  # the rest may take a moment
@@ -209,7 +209,7 @@ class InferenceResponse:
             return
         yield BufferedChunk(self._last_lines())
         if outcome not in {Outcome.END, Outcome.CLIENT_GONE}:
-            self._desk.broke_off("error_frame")
+            self._broke_off("error_frame")
             yield self._frame(outcome, _BROKEN.get(outcome, "the stream was ended"))
 
     def _first_lines(self) -> bytes:
@@ -232,12 +232,19 @@ class InferenceResponse:
         presented = self._presented
         assert presented is not None  # noqa: S101 - only streams get here
         presented.reply.gather_again(presented.body)
-        outcome = self._desk.pump(
-            presented,
-            self._visit,
+        lease, attention = presented.lease, self._request.attention
+        lease.decoding_since = time.monotonic()
+        pump = Pump(
+            presented.reply,
             self._client,
+            attention,
             chunked=self._environ["SERVER_PROTOCOL"] == "HTTP/1.1",
-            plain=self._continuity is not None,
+            clock=time.monotonic,
+        )
+        # A stream that can be continued says each token as it is made.
+        plain = self._continuity is not None
+        outcome = pump.run(
+            self._context.failover.liveness.stream(lease, attention, plain=plain)
         )
         gate = presented.reply.gate
         if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:
@@ -245,7 +252,7 @@ class InferenceResponse:
         if outcome is Outcome.EOF and gate and presented.reply.broken is None:
             kept = self._continuity.kept.text() if self._continuity else None
             lines = gate.before + gate.last
-            if end := lost_end(self._visit.route.path, lines, kept):
+            if end := lost_end(self._request.route.path, lines, kept):
                 presented.reply.last += gate.feed(end)
                 return Outcome.END
         return outcome
@@ -254,9 +261,14 @@ class InferenceResponse:
         """Take the next leg, or return what ends the stream: its end, or an error."""
         presented, self._presented = self._presented, None
         assert presented is not None  # noqa: S101 - it has just been pumped
-        self._visit.outcome = outcome.value
-        self._desk.node_failed(self._visit, presented)
-        self._desk.end(presented, outcome, Timings())
+        self._request.outcome = outcome.value
+        # The others on the node hear what its broken stream says of them.
+        self._context.failover.broke_off(
+            presented.lease,
+            presented.reply,
+            wordless=self._request.route.path in WORDLESS,
+        )
+        self._end(presented, outcome, Timings())
         message = _BROKEN[outcome].format(node=presented.lease.node)
         failure = presented.reply.gate and presented.reply.gate.failure
         if failure:
@@ -264,17 +276,17 @@ class InferenceResponse:
         try:
             following = self._following(presented.lease.node, outcome)
         except CancelledError as error:
-            self._visit.outcome = error.outcome.value
+            self._request.outcome = error.outcome.value
             text = _BROKEN.get(error.outcome, message)
             return self._frame(error.outcome, text)
         except CannotContinueError as error:
-            self._desk.broke_off("refused_to_continue")
+            self._broke_off("refused_to_continue")
             return self._frame(outcome, f"{message}; not continued: {error}")
         except (AttemptError, RequestError) as error:
-            self._desk.broke_off("error_frame")
+            self._broke_off("error_frame")
             return self._frame(outcome, f"{message}; not continued: {error.bare()}")
         if isinstance(following, bytes):
-            self._visit.outcome = Outcome.END.value
+            self._request.outcome = Outcome.END.value
             return following
         self._presented = following
         return None
@@ -287,21 +299,21 @@ class InferenceResponse:
     def _frame(self, outcome: Outcome, message: str) -> bytes:
         if outcome is Outcome.CLIENT_GONE:
             return b""
-        return error_frame(self._visit.route.dialect, message, outcome.value)
+        return error_frame(self._request.route.dialect, message, outcome.value)
 
     def close(self) -> None:
         """Settle what is open; called by gunicorn whatever has happened."""
         presented, self._presented = self._presented, None
         if presented and presented.reply.gate:
-            outcome = Outcome(self._visit.outcome)
+            outcome = Outcome(self._request.outcome)
             if outcome is Outcome.REFUSED:  # it was never iterated: nobody to read
                 outcome = Outcome.CLIENT_GONE
-                self._visit.outcome = outcome.value
+                self._request.outcome = outcome.value
             timings = Timings()
             if outcome is Outcome.END:
                 timings = presented.reply.gate.timings()
             self._count_tokens(presented, timings)
-            self._desk.end(presented, outcome, timings)
+            self._end(presented, outcome, timings)
         self._finish()
 
     def _finish(self) -> None:
@@ -310,35 +322,48 @@ class InferenceResponse:
         self._closed = True
         if self._watch:
             self._watch.close()
-        self._desk.leave(self._visit)
+        close_request(self._context, self._request, self._trace)
+
+    def _end(
+        self, presented: FirstResponse, outcome: Outcome, timings: Timings
+    ) -> None:
+        """Give slot and connection back; the ledger's listeners count the reply."""
+        self._context.failover.release(presented.reply)
+        presented.lease.done(outcome, timings)
+
+    def _broke_off(self, outcome: str) -> None:
+        self._context.metrics.failovers.labels("mid_stream", outcome).inc()
+
+    def _rejected(self, reason: str) -> None:
+        self._context.metrics.rejections.labels(reason).inc()
 
     def _count_tokens(self, presented: FirstResponse, timings: Timings) -> None:
         """Note what is to count against limits; a stream may not tell its tokens."""
-        visit = self._visit
-        if visit.ticket is None:
+        request = self._request
+        if request.ticket is None:
             return
-        visit.tokens = timings.prompt_tokens + timings.generated_tokens
-        if not visit.tokens and presented.reply.gate and self._call:
+        request.tokens = timings.prompt_tokens + timings.generated_tokens
+        if not request.tokens and presented.reply.gate and self._call:
             asked, seen = len(self._call.message.body), presented.reply.bytes_seen
-            visit.tokens = estimated_tokens(visit.route, asked, seen)
+            request.tokens = estimated_tokens(request.route, asked, seen)
 
     def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
-        visit = self._visit
-        visit.status = status
-        headers.append(("X-Request-Id", visit.request_id))
-        headers.append(("X-InferOps-Attempts", str(visit.attempts)))
-        if visit.limit_headers:
-            headers += visit.limit_headers
-        if visit.node:
-            headers.append(("X-InferOps-Node", visit.node))
-        if visit.spans is not None:
-            headers.append(("traceresponse", visit.spans.request.header))
+        request = self._request
+        request.status = status
+        headers.append(("X-Request-Id", request.request_id))
+        headers.append(("X-InferOps-Attempts", str(request.attempts)))
+        if request.limit_headers:
+            headers += request.limit_headers
+        if request.node:
+            headers.append(("X-InferOps-Node", request.node))
+        if request.spans is not None:
+            headers.append(("traceresponse", request.spans.request.header))
         self._start_response(_status_line(status), headers)
 
     def _refuse(
         self, status: int, code: str, message: str, retry_after: float | None = None
     ) -> Iterable[bytes]:
-        body = error_body(self._visit.route.dialect, status, message, code)
+        body = error_body(self._request.route.dialect, status, message, code)
         extra = [("Retry-After", f"{retry_after:.0f}")] if retry_after else []
         if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
             extra.append(("Accept-Encoding", ACCEPTED))
@@ -356,16 +381,16 @@ class InferenceResponse:
         if not error.body and error.status >= 400:
             return self._refuse(error.status, "node_failed", str(error))
         if error.status < 500 and not isinstance(error, RouteMissingError):
-            self._visit.outcome = Outcome.END.value
+            self._request.outcome = Outcome.END.value
         headers = [*_passed_on(error.headers)]
         return self._answer(error.status, error.body, headers)
 
     def _stopped(self, outcome: Outcome) -> Iterable[bytes]:
-        self._visit.outcome = outcome.value
+        self._request.outcome = outcome.value
         if outcome is Outcome.CLIENT_GONE:  # nobody reads this; 499 as Ollama logs it
             return self._answer(499, b"", [])
         if outcome is Outcome.DEADLINE:
-            self._desk.rejected(outcome.value)
+            self._rejected(outcome.value)
             return self._refuse(504, outcome.value, _BROKEN[outcome])
         return self._refuse(503, outcome.value, "the router is shutting down", 5)
 
@@ -373,7 +398,7 @@ class InferenceResponse:
         self, status: int, body: bytes, headers: list[tuple[str, str]]
     ) -> Iterable[bytes]:
         if not any(name == "Content-Type" for name, _ in headers):
-            headers.append(("Content-Type", self._visit.route.dialect.json_type))
+            headers.append(("Content-Type", self._request.route.dialect.json_type))
         headers.append(("Content-Length", str(len(body))))
         self._head(status, headers)
         self._finish()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.errors import (
+    AttemptError,
     EvictedError,
     GoneError,
     MaybeSentError,
@@ -17,7 +18,7 @@ from router.errors import (
     RunnerDiedError,
     UnclearError,
 )
-from router.failover.attempts import AttemptLimits, Failover, ProxiedRequest
+from router.failover.attempts import AttemptLimits, Failover
 from router.failover.builds import Builds
 from router.failover.course import TrafficKnowledge
 from router.failover.dead_runner import DIED, DeadRunners
@@ -26,6 +27,7 @@ from router.failover.findings import Findings
 from router.failover.isolation import Isolation
 from router.failover.judgement import route_missing
 from router.failover.liveness import Inquiry, Liveness, SilenceLimits
+from router.failover.proxied import ProxiedRequest
 from router.failover.releases import Releases
 from router.failover.retry import RetryBudget
 from router.health.circuits import Circuits
@@ -241,7 +243,13 @@ class Fleet:
             raise error
 
         trail = DecisionTrace("r", "/api/chat", MODEL, self.now)
-        return self.failover.attempt(call, Cancellation(), trail, take)
+        attempts = self.failover.attempts(call, Cancellation(), trail)
+        while True:
+            grant = attempts.next()
+            try:
+                return take(grant)
+            except AttemptError as error:
+                attempts.failed(error)
 
     def lack_the_route(self, names):
         """Have some nodes run an older release, which answers 404."""

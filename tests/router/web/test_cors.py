@@ -6,7 +6,9 @@ import pytest
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from router.web.cors import Cors, Origins
+from router.web.cors import Origins
+from router.web.hosts import Hosts
+from tests.router.web.ingress import ingress
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_origins(origin, expected):
 
 @pytest.fixture
 def client():
-    return Client(Cors(Response("said", headers={"Vary": "Accept"}), Origins()))
+    return Client(ingress(Response("said", headers={"Vary": "Accept"}), Hosts("*")))
 
 
 def test_without_origin_nothing_is_added(client):
@@ -110,7 +112,7 @@ SHUT = ("/admin/nodes", "/admin/reload", "/webhook/alertmanager", "/metrics", "/
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_page_may_ask_by_area(origin, paths, status, method):
     """A page of this machine asks for inference only, a named one for jobs too."""
-    client = Client(Cors(Response("said"), Origins(NAMED)))
+    client = Client(ingress(Response("said"), Hosts("*"), Origins(NAMED)))
     for path in paths:
         answer = client.open(path, method=method, headers={"Origin": origin})
         told = answer.headers.get("Access-Control-Allow-Origin")
@@ -120,7 +122,7 @@ def test_page_may_ask_by_area(origin, paths, status, method):
 
 def test_own_pages_may_ask_all():
     """What the router itself served asks its own routes, admin's too."""
-    client = Client(Cors(Response("said"), Origins()))
+    client = Client(ingress(Response("said"), Hosts("*")))
     here = "http://localhost:8000"
     for path in (*INFERENCE, *JOBS, *SHUT):
         answer = client.post(path, base_url=here, headers={"Origin": here})

@@ -6,8 +6,8 @@ import pytest
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from router.web.cors import Cors, Origins
-from router.web.hosts import HostCheck, Hosts
+from router.web.hosts import Hosts
+from tests.router.web.ingress import ingress
 
 REBOUND = "rebound.evil.example:8000"
 
@@ -97,12 +97,12 @@ def test_more_by_configuration(more, host, expected):
 def test_who_must_use_one(more, peer, status):
     """A browser on this machine; anybody, once the operator has named a name."""
     sent_away = []
-    check = HostCheck(Response("said"), Hosts(more), lambda: sent_away.append(1))
+    check = ingress(Response("said"), Hosts(more), refused=sent_away.append)
     answer = Client(check).get(
         "/admin/nodes", headers={"Host": REBOUND}, environ_base={"REMOTE_ADDR": peer}
     )
     assert status == answer.status_code
-    assert len(sent_away) == (status == 403)
+    assert sent_away == (["foreign_host"] if status == 403 else [])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_who_must_use_one(more, peer, status):
 )
 def test_refusal_tells_the_operator(path, read):
     """In the route's dialect, with the name, the setting and what to set it to."""
-    app = HostCheck(Cors(Response("said"), Origins()), Hosts(), lambda: None)
+    app = ingress(Response("said"), Hosts())
     headers = {"Host": REBOUND, "Origin": f"http://{REBOUND}"}
     base = {"REMOTE_ADDR": "127.0.0.1"}
     answer = Client(app).post(path, headers=headers, environ_base=base)

@@ -1,0 +1,209 @@
+"""On which nodes a request is tried, one after the other, and when no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from router.cancellation import Cancellation
+from router.errors import (
+    AttemptError,
+    EvictedError,
+    NotFoundError,
+    NotSentError,
+    RefusedError,
+    RouteMissingError,
+    UnavailableError,
+)
+from router.failover.course import Course, Retries
+from router.failover.judgement import route_missing
+from router.failover.proxied import ProxiedRequest
+from router.failover.releases import Releases
+from router.model import Cause, Priority
+from router.scheduling.pipeline import RoutingRequest
+from router.scheduling.queue import Assignment
+from router.scheduling.scheduler import Scheduler
+from router.scheduling.trace import DecisionTrace, TraceStep
+
+__all__ = ["AttemptCounters", "AttemptSequence", "SequenceDependencies"]
+
+# Where no other node is left: Ollama starts another runner by itself.
+_ASKED_AGAIN = frozenset({Cause.RUNNER_DIED, Cause.LOAD_FAILED, Cause.GPU_ERROR})
+
+
+class AttemptCounters(Retries, Protocol):
+    """What attempts are counted with."""
+
+    def queued(
+        self, priority: Priority, seconds: float, trace_id: str = ""
+    ) -> None: ...
+
+    def attempted(self, node: str, outcome: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceDependencies:
+    """What all requests' attempts share.
+
+    note: counts a failed attempt (slot, path, error, request id)
+    """
+
+    scheduler: Scheduler
+    course: Course
+    releases: Releases
+    tally: AttemptCounters
+    note: Callable[[Assignment, str, AttemptError, str], None]
+    clock: Callable[[], float]
+
+    def free_elsewhere(self, wish: RoutingRequest, priority: Priority) -> bool:
+        """Say whether a node could take a request at once."""
+        decision = self.scheduler.explain(wish, priority)
+        return decision.picked is not None and not decision.last_resort
+
+
+class AttemptSequence:
+    """One request's attempts: `next` gives a slot, `failed` how an attempt ended.
+
+    Who takes a slot tries its node and gives the slot back when that fails:
+
+        while True:
+            grant = attempts.next()
+            try:
+                return attempt(grant)
+            except AttemptError as error:
+                attempts.failed(error)
+
+    Where no other node is free, the last is asked once more if just its runner died.
+    """
+
+    __slots__ = (
+        *("_again", "_call", "_cancellation", "_credible", "_grant", "_lacking"),
+        *("_last", "_parts", "_trace", "_tried"),
+    )
+
+    def __init__(
+        self,
+        parts: SequenceDependencies,
+        call: ProxiedRequest,
+        cancellation: Cancellation,
+        trace: DecisionTrace,
+    ) -> None:
+        self._parts = parts
+        self._call = call
+        self._cancellation = cancellation
+        self._trace = trace
+        # Nodes whose release does not have the route.
+        self._lacking = parts.releases.lacking(call.message.path)
+        self._tried: set[str] = set()
+        self._grant: Assignment | None = None  # of the last attempt
+        self._last: AttemptError | None = None
+        self._credible = False
+        self._again = False  # the last node was asked once more
+
+    def next(self) -> Assignment:
+        """Wait for a slot of a node that is to be tried now.
+
+        Raises RequestError, CancelledError, and the last AttemptError where no node is
+        left.
+        """
+        spans, grant = self._trace.spans, None
+        while grant is None:
+            if spans is not None:
+                spans.wait(self._parts.clock(), self._call.priority)
+            grant = self._slot()
+        if spans is not None:
+            grant.lease.span = spans.attempt(grant.node, grant.lease.taken_at)
+        self._grant = grant
+        self._trace.steps.append(TraceStep.of(grant.decision, grant.lease))
+        self._credible = self._parts.course.begins(grant, self._call.findings)
+        return grant
+
+    def failed(self, error: AttemptError) -> None:
+        """Take in how the last attempt failed; raises where no other is to be made."""
+        parts, call, grant = self._parts, self._call, self._grant
+        assert grant is not None  # noqa: S101 - an attempt has a slot
+        self._trace.steps[-1].failure = str(error)
+        if grant.lease.span is not None:
+            grant.lease.span.fail(error.reason, error.cause)
+        self._last = error.bare()
+        found, path, node = call.findings, call.message.path, grant.node.name
+        if isinstance(error, RouteMissingError):
+            parts.releases.note(path, node)
+            self._lacking = parts.releases.lacking(path)
+            parts.tally.attempted(node, error.reason)
+            return
+        request_id = self._trace.request_id
+        parts.note(grant, path, error, request_id)
+        if isinstance(error, NotSentError) and node not in found.unreached:
+            found.unreached.add(node)  # once it is back, it may be asked again
+        else:
+            self._tried.add(node)
+        self._tried |= parts.course.failed(
+            call, grant, error, request_id, credible=self._credible
+        )
+        attempts = len(self._tried) + self._again
+        if not parts.course.goes_on(call, error, self._tried, attempts):
+            parts.course.given_up(found, request_id)
+            raise found.aside or error from None
+
+    def _slot(self) -> Assignment | None:
+        """Wait for a slot of another node; None where the last may be asked again."""
+        parts, call, last = self._parts, self._call, self._last
+        wish, node = self._wish(), self._grant.node.name if self._grant else ""
+        died = last is not None and last.cause == Cause.RUNNER_DIED
+        again = died and not self._again
+        if again and not parts.free_elsewhere(wish, call.priority):
+            self._ask_again(node)
+            wish = self._wish()
+        wish = parts.course.place(wish, call.findings, node)
+        # Who has an answer to give does not wait for a node that is switched off.
+        patient = not isinstance(last, RefusedError)
+        try:
+            return self._acquire(wish, patient=patient)
+        except (NotFoundError, UnavailableError):
+            if not self._again and last and last.cause in _ASKED_AGAIN:
+                self._ask_again(node)
+                return None
+            self._give_up()
+            raise
+
+    def _wish(self) -> RoutingRequest:
+        """Return what the request asks for, without the nodes that it is done with."""
+        past, wish = self._tried | self._lacking, self._call.wish
+        return replace(wish, tried=wish.tried | past) if past else wish
+
+    def _ask_again(self, node: str) -> None:
+        self._again = True
+        self._tried.discard(node)
+
+    def _give_up(self) -> None:
+        """Raise what the client is to hear, where attempts have found out anything."""
+        parts, call, last = self._parts, self._call, self._last
+        parts.course.given_up(call.findings, self._trace.request_id)
+        if last and not isinstance(last, EvictedError):
+            raise call.findings.aside or last from None
+        if parts.releases.all_lack(call.message.path, call.wish.model):
+            raise route_missing("every node", call.message.path) from None
+
+    def _acquire(self, wish: RoutingRequest, *, patient: bool) -> Assignment:
+        parts, call = self._parts, self._call
+        began = parts.clock()
+        grant = parts.scheduler.acquire(
+            wish, call.priority, self._cancellation, call.deadline, patient=patient
+        )
+        waited = parts.clock() - began
+        spans = self._trace.spans
+        trace_id = spans.trace_id if spans is not None else ""
+        parts.tally.queued(call.priority, waited, trace_id)
+        lease = grant.lease
+        lease.account = call.account
+        if call.account is not None:
+            call.account.queued(waited)
+        lease.streams = call.streams
+        lease.continued = call.priority is Priority.CONTINUED
+        lease.tried = wish.tried
+        picked = grant.decision.picked
+        if picked and picked.view.resident is not None:
+            lease.resident = call.wish.model in picked.view.resident
+        return grant
