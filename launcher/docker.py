@@ -16,7 +16,7 @@ _ANSWER_SECONDS = 5
 _BUILD_SECONDS = 1800  # the first time it downloads the base and the packages
 _UP_SECONDS = 1800  # the first time it downloads images
 _DOWN_SECONDS = 300
-_CORE = ("router",)  # and what it depends on
+_CORE = ("init", "router")
 _DEMO = "simulator"
 _GRAFANA_PASSWORD = "/run/inferops/grafana/grafana-admin-password"  # noqa: S105 - a path
 
@@ -118,9 +118,10 @@ def _start(stack: Stack) -> None:
         ended = ("--profile", "*", "rm", "--stop", "--force", _DEMO)
         _compose(stack, *ended, seconds=_DOWN_SECONDS)
     try:
-        _compose(stack, *up, "--wait", *_CORE, seconds=_UP_SECONDS)
+        _compose(stack, *up, *_CORE, seconds=_UP_SECONDS)
+        _compose(stack, *up, "--wait", "router", seconds=_UP_SECONDS)
     except LaunchError as failed:
-        _quietly(stack, "logs", "--no-log-prefix", "--tail", "5", "init", "router")
+        _quietly(stack, "logs", "--no-log-prefix", "--tail", "5", *_CORE)
         raise LaunchError(f"the router does not start: {failed}") from failed
     without = () if stack.grafana else ("--scale", "grafana=0")
     try:

@@ -1,8 +1,8 @@
 """Compose's one-shot `init`: configuration and secrets, in volumes for each consumer.
 
-`python -m launcher.init CHECKOUT TARGETS CONFIGURATION VOLUMES`: where the repository
-and the inventory's folder are mounted, then the volume of the configuration and the
-folder of the secrets' volumes.
+`python -m launcher.init CHECKOUT TARGETS CONFIGURATION VOLUMES [RELEASES]`: where the
+repository and the inventory's folder are mounted, then the volume of the configuration,
+the folder of the secrets' volumes, and the volume from which the router runs.
 
 Configuration is copied, so that a checkout that only its owner may read works.
 File secrets of Compose are bind mounts with the wrong owner for a non-root user;
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import alertmanager, configuration, files, webconfig
+from launcher import alertmanager, configuration, files, releases, webconfig
 from launcher.configuration import Links, Sources
 from launcher.errors import LaunchError
 
@@ -135,7 +135,7 @@ def _modules(folder: Path) -> list[Path]:
 
 def parse(argv: Sequence[str]) -> tuple[Sources, Volumes, Links]:
     """Read the command line, and the links from the environment."""
-    checkout, targets, folder, secrets = map(Path, argv)
+    checkout, targets, folder, secrets = map(Path, argv[:4])
     shipped = Links()
     links = Links(
         router=os.environ.get("ROUTER_LINK", shipped.router).rstrip("/"),
@@ -148,6 +148,9 @@ def main(argv: Sequence[str]) -> int:
     sources, volumes, links = parse(argv)
     try:
         prepare(sources, volumes, links)
+        # Last: a router that starts finds its configuration and its secrets.
+        for volume in argv[4:]:
+            releases.publish(_CODE, Path(sys.prefix), Path(volume))
         people = alertmanager.receiver_secrets(*sources.secrets)
         print(f"init: notified: {alertmanager.audience(people)}")
     except (LaunchError, OSError) as error:

@@ -274,11 +274,7 @@ def _router(ports: Ports, paths: Paths, grace_seconds: float, host: str) -> Serv
     own = {name: os.environ.get(name, given) for name, given in own.items()}
     return Service(
         name="router",
-        argv=(
-            *(sys.executable, "-m", "gunicorn"),
-            *("-c", str(paths.root / "router" / "gunicorn.conf.py")),
-            "router.wsgi:app",
-        ),
+        argv=(sys.executable, "-m", "launcher.successors"),
         env={
             "INFEROPS_BIND": f"{LOOPBACK}:{ports.router}",
             "INFEROPS_PROMETHEUS__URL": url(ports.prometheus),

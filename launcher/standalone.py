@@ -58,6 +58,8 @@ def up(options: Options) -> int:
     with lock.hold(paths.run) as holder:
         if holder is not None:
             _say(f"already running (pid {holder}); `make down` stops it")
+            if supervision.look_again(paths, "router"):
+                _say("where its code changed, a new router takes over; no stream ends")
             return 0
         if supervision.left(paths):
             _say("ending what a killed start has left behind")

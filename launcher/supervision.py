@@ -139,16 +139,26 @@ def _data_directories(paths: Paths) -> None:
 
 def states(paths: Paths) -> Mapping[str, str]:
     """Return each part's state in supervisord's words; empty when it is not there."""
+    infos = _asked(paths, "getAllProcessInfo") or []
+    assert isinstance(infos, list)  # noqa: S101  supervisord's own interface
+    return {info["name"]: info["statename"] for info in infos}
+
+
+def look_again(paths: Paths, name: str) -> bool:
+    """Have a part look at its files (SIGHUP); tell whether it runs."""
+    return bool(_asked(paths, "signalProcess", name, "HUP"))
+
+
+def _asked(paths: Paths, what: str, *arguments: str) -> object:
+    """Return supervisord's answer; None where there is none."""
     transport = SupervisorTransport(None, None, f"unix://{socket_path(paths)}")
     try:
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
-        infos = proxy.supervisor.getAllProcessInfo()
+        return getattr(proxy.supervisor, what)(*arguments)
     except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError):
-        return {}
+        return None
     finally:
         transport.close()
-    assert isinstance(infos, list)  # noqa: S101  supervisord's own interface
-    return {info["name"]: info["statename"] for info in infos}
 
 
 def left(paths: Paths) -> list[psutil.Process]:

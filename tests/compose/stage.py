@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ class Stage:
                 ("", "/var/lib/inferops"),
                 ("", "/source"),
                 ("", "/targets"),
+                ("", "/release"),
                 ("--storage.tsdb.path=", "/prometheus"),
                 ("--storage.path=", "/alertmanager"),
             )
@@ -98,6 +100,17 @@ class Stage:
                 self._copy(ROOT / source, place)
             elif source != "/":
                 place.mkdir(parents=True, exist_ok=True)
+            if source == "releases":
+                self._release(place)
+
+    def _release(self, place: Path) -> None:
+        """Have this checkout as the release that init would copy."""
+        release = place / "release-test"
+        if not release.exists():
+            release.mkdir()
+            (release / "app").symlink_to(ROOT)
+            (release / "venv").symlink_to(sys.prefix)
+            (place / "current").symlink_to(release.name)
 
     def _copy(self, source: Path, place: Path) -> None:
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -115,6 +128,8 @@ class Stage:
         self.mount(service)
         substitutions = self.substitutions()
         argv = [substitutions.text(by_default(str(w))) for w in service["command"]]
+        if name == "init":
+            argv.pop()  # the volume for releases: a copy of hundreds of megabytes
         environment = {
             variable: substitutions.text(by_default(value))
             for variable, value in service.get("environment", {}).items()

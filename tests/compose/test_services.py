@@ -13,6 +13,7 @@ from launcher.init import CONSUMERS
 from router.config.load import load_config
 from tests.harness.process import ROOT
 
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 AS_ROOT = {
     "ollama",
     "gpu-ollama",
@@ -65,11 +66,9 @@ def test_images_are_pinned(services) -> None:
 
 def test_the_dockerfile_is_pinned() -> None:
     """Its base has a full version, its packages come with hashes."""
-    text = (ROOT / "Dockerfile").read_text()
-
-    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert {"python:3.11.14-slim-bookworm"} == set(bases)
-    assert "--require-hashes" in text
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert {"python:3.11.14-slim-bookworm", "runtime"} == set(bases)
+    assert "--require-hashes" in DOCKERFILE
 
 
 def test_privileges(services) -> None:
@@ -141,8 +140,11 @@ def test_any_engine_will_do(services) -> None:
 
 
 def test_the_router_starts_without_telemetry(services) -> None:
-    """The router waits for init alone, and all telemetry starts after it."""
-    assert {"init"} == set(services["router"]["depends_on"])
+    """The router waits for nothing, and all telemetry starts after it.
+
+    Compose also recreates what depends on a container that it recreates.
+    """
+    assert "depends_on" not in services["router"]
     before = {"init", "router", "simulator", "ollama", "gpu-ollama"}
     later = those(services, lambda each: "router" in each.get("depends_on", {}))
     assert set(services) - before == later
@@ -157,11 +159,23 @@ def test_what_a_machine_may_refuse_starts_last(services) -> None:
         assert others <= set(services[name]["depends_on"]), name
 
 
+def test_the_routers_image_changes_with_python_alone(services) -> None:
+    """New code must not recreate its container: streams would end."""
+    image = services["router"]["image"]
+    base = re.search(r"^FROM python:([\d.]+)", DOCKERFILE, re.MULTILINE)
+    runtime = DOCKERFILE.split("AS runtime")[1].split("FROM")[0]
+
+    assert base
+    assert f"inferops-runtime:{base[1]}" == image
+    assert "runtime" == services["router"]["build"]["target"]
+    assert "COPY" not in runtime
+
+
 def test_one_service_builds(services) -> None:
     """More than one build of a tag would make a second `up` recreate containers."""
     ours = those(services, lambda each: each["image"].startswith("inferops:"))
 
-    assert {"init"} == those(services, lambda each: "build" in each)
+    assert {"init", "router"} == those(services, lambda each: "build" in each)
     assert {"init": "build"} | dict.fromkeys(ours - {"init"}, "never") == {
         name: services[name]["pull_policy"] for name in ours
     }
@@ -216,7 +230,9 @@ def test_only_state_is_writable(services, compose) -> None:
         if name not in GATHERERS and ":ro" not in volume
     }
     handed = {
-        name for name in compose["volumes"] if "secrets" in name or "conf" in name
+        name
+        for name in compose["volumes"]
+        if "secrets" in name or name in {"configuration", "releases"}
     }
 
     assert set(compose["volumes"]) - handed == writable

@@ -82,6 +82,7 @@ def test_up_follows_until_told_to_stop(launched, tmp_path) -> None:
         "compose version",
         "compose build",
         "compose --profile * ps --services --filter status=running",
+        "compose up --detach --no-build init router",
         "compose up --detach --no-build --wait router",
         "compose up --detach --no-build --wait",
         "compose exec --no-TTY config-reloader python -m launcher.reachable",
@@ -107,7 +108,7 @@ def test_a_failed_start_is_taken_down(engine, tmp_path) -> None:
         assert 1 == process.wait()
 
     assert (tmp_path / "calls").read_text().endswith("compose --profile * down\n")
-    assert "--wait router: ended 17" in process.tail()
+    assert "init router: ended 17" in process.tail()
 
 
 def test_a_failed_start_leaves_what_ran_before(engine, tmp_path) -> None:

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -18,9 +19,11 @@ import yaml
 from launcher import supervision, tools
 from launcher.errors import LaunchError
 from launcher.services import Paths, Ports
+from tests.compose.real.stack import Clone
 from tests.harness.poll import until
 from tests.harness.ports import free_ports
 from tests.harness.process import ROOT, Process
+from tests.harness.streams import outlive
 
 pytestmark = pytest.mark.e2e
 
@@ -37,6 +40,7 @@ class Launch:
     ports: Ports
     simulated: list[int]
     log: Path
+    root: Path = ROOT
 
     def argv(self, command: str) -> list[str]:
         ports = [
@@ -51,12 +55,12 @@ class Launch:
 
     def start(self) -> Process:
         self.log.unlink(missing_ok=True)
-        return Process(self.argv("up"), log=self.log)
+        return Process(self.argv("up"), log=self.log, cwd=self.root)
 
     def say(self, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.argv(command),
-            cwd=ROOT,
+            cwd=self.root,
             capture_output=True,
             text=True,
             timeout=STOP_SECONDS,
@@ -241,4 +245,38 @@ def test_a_part_that_cannot_start_is_named(launch) -> None:
 
     assert "prometheus does not start" in process.tail()
     assert f"last lines of {launch.run}/logs/prometheus.log" in process.tail()
+    assert [] == launch.traces()
+
+
+@pytest.mark.long
+def test_a_router_of_other_code_takes_over(launch, tmp_path) -> None:
+    """`make up` beside one that runs: 50 streams, none fails, none is cut."""
+    clone = Clone(tmp_path / "clone").folder
+    changed = clone / "router" / "__init__.py"
+    slots = {f"sim-{port}": 14 for port in launch.simulated}
+    entries = yaml.safe_load(launch.inventory.read_text())
+    for each in entries:
+        each["labels"] |= {"__slots": "14", "__sim_tokens_per_second": "60"}
+    launch.inventory.write_text(yaml.safe_dump(entries))
+    launch = replace(launch, root=clone)
+    log = launch.run / "logs" / "router.log"
+
+    def states() -> list[dict[str, Any]]:
+        control = f"http://127.0.0.1:{launch.ports.simulator_control}"
+        return requests.get(f"{control}/nodes", timeout=5).json()
+
+    def renew() -> None:
+        changed.write_text(f"{changed.read_text()}\nCHANGED = True\n")
+        assert "a new router takes over" in launch.say("up").stdout
+        until(lambda: "taken_over" in log.read_text(), "it has", seconds=120)
+
+    with launch.start() as process:
+        launch.wait_ready(process)
+        assert "a new router takes over" in launch.say("up").stdout
+        router = f"http://127.0.0.1:{launch.ports.router}"
+        print(outlive(router, states, slots, renew))
+        until(lambda: "predecessor_ended" in log.read_text(), "it has", seconds=120)
+        process.signal(signal.SIGINT)
+        assert 0 == process.wait(STOP_SECONDS), process.tail()
+    assert 1 == log.read_text().count("event=taken_over")
     assert [] == launch.traces()

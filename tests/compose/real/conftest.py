@@ -47,6 +47,9 @@ def _adopt() -> None:
     for word in _own("env").removeprefix("export ").split():
         name, _, value = word.partition("=")
         os.environ[name] = value.replace("$PATH", os.environ["PATH"])
+    # Beside the engine lies an older stand-alone Compose.
+    first = filter(None, (_programs(), os.environ["PATH"]))
+    os.environ["PATH"] = os.pathsep.join(first)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import socket
@@ -10,8 +11,10 @@ import subprocess
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -177,12 +180,67 @@ class Stack:
         body = {"model": MODEL, "prompt": "hello", "stream": False, **options}
         return requests.post(self.url("router", "/api/generate"), json=body, timeout=60)
 
+    def simulated(self) -> list[dict[str, Any]]:
+        """Give the states of the simulated nodes."""
+        control = self.url("simulator_control")
+        return requests.get(f"{control}/nodes", timeout=10).json()
+
     def remove(self) -> None:
         self.compose(
             *("--profile", "*", "down", "--volumes", "--remove-orphans"),
             *("--timeout", "5"),
             check=False,
         )
+
+
+def image_of(stack: Stack, service: str) -> str:
+    """Name the image that the shipped file gives to a service."""
+    shown = stack.compose("--profile", "*", "config", "--format=json").stdout
+    return str(json.loads(shown)["services"][service]["image"])
+
+
+NODES = """
+services:
+  nodes:
+    image: inferops-nodes:{version}
+    command:
+      - python
+      - -m
+      - simulator
+      - --inventory=/nodes/nodes.yml
+      - --listen=0.0.0.0
+      - --control-port=21500
+    volumes: ["./site:/nodes:ro"]
+    ports: ["127.0.0.1:${{INFEROPS_SIMULATOR_PORT}}:21500"]
+    networks: [telemetry]
+    healthcheck:
+      test: [CMD, python, -m, launcher.health, "http://127.0.0.1:21501/api/version"]
+      interval: 2s
+"""
+
+
+def own_nodes(stack: Stack, slots: Mapping[str, int]) -> None:
+    """Give the stack nodes that no upgrade replaces, as one's own machines are."""
+    entries = [
+        {
+            "targets": [name],
+            "labels": {
+                "node": name,
+                "__ollama": f"http://nodes:{port}",
+                "__scrape": "probe",
+                "__slots": str(count),
+                "__simulated": "true",
+                "__sim_tokens_per_second": "60",
+            },
+        }
+        for port, (name, count) in enumerate(slots.items(), start=21501)
+    ]
+    stack.clone.write("site/nodes.yml", json.dumps(entries))
+    stack.clone.write("docker-compose.override.yml", NODES.format(version=VERSION))
+    stack.environment["COMPOSE_PROFILES"] = ""
+    stack.compose("build")
+    tags = (f"inferops:{VERSION}", f"inferops-nodes:{VERSION}")
+    subprocess.run(["docker", "tag", *tags], check=True)
 
 
 class Meter(threading.Thread):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.compose.real.stack import Meter, Stack
+from tests.compose.real.stack import Meter, Stack, own_nodes
 from tests.harness.poll import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1500)]
 
 # What may fail requests: the router is alone, and is replaced or killed.
-ROUTER_AWAY = {"restart router", "kill -9 router", "new code"}
+ROUTER_AWAY = {"restart router", "kill -9 router"}
 KILLED = (
     *("prometheus", "alertmanager", "grafana", "exporter", "node-exporter"),
     *("config-reloader", "router"),
@@ -45,9 +45,12 @@ def test_costs(stack) -> None:
     measured("receiver added", lambda: _receiver(stack))
     measured("hot node", lambda: _heat(stack))
     measured("restart router", lambda: stack.compose("restart", "router"))
-    code = stack.clone.folder / "router" / "__init__.py"
-    code.write_text(f"{code.read_text()}\nCHANGED = True\n")
-    measured("new code", stack.up)
+    stack.remove()
+    own_nodes(stack, {"one": 4, "two": 2})
+    stack.up()
+    stack.healthy()
+    until(lambda: stack.generate().ok, "it answers", seconds=60, every=0.5)
+    measured("new code", lambda: _upgrade(stack))
 
     _write(rows)
     failed = {name for name, meter in rows.items() if meter.failed}
@@ -72,6 +75,17 @@ def _pid(container: str) -> int:
         check=True,
     )
     return int(asked.stdout)
+
+
+def _upgrade(stack: Stack) -> None:
+    code = stack.clone.folder / "router" / "__init__.py"
+    code.write_text(f"{code.read_text()}\nCHANGED = True\n")
+    stack.up()
+    until(
+        lambda: "predecessor_ended" in stack.compose("logs", "router").stdout,
+        "another router serves",
+        seconds=90,
+    )
 
 
 def _receiver(stack: Stack) -> None:

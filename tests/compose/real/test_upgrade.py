@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from typing import Any
 
 import pytest
 import requests
 
-from tests.compose.real.stack import UP_SECONDS, Clone, Stack
+from tests.compose.real.stack import UP_SECONDS, Clone, Stack, own_nodes
 from tests.harness.poll import until
 from tests.harness.process import ROOT
+from tests.harness.streams import outlive
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
+SLOTS = {"one": 16, "two": 8, "three": 4}
 PAGE = ROOT / "docs" / "upgrade.md"
 
 
@@ -109,8 +112,7 @@ def test_upgrade(stack) -> None:
         status.splitlines()
     )
 
-    code = stack.clone.folder / "router" / "__init__.py"
-    code.write_text(f"{code.read_text()}\nCHANGED = True\n")
+    change_code(stack)
     rules = stack.clone.folder / "alerting" / "rules" / "jobs.yml"
     rules.write_text(rules.read_text().replace("JobStuck", "JobStuckElsewhere"))
 
@@ -140,3 +142,56 @@ def test_upgrade(stack) -> None:
             "open('/etc/inferops/router/router.yml'))['dispatch']['attempts'])",
         ).stdout.strip()
     )
+
+
+def change_code(stack: Stack, text: str = "CHANGED = True") -> None:
+    code = stack.clone.folder / "router" / "__init__.py"
+    code.write_text(f"{code.read_text()}\n{text}\n")
+
+
+@pytest.mark.parametrize("program", [("docker", "compose"), ("docker-compose",)])
+def test_an_upgrade_loses_no_stream(stack, program) -> None:
+    """The page's command, under 50 streams: none fails, none is cut."""
+    if not shutil.which(program[0]):
+        pytest.skip(f"no {program[0]} on PATH")
+    stack.program = program
+    own_nodes(stack, SLOTS)
+    stack.up()
+    stack.healthy()
+    until(lambda: stack.generate().ok, "it answers", seconds=60, every=0.5)
+    router = stack.ids()["router"]
+    change_code(stack)
+    stack.compose("build")  # so that most of the streams are under way at the change
+
+    def replace() -> None:
+        stack.up()
+        until(lambda: "taken_over" in logs(stack), "it has taken over", seconds=120)
+
+    print(outlive(stack.url("router"), stack.simulated, SLOTS, replace))
+
+    assert router == stack.ids()["router"]
+    until(lambda: "predecessor_ended" in logs(stack), "the old one ended", seconds=60)
+    stack.healthy()
+    changed = ("python", "-c", "import router; assert router.CHANGED")
+    stack.compose("exec", "--no-TTY", "router", *changed)
+
+
+def test_code_that_does_not_start_changes_nothing(stack) -> None:
+    """The router before it serves on; mended code then takes over."""
+    stack.up()
+    stack.healthy()
+    change_code(stack, "raise RuntimeError('proof')")
+    stack.up()
+    until(lambda: "the one before it serves on" in logs(stack), "it failed", seconds=90)
+    stack.healthy("simulator")
+    until(lambda: stack.generate().ok, "it answers", seconds=60, every=0.5)
+
+    code = stack.clone.folder / "router" / "__init__.py"
+    code.write_text(code.read_text().replace("raise RuntimeError", "MENDED ="))
+    stack.up()
+    until(lambda: "taken_over" in logs(stack), "the mended one has", seconds=90)
+    until(lambda: stack.generate().ok, "it answers", seconds=60, every=0.5)
+
+
+def logs(stack: Stack) -> str:
+    return stack.compose("logs", "router").stdout
