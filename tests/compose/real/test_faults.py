@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ import pytest
 import requests
 
 from exporters import VERSION
-from tests.compose.real.stack import UP_SECONDS, Clone, Stack
+from tests.compose.real.stack import UP_SECONDS, Clone, Stack, image_of
 from tests.harness.poll import until
 from tests.harness.process import Process
 
@@ -61,11 +60,8 @@ def test_telemetry_that_cannot_start(stack, fault) -> None:
     if fault == "device":
         stack.clone.write("docker-compose.override.yml", BROKEN)
     else:
-        shown = stack.compose("--profile", "gpu", "config", "--format=json").stdout
-        image = json.loads(shown)["services"]["dcgm-exporter"]["image"]
-        subprocess.run(
-            ["docker", "tag", "prom/node-exporter:v1.12.1", image], check=True
-        )
+        images = (image_of(stack, n) for n in ("node-exporter", "dcgm-exporter"))
+        subprocess.run(["docker", "tag", *images], check=True)
         stack.environment["COMPOSE_PROFILES"] = "demo,gpu"
 
     failed = stack.compose("up", "--detach", check=False)
