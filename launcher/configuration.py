@@ -4,6 +4,7 @@
 
     nodes.yml     the inventory, in place of the shipped ones
     router.yml    settings that differ from router/router.yml
+    prometheus.yml  added to prometheus/prometheus.yml: its lists get longer by it
     signals.yml   in place of router/signals.yml
     rules/*.yml   more rules for Prometheus
     secrets/*     receivers' secrets (alerting/receivers.py)
@@ -40,6 +41,7 @@ INVENTORY = "prometheus/targets/nodes.yml"
 RULES = "alerting/rules"
 _RUNBOOKS = "alerting/runbooks"
 _ROUTER = "router/router.yml"
+_PROMETHEUS = "prometheus/prometheus.yml"
 _SIGNALS = "router/signals.yml"
 _SITE_RULES = f"{RULES}/site-"
 # What is written in the runbooks.
@@ -95,6 +97,13 @@ def settings(shipped: Path, site: Path) -> str:
     return yaml.safe_dump(_merged(_mapping(shipped), _mapping(own)), sort_keys=False)
 
 
+def prometheus(shipped: Path, site: Path) -> dict[str, Any]:
+    """Return prometheus.yml with what site/prometheus.yml adds."""
+    own = site / "prometheus.yml"
+    base = _mapping(shipped)
+    return _merged(base, _mapping(own), longer=True) if own.is_file() else base
+
+
 def own_rules(site: Path) -> list[Path]:
     return sorted((site / "rules").glob("*.yml"))
 
@@ -141,6 +150,13 @@ def _own(site: Path, shipped: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yaml.safe_load(shipped[_ROUTER]), _mapping(site / "router.yml")
         )
         yield _ROUTER, yaml.safe_dump(merged, sort_keys=False)
+    if (site / "prometheus.yml").is_file():
+        merged = _merged(
+            yaml.safe_load(shipped[_PROMETHEUS]),
+            _mapping(site / "prometheus.yml"),
+            longer=True,
+        )
+        yield _PROMETHEUS, yaml.safe_dump(merged, sort_keys=False)
     for path in own_rules(site):
         yield f"{_SITE_RULES}{path.name}", _read(path)
 
@@ -160,16 +176,25 @@ def _led(text: str, links: Links) -> str:
     return text
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(
+    base: Mapping[str, Any], own: Mapping[str, Any], *, longer: bool = False
+) -> dict[str, Any]:
+    """Put one mapping over another; longer: lists are added, else replaced."""
     return {
         **base,
         **{
-            key: _merged(base[key], value)
-            if isinstance(value, dict) and isinstance(base.get(key), dict)
-            else value
+            key: _over(base.get(key), value, longer=longer)
             for key, value in own.items()
         },
     }
+
+
+def _over(base: object, own: object, *, longer: bool) -> object:
+    if isinstance(base, dict) and isinstance(own, dict):
+        return _merged(base, own, longer=longer)
+    if longer and isinstance(base, list) and isinstance(own, list):
+        return [*base, *own]
+    return own
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Compose's `config-reloader`: edits are in force without a restart.
 
-Does again and again what `init` did once (the same arguments, then Alertmanager's
-address), and has Alertmanager load what changed. Prometheus, Grafana and the router
-look at their files themselves. Polls: Docker Desktop passes no file events on.
+Does again and again what `init` did once (the same arguments, then the address of each
+Alertmanager), and has Alertmanager load what changed. Prometheus, Grafana and the
+router look at their files themselves. Polls: Docker Desktop passes no file events on.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Reloader:
     """One look after the other; a fault is said once, until it is another one."""
 
     prepare: Callable[[], bool]
-    alertmanager: Alertmanager
+    alertmanagers: Sequence[Alertmanager]
     say: Say
     refusals: Callable[[], list[str]] = list
     _fault: str = ""
@@ -91,31 +91,43 @@ class Reloader:
         self._refused = refused
 
     def look(self) -> None:
-        fault = ""
+        faults = []
         try:
             if self.prepare():
                 self.say("the configuration changed")
-            if self.alertmanager.reload():
-                self.say("Alertmanager has the configuration")
         except (LaunchError, OSError) as error:
-            fault = str(error)
+            faults.append(str(error))
+        else:
+            faults += filter(None, map(self._reload, self.alertmanagers))
+        fault = "; ".join(faults)
         if fault and fault != self._fault:
             self.say(f"not in force: {fault}")
         self._fault = fault
 
+    def _reload(self, alertmanager: Alertmanager) -> str:
+        try:
+            if alertmanager.reload():
+                self.say("Alertmanager has the configuration")
+        except OSError as error:
+            return str(error)
+        return ""
+
 
 def main(argv: Sequence[str]) -> int:
-    *places, url = argv
+    places, urls = argv[:4], argv[4:]
     sources, volumes, links = init.parse(places)
     password = volumes.alertmanager / init.PASSWORD
     templates = volumes.configuration / "alerting" / "templates"
     reloader = Reloader(
         lambda: init.prepare(sources, volumes, links),
-        Alertmanager(
-            url,
-            (volumes.alertmanager, templates),
-            lambda url: post(url, webconfig.login(password)),
-        ),
+        [
+            Alertmanager(
+                url,
+                (volumes.alertmanager, templates),
+                lambda url: post(url, webconfig.login(password)),
+            )
+            for url in urls
+        ],
         lambda text: print(f"config-reloader: {text}", flush=True),
         lambda: reachable.warnings(volumes.configuration / configuration.INVENTORY),
     )

@@ -42,7 +42,8 @@ def render(
     files.write(paths.amtool_yml, webconfig.client(paths.alertmanager_password))
     substitutions = table(ports, paths)
     source = paths.root / "prometheus" / "prometheus.yml"
-    config = prometheus(_load(source), paths, substitutions, intervals)
+    shipped = configuration.prometheus(source, paths.site)
+    config = prometheus(shipped, paths, substitutions, intervals)
     _dump(config, paths.prometheus_yml)
     grafana = url(ports.grafana, host=external_host)
     rendered = _alertmanager(paths, substitutions, grafana)

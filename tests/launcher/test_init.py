@@ -164,6 +164,24 @@ def test_own_files_are_taken(volumes, sources, tmp_path, run) -> None:
     assert not (there / "alerting" / "rules" / "site-mine.yml").exists()
 
 
+def test_what_is_added_to_prometheus(sources, tmp_path, run) -> None:
+    """Jobs of one's own stand beside the shipped ones, remote write and labels too."""
+    (sources.site / "prometheus.yml").write_text(
+        "global: {external_labels: {site: lab}}\n"
+        "scrape_configs: [{job_name: mine}]\nremote_write: [{url: http://m/}]\n"
+    )
+
+    assert run()
+
+    file = tmp_path / "configuration" / "prometheus" / "prometheus.yml"
+    found = yaml.safe_load(file.read_text())
+    names = [each["job_name"] for each in found["scrape_configs"]]
+    assert ("router", "mine") == (names[0], names[-1])
+    assert {"site": "lab"} == found["global"]["external_labels"]
+    assert "scrape_interval" in found["global"]
+    assert [{"url": "http://m/"}] == found["remote_write"]
+
+
 @pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
 def test_a_faulty_file_of_ones_own_is_named(sources, receivers, run, text) -> None:
     """The message names the file; nothing that runs is replaced by it."""

@@ -27,7 +27,7 @@ def said():
 @pytest.fixture
 def reloader(folder, posted, said) -> Reloader:
     alertmanager = Alertmanager("http://am", (folder,), posted.append)
-    return Reloader(lambda: False, alertmanager, said.append)
+    return Reloader(lambda: False, [alertmanager], said.append)
 
 
 def test_alertmanager_loads_each_change_once(reloader, folder, posted) -> None:
@@ -50,11 +50,29 @@ def test_a_refused_reload_is_tried_again(reloader, said) -> None:
         if error := next(answers):
             raise error
 
-    reloader.alertmanager.post = post
+    reloader.alertmanagers[0].post = post
     for _ in range(4):
         reloader.look()
 
     assert ["not in force: 500: bad", "Alertmanager has the configuration"] == said
+
+
+def test_one_alertmanager_that_is_away_keeps_no_other(reloader, folder, said) -> None:
+    """Of a cluster each loads the files for itself."""
+    loaded = []
+
+    def away(_url: str) -> None:
+        raise OSError("refused")
+
+    reloader.alertmanagers = [
+        Alertmanager("http://a", (folder,), away),
+        Alertmanager("http://b", (folder,), loaded.append),
+    ]
+
+    reloader.look()
+
+    assert ["http://b/-/reload"] == loaded
+    assert "not in force: refused" in said
 
 
 def test_a_faulty_file_is_said_and_ends_nothing(reloader, said, posted) -> None:
