@@ -3,7 +3,9 @@
 #
 # `runtime` is what Compose's router runs in: no code, so that it stays as it is when
 # the code changes (launcher/releases.py). Its tag in docker-compose.yml is Python's.
-FROM python:3.11.14-slim-bookworm AS runtime
+ARG PYTHON=python:3.11.14-slim-bookworm
+
+FROM $PYTHON AS runtime
 # 10001: no user of the host; files that it writes stand out.
 RUN groupadd --gid 10001 inferops \
     && useradd --uid 10001 --gid inferops --no-create-home --shell /usr/sbin/nologin inferops \
@@ -11,7 +13,7 @@ RUN groupadd --gid 10001 inferops \
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER inferops
 
-FROM python:3.11.14-slim-bookworm AS build
+FROM $PYTHON AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 # requirements-opentelemetry.lock has what traces need besides.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 from launcher.init import CONSUMERS
 from router.config.load import load_config
@@ -67,8 +68,55 @@ def test_images_are_pinned(services) -> None:
 def test_the_dockerfile_is_pinned() -> None:
     """Its base has a full version, its packages come with hashes."""
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
-    assert {"python:3.11.14-slim-bookworm", "runtime"} == set(bases)
+    assert {"$PYTHON", "runtime"} == set(bases)
+    assert re.search(r"^ARG PYTHON=python:\d+\.\d+\.\d+-slim", DOCKERFILE, re.MULTILINE)
     assert "--require-hashes" in DOCKERFILE
+
+
+def test_digests_are_of_the_same_images(services) -> None:
+    """compose/digests.yml pins what runs, and says what it does not pin."""
+    pinned = yaml.safe_load((ROOT / "compose" / "digests.yml").read_text())["services"]
+    base = re.search(r"^ARG PYTHON=(\S+)", DOCKERFILE, re.MULTILINE)
+    assert base
+
+    for name, service in pinned.items():
+        given = service["build"]["args"]["PYTHON"] if "build" in service else None
+        tag, digest = (given or service["image"]).split("@")
+        assert (base[1] if given else services[name]["image"]) == tag
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest), name
+    others = {
+        each["image"]
+        for name, each in services.items()
+        if name not in pinned and not each["image"].startswith("inferops")
+    }
+    assert {"dcgm-exporter", "ollama", "open-webui"} == {
+        image.split("/")[-1].split(":")[0] for image in others
+    }
+
+
+# What answers healthchecks, by image: what each one's Dockerfile brings along.
+PROGRAMS = {
+    "inferops": {"python"},  # healthy in tests/compose/real
+    "inferops-runtime": {"python"},
+    "inferops-exporter": {"python"},
+    "prometheus": {"wget", "sh"},  # BusyBox, from quay.io/prometheus/busybox
+    "alertmanager": {"wget", "sh"},
+    "node-exporter": {"wget", "sh"},
+    "grafana": {"wget", "sh"},  # Alpine
+    "tailscale": {"wget", "sh"},  # Alpine
+    "open-webui": {"curl", "sh"},  # Debian, with curl for its own HEALTHCHECK
+    "ollama": {"ollama"},  # Ubuntu, without an HTTP client
+    "dcgm-exporter": set(),  # distroless
+}
+
+
+def test_healthchecks_use_what_the_image_has(services) -> None:
+    """In both files; a healthcheck whose program is missing never gets healthy."""
+    node = yaml.safe_load((ROOT / "compose" / "node.yml").read_text())["services"]
+    for name, service in [*services.items(), *node.items()]:
+        image = service["image"].split("/")[-1].split(":")[0]
+        words = service.get("healthcheck", {}).get("test", ["CMD"])[1:2]
+        assert set(words) <= PROGRAMS[image], name
 
 
 def test_privileges(services) -> None:
@@ -162,7 +210,7 @@ def test_what_a_machine_may_refuse_starts_last(services) -> None:
 def test_the_routers_image_changes_with_python_alone(services) -> None:
     """New code must not recreate its container: streams would end."""
     image = services["router"]["image"]
-    base = re.search(r"^FROM python:([\d.]+)", DOCKERFILE, re.MULTILINE)
+    base = re.search(r"^ARG PYTHON=python:([\d.]+)", DOCKERFILE, re.MULTILINE)
     runtime = DOCKERFILE.split("AS runtime")[1].split("FROM")[0]
 
     assert base
