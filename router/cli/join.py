@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from router.cli import machine
+from router.cli import cards, machine
 from router.cli.app import Session, command
 from router.cli.client import Client, CliError
 from router.cli.outcome import Exit
@@ -25,6 +25,9 @@ _POLL_SECONDS = 0.5
 )
 @click.option("--port", default=_OLLAMA_PORT, show_default=True, help="Ollama's.")
 @click.option("--slots", type=int, help="OLLAMA_NUM_PARALLEL, where it is not found.")
+@click.option(
+    "--exporter", is_flag=True, help="Install the exporter first (root, or Docker)."
+)
 @command
 def join(
     session: Session,
@@ -32,6 +35,8 @@ def join(
     address: str | None,
     port: int,
     slots: int | None,
+    *,
+    exporter: bool,
 ) -> Exit:
     """Add this machine to the router at --url, and say what was found on it.
 
@@ -39,6 +44,8 @@ def join(
     """
     here = address or _own_address(session.client.url)
     asked = {"name": name or machine.own_name(), "address": here}
+    if exporter:
+        _install(port)
     labels, notes = _found(here, port, slots)
     for note in notes:
         session.console.complain(note)
@@ -61,6 +68,15 @@ def _own_address(url: str) -> str:
         raise CliError(f"{url}: {error.strerror}", Exit.UNREACHABLE) from error
 
 
+def _install(port: int) -> None:
+    script = machine.installer()
+    if not script:
+        raise CliError("exporters/install.sh is not here", Exit.INCOMPLETE)
+    flags = () if port == _OLLAMA_PORT else ("--ollama-url", f"http://127.0.0.1:{port}")
+    if not machine.install_exporter(script, flags):
+        raise CliError(f"{script}: the exporter was not installed", Exit.INCOMPLETE)
+
+
 def _found(here: str, port: int, slots: int | None) -> tuple[dict[str, str], list[str]]:
     """Return the entry's labels, and what whoever runs this should know."""
     notes, host = [], f"[{here}]" if ":" in here else here
@@ -71,10 +87,15 @@ def _found(here: str, port: int, slots: int | None) -> tuple[dict[str, str], lis
         labels["__slots"] = str(slots)
     else:
         notes.append("OLLAMA_NUM_PARALLEL is not known here: the router learns it")
-    cards = machine.gpus(machine.run)
-    if cards:
-        labels["__vram_bytes"] = str(sum(each.memory_bytes for each in cards))
-        notes.append("GPU: " + ", ".join(each.name for each in cards))
+    gpus = machine.gpus(machine.run)
+    if gpus:
+        labels["__vram_bytes"] = str(sum(each.memory_bytes for each in gpus))
+        notes.append("GPU: " + ", ".join(each.name for each in gpus))
+        known = [cards.tflops(each.name) for each in gpus]
+        if speeds := list(filter(None, known)):
+            labels["__tflops"] = str(max(speeds))  # a stream runs on one of them
+        if None in known:
+            notes.append("TFLOPS of a GPU here are not known: set __tflops, or wait")
     else:
         notes.append("no NVIDIA GPU was found (nvidia-smi)")
     if not _answers(ollama, "/api/version"):
@@ -86,7 +107,8 @@ def _found(here: str, port: int, slots: int | None) -> tuple[dict[str, str], lis
     exporter = _answers(f"http://{host}:{_EXPORTER_PORT}", "/metrics")
     labels["__scrape"] = "exporter" if exporter else "probe"
     if not exporter:
-        notes.append("no exporter yet: exporters/install.sh brings GPU telemetry")
+        script = machine.installer() or "exporters/install.sh"
+        notes.append(f"no exporter yet; GPU telemetry comes with: sudo sh {script}")
     return labels, notes
 
 

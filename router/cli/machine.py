@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["Gpu", "Run", "gpus", "own_address", "own_name", "parallel", "run"]
+__all__ = [
+    "Gpu",
+    "Run",
+    "gpus",
+    "install_exporter",
+    "installer",
+    "own_address",
+    "own_name",
+    "parallel",
+    "run",
+]
 
 _SECONDS = 10.0
 _NUMBER = re.compile(r"OLLAMA_NUM_PARALLEL=\"?([0-9]{1,5})\b")
@@ -54,6 +67,20 @@ def parallel(run: Run) -> int | None:
     shown = run(("systemctl", "show", "ollama", "--property=Environment"))
     found = _NUMBER.search(shown)
     return int(found[1]) or None if found else None
+
+
+def installer() -> Path | None:
+    """Find what puts the exporter on this machine; it lies beside the exporter."""
+    found = importlib.util.find_spec("exporters")
+    folders = found.submodule_search_locations if found else None
+    scripts = [Path(each) / "install.sh" for each in folders or ()]
+    return next(filter(Path.is_file, scripts), None)
+
+
+def install_exporter(script: Path, flags: Sequence[str]) -> bool:
+    """Run it; what it says goes to standard error. Tell whether it succeeded."""
+    argv = ("sh", str(script), *flags)
+    return subprocess.run(argv, stdout=sys.stderr, check=False).returncode == 0
 
 
 def own_address(url: str) -> str:

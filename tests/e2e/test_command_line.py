@@ -134,6 +134,7 @@ def test_a_node_joins(tmp_path):
             first, again, taken = join("rig-3060"), join("rig-3060"), join("rig-4090")
             assert json.loads(first.stdout)["added"] is True, first.stderr
             assert "schedulable" in json.loads(first.stdout)["state"]
+            assert f"sudo sh {ROOT / 'exporters' / 'install.sh'}" in first.stderr
             assert json.loads(again.stdout)["added"] is False
             assert taken.returncode != 0
             assert "must be unique" in taken.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -16,10 +18,15 @@ from tests.compose.real.stack import steady_ports
 from tests.harness.counting_model import MODELFILE, write_counting_model
 from tests.harness.ollama import ollama_binary
 from tests.harness.poll import until
+from tests.harness.ports import free_port
 from tests.harness.process import ROOT
+from tests.harness.router import Router
+from tests.harness.simulator import Simulated, SimulatedFleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
+EXPORTER_PORT = 21434
+INSTALLER = ROOT / "exporters" / "install.sh"
 STAND_IN = """
 FROM python:3.11.14-slim-bookworm
 COPY ollama /usr/bin/ollama
@@ -148,3 +155,43 @@ def test_a_node_without_a_clone(engine, tmp_path) -> None:
         assert requests.get(f"http://127.0.0.1:{ours}/metrics", timeout=10).ok
     finally:
         do("down", "--volumes", "--timeout", "3")
+
+
+def test_a_node_joins_with_its_exporter(engine, tmp_path) -> None:
+    """`inferops join --exporter`: installed in a container, the node's entry has it."""
+    if not free(EXPORTER_PORT):
+        pytest.skip(f"port {EXPORTER_PORT} is taken on this machine")
+    nodes = [Simulated("rig-4090"), Simulated("rig-3060")]
+    with SimulatedFleet(tmp_path / "fleet", nodes) as fleet:
+        joins = fleet.entries.pop()
+        fleet.write(fleet.entries)
+        port = joins["labels"]["__ollama"].rpartition(":")[2]
+        with Router(tmp_path, fleet.inventory, prometheus_port=free_port()) as router:
+            try:
+                done = subprocess.run(
+                    [
+                        *(ROOT / "launcher" / "inferops", "join", "--exporter"),
+                        *("--name", "rig-3060", "--address", "127.0.0.1"),
+                        *("--port", port),
+                    ],
+                    capture_output=True,
+                    text=True,
+                    timeout=500,
+                    check=False,
+                    env=os.environ | {"INFEROPS_URL": router.url},
+                )
+                assert 0 == done.returncode, done.stderr
+                text = requests.get(
+                    f"http://127.0.0.1:{EXPORTER_PORT}/metrics", timeout=10
+                ).text
+            finally:
+                subprocess.run([INSTALLER, "remove", "--way", "container"], check=True)
+
+    assert "scrape: exporter" in done.stdout
+    assert "no exporter yet" not in done.stderr
+    assert re.search(r"^inferops_ollama_up\S* 1", text, re.MULTILINE), text[:2000]
+
+
+def free(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) != 0
