@@ -56,6 +56,7 @@ def test_prometheus_killed(stage, begin):
     )
 
 
+@pytest.mark.long
 def test_degrade_ladder(stage, begin):
     """Each step is a metric: fresh, last good, own, and static after a restart."""
     case = begin("Prometheus away for long: the degrade ladder")

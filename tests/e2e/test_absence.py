@@ -126,7 +126,12 @@ class PrometheusRestarted:
 
 @pytest.mark.parametrize(
     "cause",
-    [ExporterStopped(), InventoryEmptied(), RuleBroken(), PrometheusRestarted()],
+    [
+        ExporterStopped(),
+        pytest.param(InventoryEmptied(), marks=pytest.mark.long),
+        pytest.param(RuleBroken(), marks=pytest.mark.long),
+        PrometheusRestarted(),
+    ],
     ids=[
         "exporter stopped",
         "inventory emptied",

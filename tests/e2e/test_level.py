@@ -274,6 +274,7 @@ def test_a_forged_ring_holds_nothing(scene):
     assert scene.holds.history() == ()
 
 
+@pytest.mark.long
 def test_while_the_exporter_is_gone_the_node_stays_out(drained):
     """Its scrape fails, the alert vanishes, the card is as hot as before."""
     drained.exporter.stop()
@@ -285,6 +286,7 @@ def test_while_the_exporter_is_gone_the_node_stays_out(drained):
     drained.reaches(HoldState.CONFIRMED, "exporter back to confirmed")
 
 
+@pytest.mark.long
 def test_while_the_inventory_is_empty_the_node_stays_out(drained):
     """Prometheus takes an emptied file; nothing is scraped any more."""
     targets = [f"127.0.0.1:{drained.exporter.port}"]
@@ -297,6 +299,7 @@ def test_while_the_inventory_is_empty_the_node_stays_out(drained):
     drained.reaches(HoldState.CONFIRMED, "nodes back to confirmed")
 
 
+@pytest.mark.long
 def test_while_the_rule_is_broken_the_node_stays_out(drained):
     """Each evaluation fails; the alert is gone after the lookback."""
     drained.reload(BROKEN)
@@ -309,6 +312,7 @@ def test_while_the_rule_is_broken_the_node_stays_out(drained):
     drained.reaches(None, "rule mended to lifted hold")
 
 
+@pytest.mark.long
 def test_while_prometheus_restarts_the_node_stays_out(drained):
     """Killed, away, and back: silence and an empty start prove nothing."""
     drained.prometheus.kill()

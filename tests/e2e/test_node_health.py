@@ -341,6 +341,7 @@ def test_a_dead_alertmanager_stops_no_cordon(product):
         product.restart("alertmanager")
 
 
+@pytest.mark.long
 def test_a_node_that_came_back_starts_slowly(product):
     """Its slots come one by one; others are whole."""
     admin(product, "POST", "first", "cordon")
@@ -354,6 +355,7 @@ def test_a_node_that_came_back_starts_slowly(product):
     until(lambda: metric(product, ratio % "first") == 1, "first is whole again")
 
 
+@pytest.mark.long
 def test_what_would_happen(product, fleet):
     """The dry run says what really follows, and does nothing."""
     alerts = [{"alertname": "GpuTooHot", "node": name} for name in ("first", "second")]

@@ -150,6 +150,7 @@ def test_telemetry_that_does_not_start_is_named(engine, tmp_path) -> None:
         assert 0 == process.wait()
 
 
+@pytest.mark.long
 def test_who_is_let_in_is_said(engine, tmp_path, monkeypatch) -> None:
     """A router that others reach is named as open; on loopback nothing is said."""
     engine('case "$*" in *logs*) exit 1;; esac')

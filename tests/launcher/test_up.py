@@ -234,6 +234,7 @@ def test_a_taken_port_is_named(launch) -> None:
         assert not (launch.run / "logs").exists()
 
 
+@pytest.mark.long
 def test_a_part_that_cannot_start_is_named(launch) -> None:
     """A part that ends at once is named with its last words; the rest is stopped."""
     journal = launch.run / "data" / "prometheus" / "wal"

@@ -16,7 +16,14 @@ PROMTOOLS = programs("promtool")
 ENVIRONMENT = {**os.environ, "GOGC": "400"}
 
 
-@pytest.fixture(params=PROMTOOLS or [None], ids=str)
+# One version each time; the others in `make test-long`.
+EACH = [
+    pytest.param(each, marks=() if n == 0 else pytest.mark.long)
+    for n, each in enumerate(PROMTOOLS)
+]
+
+
+@pytest.fixture(params=EACH or [None], ids=str)
 def promtool(request) -> Path:
     if request.param is None:
         pytest.skip("promtool is not on PATH")
