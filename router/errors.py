@@ -128,6 +128,10 @@ class BadRequestError(RequestError):
     code = "invalid_request"
 
 
+class ContextLimitError(BadRequestError):
+    code = "context_length_exceeded"
+
+
 class UnauthorizedError(RequestError):
     status = 401
     code = "unauthorized"

@@ -72,6 +72,9 @@ class _Terms(BaseModel):
 
 
 _Most = Annotated[int, Field(ge=0, le=2**62)]
+_Tokens = Annotated[int, Field(ge=1, le=2**31)]
+_Joules = Annotated[int, Field(ge=0, le=10**15)]
+_Cost = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
 
 
 class LimitTerms(_Terms):
@@ -84,7 +87,14 @@ class LimitTerms(_Terms):
     tokens_per_day: _Most | None = None
     tokens_per_month: _Most | None = None
     concurrent_requests: _Most | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_output_tokens: _Tokens | None = None
+    max_context_tokens: _Tokens | None = None
+    job_items_per_day: _Most | None = None
+    job_items_per_month: _Most | None = None
+    joules_per_day: _Joules | None = None
+    joules_per_month: _Joules | None = None
+    cost_per_day: _Cost | None = None
+    cost_per_month: _Cost | None = None
 
     def limits(self) -> KeyLimits:
         return KeyLimits(**self.model_dump())

@@ -9,7 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
 
 from router.access.limits import NO_LIMITS, KeyLimits
 from router.access.principal import Principal, Scope
@@ -108,7 +114,15 @@ def _within(address: str, networks: tuple[Network, ...]) -> bool:
         peer = ip_address(address)
     except ValueError:  # a Unix socket has none
         return False
-    return any(peer in network for network in networks)
+    forms = {peer, _other_form(peer)}
+    return any(form in network for form in forms for network in networks)
+
+
+def _other_form(peer: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return an IPv4 address as IPv6 writes it (`::ffff:a.b.c.d`), or the reverse."""
+    if isinstance(peer, IPv6Address):
+        return peer.ipv4_mapped or peer
+    return IPv6Address(0xFFFF << 32 | int(peer))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Limits of keys, tags and everybody: requests, tokens and streams; pure.
+"""Limits of keys, tags and everybody: requests, tokens, energy, money; pure.
 
 Windows are those of the clock in UTC (minute, day, month), so that a count means the
 same after a restart. A request is let in or not at its arrival; what it uses is counted
@@ -12,14 +12,18 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 
 from router.access.principal import Principal
 
 __all__ = [
     "EVERYONE",
+    "ITEM",
     "NO_LIMITS",
+    "REQUEST",
     "Admission",
     "Exceeded",
+    "Held",
     "KeyLimits",
     "LimitMeter",
     "LimitRules",
@@ -29,6 +33,12 @@ __all__ = [
 
 EVERYONE = "everyone"
 _MOST_KNOWN = 4096
+# What is counted, in whole parts of its unit: energy in millijoules.
+_PARTS = {"requests": 1, "tokens": 1, "job_items": 1, "joules": 1000, "cost": 10**9}
+_TOLD = frozenset({"requests", "tokens"})  # clients have headers for these
+# What a request may exceed, and what an item of a job.
+REQUEST = frozenset({"requests", "tokens", "joules", "cost"})
+ITEM = frozenset({"job_items", "tokens", "joules", "cost"})
 Counter = tuple[str, str, str]  # subject, what is counted, window
 
 
@@ -70,6 +80,8 @@ class KeyLimits:
 
     concurrent_requests: under way at one time, those in the queue included
     max_output_tokens:   of one answer; asked for more, it gets this
+    max_context_tokens:  of one prompt, and of the window that a request asks for
+    cost:                in the currency of `usage.price_per_kwh`
     """
 
     requests_per_minute: int | None = None
@@ -80,18 +92,25 @@ class KeyLimits:
     tokens_per_month: int | None = None
     concurrent_requests: int | None = None
     max_output_tokens: int | None = None
+    max_context_tokens: int | None = None
+    job_items_per_day: int | None = None
+    job_items_per_month: int | None = None
+    joules_per_day: int | None = None
+    joules_per_month: int | None = None
+    cost_per_day: float | None = None
+    cost_per_month: float | None = None
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) is not None for each in fields(self))
 
     @cached_property  # asked several times for each request
     def windows(self) -> tuple[tuple[str, str, int], ...]:
-        """What is counted, over which window, and how much is allowed."""
+        """What is counted, over which window, and how many parts are allowed."""
         return tuple(
-            (what, window.value, most)
-            for what in ("requests", "tokens")
+            (what, window.value, round(most * parts))
+            for what, parts in _PARTS.items()
             for window in LimitWindow
-            if (most := getattr(self, f"{what}_per_{window}")) is not None
+            if (most := getattr(self, f"{what}_per_{window}", None)) is not None
         )
 
 
@@ -107,6 +126,10 @@ class LimitRules:
     tags: Mapping[str, KeyLimits]
     everyone: KeyLimits = NO_LIMITS
     _known: dict[str, Held] = field(default_factory=dict, compare=False)
+
+    def known(self, principal: str) -> Held | None:
+        """Return what holds for a principal's id, if it was asked for before."""
+        return self._known.get(principal)
 
     def of(self, who: Principal) -> Held:
         """Return what holds for a principal, by what it is counted under."""
@@ -130,7 +153,7 @@ class Exceeded:
 
     subject: str
     name: str
-    most: int
+    most: float
     retry_after_seconds: float
 
 
@@ -150,7 +173,12 @@ class Admission:
 
     limits: Held
     max_output_tokens: int | None
+    max_context_tokens: int | None = None
     ended: bool = False
+
+
+def _least(values: Iterable[int | None]) -> int | None:
+    return min((each for each in values if each is not None), default=None)
 
 
 class LimitMeter:
@@ -163,29 +191,60 @@ class LimitMeter:
 
     def exceeded(self, limits: Held, now: float) -> Exceeded | None:
         """Return the limit that one more request would exceed for the longest."""
-        found: list[Exceeded] = []
-        for subject, each in limits:
-            running = each.concurrent_requests
-            if running is not None and self._running.get(subject, 0) >= running:
-                found.append(Exceeded(subject, "concurrent_requests", running, 1.0))
-            for what, window, most in each.windows:
-                if self._count((subject, what, window), now) >= most:
-                    wait = _left(window, now)
-                    name = f"{what}_per_{window}"
-                    found.append(Exceeded(subject, name, most, max(1.0, wait)))
+        found = [
+            Exceeded(subject, "concurrent_requests", most, 1.0)
+            for subject, each in limits
+            if (most := each.concurrent_requests) is not None
+            and self._running.get(subject, 0) >= most
+        ]
+        found += self._full(limits, REQUEST, now)
         return max(found, key=lambda each: each.retry_after_seconds, default=None)
+
+    def item_exceeded(self, limits: Held, running: int, now: float) -> Exceeded | None:
+        """Return the limit that one more item of a job would exceed for the longest.
+
+        running: items that are not counted yet
+        """
+        found = self._full(limits, ITEM, now, {"job_items": running})
+        return max(found, key=lambda each: each.retry_after_seconds, default=None)
+
+    def _full(
+        self,
+        limits: Held,
+        of: frozenset[str],
+        now: float,
+        ahead: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[Exceeded]:
+        return [
+            Exceeded(
+                subject,
+                f"{what}_per_{window}",
+                most / parts if (parts := _PARTS[what]) > 1 else most,
+                max(1.0, _left(window, now)),
+            )
+            for subject, each in limits
+            for what, window, most in each.windows
+            if what in of
+            and self._count((subject, what, window), now) + ahead.get(what, 0) >= most
+        ]
+
+    def charge(self, limits: Held, used: Mapping[str, float], now: float) -> None:
+        """Count what was used, by what is counted; in its own unit."""
+        for what, amount in used.items():
+            if more := round(amount * _PARTS[what]):
+                for subject, each in limits:
+                    self._add(subject, each, what, more, now)
 
     def let_in(self, limits: Held, now: float) -> Admission:
         """Count a request that begins."""
         for subject, each in limits:
             self._running[subject] = self._running.get(subject, 0) + 1
             self._add(subject, each, "requests", 1, now)
-        outputs = [
-            each.max_output_tokens
-            for _, each in limits
-            if each.max_output_tokens is not None
-        ]
-        return Admission(limits, min(outputs, default=None))
+        return Admission(
+            limits,
+            _least(each.max_output_tokens for _, each in limits),
+            _least(each.max_context_tokens for _, each in limits),
+        )
 
     def end(self, ticket: Admission, tokens: int, now: float) -> None:
         """Count what a request used; calls after the first do nothing."""
@@ -206,6 +265,8 @@ class LimitMeter:
         nearest: dict[str, tuple[int, int, str]] = {}
         for subject, each in limits:
             for what, window, most in each.windows:
+                if what not in _TOLD:
+                    continue
                 left = max(0, most - self._count((subject, what, window), now))
                 known = nearest.get(what)
                 if known is None or left < known[0]:

@@ -14,12 +14,13 @@ from pathlib import Path
 from router.access.limits import (
     Admission,
     Exceeded,
+    Held,
     LimitMeter,
     LimitRules,
     LimitStatus,
 )
 from router.access.principal import Principal
-from router.errors import RateLimitedError, StateError
+from router.errors import ContextLimitError, RateLimitedError, StateError
 from router.logs.events import get_logger
 from router.sqlite_file import SqliteFile
 
@@ -42,6 +43,7 @@ class Quotas:
 
     rules: as they are now. shadow: whether they are counted and not enforced
     clock: unix seconds
+    principal: who has an id, for what is used without a request
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Quotas:
         rules: Callable[[], LimitRules],
         shadow: Callable[[], bool],
         clock: Callable[[], float],
+        principal: Callable[[str], Principal] = lambda name: Principal(name, name),
     ) -> None:
+        self._principal = principal
         self._path = folder / _FILE
         self._rules = rules
         self._shadow = shadow
@@ -69,15 +73,62 @@ class Quotas:
             return None
         now = self._clock()
         found = self._meter.exceeded(limits, now)
-        if found is not None:
-            mode = "shadow" if self._shadow() else "enforce"
-            of = found.subject.partition(":")[0]
-            self.exceeded[of, found.name, mode] += 1
-            if mode == "enforce":
-                raise RateLimitedError(
-                    _words(found), retry_after_seconds=found.retry_after_seconds
-                )
+        if found is not None and self._enforced(found):
+            raise RateLimitedError(
+                _words(found), retry_after_seconds=found.retry_after_seconds
+            )
         return self._meter.let_in(limits, now)
+
+    def check_context(self, ticket: Admission, tokens: int) -> None:
+        """Refuse a prompt of about so many tokens that is too long.
+
+        Raises ContextLimitError.
+        """
+        most = ticket.max_context_tokens
+        if most is None or tokens <= most:
+            return
+        subject = next(
+            name for name, each in ticket.limits if each.max_context_tokens == most
+        )
+        if self._enforced(Exceeded(subject, "max_context_tokens", most, 0.0)):
+            raise ContextLimitError(
+                f"the prompt has about {tokens} tokens, and {_whose(subject)} may send"
+                f" {most} (max_context_tokens)"
+            )
+
+    @property
+    def caps(self) -> bool:
+        """Whether requests are cut to what they may have."""
+        return not self._shadow()
+
+    def item_refused(self, principal: str, running: Callable[[str], int]) -> str | None:
+        """Say why no item of a principal's jobs may begin; None where one may.
+
+        running: how many of its items run now
+        """
+        limits = self._limits_of(principal)
+        if not limits:
+            return None
+        found = self._meter.item_exceeded(limits, running(principal), self._clock())
+        if found is None or self._shadow():
+            return None
+        return _words(found)
+
+    def charge(self, principal: str, **used: float) -> None:
+        """Count what a principal used: tokens, job_items, joules, cost."""
+        if limits := self._limits_of(principal):
+            self._meter.charge(limits, used, self._clock())
+
+    def _limits_of(self, principal: str) -> Held:
+        rules = self._rules()
+        known = rules.known(principal)
+        return rules.of(self._principal(principal)) if known is None else known
+
+    def _enforced(self, found: Exceeded) -> bool:
+        """Count what is beyond a limit; say whether that has consequences."""
+        mode = "shadow" if self._shadow() else "enforce"
+        self.exceeded[found.subject.partition(":")[0], found.name, mode] += 1
+        return mode == "enforce"
 
     def end(self, ticket: Admission, tokens: int) -> None:
         self._meter.end(ticket, tokens, self._clock())
@@ -127,11 +178,15 @@ def _write(
     )
 
 
-def _words(found: Exceeded) -> str:
+def _whose(subject: str) -> str:
     whose = {"key": "this API key", "tag": "keys like this one", "client": "you"}
-    of = whose.get(found.subject.partition(":")[0], "all keys together")
+    return whose.get(subject.partition(":")[0], "all keys together")
+
+
+def _words(found: Exceeded) -> str:
     name = found.name.replace("_", " ")
     return (
-        f"limit reached: {of} may have {found.most} {name}; try again in"
+        f"limit reached: {_whose(found.subject)} may have {found.most:.10g} {name};"
+        f" try again in"
         f" {found.retry_after_seconds:.0f} s"
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from router.access.file import KeysFile, KeyTerms
 from router.access.keys import ApiKey, KeyRing, KeySecret, KeySource, KeyState
 from router.access.limits import LimitRules
+from router.access.principal import Principal
 from router.access.store import KeyStore
 from router.api_key import digest_of, new_secret, shown
 from router.errors import ConflictError, NotFoundError, StateError, UnavailableError
@@ -68,6 +69,12 @@ class KeyService:
         exist = of_file is not None or bool(self._stored) or self.fault is not None
         mode = self._mode()
         self.required = mode == "required" or (mode == "auto" and exist)
+
+    def principal(self, principal: str) -> Principal:
+        """Return who has an id; of no key, it is in no group."""
+        found = (k for k in self.ring if f"key:{k.id}" == principal)
+        key = next(found, None)
+        return Principal(principal, principal) if key is None else key.principal()
 
     def get(self, key: str) -> ApiKey:
         """Return a key by its id or its name. Raises NotFoundError, ConflictError."""

@@ -131,6 +131,7 @@ def _quotas(files: ConfigFiles, keys: KeyService) -> Quotas:
         rules=lambda: keys.limits,
         shadow=lambda: files.config.value.access.limits == "shadow",
         clock=time.time,
+        principal=keys.principal,
     )
 
 

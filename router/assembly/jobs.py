@@ -75,6 +75,7 @@ def build_jobs(base: Foundation, dispatch: DispatchServices) -> JobServices:
             memory=PredictorPersistence(folder / "lengths.json", lengths),
             make_reducer=_make_reducer,
             settings=settings,
+            refused=base.quotas.item_refused,
         )
     )
     base.registry.register(JobCollector(service.standing))

@@ -118,11 +118,18 @@ def _again_and_again(seconds: Callable[[], float], act: Callable[[], None]) -> N
 
 
 def build_usage(base: Foundation, dispatch: DispatchServices) -> UsageService:
-    """Build it for all requests that get a slot."""
-    return UsageService(
+    """Build it for all requests that get a slot; quotas hear what they use."""
+    made = UsageService(
         base.config,
         lambda: base.config,
         dispatch.ledger,
         PrometheusClient(service(base.config.prometheus)),
         base.registry,
     )
+
+    def charge(payer: str, /, *, node_seconds: float = 0.0, **used: float) -> None:
+        cost = made.prices.of(used.get("joules", 0.0), node_seconds)
+        base.quotas.charge(payer, cost=cost, **used)
+
+    made.ledger.charge = charge
+    return made

@@ -73,6 +73,7 @@ class Lease:
                     then waits for nobody
     account:        whose use it is, where a client asked for it
     job_of:         whose job it is, else; None: it is no job's
+    payer:          whose limits a job's item counts against: who made the job
     span:           its attempt, where the request is traced
     streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
     """
@@ -89,6 +90,7 @@ class Lease:
         "job_of",
         "model",
         "node",
+        "payer",
         "reply",
         "resident",
         "span",
@@ -113,6 +115,7 @@ class Lease:
         self.reply: Evictable | None = None
         self.account: UsageAccount | None = None
         self.job_of: str | None = None
+        self.payer = ""
         self.span: RecordedSpan | None = None
         self.tried: frozenset[str] = frozenset()
         self.streams = False

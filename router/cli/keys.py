@@ -143,11 +143,12 @@ def _path(key: str) -> str:
     return f"/admin/keys/{quote(key, safe='')}"
 
 
-def _limit(text: str) -> tuple[str, int]:
+def _limit(text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
-    if not number.isdecimal():
+    if not number.replace(".", "", 1).isdecimal():
         raise CliError(f"--limit must be NAME=NUMBER, got {text!r}", Exit.USAGE)
-    return name.replace("-", "_"), int(number)
+    amount = float(number) if "." in number else int(number)
+    return name.replace("-", "_"), amount
 
 
 def _instant(text: str) -> str:

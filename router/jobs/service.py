@@ -31,7 +31,7 @@ from router.jobs.execution.reconciler import (
     MakeReducer,
     ReconcilerDependencies,
 )
-from router.jobs.execution.runner import ItemRunner
+from router.jobs.execution.runner import ItemRunner, Refused
 from router.jobs.execution.stalls import Stalls
 from router.jobs.input.bodies import Bodies
 from router.jobs.input.reading import ItemLimits, ItemSource, Reading
@@ -77,6 +77,7 @@ class JobServiceDependencies:
     make_reducer: MakeReducer
     memory: PredictorPersistence
     settings: Callable[[], BatchSettings]
+    refused: Refused = lambda _who, _running: None
 
 
 class JobService:
@@ -102,6 +103,7 @@ class JobService:
             parts.speeds,
             self._flights,
             ready=lambda: self._open and parts.database.fault is None,
+            refused=parts.refused,
         )
         reading = Reading(
             parts.database,

@@ -29,6 +29,7 @@ class UsageAccount:
     at:     unix seconds of its arrival; `since`: the same on the monotonic clock
     joules: None until a meter of one of its nodes was read
     asked:  whether a client did, who closes it; else it is over with its attempt
+    payer:  whose limits it counts against: the principal, or who made the job
     """
 
     id: int
@@ -52,6 +53,7 @@ class UsageAccount:
     node_seconds: float = 0.0
     joules: float | None = None
     asked: bool = True
+    payer: str = ""
 
     def queued(self, seconds: float) -> None:
         self.queue_seconds += seconds

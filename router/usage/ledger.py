@@ -24,6 +24,10 @@ _MOST_PENDING = 20_000
 _METER_SECONDS = 180.0
 
 
+class Charge(Protocol):
+    def __call__(self, payer: str, /, **used: float) -> None: ...
+
+
 class MeteredLease(Protocol):
     """What is read of a lease (`router.capacity.ledger.Lease`)."""
 
@@ -39,6 +43,8 @@ class MeteredLease(Protocol):
     def decoding_since(self) -> float | None: ...
     @property
     def job_of(self) -> str | None: ...
+    @property
+    def payer(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -76,6 +82,8 @@ class UsageLedger:
     leases:  those that run on a node
     dropped: rows that had no room
     closed:  told of each request that is over
+    charge:  told what counts against limits: the payer, and what was used of tokens,
+             job_items, joules and node_seconds. A request's tokens are its own to tell
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class UsageLedger:
         self.nodes: dict[str, NodeEnergy] = {}  # all since the start
         self.top = TopPrincipals(top)
         self.dropped = 0
+        self.charge: Charge = _nobody_pays
         self.closed: Callable[[UsageAccount], None] | None = None
 
     def __len__(self) -> int:
@@ -124,6 +133,7 @@ class UsageLedger:
         made = UsageAccount(
             self._next, at, since, principal, name, request_id, path, model
         )
+        made.payer = principal
         self._next += 1
         self._mark(made)
         return made
@@ -146,7 +156,15 @@ class UsageLedger:
         account.ran(lease.node, lease.taken_at, lease.decoding_since, told, now)
         self._runs[lease.node].append(_Run(lease.taken_at, now, account))
         if not account.asked:
+            self._charge_item(account, outcome, told)
             self.close(account, 0, outcome.value)
+
+    def _charge_item(
+        self, account: UsageAccount, outcome: Outcome, told: Timings | None
+    ) -> None:
+        tokens = told.prompt_tokens + told.generated_tokens if told else 0
+        answered = outcome is Outcome.END
+        self.charge(account.payer, tokens=float(tokens), job_items=float(answered))
 
     def _account(self, lease: MeteredLease) -> UsageAccount:
         """Return whose lease it is: a client's, a job's, or the router's own."""
@@ -155,7 +173,7 @@ class UsageLedger:
             if lease.job_of is not None:
                 who = f"{JOBS}:{lease.job_of}" if lease.job_of else JOBS
             made = self.open(who, who, since=lease.taken_at, model=lease.model)
-            made.asked, made.node = False, lease.node
+            made.asked, made.node, made.payer = False, lease.node, lease.payer
             lease.account = made
         return lease.account
 
@@ -192,6 +210,7 @@ class UsageLedger:
         for run, joules in zip(runs, parts.streams, strict=True):
             if joules:
                 run.account.add_energy(joules)
+                self.charge(run.account.payer, joules=joules)
                 self.top.add(_label(run.account), UsageTotals(joules=joules))
                 self._mark(run.account)
         for energy in (self._energy, self.nodes):
@@ -216,6 +235,7 @@ class UsageLedger:
         for run, part in zip(runs, shares(spans, self._counted_to, now), strict=True):
             if part:
                 run.account.node_seconds += part
+                self.charge(run.account.payer, node_seconds=part)
                 self.top.add(_label(run.account), UsageTotals(node_seconds=part))
                 self._mark(run.account)
 
@@ -247,6 +267,10 @@ class UsageLedger:
             node = self._energy.setdefault(name, NodeEnergy())
             node.metered += lost.metered
             node.idle += lost.idle
+
+
+def _nobody_pays(_payer: str, /, **_used: float) -> None:
+    """Stand for limits where there are none."""
 
 
 def _label(account: UsageAccount) -> str:

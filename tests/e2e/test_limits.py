@@ -28,7 +28,8 @@ def fleet(tmp_path_factory) -> Iterator[SimulatedFleet]:
 
 
 def router(folder, fleet, **settings: str) -> Router:
-    own = {**admin_token(folder), **settings}
+    priced = {"USAGE__PRICE_PER_NODE_HOUR": "3600"}  # one for each second
+    own = {**admin_token(folder), **priced, **settings}
     return Router(folder, fleet.inventory, prometheus_port=free_port(), settings=own)
 
 
@@ -61,6 +62,9 @@ def test_limits(tmp_path, fleet):
         tokens_and_streams(first)
         at_one_time(first)
         cap(first)
+        context(first)
+        money(first)
+        items_of_a_job(first)
         kept = make(first, "kept", requests_per_day=2, tokens_per_month=1000)
         used = ask(first, "/api/chat", kept).json()
         tokens = used["prompt_eval_count"] + used["eval_count"]
@@ -140,6 +144,55 @@ def cap(router: Router) -> None:
         assert 4 == answer["eval_count"]
     few = ask(router, "/api/chat", key, options={"num_predict": 2}).json()
     assert 2 == few["eval_count"]
+
+
+def context(router: Router) -> None:
+    """A prompt that is too long is refused in each protocol's words."""
+    key = make(router, "short-prompts", max_context_tokens=100)
+    for path in ("/api/chat", "/v1/chat/completions", "/v1/messages"):
+        messages = [{"role": "user", "content": "word " * 200}]
+        answer = ask(router, path, key, messages=messages)
+        assert 400 == answer.status_code, path
+        error = answer.json()["error"]
+        text = error if isinstance(error, str) else error["message"]
+        assert "this API key may send 100 (max_context_tokens)" in text
+    assert ask(router, "/api/chat", key).ok
+
+
+def money(router: Router) -> None:
+    """What a node's time costs counts within seconds; then the next is refused."""
+    key = make(router, "poor", cost_per_month=0.001)
+    more = {"options": {"num_predict": 40}}
+    assert ask(router, "/api/chat", key, **more).ok
+
+    def refused() -> bool:
+        answer = ask(router, "/api/chat", key)
+        return "may have 0.001 cost per month" in answer.text
+
+    until(refused, "its money is spent", seconds=20)
+
+
+def items_of_a_job(router: Router) -> None:
+    """So many are answered, and the job says for what it waits."""
+    key = bearer(
+        make_key(router, "few", limits={"job_items_per_day": 3}, scopes=["jobs"])
+    )
+    rows = {"file": ("rows.csv", b"text\n" + b"x\n" * 6)}
+    form = {"model": model(router), "template": "{{ text }}"}
+    form["options"] = '{"num_predict": 3}'
+    job = router.post("/batches", data=form, files=rows, headers=key).json()["id"]
+
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = router.get(f"/batches/{job}", headers=key).json()
+        return found
+
+    until(
+        lambda: "may have 3 job items per day" in (shown()["why_idle"] or ""),
+        "the job waits for tomorrow",
+        seconds=30,
+    )
+    results = router.get(f"/batches/{job}/results", headers=key).text
+    assert 3 == len(results.splitlines())
 
 
 def test_shared_limits_in_shadow(tmp_path, fleet):

@@ -114,6 +114,7 @@ class AttemptsInFlight:
             held, grant, attention, time.monotonic(), _loaded(grant, held), copy
         )
         grant.lease.job_of = active.job.account
+        grant.lease.payer = active.job.principal
         if active.job.spec.preemption is Preemption.IMMEDIATE:
             grant.lease.allow_revoking(lambda: attention.stop(Outcome.REVOKED))
         active.flights.setdefault(held.item.id, []).append(flight)

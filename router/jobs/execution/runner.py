@@ -36,6 +36,9 @@ from router.scheduling.idle import SpareCapacity
 from router.scheduling.pipeline import BUSY
 from router.snapshot import NodeView
 
+# Why no item of a principal's jobs may begin, given how many of its items run; None:
+# one may.
+Refused = Callable[[str, Callable[[str], int]], str | None]
 _TICK_SECONDS = 0.5
 
 log = get_logger("batch")
@@ -53,7 +56,9 @@ class ItemRunner:
         flights: AttemptsInFlight,
         *,
         ready: Callable[[], bool],
+        refused: Refused = lambda _who, _running: None,
     ) -> None:
+        self._refused = refused
         self._idle = idle
         self._ledger = ledger
         self._policy = policy
@@ -104,13 +109,25 @@ class ItemRunner:
         with_items = [job for job in running if len(job.hand) or job.flights]
         for job in running:
             job.why_idle = None
-        if not with_items:
+        allowed = [job for job in with_items if not self._limited(job)]
+        if not allowed:
             return 0
-        begun = self._fill(with_items, most)
-        for job in with_items:
+        begun = self._fill(allowed, most)
+        for job in allowed:
             if not job.flights:
                 job.why_idle = self._why_idle(job)
         return begun
+
+    def _limited(self, job: ActiveJob) -> bool:
+        """Whether who made the job is at a limit."""
+        who = job.job.principal
+        why = self._refused(who, self._running_of) if who else None
+        if why:
+            job.why_idle = why
+        return why is not None
+
+    def _running_of(self, who: str) -> int:
+        return sum(len(j.flights) for j in self.jobs.values() if j.job.principal == who)
 
     def _oldest_first(self) -> Iterable[ActiveJob]:
         return sorted(self.jobs.values(), key=lambda a: (a.job.created, a.job.id))
@@ -123,6 +140,7 @@ class ItemRunner:
         frees = {name: self._free(view, jobs) for name, view in views.items()}
         for begun in range(most):
             free_now = [free for free in frees.values() if free]
+            jobs = [job for job in jobs if not self._limited(job)]
             chosen = self._choose(free_now, jobs)
             if chosen is None:
                 return begun

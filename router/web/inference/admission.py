@@ -20,7 +20,7 @@ from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.traits import session_of, traits_of
 from router.web.inference.context import InferenceContext
 from router.web.inference.headers import read_terms
-from router.web.inference.limited import capped, limit_headers
+from router.web.inference.limited import capped, limit_headers, prompt_tokens
 from router.web.inference.request import ClientRequest
 
 if TYPE_CHECKING:
@@ -106,7 +106,10 @@ def proxied(
 
 
 def _let_in(context: InferenceContext, request: ClientRequest, body: bytes) -> bytes:
-    """Count the request against its limits. Raises RateLimitedError.
+    """Count the request against its limits.
+
+    Raises RateLimitedError, ContextLimitError.
+
 
     Returns the body, which asks for no more tokens than it may have.
     """
@@ -118,8 +121,14 @@ def _let_in(context: InferenceContext, request: ClientRequest, body: bytes) -> b
     if ticket is None:
         return body
     request.limit_headers = _limit_headers(context, request)
-    most = ticket.max_output_tokens
-    return body if most is None else capped(request.route, body, most)
+    if ticket.max_context_tokens is not None:
+        tokens = prompt_tokens(traits_of(body).prompt_bytes)
+        context.quotas.check_context(ticket, tokens)
+    if not context.quotas.caps:
+        return body
+    return capped(
+        request.route, body, ticket.max_output_tokens, ticket.max_context_tokens
+    )
 
 
 def _limit_headers(

@@ -12,7 +12,7 @@ import orjson
 from router.access.limits import LimitStatus
 from router.relay.protocols import Dialect, Route
 
-__all__ = ["capped", "estimated_tokens", "limit_headers"]
+__all__ = ["capped", "estimated_tokens", "limit_headers", "prompt_tokens"]
 
 # By what a stream that does not tell its tokens is counted: an event of about this
 # size for each token, as Ollama 0.17 writes them, and a prompt as English is.
@@ -21,9 +21,17 @@ _PROMPT_BYTES = 4
 _OPENAI_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-def capped(route: Route, body: bytes, most: int) -> bytes:
-    """Return the body with at most so many tokens asked for."""
-    if route.streams is None or route.form:
+def capped(
+    route: Route, body: bytes, most: int | None, context: int | None = None
+) -> bytes:
+    """Return the body with at most so many tokens asked for.
+
+    context: largest window; one that is asked for only, since another window than
+             the node's own has the model loaded anew
+    """
+    if context is not None and b'"num_ctx"' in body:
+        body = _narrowed(route, body, context)
+    if most is None or route.streams is None or route.form:
         return body
     try:
         asked = orjson.loads(body)
@@ -39,6 +47,25 @@ def capped(route: Route, body: bytes, most: int) -> bytes:
     usual = "max_output_tokens" if route.path == "/v1/responses" else "max_tokens"
     given = [name for name in _OPENAI_FIELDS if asked.get(name) is not None] or [usual]
     return orjson.dumps({**asked, **{n: _least(asked.get(n), most) for n in given}})
+
+
+def _narrowed(route: Route, body: bytes, most: int) -> bytes:
+    """Return the body with a window (`options.num_ctx`) of at most so many tokens."""
+    if route.dialect is not Dialect.OLLAMA or route.form:
+        return body
+    try:
+        asked = orjson.loads(body)
+        options = asked["options"]
+        if options["num_ctx"] <= most:
+            return body
+        return orjson.dumps({**asked, "options": {**options, "num_ctx": most}})
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return body
+
+
+def prompt_tokens(prompt_bytes: int) -> int:
+    """Say about how many tokens a prompt has."""
+    return prompt_bytes // _PROMPT_BYTES
 
 
 def _least(asked: Any, most: int) -> int:

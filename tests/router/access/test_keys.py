@@ -55,11 +55,21 @@ def test_keys_that_are_not_in_force(terms, message):
 
 @pytest.mark.parametrize(
     ("address", "let_in"),
-    [("10.1.2.3", True), ("fd00::5", True), ("192.168.0.1", False), ("", False)],
+    [
+        ("10.1.2.3", True),
+        ("::ffff:10.1.2.3", True),
+        ("::ffff:a01:203", True),
+        ("172.16.0.9", True),
+        ("fd00::5", True),
+        ("192.168.0.1", False),
+        ("::ffff:c0a8:1", False),
+        ("", False),
+    ],
 )
 def test_networks(address, let_in):
     """A key for a network is refused with 403 from elsewhere."""
-    networks = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    written = ("10.0.0.0/8", "fd00::/8", "::ffff:172.16.0.0/112")
+    networks = tuple(ip_network(each) for each in written)
     ring = KeyRing.of([replace(ALICE, networks=networks)])
     if let_in:
         assert ring.principal(SECRET, address, NOW)

@@ -16,7 +16,7 @@ from router.access.limits import (
 )
 from router.access.principal import Principal, anonymous
 from router.access.quota import Quotas
-from router.errors import RateLimitedError
+from router.errors import ContextLimitError, RateLimitedError
 
 ALICE = Principal("key:k-1", "alice", tags=("staff",))
 NOON = datetime(2026, 12, 31, 12, 0, 10, tzinfo=UTC).timestamp()
@@ -157,3 +157,91 @@ def test_a_disk_that_takes_nothing(quotas, tmp_path):
     (tmp_path / "limits.sqlite").rmdir()
     first.save()
     assert 0 == quotas().usage(ALICE)[0].left
+
+
+def test_energy_and_money():
+    """Counted in small parts, as they come; whoever is beyond is refused."""
+    meter, day = LimitMeter(), NOON - 5 * 86_400
+    limits = (("key:a", KeyLimits(joules_per_day=2, cost_per_month=0.5)),)
+    for _ in range(3):
+        assert meter.exceeded(limits, day) is None
+        meter.charge(limits, {"joules": 0.7, "cost": 0.001}, day)
+    found = meter.exceeded(limits, day)
+    assert found is not None
+    assert ("joules_per_day", 2) == (found.name, found.most)
+    meter.charge(limits, {"cost": 0.4969}, day)
+    assert meter.exceeded(limits, day + 86_400) is None
+    meter.charge(limits, {"cost": 0.0001}, day)
+    found = meter.exceeded(limits, day + 86_400)
+    assert found is not None
+    assert ("cost_per_month", 0.5) == (found.name, found.most)
+    assert [] == meter.usage(limits, day)
+
+
+def test_items_of_jobs():
+    """Those that run count ahead; requests are not items, nor items requests."""
+    meter = LimitMeter()
+    own = KeyLimits(job_items_per_day=3, requests_per_day=1, tokens_per_day=50)
+    limits = (("key:a", own),)
+    meter.let_in(limits, NOON)
+    assert meter.item_exceeded(limits, 2, NOON) is None
+    found = meter.item_exceeded(limits, 3, NOON)
+    assert found is not None
+    assert "job_items_per_day" == found.name
+    meter.charge(limits, {"job_items": 1, "tokens": 50}, NOON)
+    found = meter.item_exceeded(limits, 0, NOON)
+    assert found is not None
+    assert "tokens_per_day" == found.name
+    assert "requests_per_day" == meter.exceeded(limits[:1], NOON).name
+
+
+@pytest.fixture
+def of_alice(tmp_path):
+    """Quotas that know who has an id, as jobs and meters name it."""
+    own = KeyLimits(max_context_tokens=10, job_items_per_day=1, joules_per_day=5)
+    tag = KeyLimits(max_context_tokens=20, cost_per_day=1.0)
+    rules = LimitRules({"k-1": own}, {"staff": tag})
+
+    def make(mode: str = "enforce") -> Quotas:
+        return Quotas(
+            tmp_path,
+            lambda: rules,
+            lambda: mode == "shadow",
+            lambda: NOON,
+            lambda name: ALICE if name == ALICE.id else Principal(name, name),
+        )
+
+    return make
+
+
+def test_what_is_used_without_a_request(of_alice):
+    """Counts by the id of who made a job, also after a restart; in shadow as well."""
+    quotas = of_alice()
+    assert quotas.item_refused("key:k-1", lambda _: 0) is None
+    quotas.charge("key:k-1", job_items=1.0)
+    quotas.charge("key:unknown", job_items=1.0, joules=9.0)
+    quotas.save()
+    again = of_alice()
+    why = again.item_refused("key:k-1", lambda _: 0)
+    assert why is not None
+    assert why.startswith("limit reached: this API key may have 1 job items per day")
+    assert of_alice("shadow").item_refused("key:k-1", lambda _: 0) is None
+    again.charge("key:k-1", cost=1.0, joules=4.9)
+    with pytest.raises(
+        RateLimitedError, match="keys like this one may have 1 cost per"
+    ):
+        again.let_in(ALICE)
+
+
+def test_a_prompt_that_is_too_long(of_alice):
+    """Refused by the least of its limits; in shadow it is counted."""
+    quotas = of_alice()
+    ticket = quotas.let_in(ALICE)
+    assert ticket is not None
+    quotas.check_context(ticket, 10)
+    with pytest.raises(ContextLimitError, match="about 11 tokens, and this API key"):
+        quotas.check_context(ticket, 11)
+    shadow = of_alice("shadow")
+    shadow.check_context(ticket, 11)
+    assert (True, False) == (quotas.caps, shadow.caps)
+    assert {("key", "max_context_tokens", "shadow"): 1} == shadow.exceeded

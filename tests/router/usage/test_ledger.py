@@ -334,3 +334,21 @@ def test_top_forgets():
     for number in range(10_000):
         top.add(f"client:{number}", UsageTotals(1.0))
     assert len(top._known) <= 4097
+
+
+def test_what_counts_against_limits():
+    """A request's energy and time are its principal's; an item's are its maker's."""
+    rig, told = Rig(), []
+    rig.usage.charge = lambda payer, **used: told.append((payer, used))
+    lease = rig.begin()
+    item = rig.slots.take("b", "m:1")
+    item.job_of, item.payer = "team-a", "key:2"
+    rig.now = 2.0
+    rig.meter(0.0, at=0.0)
+    rig.meter(500.0)
+    rig.end(lease)
+    item.done(Outcome.END, Timings(prompt_tokens=3, generated_tokens=4))
+    assert ("key:1", {"joules": 500.0}) in told
+    assert ("key:1", {"node_seconds": 2.0}) in told
+    assert ("key:2", {"tokens": 7.0, "job_items": 1.0}) in told
+    assert not any("tokens" in used for payer, used in told if payer == "key:1")

@@ -37,6 +37,24 @@ def test_capped(path, asked, expected):
     assert {"model": "m", **expected} == orjson.loads(capped(ROUTES[path], body, 9))
 
 
+@pytest.mark.parametrize(
+    ("path", "options", "expected"),
+    [
+        ("/api/chat", {"num_ctx": 8192, "seed": 1}, {"num_ctx": 100, "seed": 1}),
+        ("/api/embed", {"num_ctx": 8192}, {"num_ctx": 100}),
+        ("/api/chat", {"num_ctx": 64}, {"num_ctx": 64}),
+        ("/api/chat", {"seed": 1}, {"seed": 1}),
+        ("/api/chat", {"num_ctx": "many"}, {"num_ctx": "many"}),
+        ("/v1/chat/completions", {"num_ctx": 8192}, {"num_ctx": 8192}),
+    ],
+)
+def test_a_window_that_is_asked_for(path, options, expected):
+    """A larger one becomes the limit; without one the node's own stays."""
+    body = orjson.dumps({"model": "m", "options": options})
+    found = orjson.loads(capped(ROUTES[path], body, None, 100))
+    assert {"model": "m", "options": expected} == found
+
+
 def test_what_is_no_json_is_the_nodes_to_refuse():
     """It goes on as it came."""
     assert b"{" == capped(ROUTES["/api/chat"], b"{", 9)
