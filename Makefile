@@ -44,11 +44,11 @@ chaos: .venv/.dev-installed tools ## break everything under load; writes docs/ch
 
 .PHONY: boards
 boards: .venv/.dev-installed tools ## ask every query of every board; writes docs/dashboards-asked.md
-	INFEROPS_BOARDS_PAGE=docs/dashboards-asked.md pytest -n 0 tests/e2e/test_boards.py $(ARGS)
+	INFEROPS_LONG=1 INFEROPS_BOARDS_PAGE=docs/dashboards-asked.md pytest -n 0 tests/e2e/test_boards.py $(ARGS)
 
 .PHONY: previews
 previews: .venv/.dev-installed tools ## take the pictures of boards of a demonstration; look at each
-	INFEROPS_BOARDS_PICTURES=docs/boards INFEROPS_WALKTHROUGH_PICTURES=docs/walkthroughs \
+	INFEROPS_LONG=1 INFEROPS_BOARDS_PICTURES=docs/boards INFEROPS_WALKTHROUGH_PICTURES=docs/walkthroughs \
 		pytest -n 0 tests/e2e/test_boards.py tests/e2e/test_walkthroughs.py -k pictures $(ARGS)
 
 .PHONY: test-compose

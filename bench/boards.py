@@ -12,6 +12,7 @@ CPU time is the Prometheus process's own: other work on the machine does not cou
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import yaml
 
 from router.web.boards.catalogue import BoardQuery, ShownBoard, read
 from router.web.boards.questions import TimeRange, filled
@@ -34,14 +36,14 @@ from tests.harness.demo import demo, play
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import Process
-from tests.rules.catalogue import programs
+from tests.rules.catalogue import RULE_FILES, programs
 
 POINTS = 600  # a wide panel's
 MODELS = [f"model-{number}:7b" for number in range(20)]
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _RANGE = re.compile(r"now-(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# Of what a job's series are apart; records are made each 5 s.
+# Of what a job's series are apart; most records are made each 5 s.
 _EXPORTER, _OTHERS = 2, 5
 
 
@@ -114,8 +116,22 @@ class Fleet:
 
     def _times(self, name: str, labels: dict[str, str]) -> range:
         steps = {"router": self.router_seconds, "exporter": _EXPORTER}
-        step = _OTHERS if ":" in name else steps.get(labels.get("job", ""), _OTHERS)
+        step = steps.get(labels.get("job", ""), _OTHERS)
+        if ":" in name:
+            step = max(_OTHERS, _record_intervals().get(name, 0))
         return range(self.until - _longest(name), self.until, step)
+
+
+@functools.cache
+def _record_intervals() -> dict[str, int]:
+    """Return the seconds between samples of each record whose group says them."""
+    return {
+        rule["record"]: _seconds(f"now-{group['interval']}")
+        for path in RULE_FILES
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule and "interval" in group
+    }
 
 
 def _longest(name: str) -> int:

@@ -25,6 +25,7 @@ class Board:
 
     component: of the alerts that lead here
     variables: in the order of their chain, the datasource left out
+    min_step:  between points of lines whose query sets none
     """
 
     component: str
@@ -34,6 +35,7 @@ class Board:
     variables: Sequence[Variable] = ()
     since: str = "now-30m"
     refresh: str = "10s"
+    min_step: str = ""
     extra: Sequence[Variable] = field(default=(ROUTER_URL, PROMETHEUS_URL))
 
     @property
@@ -61,7 +63,14 @@ class Board:
             "annotations": {"list": marks.of(by_node="node" in names)},
             "templating": {"list": [datasource(), *(each.render() for each in chosen)]},
             "panels": [
-                links.linked(panel, self.component, names)
+                links.linked(self._stepped(panel), self.component, names)
                 for panel in layout(self.sections)
             ],
         }
+
+    def _stepped(self, panel: Json) -> Json:
+        for each in (panel, *panel.get("panels", ())):
+            for target in each.get("targets", ()):
+                if self.min_step and not target["instant"]:
+                    target.setdefault("interval", self.min_step)
+        return panel

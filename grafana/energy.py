@@ -8,27 +8,20 @@ from __future__ import annotations
 from grafana.board import Board
 from grafana.grid import Band, Section
 from grafana.panels import BLUE, Field, Json, Query, stat, timeseries
-from grafana.promql import BOTH, NODE, rate
+from grafana.promql import BOTH, NODE, tokens
 from grafana.variables import CO2, MODEL, PRICE
 from grafana.variables import NODE as NODE_VARIABLE
 
-GENERATED = "inferops_tokens_total"
-POWER = f"sum by (node) (max by (node, uuid) (node_gpu:power:watts{{{NODE}}}))"
-TOKENS = rate(GENERATED, f'{NODE}, kind="generated"', by="node")
-FLEET_TOKENS = f"(sum({TOKENS}) > 0)"
+POWER = f"sum by (node) (node:power:watts{{{NODE}}})"
+TOKENS = tokens(f'{NODE}, kind="generated"', by="node")
+_STEADY = tokens(f'{NODE}, kind="generated"', by="node", steady=True)
+FLEET_TOKENS = f"(sum({_STEADY}) > 0)"
 JOULES = f"(sum({POWER}) / {FLEET_TOKENS})"
-# A node's power goes to its models by their tokens: no source tells them apart.
-_PAIRS = rate(GENERATED, f'{BOTH}, kind="generated"', by="node, model")
+_BY_MODEL = tokens(f'{BOTH}, kind="generated"', by="model")
 BY_MODEL = f"""\
-sum by (model) (
-    {_PAIRS}
-  / on (node) group_left ()
-    ({TOKENS} > 0)
-  * on (node) group_left ()
-    {POWER}
-)
+sum by (model) (node:model_power:watts{{{BOTH}}})
 / on (model)
-(sum by (model) ({_PAIRS}) > 0)"""
+({_BY_MODEL} > 0)"""
 IDLE = f"{POWER} and on (node) max by (node) (inferops_in_flight{{{NODE}}}) == 0"
 KWH = "sum_over_time(node:power:watts_avg5m{" + NODE + "}[$__range]) * 300 / 3.6e6"
 NO_TOKENS, NO_POWER = "no tokens", "no power figures"

@@ -5,7 +5,17 @@ from __future__ import annotations
 from grafana.board import Board
 from grafana.grid import Band, Section
 from grafana.panels import BLUE, GREEN, Field, Json, Query, heatmap, timeseries
-from grafana.promql import BOTH, MODEL, or_zero, quantile, rate
+from grafana.promql import (
+    BOTH,
+    FIRST_BUCKETS,
+    LOAD_BUCKETS,
+    MODEL,
+    PACE_BUCKETS,
+    RECORD_STEP,
+    or_zero,
+    rate,
+    recorded_quantile,
+)
 from grafana.tables import matrix
 from grafana.variables import MODEL as MODEL_VARIABLE
 from grafana.variables import NODE as NODE_VARIABLE
@@ -13,7 +23,6 @@ from grafana.variables import NODE as NODE_VARIABLE
 FIRST = "inferops_time_to_first_token_seconds"
 PACE = "inferops_time_per_output_token_seconds"
 SPEED = "inferops_generation_tokens_per_second"
-LOAD = "inferops_model_load_seconds"
 SECONDS = Field("s", 2, low=0, empty="no replies")
 
 
@@ -109,7 +118,7 @@ def _first_token() -> Json:
         "Queue, load and prompt included; of streams. The gap from p50 to p99 is "
         "mostly cold starts and long prompts.",
         [
-            Query(quantile(share, FIRST, BOTH, by="model"), f"{{{{model}}}} {name}")
+            _quantile(share, name, FIRST_BUCKETS)
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         ],
         SECONDS,
@@ -128,21 +137,22 @@ def _starts() -> Json:
     )
 
 
-def _spread(title: str, about: str, series: str, matchers: str) -> Json:
-    buckets = f"{series}_bucket{{{matchers}}}[$__rate_interval]"
-    return heatmap(
-        title,
-        about,
-        f"sum by (le) (increase({buckets}))",
-        Field("s", empty="no replies"),
-    )
+def _quantile(share: float, name: str, buckets: str) -> Query:
+    expr = recorded_quantile(share, buckets, BOTH, "model")
+    return Query(expr, f"{{{{model}}}} {name}", RECORD_STEP)
+
+
+def _spread(title: str, about: str, buckets: str, matchers: str) -> Json:
+    rates = f"sum by (le) ({buckets}{{{matchers}}})"
+    field = Field("s", empty="no replies")
+    return heatmap(title, about, rates, field, min_step=RECORD_STEP)
 
 
 def _first_spread(start: str) -> Json:
     return _spread(
         f"Time to first token, {start}",
-        f"How many streams took how long, of those that began {start}.",
-        FIRST,
+        f"Streams per second by how long they took, of those that began {start}.",
+        FIRST_BUCKETS,
         f'{BOTH}, start="{start}"',
     )
 
@@ -153,7 +163,7 @@ def _per_token() -> Json:
         "After the first one. 0.1 s are ten tokens a second, twice as fast as people "
         "read.",
         [
-            Query(quantile(share, PACE, BOTH, by="model"), f"{{{{model}}}} {name}")
+            _quantile(share, name, PACE_BUCKETS)
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         ],
         Field("s", 3, low=0, empty="no replies"),
@@ -161,8 +171,12 @@ def _per_token() -> Json:
 
 
 def _token_spread() -> Json:
-    about = "How many replies had which pace. Two bands: quick nodes and slow ones."
-    return _spread("Time per token, spread", about, PACE, BOTH)
+    return _spread(
+        "Time per token, spread",
+        "Replies per second by their pace. Two bands: quick nodes and slow ones.",
+        PACE_BUCKETS,
+        BOTH,
+    )
 
 
 def _speed() -> Json:
@@ -196,16 +210,21 @@ def _loads() -> Json:
         "Load time by model",
         "Of loads that a reply waited for, as its node reported it.",
         [
-            Query(quantile(0.5, LOAD, BOTH, by="model"), "{{model}} p50"),
-            Query(quantile(0.95, LOAD, BOTH, by="model"), "{{model}} p95"),
+            _quantile(0.5, "p50", LOAD_BUCKETS),
+            _quantile(0.95, "p95", LOAD_BUCKETS),
         ],
         Field("s", 1, low=0, empty="nothing was loaded"),
     )
 
 
 def _load_spread() -> Json:
-    about = "How many loads took how long. Long ones: a slow disk, or a big model."
-    return _spread("Load time, spread", about, LOAD, BOTH)
+    return _spread(
+        "Load time, spread",
+        "Loads per second by how long they took. Long ones: a slow disk, or a big "
+        "model.",
+        LOAD_BUCKETS,
+        BOTH,
+    )
 
 
 def _resident() -> Json:

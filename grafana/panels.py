@@ -25,7 +25,8 @@ NOTHING = "no samples"
 class Query:
     """One PromQL expression, and the legend of its series as `{{label}}`.
 
-    min_step: widens `$__rate_interval`, for figures that must not jump about
+    min_step: between points; widens `$__rate_interval`, for figures that must not
+              jump about
     """
 
     expr: str
@@ -211,9 +212,12 @@ def timeline(title: str, about: str, queries: Sequence[Query], field: Field) -> 
     return made
 
 
-def heatmap(title: str, about: str, expr: str, field: Field) -> Json:
+def heatmap(
+    title: str, about: str, expr: str, field: Field, *, min_step: str = ""
+) -> Json:
     """Show a histogram over time; `expr` yields its cumulative buckets by `le`."""
-    buckets = targets([Query(expr, "{{le}}")], instant=False, form="heatmap")
+    query = Query(expr, "{{le}}", min_step)
+    buckets = targets([query], instant=False, form="heatmap")
     made = panel("heatmap", title, about, buckets, field)
     made["options"] = {
         "calculate": False,

@@ -50,6 +50,28 @@ def quantile(share: float, histogram: str, matchers: str = "", *, by: str = "") 
     return f"histogram_quantile({share}, {buckets}) >= 0"
 
 
+# Rates over 1 min that prometheus/records/traffic.yml makes each 15 s: a histogram's
+# raw buckets cost Prometheus more than all else on a board.
+RECORD_STEP = "15s"
+FIRST_BUCKETS = "node:first_token_buckets:rate1m"
+PACE_BUCKETS = "node:token_time_buckets:rate1m"
+LOAD_BUCKETS = "node:load_buckets:rate1m"
+
+
+def recorded_quantile(share: float, buckets: str, matchers: str, by: str) -> str:
+    """A quantile of such a record; nothing, instead of NaN, where all was still."""
+    rates = f"sum by (le, {by}) ({buckets}{{{matchers}}})"
+    return f"histogram_quantile({share}, {rates}) >= 0"
+
+
+def tokens(matchers: str, *, by: str, steady: bool = False) -> str:
+    """Tokens per second, by the same record; `steady`: their mean between points."""
+    rates = f"node:tokens:rate1m{{{matchers}}}"
+    if steady:
+        rates = f"avg_over_time({rates}[$__rate_interval])"
+    return f"sum by ({by}) ({rates})"
+
+
 def per_node(series: str, aggregate: str = "max") -> str:
     """One series for each chosen node, whichever target exported it."""
     return f"{aggregate} by (node) ({series}{{{NODE}}})"

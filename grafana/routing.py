@@ -9,7 +9,6 @@ from grafana.panels import Field, Json, Query, timeseries
 from grafana.promql import NODE, or_zero, per_node, quantile, rate
 from grafana.variables import NODE as NODE_VARIABLE
 
-TIME_TO_FIRST = "inferops_time_to_first_token_seconds"
 # Shares of all nodes, the chosen ones picked afterwards: a share of a choice lies.
 TRAFFIC = (
     "sum by (node) (rate(inferops_attempts_total[$__rate_interval]))"
@@ -252,7 +251,13 @@ def _first_token() -> Json:
         "Time to first token by node, p95",
         "A gap: nobody asked. One node above the others: it loads "
         "models, or it is slow; compare its score parts.",
-        [Query(promql.quantile(0.95, TIME_TO_FIRST, NODE, by="node"), "{{node}}")],
+        [
+            Query(
+                promql.recorded_quantile(0.95, promql.FIRST_BUCKETS, NODE, "node"),
+                "{{node}}",
+                promql.RECORD_STEP,
+            )
+        ],
         Field("s", 2, low=0),
     )
 

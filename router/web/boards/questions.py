@@ -43,8 +43,12 @@ class TimeRange:
         return self.until - self.since
 
     def step(self, query: BoardQuery) -> int:
-        """Return seconds between points, whole, so that a refresh moves no figure."""
-        return max(1, math.ceil(max(self.seconds / self.points, query.min_step)))
+        """Return seconds between points, whole, so that a refresh moves no figure.
+
+        Never less than a scrape: as Grafana, which asks for no point twice.
+        """
+        least = query.min_step or SCRAPE_SECONDS
+        return math.ceil(max(self.seconds / self.points, least))
 
     def params(self, query: BoardQuery) -> dict[str, str]:
         """Return Prometheus' parameters; edges lie on multiples of the step."""
