@@ -45,7 +45,7 @@ def join(
     here = address or _own_address(session.client.url)
     asked = {"name": name or machine.own_name(), "address": here}
     if exporter:
-        _install(port)
+        _install(here, port)
     labels, notes = _found(here, port, slots)
     for note in notes:
         session.console.complain(note)
@@ -68,19 +68,30 @@ def _own_address(url: str) -> str:
         raise CliError(f"{url}: {error.strerror}", Exit.UNREACHABLE) from error
 
 
-def _install(port: int) -> None:
+def _install(here: str, port: int) -> None:
     script = machine.installer()
     if not script:
         raise CliError("exporters/install.sh is not here", Exit.INCOMPLETE)
     flags = () if port == _OLLAMA_PORT else ("--ollama-url", f"http://127.0.0.1:{port}")
     if not machine.install_exporter(script, flags):
         raise CliError(f"{script}: the exporter was not installed", Exit.INCOMPLETE)
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not _answers(_exporter(here), "/metrics") and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _exporter(here: str) -> str:
+    return f"http://{_host(here)}:{_EXPORTER_PORT}"
+
+
+def _host(here: str) -> str:
+    return f"[{here}]" if ":" in here else here
 
 
 def _found(here: str, port: int, slots: int | None) -> tuple[dict[str, str], list[str]]:
     """Return the entry's labels, and what whoever runs this should know."""
-    notes, host = [], f"[{here}]" if ":" in here else here
-    ollama = f"http://{host}:{port}"
+    notes = []
+    ollama = f"http://{_host(here)}:{port}"
     labels = {} if port == _OLLAMA_PORT else {"__ollama": ollama}
     slots = slots or machine.parallel(machine.run)
     if slots:
@@ -104,7 +115,7 @@ def _found(here: str, port: int, slots: int | None) -> tuple[dict[str, str], lis
         notes.append(
             f"Ollama at {ollama}: {why}; set OLLAMA_HOST=0.0.0.0 and restart it"
         )
-    exporter = _answers(f"http://{host}:{_EXPORTER_PORT}", "/metrics")
+    exporter = _answers(_exporter(here), "/metrics")
     labels["__scrape"] = "exporter" if exporter else "probe"
     if not exporter:
         script = machine.installer() or "exporters/install.sh"

@@ -46,6 +46,7 @@ def after(tmp_path) -> Iterator[list[Process]]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_fifty_streams_go_on(tmp_path, fleet, router, after) -> None:
     """Some of them wait for a slot while one router hands over to the other."""
 
@@ -60,7 +61,7 @@ def test_fifty_streams_go_on(tmp_path, fleet, router, after) -> None:
         until(
             lambda: "taken_over" in after[0].log.read_text(),
             "the second router has taken over",
-            seconds=120,
+            seconds=240,
         )
 
     print(outlive(router.url, fleet.states, SLOTS, replace))

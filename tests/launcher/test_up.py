@@ -250,6 +250,7 @@ def test_a_part_that_cannot_start_is_named(launch) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_router_of_other_code_takes_over(launch, tmp_path) -> None:
     """`make up` beside one that runs: 50 streams, none fails, none is cut."""
     clone = Clone(tmp_path / "clone").folder
@@ -269,14 +270,14 @@ def test_a_router_of_other_code_takes_over(launch, tmp_path) -> None:
     def renew() -> None:
         changed.write_text(f"{changed.read_text()}\nCHANGED = True\n")
         assert "a new router takes over" in launch.say("up").stdout
-        until(lambda: "taken_over" in log.read_text(), "it has", seconds=120)
+        until(lambda: "taken_over" in log.read_text(), "it has", seconds=300)
 
     with launch.start() as process:
         launch.wait_ready(process)
         assert "a new router takes over" in launch.say("up").stdout
         router = f"http://127.0.0.1:{launch.ports.router}"
         print(outlive(router, states, slots, renew))
-        until(lambda: "predecessor_ended" in log.read_text(), "it has", seconds=120)
+        until(lambda: "predecessor_ended" in log.read_text(), "it has", seconds=300)
         process.signal(signal.SIGINT)
         assert 0 == process.wait(STOP_SECONDS), process.tail()
     assert 1 == log.read_text().count("event=taken_over")

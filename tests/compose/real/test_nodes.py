@@ -187,7 +187,7 @@ def test_a_node_joins_with_its_exporter(engine, tmp_path) -> None:
             finally:
                 subprocess.run([INSTALLER, "remove", "--way", "container"], check=True)
 
-    assert "scrape: exporter" in done.stdout
+    assert "scrape: exporter" in done.stderr
     assert "no exporter yet" not in done.stderr
     assert re.search(r"^inferops_ollama_up\S* 1", text, re.MULTILINE), text[:2000]
 

@@ -165,7 +165,7 @@ def test_an_upgrade_loses_no_stream(stack, program) -> None:
 
     def replace() -> None:
         stack.up()
-        until(lambda: "taken_over" in logs(stack), "it has taken over", seconds=120)
+        until(lambda: "taken_over" in logs(stack), "it has taken over", seconds=300)
 
     print(outlive(stack.url("router"), stack.simulated, SLOTS, replace))
 
