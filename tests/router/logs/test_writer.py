@@ -124,7 +124,7 @@ PATCHED = "from gevent import monkey; monkey.patch_all()\n"
 def test_fork_and_end(patch):
     """A child writes by a thread of its own, and nothing is lost at the end."""
     done = subprocess.run(
-        [sys.executable, "-c", patch + CHILD],
+        [sys.executable, "-W", "ignore", "-c", patch + CHILD],
         capture_output=True,
         check=True,
         text=True,
