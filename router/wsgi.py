@@ -31,7 +31,7 @@ _TICK_SECONDS = 0.25
 _IN_USE_SECONDS = 1.0
 _SPEEDS_EVERY = 30  # notes of slots in use
 _REPAIR_SECONDS = 1.0
-_LIMITS_SECONDS = 1.0  # of counts are lost by a kill
+_LIMITS_SECONDS = 0.5  # with the write, no more than a second is lost by a kill
 _FIRST_PASS_SECONDS = 3.0  # beside the time limit of one query
 _FIRST_LOOK_SECONDS = 0.01
 

@@ -1,6 +1,6 @@
 """Limits at work: who is let in, what a client is told, and counts that outlive us.
 
-Counts are written once a second in the database's own thread, as they stand and not as
+Counts are written twice a second in the database's own thread, as they stand and not as
 differences: nothing is charged twice. A router that is killed forgets the last second.
 """
 
@@ -140,7 +140,7 @@ class Quotas:
         return self._meter.usage(self._rules().of(who), self._clock())
 
     def save(self) -> None:
-        """Write what changed; called once a second, never in a request."""
+        """Write what changed; called by the clock, never in a request."""
         rows = self._meter.changed()
         if not rows:
             return

@@ -6,32 +6,22 @@ import csv
 import http.client
 import io
 import json
-import os
-import random
 import re
-import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import requests
 
 from tests.harness.poll import until
-from tests.harness.ports import free_port
-from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.harness.stack import stack
 
 pytestmark = pytest.mark.e2e
 
 MODEL = "llama3.2:3b"
-KILLS = int(os.environ.get("INFEROPS_KILLS", "2"))
-SURE_SECONDS = 1.0  # what came before that must have a row
 
 
 def body(tokens: int, **more: object) -> bytes:
@@ -152,79 +142,3 @@ def test_energy_is_the_meters(tmp_path):
     # Three that share cards need less than three times as much.
     assert few["joules"] < many["joules"] < 3.2 * few["joules"]
     assert few["cost"] == pytest.approx(few["joules"] / 3.6e6 * 0.3)
-
-
-@dataclass
-class Load:
-    """Clients that stream until the router is gone; when each reply began."""
-
-    port: int
-    clients: int = 6
-    accepted: dict[str, float] = field(default_factory=dict)
-
-    def __enter__(self) -> Load:
-        self._threads = [
-            threading.Thread(target=self._run, args=(n,)) for n in range(self.clients)
-        ]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, number: int) -> None:
-        rng = random.Random(number)
-        count = 0
-        while True:
-            count += 1
-            name = f"load-{self.port}-{number}-{count}"
-            try:
-                self._ask(name, rng.choice((5, 30, 400)))
-            except (OSError, http.client.HTTPException):
-                return
-
-    def _ask(self, name: str, tokens: int) -> None:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        with closing(client):
-            client.request("POST", "/api/chat", body(tokens), {"X-Request-Id": name})
-            answer = client.getresponse()
-            self.accepted[name] = time.monotonic()
-            answer.read()
-
-
-def rows_of(folder: Path) -> list[tuple[str, str]]:
-    path = folder / "router-state" / "usage.sqlite"
-    with closing(sqlite3.connect(path)) as database:
-        return database.execute("SELECT request_id, outcome FROM requests").fetchall()
-
-
-def test_killed_under_load(tmp_path, fleet):
-    """Whoever heard from the router a second before it died is in the ledger, once."""
-    rng = random.Random(f"kill-{KILLS}")
-    sure: set[str] = set()
-    seen: set[str] = set()
-    for _ in range(KILLS):
-        with Router(tmp_path, fleet.inventory, prometheus_port=free_port()) as router:
-            with Load(router.port) as load:
-                until(lambda load=load: load.accepted, "the load is under way")
-                died_at = time.monotonic() + SURE_SECONDS + rng.uniform(0.2, 1.5)
-                until(lambda at=died_at: time.monotonic() >= at, "its time has come")
-                router.process.kill()
-                killed = time.monotonic()
-            early = killed - SURE_SECONDS
-            sure |= {name for name, at in load.accepted.items() if at < early}
-            seen |= set(load.accepted)
-        rows = rows_of(tmp_path)
-        names = [name for name, _ in rows]
-        assert sure <= set(names), (
-            f"{len(sure - set(names))} of {len(sure)} are missing"
-        )
-        assert len(names) == len(set(names))
-    assert len(sure) > 3 * KILLS
-    with Router(tmp_path, fleet.inventory, prometheus_port=free_port()) as router:
-        router.get("/admin/usage").raise_for_status()
-        outcomes = {outcome for _, outcome in rows_of(tmp_path)}
-    assert "lost" in outcomes
-    assert "running" not in outcomes
