@@ -109,7 +109,7 @@ class Stack:
             login = self.login if name == "alertmanager" else None
             return requests.get(self.healths[name], auth=login, timeout=2).ok
 
-        until(healthy, f"{name} is healthy", seconds=30)
+        until(healthy, f"{name} is healthy", seconds=90)
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()
