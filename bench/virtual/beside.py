@@ -142,8 +142,8 @@ class Beside:
         return self._way not in _APART or not self.people[node]
 
     def _ask(self, ask: Ask) -> None:
-        wish = RoutingRequest(MODEL, traits=Traits(prompt_bytes=4 * ask.prompt))
-        asking = self._dispatcher.estimates.asking(wish, Priority.INTERACTIVE)
+        routing = RoutingRequest(MODEL, traits=Traits(prompt_bytes=4 * ask.prompt))
+        asking = self._dispatcher.estimates.asking(routing, Priority.INTERACTIVE)
         waiter = Waiter(asking, Priority.INTERACTIVE, lambda: self._begin(ask, waiter))
         self._dispatcher.queue.join(waiter)
         self._dispatcher.serve()

@@ -210,8 +210,8 @@ class VirtualRunner:
         while not self.over:
             frees = [free for name in self.fleet.nodes if (free := self._free(name))]
             clock, speeds = self.fleet.clock, self.fleet.speeds
-            scene = PlanningContext(self.waiting, self.flight, speeds, clock.now)
-            found = self.policy.assign(frees, scene)
+            context = PlanningContext(self.waiting, self.flight, speeds, clock.now)
+            found = self.policy.assign(frees, context)
             if found is None:
                 return
             free, choice = found

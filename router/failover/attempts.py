@@ -285,9 +285,9 @@ class Failover:
         """Watch over a stream of plain text that has no client."""
         return self.liveness.stream(lease, attention, plain=True)
 
-    def free_elsewhere(self, wish: RoutingRequest, priority: Priority) -> bool:
+    def free_elsewhere(self, routing: RoutingRequest, priority: Priority) -> bool:
         """Say whether a node could take a request at once."""
-        return self._sequence.free_elsewhere(wish, priority)
+        return self._sequence.free_elsewhere(routing, priority)
 
     def broke_off(
         self, lease: Lease, reply: UpstreamReply, *, wordless: bool = False

@@ -79,17 +79,19 @@ class Course:
         """Raise EndsRunnersError for a request that is known to end runners."""
         self._isolation.admit(call.findings)
 
-    def place(self, wish: RoutingRequest, found: Findings, last: str) -> RoutingRequest:
+    def place(
+        self, routing: RoutingRequest, found: Findings, last: str
+    ) -> RoutingRequest:
         """Keep a request from others' streams if it may end a runner, and from builds
         that would refuse it, where other nodes will do.
         """
-        wish = self._isolation.place(wish, found, last)
-        if refusing := self._builds.refusing(wish.model, found.body) - wish.tried:
-            choice = replace(wish, spared=wish.spared | refusing)
+        routing = self._isolation.place(routing, found, last)
+        if refusing := self._builds.refusing(routing.model, found.body) - routing.tried:
+            choice = replace(routing, spared=routing.spared | refusing)
             decision = self._explain(choice)
             if (decision.picked and not decision.last_resort) or decision.busy:
                 return choice
-        return wish
+        return routing
 
     def begins(self, grant: Assignment, found: Findings) -> bool:
         """Note who is on the slot; returns whether its node is a credible witness."""
@@ -101,7 +103,7 @@ class Course:
     def learn_refusals(self, call: ProxiedRequest) -> None:
         """Remember which builds refused a request that another has answered."""
         if refused := call.findings.refused:
-            model, body = call.wish.model, call.findings.body
+            model, body = call.routing.model, call.findings.body
             self._builds.refusals.learn(model, body, refused)
 
     def answered(self, grant: Assignment) -> None:
@@ -133,14 +135,14 @@ class Course:
 
         Returns its answer, with a note of the builds where there are several.
         """
-        found, model = call.findings, call.wish.model
+        found, model = call.findings, call.routing.model
         if grant.decision.picked is None:
             return body, False
         found.refused.add(build_of(grant.decision.picked.view, model))
         if note := self._builds.note(model):
             body = with_note(body, note)
-        tried = call.wish.tried | self._builds.nodes(found.refused, model)
-        decision = self._explain(replace(call.wish, tried=tried))
+        tried = call.routing.tried | self._builds.nodes(found.refused, model)
+        decision = self._explain(replace(call.routing, tried=tried))
         return body, bool(decision.picked or decision.busy)
 
     def failed(
@@ -157,7 +159,7 @@ class Course:
         Raises EndsRunnersError where the request, and no node, is at fault.
         """
         self._look_for_deaths(call, grant, error, request_id)
-        found, model, node = call.findings, call.wish.model, grant.node.name
+        found, model, node = call.findings, call.routing.model, grant.node.name
         if isinstance(error, OtherBuildError):
             found.aside = found.aside or error
             return self._builds.nodes(found.refused, model)
@@ -205,7 +207,7 @@ class Course:
         last = self._builds.node(node)
         aboard = None
         if broke and last:
-            aboard = Aboard(last, call.wish.model, call.message.path)
+            aboard = Aboard(last, call.routing.model, call.message.path)
         if aboard or outcome is Outcome.END:
             self._isolation.settle(call.findings, aboard)
 
@@ -221,7 +223,7 @@ class Course:
         went_down = isinstance(error, EvictedError) and self._is_down(grant.node)
         if not (went_down or may_end_runners(error.cause, call.message.body)):
             return
-        aboard = Aboard(grant.node, call.wish.model, call.message.path)
+        aboard = Aboard(grant.node, call.routing.model, call.message.path)
         try:
             self._isolation.blame(grant.lease, aboard, call.findings, error)
         except EndsRunnersError:
@@ -233,9 +235,9 @@ class Course:
 
     def _well_elsewhere(self, call: ProxiedRequest, tried: set[str]) -> bool:
         """Say whether a node that has not failed could take it, now or soon."""
-        model = call.wish.model
-        wish = replace(call.wish, tried=call.wish.tried | tried)
-        decision = self._explain(wish)
+        model = call.routing.model
+        routing = replace(call.routing, tried=call.routing.tried | tried)
+        decision = self._explain(routing)
         names = [each.name for each in decision.candidates]
         names += [n for n, reason in decision.rejected.items() if reason == BUSY]
         return any(self._circuits.healthy(name, model) for name in names)

@@ -45,8 +45,8 @@ class MigrationTargets:
 
     def _others(self, lease: Lease) -> Iterator[NodeView]:
         """Give the nodes that may take it: free ones first, then busy ones."""
-        wish = RoutingRequest(lease.model, lease.tried | {lease.node})
-        decision = self._dispatcher.explain(wish)
+        routing = RoutingRequest(lease.model, lease.tried | {lease.node})
+        decision = self._dispatcher.explain(routing)
         if decision.last_resort:
             return  # they fail, too
         yield from (each.view for each in decision.candidates)

@@ -92,29 +92,29 @@ class Isolation:
         findings.deaths, findings.suspect = record.deaths, record.deaths > 0
 
     def place(
-        self, wish: RoutingRequest, findings: Findings, last: str
+        self, routing: RoutingRequest, findings: Findings, last: str
     ) -> RoutingRequest:
         """Keep a suspect from nodes where it could end streams, if another will do.
 
         last: where it ended a runner; once, it may go back there: all others who ran
               on it are lost already
         """
-        if not findings.suspect or not self._explain(wish).picked:
-            return wish
+        if not findings.suspect or not self._explain(routing).picked:
+            return routing
         crowded = self._nodes_with(lambda _: True)
         fragile = self._nodes_with(_breaks)
         for spared in (crowded, fragile | self._with_suspects(findings), fragile):
-            choice = replace(wish, spared=spared)
+            choice = replace(routing, spared=spared)
             if self._will_do(choice):
                 return choice
-        back = replace(wish, spared=crowded - {last}, tried=wish.tried - {last})
+        back = replace(routing, spared=crowded - {last}, tried=routing.tried - {last})
         if findings.went_back or not self._will_do(back):
-            return wish
+            return routing
         findings.went_back = True
         return back
 
-    def _will_do(self, wish: RoutingRequest) -> bool:
-        decision = self._explain(wish)
+    def _will_do(self, routing: RoutingRequest) -> bool:
+        decision = self._explain(routing)
         return decision.picked is not None and not decision.last_resort
 
     def board(self, lease: Lease, findings: Findings) -> None:

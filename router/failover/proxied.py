@@ -21,7 +21,7 @@ class ProxiedRequest:
     account:  where its use is counted
     """
 
-    wish: RoutingRequest
+    routing: RoutingRequest
     message: UpstreamRequest
     priority: Priority
     deadline: float

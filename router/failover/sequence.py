@@ -56,9 +56,9 @@ class SequenceDependencies:
     note: Callable[[Assignment, str, AttemptError, str], None]
     clock: Callable[[], float]
 
-    def free_elsewhere(self, wish: RoutingRequest, priority: Priority) -> bool:
+    def free_elsewhere(self, routing: RoutingRequest, priority: Priority) -> bool:
         """Say whether a node could take a request at once."""
-        decision = self.scheduler.explain(wish, priority)
+        decision = self.scheduler.explain(routing, priority)
         return decision.picked is not None and not decision.last_resort
 
 
@@ -150,17 +150,17 @@ class AttemptSequence:
     def _slot(self) -> Assignment | None:
         """Wait for a slot of another node; None where the last may be asked again."""
         parts, call, last = self._parts, self._call, self._last
-        wish, node = self._wish(), self._grant.node.name if self._grant else ""
+        routing, node = self._routing(), self._grant.node.name if self._grant else ""
         died = last is not None and last.cause == Cause.RUNNER_DIED
         again = died and not self._again
-        if again and not parts.free_elsewhere(wish, call.priority):
+        if again and not parts.free_elsewhere(routing, call.priority):
             self._ask_again(node)
-            wish = self._wish()
-        wish = parts.course.place(wish, call.findings, node)
+            routing = self._routing()
+        routing = parts.course.place(routing, call.findings, node)
         # Who has an answer to give does not wait for a node that is switched off.
         patient = not isinstance(last, RefusedError)
         try:
-            return self._acquire(wish, patient=patient)
+            return self._acquire(routing, patient=patient)
         except (NotFoundError, UnavailableError):
             if not self._again and last and last.cause in _ASKED_AGAIN:
                 self._ask_again(node)
@@ -168,10 +168,10 @@ class AttemptSequence:
             self._give_up()
             raise
 
-    def _wish(self) -> RoutingRequest:
+    def _routing(self) -> RoutingRequest:
         """Return what the request asks for, without the nodes that it is done with."""
-        past, wish = self._tried | self._lacking, self._call.wish
-        return replace(wish, tried=wish.tried | past) if past else wish
+        past, routing = self._tried | self._lacking, self._call.routing
+        return replace(routing, tried=routing.tried | past) if past else routing
 
     def _ask_again(self, node: str) -> None:
         self._again = True
@@ -183,14 +183,14 @@ class AttemptSequence:
         parts.course.given_up(call.findings, self._trace.request_id)
         if last and not isinstance(last, EvictedError):
             raise call.findings.aside or last from None
-        if parts.releases.all_lack(call.message.path, call.wish.model):
+        if parts.releases.all_lack(call.message.path, call.routing.model):
             raise route_missing("every node", call.message.path) from None
 
-    def _acquire(self, wish: RoutingRequest, *, patient: bool) -> Assignment:
+    def _acquire(self, routing: RoutingRequest, *, patient: bool) -> Assignment:
         parts, call = self._parts, self._call
         began = parts.clock()
         grant = parts.scheduler.acquire(
-            wish, call.priority, self._cancellation, call.deadline, patient=patient
+            routing, call.priority, self._cancellation, call.deadline, patient=patient
         )
         waited = parts.clock() - began
         spans = self._trace.spans
@@ -202,8 +202,8 @@ class AttemptSequence:
             call.account.queued(waited)
         lease.streams = call.streams
         lease.continued = call.priority is Priority.CONTINUED
-        lease.tried = wish.tried
+        lease.tried = routing.tried
         picked = grant.decision.picked
         if picked and picked.view.resident is not None:
-            lease.resident = call.wish.model in picked.view.resident
+            lease.resident = call.routing.model in picked.view.resident
         return grant

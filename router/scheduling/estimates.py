@@ -47,7 +47,7 @@ class Estimates:
 
     def asking(
         self,
-        wish: RoutingRequest,
+        routing: RoutingRequest,
         priority: Priority,
         picker: str = "",
         *,
@@ -57,20 +57,20 @@ class Estimates:
 
         picker: the name of its policy, and whether that one `holds_back`
         """
-        if wish.traits.options:
-            wish = self._as_loaded(wish)
-        work = self.prediction.work(wish.model, wish.traits)
+        if routing.traits.options:
+            routing = self._as_loaded(routing)
+        work = self.prediction.work(routing.model, routing.traits)
         held = holds_back and priority is not Priority.CONTINUED
         now = self._clock()
-        in_time = max(0.0, wish.first_token_by - now)
-        return PendingRequest(wish, work, now, in_time, held, picker)
+        in_time = max(0.0, routing.first_token_by - now)
+        return PendingRequest(routing, work, now, in_time, held, picker)
 
-    def _as_loaded(self, wish: RoutingRequest) -> RoutingRequest:
+    def _as_loaded(self, routing: RoutingRequest) -> RoutingRequest:
         """Name the options by what is known to be loaded alike."""
-        same = self.residency.same_as(wish.runner)
-        if same == wish.runner:
-            return wish
-        return replace(wish, traits=replace(wish.traits, options=split(same)[1]))
+        same = self.residency.same_as(routing.runner)
+        if same == routing.runner:
+            return routing
+        return replace(routing, traits=replace(routing.traits, options=split(same)[1]))
 
     def look(self, snapshot: Snapshot) -> None:
         """Take what polls saw of the nodes' memory."""
@@ -88,7 +88,7 @@ class Estimates:
 
         idle_since: when a node had a slot for it first, but not its model
         """
-        now, picked, runner = self._clock(), decided.picked, asking.wish.runner
+        now, picked, runner = self._clock(), decided.picked, asking.routing.runner
         load = 0.0
         if picked is not None:
             load = picked.offer.load
@@ -116,7 +116,9 @@ class Estimates:
         self.prompts.learn(lease.node, lease.model, timings.prompt_tokens, seconds)
         if running is not None and outcome is Outcome.END:
             asking = running.asking
-            self.prediction.learn(lease.model, asking.wish.traits, asking.work, timings)
+            self.prediction.learn(
+                lease.model, asking.routing.traits, asking.work, timings
+            )
             self._compare(lease, running.expected, now)
 
     def _compare(self, lease: Lease, expected: Expected | None, now: float) -> None:

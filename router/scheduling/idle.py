@@ -56,13 +56,13 @@ class SpareCapacity:
         A waiter that could use a node waits for one of its slots: what is free
         there by another model's count is not ours.
         """
-        wishes = {waiter.asking.wish for waiter in self._fleet.queue}
+        routings = {waiter.asking.routing for waiter in self._fleet.queue}
         for view in self._snapshot.nodes.values():
-            scene = self._scene
+            context = self._context
             # What an open circuit holds is told by model: `room`.
-            if held(view, "", replace(scene, last_resort=True)):
+            if held(view, "", replace(context, last_resort=True)):
                 continue
-            if not any(_may(view, wish, scene) for wish in wishes):
+            if not any(_may(view, routing, context) for routing in routings):
                 yield view
 
     def room(self, node: str, model: str) -> bool:
@@ -93,15 +93,15 @@ class SpareCapacity:
     def decision(self, model: str) -> Decision:
         """Say of every node why it does not run the model now."""
         asking = PendingRequest(RoutingRequest(model), held=False)
-        return decide(asking, self._scene, lambda candidates: candidates[0], 0.0)
+        return decide(asking, self._context, lambda candidates: candidates[0], 0.0)
 
     def _fails(self, node: str, model: str) -> bool:
         """Say whether the model fails there, and may not fail on another node."""
-        scene = self._scene
-        view = scene.snapshot.nodes.get(node)
-        if view is None or node not in scene.health.troubled:
+        context = self._context
+        view = context.snapshot.nodes.get(node)
+        if view is None or node not in context.health.troubled:
             return False
-        if not (held(view, model, scene) or failing(view, model, scene)):
+        if not (held(view, model, context) or failing(view, model, context)):
             return False
         return not self.decision(model).last_resort
 
@@ -116,7 +116,7 @@ class SpareCapacity:
         return self._fleet.published.current
 
     @property
-    def _scene(self) -> RoutingContext:
+    def _context(self) -> RoutingContext:
         fleet = self._fleet
         return RoutingContext(
             fleet.published.current,
@@ -128,7 +128,7 @@ class SpareCapacity:
         )
 
 
-def _may(view: NodeView, wish: RoutingRequest, scene: RoutingContext) -> bool:
-    return view.node.name not in wish.tried and not model_absent(
-        view, wish.model, scene
+def _may(view: NodeView, routing: RoutingRequest, context: RoutingContext) -> bool:
+    return view.node.name not in routing.tried and not model_absent(
+        view, routing.model, context
     )

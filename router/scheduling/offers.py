@@ -83,18 +83,18 @@ class Offers:
         self.evictions = Evictions(learned.residency, learned.demand)
         self._boards: OrderedDict[_Key, _Kept] = OrderedDict()
 
-    def nodes(self, runner: str, scene: RoutingContext) -> Nodes:
+    def nodes(self, runner: str, context: RoutingContext) -> Nodes:
         """Return what the nodes offer now for a model, as it is to be loaded."""
-        key, now = (runner, type(scene.load), scene.last_resort), self._clock()
+        key, now = (runner, type(context.load), context.last_resort), self._clock()
         kept = self._boards.get(key)
-        if kept is None or kept.seen != (scene.snapshot, scene.version):
-            kept = self._boards[key] = _Kept(self, runner, scene)
+        if kept is None or kept.seen != (context.snapshot, context.version):
+            kept = self._boards[key] = _Kept(self, runner, context)
             self._boards.move_to_end(key)
             if len(self._boards) > _MOST_BOARDS:
                 self._boards.popitem(last=False)
         for name in self._learned.residency.settle(now):
             self.changes.add(name)
-        kept.bring_up_to_date(scene, now)
+        kept.bring_up_to_date(context, now)
         model, learned = kept.model, self._learned
         typical = learned.prediction.mean(model)
         return kept.board.nodes(Others(typical, self._avoidable(runner, now)))
@@ -127,10 +127,10 @@ class Offers:
 class _Kept:
     """A board, and up to which change it is right."""
 
-    def __init__(self, offers: Offers, runner: str, scene: RoutingContext) -> None:
-        self.seen: tuple[Snapshot, int] = (scene.snapshot, scene.version)
+    def __init__(self, offers: Offers, runner: str, context: RoutingContext) -> None:
+        self.seen: tuple[Snapshot, int] = (context.snapshot, context.version)
         self.model = split(runner)[0]
-        views, refused = filtered(self.model, scene)
+        views, refused = filtered(self.model, context)
         self.board = Board(views, refused)
         self._runner = runner
         self._offers = offers
@@ -139,11 +139,11 @@ class _Kept:
         self._queue_version = -1
         self._unsteady: set[str] = set()
 
-    def bring_up_to_date(self, scene: RoutingContext, now: float) -> None:
+    def bring_up_to_date(self, context: RoutingContext, now: float) -> None:
         changes = self._offers.changes
         changed: Iterable[str] | None = changes.since(self._position)
         self._position = changes.position
-        unsteady = self._offers.unsteady | scene.health.troubled
+        unsteady = self._offers.unsteady | context.health.troubled
         if changed is None:
             changed = self.board.views
         elif unsteady or self._unsteady:
@@ -157,17 +157,17 @@ class _Kept:
             changed = {*changed, *self.board.barred}
         for name in changed:
             if name in self.board.views:
-                self._put(name, scene, now)
+                self._put(name, context, now)
 
-    def _put(self, name: str, scene: RoutingContext, now: float) -> None:
+    def _put(self, name: str, context: RoutingContext, now: float) -> None:
         view, maker = self.board.views[name], self._maker
-        if reason := failing(view, self.model, scene):
+        if reason := failing(view, self.model, context):
             if reason is PROVING:
                 self.board.prove(name)
             else:
                 self.board.refuse(name, reason)
             return
-        streams = scene.load.room(name, self.model)
+        streams = context.load.room(name, self.model)
         standing = maker.standing(name, now)
         if standing.leaving:
             self.board.bar(name)

@@ -67,7 +67,7 @@ ALL_WELL: NodeHealth = _Well()
 class Offering(Protocol):
     """Says what nodes offer (`router.scheduling.offers.Offers`)."""
 
-    def nodes(self, runner: str, scene: RoutingContext) -> Nodes: ...
+    def nodes(self, runner: str, context: RoutingContext) -> Nodes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +192,9 @@ class Decision:
 Filter = Callable[[NodeView, str, RoutingContext], str | None]
 
 
-def held(view: NodeView, _: str, scene: RoutingContext) -> str | None:
-    holds = scene.blocking(view.node.name)
-    if holds and scene.last_resort:
+def held(view: NodeView, _: str, context: RoutingContext) -> str | None:
+    holds = context.blocking(view.node.name)
+    if holds and context.last_resort:
         holds = tuple(hold for hold in holds if hold.source != CIRCUIT)
     return "; ".join(f"{h.kind}: {h.reason}" for h in holds) if holds else None
 
@@ -209,18 +209,18 @@ def model_absent(view: NodeView, model: str, _: RoutingContext) -> str | None:
 FILTERS: tuple[Filter, ...] = (held, model_absent)
 
 
-def failing(view: NodeView, model: str, scene: RoutingContext) -> str | None:
+def failing(view: NodeView, model: str, context: RoutingContext) -> str | None:
     """A circuit is open, or a request under way has yet to show that it may close."""
-    name, health = view.node.name, scene.health
+    name, health = view.node.name, context.health
     if name not in health.troubled:
         return None
-    if not scene.last_resort and (reason := health.reason(name, model)):
+    if not context.last_resort and (reason := health.reason(name, model)):
         return reason
     return PROVING if health.one_at_a_time(name, model) else None
 
 
 def filtered(
-    model: str, scene: RoutingContext
+    model: str, context: RoutingContext
 ) -> tuple[list[NodeView], dict[str, str]]:
     """Return the nodes that may take a model, and why each other may not.
 
@@ -228,9 +228,9 @@ def filtered(
     """
     refused: dict[str, str] = {}
     views: list[NodeView] = []
-    for name, view in scene.snapshot.nodes.items():
+    for name, view in context.snapshot.nodes.items():
         for reject in FILTERS:
-            reason = reject(view, model, scene)
+            reason = reject(view, model, context)
             if reason:
                 refused[name] = reason
                 break
@@ -241,13 +241,13 @@ def filtered(
 
 def decide(
     asking: PendingRequest,
-    scene: RoutingContext,
+    context: RoutingContext,
     picker: Picker,
     now: float,
     ahead: int = 0,
 ) -> Decision:
     """Choose a node for a request, with reasons; `ahead` others wait before it."""
-    nodes = offered(asking.wish.runner, scene)
+    nodes = offered(asking.routing.runner, context)
     candidates = weighed(asking, nodes, now)
     picked = picker(candidates) if candidates else None
     if picked is None:
@@ -257,23 +257,23 @@ def decide(
     return decision(asking, None if back else picked, candidates, nodes, back)
 
 
-def offered(runner: str, scene: RoutingContext) -> Nodes:
+def offered(runner: str, context: RoutingContext) -> Nodes:
     """Return what the nodes offer.
 
     Open circuits never empty the fleet: where no other node may take it, now or soon,
     those are asked.
     """
-    nodes = scene.offers.nodes(runner, scene)
-    if not scene.health.troubled or nodes.any:
+    nodes = context.offers.nodes(runner, context)
+    if not context.health.troubled or nodes.any:
         return nodes
-    last = scene.offers.nodes(runner, replace(scene, last_resort=True))
+    last = context.offers.nodes(runner, replace(context, last_resort=True))
     return last._replace(last_resort=True)
 
 
 def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
     """Return the nodes with a free slot as candidates."""
     work, waited, others = asking.work, now - asking.since, nodes.others
-    session = asking.wish.session
+    session = asking.routing.session
     return tuple(
         [
             Candidate(
@@ -285,7 +285,7 @@ def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate
                 now,
                 session,
             )
-            for offer in nodes.open_to(asking.wish.avoided)
+            for offer in nodes.open_to(asking.routing.avoided)
         ]
     )
 
@@ -309,9 +309,9 @@ def decision(
         tuple(nodes.full),
         barred,
         back,
-        asking.wish.tried,
+        asking.routing.tried,
         nodes.slower,
-        spared=asking.wish.spared,
+        spared=asking.routing.spared,
         proving=tuple(nodes.proving),
         last_resort=nodes.last_resort,
         picker=asking.picker,

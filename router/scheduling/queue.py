@@ -52,15 +52,15 @@ class Waiter:
 
     @property
     def model(self) -> str:
-        return self.asking.wish.model
+        return self.asking.routing.model
 
     @property
     def runner(self) -> str:
-        return self.asking.wish.runner
+        return self.asking.routing.runner
 
     @property
     def principal(self) -> str:
-        return self.asking.wish.principal
+        return self.asking.routing.principal
 
     @property
     def overdue(self) -> bool:

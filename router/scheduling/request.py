@@ -87,7 +87,7 @@ class PendingRequest(NamedTuple):
     picker:  the name of the policy that chooses for it
     """
 
-    wish: RoutingRequest
+    routing: RoutingRequest
     work: Work = Work()
     since: float = 0.0
     in_time: float = inf

@@ -92,33 +92,33 @@ class Scheduler:
         holds.listen(self.serve)
 
     def explain(
-        self, wish: RoutingRequest, priority: Priority = Priority.INTERACTIVE
+        self, routing: RoutingRequest, priority: Priority = Priority.INTERACTIVE
     ) -> Decision:
         """Decide without taking: the dry run."""
-        return self._decide(self._asking(wish, priority), priority)
+        return self._decide(self._asking(routing, priority), priority)
 
-    def _asking(self, wish: RoutingRequest, priority: Priority) -> PendingRequest:
-        name = self.policies.name(wish.model, wish.picker)
+    def _asking(self, routing: RoutingRequest, priority: Priority) -> PendingRequest:
+        name = self.policies.name(routing.model, routing.picker)
         holds_back = self.policies.of(name).holds_back
-        return self.estimates.asking(wish, priority, name, holds_back=holds_back)
+        return self.estimates.asking(routing, priority, name, holds_back=holds_back)
 
     def _decide(self, asking: PendingRequest, priority: Priority) -> Decision:
-        wish = asking.wish
-        ahead = self.queue.ahead(wish.runner, priority, wish.principal)
+        routing = asking.routing
+        ahead = self.queue.ahead(routing.runner, priority, routing.principal)
         pick, now = self.policies.of(asking.picker).pick, self._clock()
-        return decide(asking, self._scene(priority), pick, now, ahead)
+        return decide(asking, self._context(priority), pick, now, ahead)
 
-    def _scene(self, priority: Priority) -> RoutingContext:
+    def _context(self, priority: Priority) -> RoutingContext:
         kept = self._scenes.get(priority)
         if kept is None or not self._is_current(kept):
             kept = self._scenes[priority] = self._new_scene(priority)
         return kept
 
-    def _is_current(self, scene: RoutingContext) -> bool:
+    def _is_current(self, context: RoutingContext) -> bool:
         return (
-            scene.snapshot is self._published.current
-            and scene.version == self._holds.version
-            and scene.health is self.health
+            context.snapshot is self._published.current
+            and context.version == self._holds.version
+            and context.health is self.health
         )
 
     def _new_scene(self, priority: Priority) -> RoutingContext:
@@ -151,7 +151,7 @@ class Scheduler:
 
     def acquire(
         self,
-        wish: RoutingRequest,
+        routing: RoutingRequest,
         priority: Priority,
         attention: Cancellation,
         deadline: float,
@@ -165,35 +165,35 @@ class Scheduler:
         Raises NotFoundError, UnavailableError (no node may take it),
         OverloadedError (queue full), DeadlineError, StoppedError.
         """
-        asking = self._asking(wish, priority)
-        self.estimates.demand.came(wish.runner, asking.since)
+        asking = self._asking(routing, priority)
+        self.estimates.demand.came(routing.runner, asking.since)
         decided = self._decide(asking, priority)
         if not len(self.queue):
             picked = decided.picked
-            if picked and self._cleared(picked.name, wish.model, priority):
+            if picked and self._cleared(picked.name, routing.model, priority):
                 grant = self._take(asking, picked, decided)
                 self._charge(grant, asking, priority)
                 return grant
             if trial := self._one_more(asking, priority, decided):
                 self._charge(trial, asking, priority)
                 return trial
-        cost = self._typical.node_seconds(wish.model, asking.work)
+        cost = self._typical.node_seconds(routing.model, asking.work)
         waiter = Waiter(asking, priority, attention.nudge, decided.held_back, cost)
         if not (decided.picked or decided.busy):
-            if not (patient and self._any_may_return(wish, decided)):
-                raise no_node(wish, decided)
+            if not (patient and self._any_may_return(routing, decided)):
+                raise no_node(routing, decided)
             return self._await_return(waiter, attention, deadline)
         deadline = min(deadline, self._slot_by(asking, priority))
         if decided.picked is None:
-            self._refuse_hopeless(wish, priority, decided, deadline)
+            self._refuse_hopeless(routing, priority, decided, deadline)
         return self._wait(waiter, attention, deadline)
 
     def _slot_by(self, asking: PendingRequest, priority: Priority) -> float:
         """Return when a slot would be too late for the first token."""
-        by = asking.wish.first_token_by
+        by = asking.routing.first_token_by
         if by == inf:
             return by
-        nodes = offered(asking.wish.runner, self._scene(priority))
+        nodes = offered(asking.routing.runner, self._context(priority))
         offers = [*nodes.free, *(group.offer for group in nodes.groups)]
         quickest = min((offer.per_prompt_token for offer in offers), default=0.0)
         return by - asking.work.prompt * quickest
@@ -205,7 +205,7 @@ class Scheduler:
         decided: Decision,
         idle_since: float | None = None,
     ) -> Assignment:
-        lease = self._ledger.take(picked.name, asking.wish.model)
+        lease = self._ledger.take(picked.name, asking.routing.model)
         self.estimates.began(lease, asking, decided, idle_since)
         return Assignment(lease, picked.view.node, decided)
 
@@ -219,9 +219,9 @@ class Scheduler:
         """Count a slot for its principal; `waiter` leaves the queue for it."""
         picked = grant.decision.picked
         assert picked is not None  # noqa: S101 - a slot is some node's
-        model = asking.wish.model
+        model = asking.routing.model
         cost = self._typical.node_seconds(model, asking.work)
-        principal, shares = asking.wish.principal, self.queue.shares[priority]
+        principal, shares = asking.routing.principal, self.queue.shares[priority]
         if waiter is None:
             shares.lift(principal, 0.0)
         else:
@@ -242,9 +242,9 @@ class Scheduler:
         """Try the unknown ceiling of a node, where the request would have to wait."""
         if priority is Priority.CONTINUED:
             return None  # its first token comes late for reasons of its own
-        model = asking.wish.model
+        model = asking.routing.model
         for name in decided.full:
-            if name not in asking.wish.avoided and self._ledger.may_try_one_more(
+            if name not in asking.routing.avoided and self._ledger.may_try_one_more(
                 name, model
             ):
                 view = self._published.current.nodes[name]
@@ -268,38 +268,38 @@ class Scheduler:
         except DeadlineError:
             decided = self._decide(waiter.asking, waiter.priority)
             if not (decided.picked or decided.busy):
-                raise no_node(waiter.asking.wish, decided) from None
+                raise no_node(waiter.asking.routing, decided) from None
         return self._wait(waiter, attention, deadline)
 
-    def _any_may_return(self, wish: RoutingRequest, decided: Decision) -> bool:
-        """Say whether nothing but being down keeps some node from taking the wish."""
+    def _any_may_return(self, routing: RoutingRequest, decided: Decision) -> bool:
+        """Say whether nothing but being down keeps a node from the request."""
         if self.down_wait_seconds <= 0:
             return False
-        return any(self._may_return(wish, node) for node in decided.rejected)
+        return any(self._may_return(routing, node) for node in decided.rejected)
 
-    def _may_return(self, wish: RoutingRequest, node: str) -> bool:
+    def _may_return(self, routing: RoutingRequest, node: str) -> bool:
         view = self._published.current.nodes.get(node)
-        if view is None or node in wish.tried:
+        if view is None or node in routing.tried:
             return False
         holds = self._holds.blocking(node)
         down = all(h.kind is HoldKind.DOWN and h.source != CIRCUIT for h in holds)
-        absent = model_absent(view, wish.model, self._scene(Priority.INTERACTIVE))
+        absent = model_absent(view, routing.model, self._context(Priority.INTERACTIVE))
         return bool(holds) and down and absent is None
 
     def _refuse_hopeless(
         self,
-        wish: RoutingRequest,
+        routing: RoutingRequest,
         priority: Priority,
         decided: Decision,
         deadline: float,
     ) -> None:
-        ahead = self.queue.ahead(wish.runner, priority, wish.principal)
+        ahead = self.queue.ahead(routing.runner, priority, routing.principal)
         nodes = (*decided.full, *decided.barred)
-        wait = expected_wait(self._ledger, nodes, wish.model, ahead)
+        wait = expected_wait(self._ledger, nodes, routing.model, ahead)
         left = deadline - self._clock()
         if wait is not None and hopeless(wait, left):
             raise OverloadedError(
-                f"a slot for model {wish.model!r} is expected in {wait:.0f} s,"
+                f"a slot for model {routing.model!r} is expected in {wait:.0f} s,"
                 f" the time limit is {left:.0f} s",
                 retry_after_seconds=max(1.0, wait - left),
             )
@@ -375,7 +375,7 @@ class Scheduler:
             runner = next((r for r in runners if r not in stuck), None)
             if runner is None:
                 return True
-            nodes = offered(runner, self._scene(priority))
+            nodes = offered(runner, self._context(priority))
             if self._serve_one(runner, priority, _under(turn.caps, nodes)):
                 if turn.barred and turn.version != self.queue.version:
                     return False
@@ -463,7 +463,7 @@ class Scheduler:
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
         """Yield those that wait and did not try all the free nodes already."""
         for waiter in self.queue.waiting(priority, runner):
-            if nodes.open_to(waiter.asking.wish.avoided):
+            if nodes.open_to(waiter.asking.routing.avoided):
                 yield waiter
 
 
@@ -498,8 +498,8 @@ def _under(caps: dict[str, int], nodes: Nodes) -> Nodes:
 
 
 def _too_late(asking: PendingRequest) -> OverloadedError | DeadlineError:
-    model = asking.wish.model
-    if asking.wish.first_token_by < inf:
+    model = asking.routing.model
+    if asking.routing.first_token_by < inf:
         return OverloadedError(
             f"no free slot for model {model!r} in time for a first token within"
             f" {asking.in_time:g} s",
@@ -509,15 +509,17 @@ def _too_late(asking: PendingRequest) -> OverloadedError | DeadlineError:
 
 
 def no_node(
-    wish: RoutingRequest, decided: Decision
+    routing: RoutingRequest, decided: Decision
 ) -> NotFoundError | UnavailableError:
     """Say why nobody takes the request; the client hears every node's reason."""
     reasons = decided.rejected
     absent = [r for r in reasons.values() if r.startswith("model ")]
     if reasons and len(absent) == len(reasons):
-        return NotFoundError(f"model {wish.model.removesuffix(':latest')!r} not found")
+        return NotFoundError(
+            f"model {routing.model.removesuffix(':latest')!r} not found"
+        )
     told = "; ".join(f"{node}: {reason}" for node, reason in reasons.items())
     return UnavailableError(
-        f"no node may take model {wish.model!r}: {told or 'the inventory is empty'}",
+        f"no node may take model {routing.model!r}: {told or 'the inventory is empty'}",
         retry_after_seconds=5,
     )

@@ -24,7 +24,7 @@ class Oracle(Routed):
         prompts = _Prompts({spec.name: spec for spec in self.setup.specs})
         return Estimates(self.ledger, self._now, _Lengths(), prompts)
 
-    def wish(self, ask: Ask) -> RoutingRequest:
+    def routing(self, ask: Ask) -> RoutingRequest:
         # The answer's length rides in a field that only the oracle reads so.
         traits = Traits(prompt_bytes=ask.prompt, most_tokens=ask.tokens)
         return RoutingRequest(ask.model, traits=traits)

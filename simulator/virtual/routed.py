@@ -271,7 +271,7 @@ class Routed:
         attention = VirtualAttention(self.clock)
         ask, now = reply.ask, self.clock.now
         call = ProxiedRequest(
-            self.wish(ask),
+            self.routing(ask),
             _MESSAGE,
             Priority.INTERACTIVE,
             now + self.setup.queue_seconds,
@@ -285,7 +285,7 @@ class Routed:
             reply.failure = f"{type(error).__name__}: {error}"
             reply.ended_at = self.clock.now
 
-    def wish(self, ask: Ask) -> RoutingRequest:
+    def routing(self, ask: Ask) -> RoutingRequest:
         size = round(_BYTES_PER_TOKEN * ask.prompt)
         traits = Traits(prompt_bytes=size, options=ask.options)
         by = ask.at + self.setup.first_token_seconds

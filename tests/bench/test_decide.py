@@ -7,16 +7,18 @@ import json
 from bench.decide import acquire, fleet, main
 from router.scheduling.pipeline import RoutingRequest
 
-WISH = RoutingRequest("model-0:latest")
+ROUTING = RoutingRequest("model-0:latest")
 
 
 def streams(dispatcher):
-    return {each.name: each.in_flight for each in dispatcher.explain(WISH).candidates}
+    return {
+        each.name: each.in_flight for each in dispatcher.explain(ROUTING).candidates
+    }
 
 
 def test_fleet_is_warm_and_partly_busy():
     """All nodes are candidates, a third of the slots is taken, speeds are known."""
-    decision = fleet(6).explain(WISH)
+    decision = fleet(6).explain(ROUTING)
 
     assert len(decision.candidates) == 6
     assert sum(each.in_flight for each in decision.candidates) == 6 * 4 // 3

@@ -110,11 +110,11 @@ class Continuity:
     def _next(
         self, bridge: Resumption, node: str, outcome: Outcome, cut_at: float
     ) -> FirstResponse | bytes:
-        before = self._call.wish
+        before = self._call.routing
         broke = self._broke(node, outcome)
         self._call = replace(
             self._call,
-            wish=replace(before, tried=before.tried | broke),
+            routing=replace(before, tried=before.tried | broke),
             priority=Priority.CONTINUED,
             deadline=cut_at + self._wait_seconds,
         )
@@ -134,9 +134,9 @@ class Continuity:
         """
         if outcome is Outcome.EVICTED:
             return frozenset()
-        wish = replace(self._call.wish, tried=self._call.wish.tried | {node})
+        routing = replace(self._call.routing, tried=self._call.routing.tried | {node})
         if outcome is Outcome.ERROR_LINE and not self._failover.free_elsewhere(
-            wish, Priority.CONTINUED
+            routing, Priority.CONTINUED
         ):
             return frozenset()
         return frozenset({node})

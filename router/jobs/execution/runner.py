@@ -157,15 +157,15 @@ class ItemRunner:
         self._flight.follow(f.running() for job in jobs for f in job.in_flight())
         alike = not any(free.people for free in frees)
         if alike and all(job.job.spec.nodes is None for job in jobs):
-            return self._policy.assign(frees, self._scene(jobs))
+            return self._policy.assign(frees, self._context(jobs))
         for free in frees:  # where a quota counts, nodes do not see the same jobs
-            scene = self._scene(_allowed(jobs, free))
-            chosen = self._policy.assign([free], scene)
+            context = self._context(_allowed(jobs, free))
+            chosen = self._policy.assign([free], context)
             if chosen is not None:
                 return chosen
         return None
 
-    def _scene(self, jobs: list[ActiveJob]) -> PlanningContext:
+    def _context(self, jobs: list[ActiveJob]) -> PlanningContext:
         now = time.monotonic()
         return PlanningContext(
             LeasedBacklog(jobs, now), self._flight, self._speeds, now

@@ -19,35 +19,37 @@ class JobEstimates:
     def __init__(self, lengths: Predictor) -> None:
         self._lengths = lengths
 
-    def pace(self, free: FreeSlot, scene: PlanningContext) -> tuple[float, bool]:
+    def pace(self, free: FreeSlot, context: PlanningContext) -> tuple[float, bool]:
         """Sort quick nodes first, those that nobody knows before all.
 
         Of those the emptier ones, where a job is to be opened: it is spread.
         """
         model = min(free.models, default="")
         streams = free.in_flight + 1
-        speed = scene.speeds.tokens_per_second(free.node, model, streams)
+        speed = context.speeds.tokens_per_second(free.node, model, streams)
         if speed:
             return -speed, False
-        first = next(iter(scene.waiting.heaviest(model)), None)
+        first = next(iter(context.waiting.heaviest(model)), None)
         spread = first is not None and first.opening
-        return -inf, spread and half_full(free, model, scene)
+        return -inf, spread and half_full(free, model, context)
 
     def seconds(
         self,
         free: FreeSlot,
         item: Pending,
-        scene: PlanningContext,
+        context: PlanningContext,
         tokens: float | None = None,
     ) -> float | None:
         """Return how long an item would take in the slot; None if nobody knows."""
-        load = scene.speeds.load_seconds(free.node, item.model)
-        if item.model in free.resident or item.model in scene.running.models(free.node):
+        load = context.speeds.load_seconds(free.node, item.model)
+        if item.model in free.resident or item.model in context.running.models(
+            free.node
+        ):
             load = 0.0
         streams = free.in_flight + 1
-        seconds = self._run_seconds(free.node, item, streams, scene, tokens)
+        seconds = self._run_seconds(free.node, item, streams, context, tokens)
         if seconds is None:
-            seconds = _AS_LONG_AGAIN * _in_vain(free, item.model, scene) or None
+            seconds = _AS_LONG_AGAIN * _in_vain(free, item.model, context) or None
         return None if seconds is None else load + seconds
 
     def _run_seconds(
@@ -55,14 +57,14 @@ class JobEstimates:
         node: str,
         item: Pending,
         streams: int,
-        scene: PlanningContext,
+        context: PlanningContext,
         tokens: float | None = None,
     ) -> float | None:
-        speed = scene.speeds.tokens_per_second(node, item.model, streams)
+        speed = context.speeds.tokens_per_second(node, item.model, streams)
         if not speed:
             return None
         expected = self._tokens(item) if tokens is None else tokens
-        return self.prompt_seconds(node, item, scene) + expected / speed
+        return self.prompt_seconds(node, item, context) + expected / speed
 
     def _tokens(self, item: Pending) -> float:
         """Return the tokens that are yet to come of an item that waits."""
@@ -70,51 +72,53 @@ class JobEstimates:
             return self._lengths.remaining(item, item.had)
         return self._lengths.expected(item)
 
-    def prompt_seconds(self, node: str, item: Pending, scene: PlanningContext) -> float:
-        return 0.0 if item.home == node else self.read_seconds(node, item, scene)
+    def prompt_seconds(
+        self, node: str, item: Pending, context: PlanningContext
+    ) -> float:
+        return 0.0 if item.home == node else self.read_seconds(node, item, context)
 
-    def read_seconds(self, node: str, item: Pending, scene: PlanningContext) -> float:
-        speed = scene.speeds.prompt_tokens_per_second(node, item.model)
+    def read_seconds(self, node: str, item: Pending, context: PlanningContext) -> float:
+        speed = context.speeds.prompt_tokens_per_second(node, item.model)
         return (item.prompt + item.had) / speed if speed else 0.0
 
-    def left(self, attempt: Running, scene: PlanningContext) -> tuple[float, float]:
+    def left(self, attempt: Running, context: PlanningContext) -> tuple[float, float]:
         """Return seconds until an attempt ends, and the tokens that it has."""
-        item, node, speeds = attempt.item, attempt.node, scene.speeds
-        elapsed = scene.now - attempt.since
+        item, node, speeds = attempt.item, attempt.node, context.speeds
+        elapsed = context.now - attempt.since
         streams = max(1, speeds.streams(node))
         speed = speeds.tokens_per_second(node, item.model, streams)
         if speed is None:
             # A node that never ended anything: it will take as long again.
-            typical = scene.running.typical(item.model, speeds)
+            typical = context.running.typical(item.model, speeds)
             usual = self._lengths.expected(item) / typical if typical else 0.0
             return max(elapsed * (_AS_LONG_AGAIN - 1), usual - elapsed), item.had
         # What it has, it mostly got while the node was full: slower than now.
         full = max(streams, speeds.worthwhile(node, item.model))
         then = speeds.tokens_per_second(node, item.model, full) or speed
-        produced = (elapsed - self.prompt_seconds(node, item, scene)) * then
+        produced = (elapsed - self.prompt_seconds(node, item, context)) * then
         reading = max(0.0, -produced / then)
         produced = item.had + max(0.0, produced)
         return reading + self._lengths.remaining(item, produced) / speed, produced
 
     def again(
-        self, free: FreeSlot, item: Pending, produced: float, scene: PlanningContext
+        self, free: FreeSlot, item: Pending, produced: float, context: PlanningContext
     ) -> float | None:
         """Return how long a copy would take, of an answer at least so long."""
         tokens = produced + self._lengths.remaining(item, produced)
-        return self.seconds(free, item, scene, tokens)
+        return self.seconds(free, item, context, tokens)
 
-    def elsewhere(self, node: str, item: Pending, scene: PlanningContext) -> float:
+    def elsewhere(self, node: str, item: Pending, context: PlanningContext) -> float:
         """Return how long another node would take for it, were it left to them."""
-        speeds = scene.speeds
-        fastest = scene.running.fastest(item.model, speeds)
+        speeds = context.speeds
+        fastest = context.running.fastest(item.model, speeds)
         if fastest is None or fastest == node:
             return inf
         streams = max(1, speeds.streams(fastest))
-        seconds = self._run_seconds(fastest, item, streams, scene)
+        seconds = self._run_seconds(fastest, item, streams, context)
         return inf if seconds is None else _LATER * seconds
 
 
-def _in_vain(free: FreeSlot, model: str, scene: PlanningContext) -> float:
+def _in_vain(free: FreeSlot, model: str, context: PlanningContext) -> float:
     """Return how long a node has been at an item, if it never ended one."""
-    there = [scene.now - attempt.since for attempt in scene.running.on(free.node)]
-    return max([scene.speeds.in_vain(free.node, model), *there])
+    there = [context.now - attempt.since for attempt in context.running.on(free.node)]
+    return max([context.speeds.in_vain(free.node, model), *there])

@@ -40,16 +40,16 @@ class _Once:
         return found
 
 
-def cached(scene: PlanningContext) -> PlanningContext:
-    if isinstance(scene.waiting, _Once):
-        return scene
-    return replace(scene, waiting=_Once(scene.waiting))
+def cached(context: PlanningContext) -> PlanningContext:
+    if isinstance(context.waiting, _Once):
+        return context
+    return replace(context, waiting=_Once(context.waiting))
 
 
-def waits(scene: PlanningContext, model: str) -> bool:
-    backlog = scene.waiting.models().get(model)
+def waits(context: PlanningContext, model: str) -> bool:
+    backlog = context.waiting.models().get(model)
     return backlog is not None and backlog.items > 0
 
 
-def half_full(free: FreeSlot, model: str, scene: PlanningContext) -> bool:
-    return 2 * free.in_flight >= scene.speeds.worthwhile(free.node, model)
+def half_full(free: FreeSlot, model: str, context: PlanningContext) -> bool:
+    return 2 * free.in_flight >= context.speeds.worthwhile(free.node, model)

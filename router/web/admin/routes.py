@@ -83,15 +83,15 @@ def _explain(parts: AdminContext) -> Response:
     if not model:
         newest = [show_trail(trail) for trail in parts.trails.newest(20, _sees)]
         return jsonify(usage="?model=NAME is a dry run", requests=newest)
-    wish = RoutingRequest(canonical(model))
-    decision = parts.dispatcher.explain(wish)
+    routing = RoutingRequest(canonical(model))
+    decision = parts.dispatcher.explain(routing)
     slots = {
-        node: show_slots(parts.ledger, node, wish.model)
+        node: show_slots(parts.ledger, node, routing.model)
         for node, reason in decision.rejected.items()
         if reason == BUSY
     }
     shown = show_decision(decision)
-    return jsonify(model=wish.model, dry_run=True, busy=slots, **shown)
+    return jsonify(model=routing.model, dry_run=True, busy=slots, **shown)
 
 
 def _sees(owner: str) -> bool:

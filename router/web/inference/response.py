@@ -113,7 +113,7 @@ class InferenceResponse:
         self._trace = trace = DecisionTrace(
             request.request_id,
             request.route.path,
-            call.wish.model,
+            call.routing.model,
             time.time(),
             owner=request.principal.owner,
             spans=request.spans,
@@ -129,7 +129,7 @@ class InferenceResponse:
             request.attempts = trace.attempts
             if trace.steps and (picked := trace.steps[-1].decision.picked):
                 request.node = picked.name
-                request.model = call.wish.model
+                request.model = call.routing.model
 
     def _found_since(
         self,
@@ -142,7 +142,7 @@ class InferenceResponse:
             return False
         picks = (step.decision.picked for step in trace.steps)
         asked = {pick.name for pick in picks if pick}
-        return bool(self._context.find(call.wish.model) - asked)
+        return bool(self._context.find(call.routing.model) - asked)
 
     def _whole(self, presented: FirstResponse) -> Iterable[bytes]:
         head = presented.reply.head

@@ -300,8 +300,8 @@ def test_a_suspect_waits_where_others_are_just_busy():
     call = fleet.call()
     call.findings.died(answering=False)
     fleet.ledger.take("b", MODEL).reply = Running(movable=False)
-    wish = replace(call.wish, tried=frozenset("a"))
-    assert wish == fleet.isolation.place(wish, call.findings, "a")
+    routing = replace(call.routing, tried=frozenset("a"))
+    assert routing == fleet.isolation.place(routing, call.findings, "a")
 
 
 def suspect(fleet, node, body):
@@ -371,8 +371,8 @@ def test_suspects_are_kept_apart():
         fleet.ledger.take(node, MODEL).reply = Running(movable=True)
     call = fleet.call()
     call.findings.died(answering=False)
-    wish = fleet.isolation.place(call.wish, call.findings, "c")
-    assert frozenset("a") == wish.spared
+    routing = fleet.isolation.place(call.routing, call.findings, "c")
+    assert frozenset("a") == routing.spared
 
 
 class Running:

@@ -19,7 +19,7 @@ def test_series():
     registry.register(CircuitCollector(fleet.circuits))
     fleet.answers["a"] = "gpu"
     for _ in range(3):
-        call = replace(fleet.call(), wish=RoutingRequest(MODEL, frozenset("b")))
+        call = replace(fleet.call(), routing=RoutingRequest(MODEL, frozenset("b")))
         with pytest.raises((AttemptError, UnavailableError)):
             fleet.ask(call)
 

@@ -140,13 +140,13 @@ def test_nobody_loads_what_has_a_copy_beyond_the_bound():
 @pytest.mark.parametrize("how", ["tried", "held"])
 def test_a_copy_that_cannot_be_used_is_none(how):
     """Whose node has failed it, or is down, loads it elsewhere now, not in a minute."""
-    fleet, wish = Two(), RoutingRequest(MODEL)
+    fleet, routing = Two(), RoutingRequest(MODEL)
     if how == "tried":
-        wish = RoutingRequest(MODEL, tried=frozenset({"has"}))
+        routing = RoutingRequest(MODEL, tried=frozenset({"has"}))
     else:
         hold = Hold("has", HoldKind.CORDON, "operator", "repair", 0.0)
         fleet.holds.place(hold)
-    explained = fleet.dispatcher.explain(wish)
+    explained = fleet.dispatcher.explain(routing)
     assert "other" == explained.picked.name
     assert {"has"} == explained.rejected.keys()
 

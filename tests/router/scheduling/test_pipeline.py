@@ -44,15 +44,15 @@ def scene(*views: NodeView, holds: dict[str, Hold] | None = None) -> RoutingCont
     )
 
 
-def decide(wish, seen, picker):
-    return pipeline.decide(PendingRequest(wish), seen, picker, 0.0)
+def decide(routing, seen, picker):
+    return pipeline.decide(PendingRequest(routing), seen, picker, 0.0)
 
 
 HOLD = Hold("a", HoldKind.DRAIN, "alert:GpuTooHot:f1", "GPU too hot", since=0.0)
 
 
 @pytest.mark.parametrize(
-    ("change", "wish", "reason"),
+    ("change", "routing", "reason"),
     [
         ({}, RoutingRequest(MODEL, frozenset({"a"})), "tried already"),
         ({"holds": {"a": HOLD}}, RoutingRequest(MODEL), "drain: GPU too hot"),
@@ -61,13 +61,13 @@ HOLD = Hold("a", HoldKind.DRAIN, "alert:GpuTooHot:f1", "GPU too hot", since=0.0)
     ],
     ids=["tried", "held", "model absent", "no free slot"],
 )
-def test_reasons(change, wish, reason):
+def test_reasons(change, routing, reason):
     """Each filter's reason is on record for the node it drops."""
     seen = scene(view("a"), holds=change.get("holds"))
     if change.get("busy"):
         for _ in range(2):
             seen.load.take("a", MODEL)
-    decision = decide(wish, seen, shortest_completion)
+    decision = decide(routing, seen, shortest_completion)
     assert decision.picked is None
     assert {"a": reason} == decision.rejected
     assert decision.busy is bool(change.get("busy"))
@@ -156,8 +156,8 @@ def picked_by(name, *views, busy=(), times=1, session=""):
     seen, picker = scene(*views), PICKERS[name]().pick
     for each in busy:
         seen.load.take(each, MODEL)
-    wish = RoutingRequest(MODEL, session=session)
-    return [decide(wish, seen, picker).picked.name for _ in range(times)]
+    routing = RoutingRequest(MODEL, session=session)
+    return [decide(routing, seen, picker).picked.name for _ in range(times)]
 
 
 def test_weighted_least_in_flight():
@@ -221,9 +221,9 @@ class Health:
         return node in self.occupied
 
 
-def judged(health, *names, holds=None, wish=None):
+def judged(health, *names, holds=None, routing=None):
     seen = replace(scene(*map(view, names), holds=holds), health=health)
-    return decide(wish or RoutingRequest(MODEL), seen, shortest_completion)
+    return decide(routing or RoutingRequest(MODEL), seen, shortest_completion)
 
 
 def test_an_open_circuit_takes_a_node_out():
@@ -253,7 +253,7 @@ def test_a_circuits_hold_gives_way_as_a_last_resort():
 
 def test_spared_nodes():
     """A request that may end a runner is kept from nodes where others run."""
-    wish = RoutingRequest(MODEL, spared=frozenset({"a"}))
-    decision = judged(Health(), "a", "b", wish=wish)
+    routing = RoutingRequest(MODEL, spared=frozenset({"a"}))
+    decision = judged(Health(), "a", "b", routing=routing)
     assert "b" == decision.picked.name
     assert decision.rejected["a"].startswith("spared: ")

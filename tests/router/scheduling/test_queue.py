@@ -124,7 +124,7 @@ class Fleet(RuleBasedStateMachine):
         wanted = [w for p in Priority for w in self.waiting if w.priority is p]
         assert wanted == list(self.queue)
         for waiter in self.waiting:
-            assert self.dispatcher.explain(waiter.asking.wish).picked is None
+            assert self.dispatcher.explain(waiter.asking.routing).picked is None
         for model in ("x:1", "y:1"):
             wanted = sum(w.model == model for w in self.waiting)
             assert wanted == self.queue.ahead(model, Priority.BATCH)

@@ -25,7 +25,7 @@ from router.scheduling.request import PendingRequest, Traits
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 
-WISH = RoutingRequest("m:latest")
+ROUTING = RoutingRequest("m:latest")
 
 
 class Forgetful:
@@ -64,14 +64,14 @@ class Fleet:
 
     def acquire(
         self,
-        wish: RoutingRequest = WISH,
+        routing: RoutingRequest = ROUTING,
         *,
         priority: Priority = Priority.INTERACTIVE,
         attention: Cancellation | None = None,
         seconds: float = 5,
     ):
         return self.dispatcher.acquire(
-            wish, priority, attention or Cancellation(), self.clock() + seconds
+            routing, priority, attention or Cancellation(), self.clock() + seconds
         )
 
     def hold(self, node: str) -> None:
@@ -241,7 +241,7 @@ def taught() -> Fleet:
     fleet = Fleet(50, lambda: now)
     for node, speed in (("fast", 200), ("slow", 4)):
         for _ in range(6):
-            lease = fleet.ledger.take(node, WISH.model)
+            lease = fleet.ledger.take(node, ROUTING.model)
             now += 1.1
             lease.done(Outcome.END, Timings(100, speed, 0.1, 1.0))
     return fleet
@@ -253,7 +253,7 @@ def test_held_back_from_a_slow_node():
     first = fleet.acquire()
     assert first.node.name == "fast"
 
-    decision = fleet.dispatcher.explain(WISH)
+    decision = fleet.dispatcher.explain(ROUTING)
     assert (decision.picked, decision.busy) == (None, True)
     assert decision.held_back.free == "slow"
     waiting = gevent.spawn(fleet.acquire)
@@ -392,7 +392,7 @@ def test_a_slot_of_who_came_back_is_waited_for():
     fleet = all_down(seconds=0.1)
     waiting = gevent.spawn(fleet.acquire, seconds=5)
     gevent.sleep(0)
-    other = fleet.ledger.take("slow", WISH.model)
+    other = fleet.ledger.take("slow", ROUTING.model)
     fleet.holds.lift("slow", HoldKind.DOWN, "probe", by="probe", why="it answers")
     gevent.sleep(0.2)
     other.done(Outcome.END)
@@ -403,12 +403,12 @@ def test_a_first_token_that_would_be_too_late_is_refused():
     """Once a slot could not be in time any more, with 429 and when to come again."""
     fleet = Fleet()
     taken = [fleet.acquire(), fleet.acquire()]
-    wish = RoutingRequest("m:latest", first_token_by=fleet.clock() + 0.05)
+    routing = RoutingRequest("m:latest", first_token_by=fleet.clock() + 0.05)
     with pytest.raises(OverloadedError, match="in time for a first token") as caught:
-        fleet.acquire(wish)
+        fleet.acquire(routing)
     assert caught.value.retry_after_seconds >= 1
     taken[0].lease.done(Outcome.END)
-    assert "fast" == fleet.acquire(wish).node.name
+    assert "fast" == fleet.acquire(routing).node.name
     assert 0 == len(fleet.dispatcher.queue)
 
 
@@ -466,5 +466,5 @@ def test_a_long_queue_serves_some_in_time(policy):
 
 
 def _waiter(fleet):
-    asking = fleet.dispatcher._asking(WISH, Priority.INTERACTIVE)
+    asking = fleet.dispatcher._asking(ROUTING, Priority.INTERACTIVE)
     return Waiter(asking, Priority.INTERACTIVE, lambda: None)

@@ -7,14 +7,14 @@ import gevent
 from router.model import Outcome, Priority
 from router.scheduling.idle import FleetView as IdleFleet
 from router.scheduling.idle import SpareCapacity
-from tests.router.scheduling.test_scheduler import WISH, Fleet
+from tests.router.scheduling.test_scheduler import ROUTING, Fleet
 
 
 class Item:
     """An item's lease, which ends a moment after it was taken back."""
 
     def __init__(self, fleet: Fleet, node: str) -> None:
-        self.lease = fleet.ledger.take(node, WISH.model)
+        self.lease = fleet.ledger.take(node, ROUTING.model)
         self.revoked = 0
         self.lease.allow_revoking(self._revoked)
 
@@ -77,14 +77,14 @@ def test_items_see_each_other():
     fleet = Fleet()
     Item(fleet, "fast")
 
-    assert not idle(fleet).room("fast", WISH.model)
-    assert idle(fleet).room("slow", WISH.model)
+    assert not idle(fleet).room("fast", ROUTING.model)
+    assert idle(fleet).room("slow", ROUTING.model)
 
 
 def test_what_does_not_yield_counts():
     """An item that may run to its end is load like any other."""
     fleet = Fleet()
-    fleet.ledger.take("fast", WISH.model)
+    fleet.ledger.take("fast", ROUTING.model)
 
     assert fleet.acquire().node.name == "slow"
 
@@ -97,7 +97,7 @@ def test_nothing_is_left_when_items_have_ended():
         item.lease.done(outcome)
         item.lease.allow_revoking(lambda: None)  # too late: it counts for nothing
 
-    assert fleet.ledger.room("fast", WISH.model) == 0
+    assert fleet.ledger.room("fast", ROUTING.model) == 0
     assert not fleet.ledger.take_back("fast")
 
 
