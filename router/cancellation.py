@@ -91,9 +91,9 @@ class ClientWatch:
     left would keep its slot until then.
     """
 
-    def __init__(self, client: CooperativeSocket, attention: Cancellation) -> None:
+    def __init__(self, client: CooperativeSocket, cancellation: Cancellation) -> None:
         self._raw = client._sock  # noqa: SLF001 - a peek must never switch
-        self._attention = attention
+        self._cancellation = cancellation
         self._io = watch(client.fileno(), 1)
         self._io.start(self._readable)
 
@@ -107,7 +107,7 @@ class ClientWatch:
         # Bytes are a pipelined request: stop, or the loop would spin on them.
         self._io.stop()
         if not data:
-            self._attention.stop(Outcome.CLIENT_GONE)
+            self._cancellation.stop(Outcome.CLIENT_GONE)
 
     def close(self) -> None:
         self._io.stop()

@@ -193,12 +193,12 @@ class RouterProcess:
     def _end_requests(self, worker: Worker) -> None:
         """Give requests their time of grace; then end each with a frame."""
         requests = self._requests
-        log.info("stopping", under_way=len(requests), hasty=worker.hasty)
+        log.info("stopping", under_way=len(requests), immediate=worker.immediate)
         requests.turn_away(Outcome.SHUTDOWN)
         self.services.jobs.service.take_no_more()
         worker.hang_up_idle()
         deadline = time.monotonic() + self._grace_seconds
-        while requests and time.monotonic() < deadline and not worker.hasty:
+        while requests and time.monotonic() < deadline and not worker.immediate:
             gevent.sleep(_TICK_SECONDS)
         requests.stop_all(Outcome.SHUTDOWN)
 

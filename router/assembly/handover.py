@@ -49,7 +49,7 @@ class Handover:
     inventory: Callable[[], Inventory]
     ledger: Ledger
     scheduler: Scheduler
-    recollection: LedgerPersistence
+    persistence: LedgerPersistence
     health: HealthServices
     batches: JobService
 
@@ -113,8 +113,8 @@ class Handover:
                 leaving = True
                 leaves()
                 self.batches.stop()
-                self.recollection.note_speeds()
-                self.recollection.keep_no_more()
+                self.persistence.note_speeds()
+                self.persistence.keep_no_more()
                 self.health.keep_no_more()
                 worker.retire()
             return self._left(given_up, {})

@@ -25,7 +25,7 @@ _SCHEMA = 1
 _MOST_KEPT = 512  # curves in the file, the newest: about 100 KB
 _STALE_SECONDS = 300.0  # what ran that long ago has ended
 
-log = get_logger("recollection")
+log = get_logger("persistence")
 
 
 class LedgerPersistence:

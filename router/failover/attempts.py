@@ -108,7 +108,7 @@ class Failover:
         )
 
     def present(
-        self, call: ProxiedRequest, attention: Cancellation, trail: DecisionTrace
+        self, call: ProxiedRequest, cancellation: Cancellation, trail: DecisionTrace
     ) -> FirstResponse:
         """Return the first reply that speaks to the request.
 
@@ -117,11 +117,11 @@ class Failover:
         """
         self.budget.deposit()
         self.course.admit(call)
-        attempts = self.attempts(call, attention, trail)
+        attempts = self.attempts(call, cancellation, trail)
         while True:
             grant = attempts.next()
             try:
-                presented = self.take(grant, call.message, attention)
+                presented = self.take(grant, call.message, cancellation)
                 if presented.refused:
                     return self._by_build(call, grant, presented)
             except AttemptError as error:
@@ -131,10 +131,10 @@ class Failover:
                 return presented
 
     def attempts(
-        self, call: ProxiedRequest, attention: Cancellation, trail: DecisionTrace
+        self, call: ProxiedRequest, cancellation: Cancellation, trail: DecisionTrace
     ) -> AttemptSequence:
         """Begin the attempts of a request, or of a stream that goes on."""
-        return AttemptSequence(self._sequence, call, attention, trail)
+        return AttemptSequence(self._sequence, call, cancellation, trail)
 
     def _by_build(
         self, call: ProxiedRequest, grant: Assignment, presented: FirstResponse
@@ -153,14 +153,14 @@ class Failover:
         raise OtherBuildError(why, status=head.status, body=body, headers=head.headers)
 
     def take(
-        self, grant: Assignment, message: UpstreamRequest, attention: Cancellation
+        self, grant: Assignment, message: UpstreamRequest, cancellation: Cancellation
     ) -> FirstResponse:
         """One attempt; the slot is given back unless the reply is presented."""
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._sent(grant, message, attention)
-            reply = self._answered(reply, grant, message, attention)
+            reply = self._sent(grant, message, cancellation)
+            reply = self._answered(reply, grant, message, cancellation)
             body, refused = self._judge(reply, grant.node, message.path)
             presented = FirstResponse(reply, grant.lease, body, refused)
         except CancelledError as error:
@@ -189,7 +189,7 @@ class Failover:
         self,
         grant: Assignment,
         messages: Sequence[UpstreamRequest],
-        attention: Cancellation,
+        cancellation: Cancellation,
         *,
         within_seconds: float | None = None,
     ) -> list[tuple[int, bytes]]:
@@ -200,11 +200,13 @@ class Failover:
         node = grant.node
         replies: deque[UpstreamReply] = deque()
         try:
-            replies.extend(self._sent(grant, each, attention) for each in messages)
+            replies.extend(self._sent(grant, each, cancellation) for each in messages)
             fetched = []
             for message in messages:
                 reply = replies.popleft()
-                reply = self._answered(reply, grant, message, attention, within_seconds)
+                reply = self._answered(
+                    reply, grant, message, cancellation, within_seconds
+                )
                 body, _ = self._judge(reply, node, message.path)
                 fetched.append((reply.head.status if reply.head else 0, body))
                 self.release(reply)
@@ -220,7 +222,7 @@ class Failover:
         self,
         grant: Assignment,
         message: UpstreamRequest,
-        attention: Cancellation,
+        cancellation: Cancellation,
         *,
         fresh: bool = False,
     ) -> UpstreamReply:
@@ -229,7 +231,7 @@ class Failover:
             message = replace(message, headers=headers)
         node = grant.node
         reply = UpstreamReply(
-            self._backends.send(node, message, fresh=fresh), attention
+            self._backends.send(node, message, fresh=fresh), cancellation
         )
         reply.open_ended = message.path not in ROUTES
         return reply
@@ -239,32 +241,32 @@ class Failover:
         reply: UpstreamReply,
         grant: Assignment,
         message: UpstreamRequest,
-        attention: Cancellation,
+        cancellation: Cancellation,
         within_seconds: float | None = None,
     ) -> UpstreamReply:
         """Sleep until the reply can be judged."""
-        self._wait(reply, grant, attention, within_seconds)
+        self._wait(reply, grant, cancellation, within_seconds)
         unread = not reply.bytes_seen and not (reply.evicted or reply.runner_died)
         if reply.broken and unread and reply.connection.reused:
             # It was closed while idle, and the request crossed the close.
             self.release(reply)
             try:
-                reply = self._sent(grant, message, attention, fresh=True)
+                reply = self._sent(grant, message, cancellation, fresh=True)
             except NotSentError as error:  # or this request ended the server
                 raise GoneError(str(error), Cause.RESET) from error
-            self._wait(reply, grant, attention, within_seconds)
+            self._wait(reply, grant, cancellation, within_seconds)
         return reply
 
     def _wait(
         self,
         reply: UpstreamReply,
         grant: Assignment,
-        attention: Cancellation,
+        cancellation: Cancellation,
         within_seconds: float | None,
     ) -> None:
         """Wait while the node is at work. Raises MaybeSentError, StoppedError."""
         try:
-            why = self.liveness.wait(grant.lease, reply, attention, within_seconds)
+            why = self.liveness.wait(grant.lease, reply, cancellation, within_seconds)
         except BaseException:
             # Closing is what frees the slot in Ollama.
             self.release(reply)
@@ -281,9 +283,9 @@ class Failover:
             self.release(reply)
             raise
 
-    def watch(self, lease: Lease, attention: Cancellation) -> Watch:
+    def watch(self, lease: Lease, cancellation: Cancellation) -> Watch:
         """Watch over a stream of plain text that has no client."""
-        return self.liveness.stream(lease, attention, plain=True)
+        return self.liveness.stream(lease, cancellation, plain=True)
 
     def free_elsewhere(self, routing: RoutingRequest, priority: Priority) -> bool:
         """Say whether a node could take a request at once."""

@@ -84,7 +84,7 @@ class LightCalls:
         self._lane = Lane(clock)
 
     def answer(
-        self, request: LightRequest, attention: Cancellation
+        self, request: LightRequest, cancellation: Cancellation
     ) -> LightAnswer | None:
         """Return an answer; None where the model must be loaded, on a slot.
 
@@ -93,11 +93,11 @@ class LightCalls:
         """
         having = self._having(request.model)
         if request.need is Need.UNLOAD:
-            return self._everywhere(request, having, attention)
+            return self._everywhere(request, having, cancellation)
         if request.need is Need.LOADED:
-            return self._where_loaded(request, having, attention)
+            return self._where_loaded(request, having, cancellation)
         nodes = self._open(having) or self._up(having)
-        return self._one_of(request, nodes, attention)
+        return self._one_of(request, nodes, cancellation)
 
     def _having(self, model: str) -> list[NodeView]:
         views = self._published.current.nodes.values()
@@ -127,26 +127,32 @@ class LightCalls:
         return up
 
     def _where_loaded(
-        self, request: LightRequest, having: Sequence[NodeView], attention: Cancellation
+        self,
+        request: LightRequest,
+        having: Sequence[NodeView],
+        cancellation: Cancellation,
     ) -> LightAnswer | None:
         loaded = [v for v in self._open(having) if request.model in (v.resident or {})]
         if not loaded:
             return None
-        found = self._one_of(request, loaded, attention)
+        found = self._one_of(request, loaded, cancellation)
         elsewhere = found.answer.status >= 500 or found.answer.status == 404
         return None if elsewhere else found
 
     def _one_of(
-        self, request: LightRequest, views: Sequence[NodeView], attention: Cancellation
+        self,
+        request: LightRequest,
+        views: Sequence[NodeView],
+        cancellation: Cancellation,
     ) -> LightAnswer:
         """Ask one node after the other until one gives an answer to the request."""
         left = {view.node.name: view for view in views}
         last, attempts = Answer(502, "", b""), 0
         name = ""
         while left and attempts < _MOST_ATTEMPTS:
-            name = self._lane.enter(list(left), request.deadline, attention)
+            name = self._lane.enter(list(left), request.deadline, cancellation)
             try:
-                attention.check()
+                cancellation.check()
                 last = self._asked(left.pop(name), request)
             finally:
                 self._lane.leave(name)
@@ -168,11 +174,14 @@ class LightCalls:
         return answer
 
     def _everywhere(
-        self, request: LightRequest, having: Sequence[NodeView], attention: Cancellation
+        self,
+        request: LightRequest,
+        having: Sequence[NodeView],
+        cancellation: Cancellation,
     ) -> LightAnswer:
         """Have all nodes let go of the model: a client cannot name the one it means."""
         views = self._up(having)
-        self._lane.enter([_UNLOADS], request.deadline, attention)
+        self._lane.enter([_UNLOADS], request.deadline, cancellation)
         try:
             pool = Pool(_UNLOADS_AT_ONCE)
             answers = pool.map(lambda view: self._asked(view, request), views)
@@ -221,14 +230,14 @@ class Lane:
         self._waiting: dict[int, tuple[Sequence[str], Cancellation]] = {}
 
     def enter(
-        self, nodes: Sequence[str], deadline: float, attention: Cancellation
+        self, nodes: Sequence[str], deadline: float, cancellation: Cancellation
     ) -> str:
         """Take a place at the least busy node; give it back by `leave`.
 
         Raises OverloadedError, DeadlineError, StoppedError.
         """
         if self._full(nodes) or self._waiting:
-            self._wait(nodes, deadline, attention)
+            self._wait(nodes, deadline, cancellation)
         name = min(nodes, key=self._taken.__getitem__)
         self._taken[name] += 1
         self._wake_next()  # there may be another place
@@ -244,24 +253,24 @@ class Lane:
         return all(self._taken[name] >= _EACH_NODE for name in nodes)
 
     def _wake_next(self) -> None:
-        for nodes, attention in self._waiting.values():
+        for nodes, cancellation in self._waiting.values():
             if not self._full(nodes):
-                attention.nudge()
+                cancellation.nudge()
                 return
 
     def _wait(
-        self, nodes: Sequence[str], deadline: float, attention: Cancellation
+        self, nodes: Sequence[str], deadline: float, cancellation: Cancellation
     ) -> None:
         if len(self._waiting) >= _MOST_WAITING:
             raise OverloadedError(
                 f"{_MOST_WAITING} calls that need no slot wait already",
                 retry_after_seconds=1,
             )
-        key = id(attention)
-        self._waiting[key] = nodes, attention
+        key = id(cancellation)
+        self._waiting[key] = nodes, cancellation
         in_time = False
         try:
-            in_time = attention.until(lambda: self._turn(key), deadline, self._clock)
+            in_time = cancellation.until(lambda: self._turn(key), deadline, self._clock)
         finally:
             del self._waiting[key]
             if not in_time:

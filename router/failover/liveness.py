@@ -142,7 +142,7 @@ class Liveness:
         self._served: dict[tuple[str, str], float] = {}
         ledger.listen(self._ended)
 
-    def stream(self, lease: Lease, attention: Cancellation, *, plain: bool) -> Watch:
+    def stream(self, lease: Lease, cancellation: Cancellation, *, plain: bool) -> Watch:
         """Watch over a stream that has begun; `plain` ones say each token as it is."""
         stall = self.limits().stall_seconds
         speed = self._ledger.speed(lease.node, lease.model)
@@ -151,7 +151,7 @@ class Liveness:
             excused = max(stall, _BESIDE * limit)
         else:
             limit, excused = stall, _longest_reply(speed, stall)
-        watch = Watch(self, lease, attention, limit, excused, words_due=plain)
+        watch = Watch(self, lease, cancellation, limit, excused, words_due=plain)
         watch.client_seconds = stall
         return watch
 
@@ -159,7 +159,7 @@ class Liveness:
         self,
         lease: Lease,
         reply: UpstreamReply,
-        attention: Cancellation,
+        cancellation: Cancellation,
         within_seconds: float | None = None,
     ) -> str | None:
         """Sleep until a reply can be judged, or say why not to wait for it any more.
@@ -171,11 +171,11 @@ class Liveness:
         until = inf if within_seconds is None else clock() + within_seconds
         shortest = min(limits.first_byte_seconds, limits.stall_seconds)
         step = min(shortest / _STEPS, _LONGEST_STEP_SECONDS)
-        while not attention.until(
+        while not cancellation.until(
             lambda: reply.presentable, min(until, clock() + step), clock
         ):
             speed = self._ledger.speed(lease.node, lease.model)
-            watch = watch or Unanswered(self, lease, attention, speed)
+            watch = watch or Unanswered(self, lease, cancellation, speed)
             if watch.lost(reply) or clock() >= until:
                 did = "took no more of the request" if reply.sending else "said nothing"
                 return f"{did} for {clock() - reply.moved_at:.0f} s"
@@ -239,7 +239,7 @@ class Watch:
         self,
         liveness: Liveness,
         lease: Lease,
-        attention: Cancellation,
+        cancellation: Cancellation,
         limit_seconds: float,
         excused_seconds: float,
         *,
@@ -248,7 +248,7 @@ class Watch:
     ) -> None:
         self._liveness = liveness
         self._lease = lease
-        self._attention = attention
+        self._cancellation = cancellation
         self._limit = limit_seconds
         self._excused = excused_seconds
         self._words_due = words_due
@@ -266,7 +266,7 @@ class Watch:
         # What an older question came to says little of now.
         fresh_at = max(began, now - self._limit / 2 - self.step_seconds)
         if question is None or (question.heard_at < fresh_at and not question.open):
-            self._question = _Question(self._liveness, self._lease, self._attention)
+            self._question = _Question(self._liveness, self._lease, self._cancellation)
             return False
         if question.open or silent_seconds < self._limit:
             return False
@@ -297,18 +297,18 @@ class Unanswered:
         self,
         liveness: Liveness,
         lease: Lease,
-        attention: Cancellation,
+        cancellation: Cancellation,
         speed: float | None,
     ) -> None:
         limits = liveness.limits()
         stall, first = limits.stall_seconds, limits.first_byte_seconds
         self._clock = liveness.clock
         self._taking = Watch(
-            liveness, lease, attention, stall, stall, words_due=True, begun=False
+            liveness, lease, cancellation, stall, stall, words_due=True, begun=False
         )
         longest = _longest_reply(speed, first)
         self._answering = Watch(
-            liveness, lease, attention, first, longest, words_due=False
+            liveness, lease, cancellation, first, longest, words_due=False
         )
 
     def lost(self, reply: UpstreamReply) -> bool:
@@ -324,7 +324,7 @@ class _Question:
     """
 
     def __init__(
-        self, liveness: Liveness, lease: Lease, attention: Cancellation
+        self, liveness: Liveness, lease: Lease, cancellation: Cancellation
     ) -> None:
         self.at = self.heard_at = liveness.clock()
         self.open = True
@@ -333,7 +333,7 @@ class _Question:
         self.marks = liveness.marks(lease.node)
         self._liveness = liveness
         self._lease = lease
-        self._attention = attention
+        self._cancellation = cancellation
         liveness.spawn(self._ask)
 
     def moved(self) -> list[Lease]:
@@ -349,4 +349,4 @@ class _Question:
             self.elsewhere = liveness.elsewhere.take(lease, answered=False)
         finally:
             self.open, self.heard_at = False, liveness.clock()
-            self._attention.nudge()
+            self._cancellation.nudge()

@@ -106,13 +106,13 @@ class Trials:
 
     def attempt(self, aboard: Aboard) -> AttemptError | None:
         """Generate a little; returns why it did not work, None when it did."""
-        attention = Cancellation()
+        cancellation = Cancellation()
         lease = self._ledger.take(aboard.node.name, aboard.model)
-        timer = gevent.spawn_later(self._seconds(), attention.stop, Outcome.DEADLINE)
+        timer = gevent.spawn_later(self._seconds(), cancellation.stop, Outcome.DEADLINE)
         message = trial_message(aboard.path, aboard.model)
         try:
             self._fetch(
-                Assignment(lease, aboard.node, _NO_DECISION), [message], attention
+                Assignment(lease, aboard.node, _NO_DECISION), [message], cancellation
             )
         except AttemptError as error:
             return error.bare()

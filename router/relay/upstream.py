@@ -83,7 +83,7 @@ class UpstreamReply:
     def __init__(
         self,
         connection: Connection,
-        attention: Cancellation,
+        cancellation: Cancellation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.connection = connection
@@ -99,7 +99,7 @@ class UpstreamReply:
         self.runner_died = False
         self.moved_at = self._begun_at = clock()
         self._clock = clock
-        self._attention = attention
+        self._cancellation = cancellation
         self._body: Body | None = None
         self._buffer = b""
         self._pieces: list[bytes] = []
@@ -339,7 +339,7 @@ class UpstreamReply:
         self._count_held()
         if self.over:
             self._io.stop()
-            self._attention.nudge()
+            self._cancellation.nudge()
 
     def _count_held(self) -> None:
         # A whole reply is there twice when it is put together.
@@ -370,7 +370,7 @@ class UpstreamReply:
         self._pieces.append(payload)
         self._size += len(payload)
         if self.gate:
-            self._attention.nudge()
+            self._cancellation.nudge()
         elif self._size > MAX_COLLECTED_BYTES:
             raise ProtocolError(f"reply over {MAX_COLLECTED_BYTES} bytes")
 
@@ -381,12 +381,12 @@ class UpstreamReply:
             self._break("the node closed the connection")
         else:
             self._io.stop()
-            self._attention.nudge()
+            self._cancellation.nudge()
 
     def _break(self, why: str) -> None:
         self.broken = why
         self._io.stop()
-        self._attention.nudge()
+        self._cancellation.nudge()
 
 
 class Pump:
@@ -404,7 +404,7 @@ class Pump:
         self,
         reply: UpstreamReply,
         client: CooperativeSocket,
-        attention: Cancellation,
+        cancellation: Cancellation,
         *,
         chunked: bool,
         clock: Callable[[], float],
@@ -413,7 +413,7 @@ class Pump:
         self.put = client._sock.send  # noqa: SLF001 - must never wait
         self.moved = True
         self._reply = reply
-        self._attention = attention
+        self._cancellation = cancellation
         self._clock = clock
         self._rest = b""
         self._fd = client.fileno()
@@ -426,8 +426,8 @@ class Pump:
         moved_at = self._clock()
         try:
             while not self._reply.over or self._rest:
-                if self._attention.stopped:
-                    return self._attention.stopped
+                if self._cancellation.stopped:
+                    return self._cancellation.stopped
                 now = self._clock()
                 if self.moved:
                     self.moved, moved_at = False, now
@@ -437,13 +437,13 @@ class Pump:
                 elif patience.lost(now - moved_at):
                     return Outcome.STALLED
                 # Tokens only leave a mark; the clock is read a few times a stall.
-                self._attention.sleep(patience.step_seconds)
+                self._cancellation.sleep(patience.step_seconds)
         finally:
             self._reply.pause()
             if self._io:
                 self._io.stop()
                 self._io.close()
-        return self._attention.stopped or self._reply.outcome()
+        return self._cancellation.stopped or self._reply.outcome()
 
     def send(self, block: bytes) -> None:
         """Send a block of whole lines, as one chunk where the client knows chunks."""
@@ -461,7 +461,7 @@ class Pump:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._attention.stop(Outcome.CLIENT_GONE)
+            self._cancellation.stop(Outcome.CLIENT_GONE)
             return
         if sent < len(data):
             self._hold(data[sent:])
@@ -479,4 +479,4 @@ class Pump:
         self.write(rest)
         if not self._rest:
             self._reply.resume()
-            self._attention.nudge()
+            self._cancellation.nudge()

@@ -153,7 +153,7 @@ class Scheduler:
         self,
         routing: RoutingRequest,
         priority: Priority,
-        attention: Cancellation,
+        cancellation: Cancellation,
         deadline: float,
         *,
         patient: bool = True,
@@ -178,15 +178,15 @@ class Scheduler:
                 self._charge(trial, asking, priority)
                 return trial
         cost = self._typical.node_seconds(routing.model, asking.work)
-        waiter = Waiter(asking, priority, attention.nudge, decided.held_back, cost)
+        waiter = Waiter(asking, priority, cancellation.nudge, decided.held_back, cost)
         if not (decided.picked or decided.busy):
             if not (patient and self._any_may_return(routing, decided)):
                 raise no_node(routing, decided)
-            return self._await_return(waiter, attention, deadline)
+            return self._await_return(waiter, cancellation, deadline)
         deadline = min(deadline, self._slot_by(asking, priority))
         if decided.picked is None:
             self._refuse_hopeless(routing, priority, decided, deadline)
-        return self._wait(waiter, attention, deadline)
+        return self._wait(waiter, cancellation, deadline)
 
     def _slot_by(self, asking: PendingRequest, priority: Priority) -> float:
         """Return when a slot would be too late for the first token."""
@@ -258,18 +258,18 @@ class Scheduler:
         return None
 
     def _await_return(
-        self, waiter: Waiter, attention: Cancellation, deadline: float
+        self, waiter: Waiter, cancellation: Cancellation, deadline: float
     ) -> Assignment:
         """Have the nodes that are down asked now, and wait for one of them."""
         until = min(deadline, self._clock() + self.down_wait_seconds)
         self.look_again(until - self._clock())
         try:
-            return self._wait(waiter, attention, until)
+            return self._wait(waiter, cancellation, until)
         except DeadlineError:
             decided = self._decide(waiter.asking, waiter.priority)
             if not (decided.picked or decided.busy):
                 raise no_node(waiter.asking.routing, decided) from None
-        return self._wait(waiter, attention, deadline)
+        return self._wait(waiter, cancellation, deadline)
 
     def _any_may_return(self, routing: RoutingRequest, decided: Decision) -> bool:
         """Say whether nothing but being down keeps a node from the request."""
@@ -305,13 +305,13 @@ class Scheduler:
             )
 
     def _wait(
-        self, waiter: Waiter, attention: Cancellation, deadline: float
+        self, waiter: Waiter, cancellation: Cancellation, deadline: float
     ) -> Assignment:
         self.queue.join(waiter)
         in_time = False
         try:
             self.serve()
-            in_time = attention.until(
+            in_time = cancellation.until(
                 lambda: waiter.grant is not None or waiter.displaced,
                 deadline,
                 self._clock,

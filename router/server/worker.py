@@ -289,7 +289,7 @@ class BoundedParser(RequestParser):  # type: ignore[misc]  # gunicorn ships no t
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     """Serves connections within limits; the only worker.
 
-    hasty:        SIGINT or SIGQUIT: streams end now, with their frame
+    immediate:        SIGINT or SIGQUIT: streams end now, with their frame
     ending:       a signal ends this worker, which may retire already
     head_seconds: longest wait for a head
     body_seconds: longest time in which nothing of a body comes, whoever reads it
@@ -300,7 +300,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.hasty = self.ending = False
+        self.immediate = self.ending = False
         self.head_seconds: Callable[[], float] = lambda: 30.0
         self.body_seconds: Callable[[], float] = lambda: 60.0
         self.refused: Callable[[str], None] = lambda _reason: None
@@ -327,7 +327,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def handle_quit(self, _signal: int, _frame: object) -> None:
         """End at once, but never silently: the router ends streams with a frame."""
-        self.hasty = self.ending = True
+        self.immediate = self.ending = True
         self.alive = False
 
     def notify(self) -> None:

@@ -21,7 +21,7 @@ def spawn(clock: Clock, when: float, run: Callable[[], object]) -> None:
     clock.at(when, lambda: greenlet(run).switch())
 
 
-class VirtualAttention(Cancellation):
+class VirtualCancellation(Cancellation):
     """Wakes a request's greenlet by events of the clock."""
 
     __slots__ = ("_clock", "_nudged", "_sleeper", "_sleeps")

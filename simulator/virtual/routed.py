@@ -39,7 +39,7 @@ from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTrace
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 from simulator.virtual.clock import Clock
-from simulator.virtual.greenlets import VirtualAttention, spawn
+from simulator.virtual.greenlets import VirtualCancellation, spawn
 from simulator.virtual.node import TOTALS, Scaling, Spec
 from simulator.virtual.ollama import Request, VirtualOllama
 from simulator.virtual.workload import Ask
@@ -268,7 +268,7 @@ class Routed:
             spawn(self.clock, 0.01 * number, person)
 
     def _request(self, reply: Reply) -> None:
-        attention = VirtualAttention(self.clock)
+        cancellation = VirtualCancellation(self.clock)
         ask, now = reply.ask, self.clock.now
         call = ProxiedRequest(
             self.routing(ask),
@@ -278,9 +278,9 @@ class Routed:
             streams=True,
         )
         trail = DecisionTrace("", "/api/chat", ask.model, now)
-        attempts = self.failover.attempts(call, attention, trail)
+        attempts = self.failover.attempts(call, cancellation, trail)
         try:  # no attempt fails: nodes of this fleet always answer
-            self._take(attempts.next(), reply, attention)
+            self._take(attempts.next(), reply, cancellation)
         except (InferOpsError, CancelledError) as error:
             reply.failure = f"{type(error).__name__}: {error}"
             reply.ended_at = self.clock.now
@@ -294,7 +294,7 @@ class Routed:
         )
 
     def _take(
-        self, grant: Assignment, reply: Reply, attention: VirtualAttention
+        self, grant: Assignment, reply: Reply, cancellation: VirtualCancellation
     ) -> None:
         lease, ask = grant.lease, reply.ask
 
@@ -303,12 +303,12 @@ class Routed:
             lease.first_token_seconds = self.clock.now - ask.at
 
         def ended(_: Request) -> None:
-            attention.nudge()
+            cancellation.nudge()
 
         request = Request(ask.model, ask.prompt, ask.tokens, ended, first, ask.options)
         reply.node, reply.slot_at = lease.node, self.clock.now
         self.nodes[lease.node].submit(request)
-        attention.until(lambda: request.over, inf, lambda: 0.0)
+        cancellation.until(lambda: request.over, inf, lambda: 0.0)
         now = self.clock.now
         reply.ended_at, reply.load_seconds = now, request.load_seconds
         lease.done(Outcome.END, _timings(request, now))

@@ -22,7 +22,7 @@ from bench.scheduling import (
 from router.cancellation import CancelledError
 from router.model import Outcome
 from simulator.virtual.clock import Clock
-from simulator.virtual.greenlets import VirtualAttention, spawn
+from simulator.virtual.greenlets import VirtualCancellation, spawn
 from simulator.virtual.node import TOTALS, Scaling, Spec
 from simulator.virtual.ollama import Request, VirtualOllama
 from simulator.virtual.peers import PEERS, run_peer
@@ -102,16 +102,18 @@ def test_a_client_that_leaves_frees_its_slot():
 def test_greenlets_sleep_in_virtual_time():
     """Until nudged, until their time is over, or until they are stopped."""
     clock, seen = Clock(), []
-    ready, never = VirtualAttention(clock), VirtualAttention(clock)
+    ready, never = VirtualCancellation(clock), VirtualCancellation(clock)
 
-    def sleeper(name, attention, deadline):
+    def sleeper(name, cancellation, deadline):
         try:
-            woken = attention.until(lambda: clock.now >= 3, deadline, lambda: clock.now)
+            woken = cancellation.until(
+                lambda: clock.now >= 3, deadline, lambda: clock.now
+            )
         except CancelledError as error:
             woken = error.outcome
         seen.append((name, clock.now, woken))
 
-    spawn(clock, 1.0, lambda: sleeper("late", VirtualAttention(clock), 2.5))
+    spawn(clock, 1.0, lambda: sleeper("late", VirtualCancellation(clock), 2.5))
     spawn(clock, 1.0, lambda: sleeper("woken", ready, inf))
     spawn(clock, 1.0, lambda: sleeper("stopped", never, inf))
     clock.at(2.0, ready.nudge)  # too early: it sleeps on

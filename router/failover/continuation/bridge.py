@@ -41,14 +41,14 @@ class NodeClient(Protocol):
     """Asks nodes on slots that are held (`router.failover.attempts.Failover`)."""
 
     def take(
-        self, grant: Assignment, message: UpstreamRequest, attention: Cancellation
+        self, grant: Assignment, message: UpstreamRequest, cancellation: Cancellation
     ) -> FirstResponse: ...
 
     def fetch(
         self,
         grant: Assignment,
         messages: Sequence[UpstreamRequest],
-        attention: Cancellation,
+        cancellation: Cancellation,
         *,
         within_seconds: float | None = None,
     ) -> list[tuple[int, bytes]]: ...
@@ -68,7 +68,7 @@ class Resumption:
         asking: NodeClient,
         message: UpstreamRequest,
         kept: Transcript,
-        attention: Cancellation,
+        cancellation: Cancellation,
         clock: Callable[[], float],
     ) -> None:
         self.message = message
@@ -76,7 +76,7 @@ class Resumption:
         self.seam: Splice | None = None
         self.original = parse_request(message.path, message.body)
         self._asking = asking
-        self._attention = attention
+        self._cancellation = cancellation
         self._clock = clock
         self._leg: Segment | None = None
         self._grant: Assignment | None = None
@@ -133,7 +133,7 @@ class Resumption:
         self, grant: Assignment, message: UpstreamRequest, leg: Segment
     ) -> FirstResponse:
         """Send, and translate what comes first."""
-        presented = self._asking.take(grant, message, self._attention)
+        presented = self._asking.take(grant, message, self._cancellation)
         gate = presented.reply.gate
         if gate is None:
             self._asking.release(presented.reply)
@@ -160,7 +160,7 @@ class Resumption:
         fetched = self._asking.fetch(
             self._grant,
             [self._message(path, body) for path, body in questions],
-            self._attention,
+            self._cancellation,
             within_seconds=within_seconds,
         )
         return [

@@ -39,7 +39,7 @@ class Continuity:
         self,
         failover: Failover,
         call: ProxiedRequest,
-        attention: Cancellation,
+        cancellation: Cancellation,
         trail: DecisionTrace,
         tally: ContinuationCounters,
         *,
@@ -49,7 +49,7 @@ class Continuity:
         self.kept = Transcript(call.message.path)
         self._failover = failover
         self._call = call
-        self._attention = attention
+        self._cancellation = cancellation
         self._trail = trail
         self._tally = tally
         self._wait_seconds = wait_seconds
@@ -82,7 +82,11 @@ class Continuity:
         if why:
             raise CannotContinueError(why)
         bridge = Resumption(
-            self._failover, self._call.message, self.kept, self._attention, self._clock
+            self._failover,
+            self._call.message,
+            self.kept,
+            self._cancellation,
+            self._clock,
         )
         if self.kept.reason and not bridge.original.usage:
             return _DONE
@@ -118,7 +122,7 @@ class Continuity:
             priority=Priority.CONTINUED,
             deadline=cut_at + self._wait_seconds,
         )
-        attempts = self._failover.attempts(self._call, self._attention, self._trail)
+        attempts = self._failover.attempts(self._call, self._cancellation, self._trail)
         while True:
             grant = attempts.next()
             try:

@@ -43,7 +43,7 @@ class Attempt:
 
     held: LeasedItem
     grant: Assignment
-    attention: Cancellation
+    cancellation: Cancellation
     since: float
     resident: bool = False
     copy: bool = False
@@ -74,7 +74,7 @@ class Attempt:
 
     def stop(self, outcome: Outcome) -> None:
         """End it by closing its connection, which frees the slot at once."""
-        self.attention.stop(outcome)
+        self.cancellation.stop(outcome)
 
 
 @dataclass(slots=True, eq=False)

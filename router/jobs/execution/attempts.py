@@ -109,14 +109,14 @@ class AttemptsInFlight:
         copy: bool = False,
     ) -> None:
         """Start an attempt; its slot is taken already."""
-        attention = Cancellation()
+        cancellation = Cancellation()
         flight = Attempt(
-            held, grant, attention, time.monotonic(), _loaded(grant, held), copy
+            held, grant, cancellation, time.monotonic(), _loaded(grant, held), copy
         )
         grant.lease.job_of = active.job.account
         grant.lease.payer = active.job.principal
         if active.job.spec.preemption is Preemption.IMMEDIATE:
-            grant.lease.allow_revoking(lambda: attention.stop(Outcome.REVOKED))
+            grant.lease.allow_revoking(lambda: cancellation.stop(Outcome.REVOKED))
         active.flights.setdefault(held.item.id, []).append(flight)
         active.tell()
         if copy:
@@ -194,7 +194,7 @@ class AttemptsInFlight:
     def _send(self, active: ActiveJob, flight: Attempt) -> tuple[CompleteReply, str]:
         item = flight.held.item
         body = self._parts.bodies.of(active.job, item)
-        flight.attention.check()
+        flight.cancellation.check()
         if body is None:  # the job was deleted
             raise CancelledError(Outcome.CLIENT_GONE)
         request_id = _request_id(active, flight)
@@ -209,7 +209,7 @@ class AttemptsInFlight:
         held = flight.held
         again, held.begun = held.begun, True
         flight.talk = talk = Exchange(
-            self._parts.attempts, flight.grant, flight.attention, time.monotonic
+            self._parts.attempts, flight.grant, flight.cancellation, time.monotonic
         )
         stream = None
         if active.job.spec.preemption is Preemption.IMMEDIATE:

@@ -143,7 +143,7 @@ class CompleteReply:
 class Watching(NodeClient, Protocol):
     """Also watches over a stream that is read here."""
 
-    def watch(self, lease: Lease, attention: Cancellation) -> SilencePolicy: ...
+    def watch(self, lease: Lease, cancellation: Cancellation) -> SilencePolicy: ...
 
     def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 
@@ -160,7 +160,7 @@ class Exchange:
         self,
         asking: Watching,
         grant: Assignment,
-        attention: Cancellation,
+        cancellation: Cancellation,
         clock: Callable[[], float],
     ) -> None:
         self.draft: PartialAnswer | None = None
@@ -168,12 +168,12 @@ class Exchange:
         self.lost = 0
         self._asking = asking
         self._grant = grant
-        self._attention = attention
+        self._cancellation = cancellation
         self._clock = clock
 
     def whole(self, message: UpstreamRequest) -> CompleteReply:
         """Ask for one piece. Raises AttemptError, StoppedError."""
-        presented = self._asking.take(self._grant, message, self._attention)
+        presented = self._asking.take(self._grant, message, self._cancellation)
         return self._piece(presented)
 
     def _piece(self, presented: FirstResponse) -> CompleteReply:
@@ -197,7 +197,7 @@ class Exchange:
                 log.info("item_not_continued", why=str(error))
                 self.lost += draft.tokens
         self.draft = draft = PartialAnswer(message.path, digest)
-        presented = self._asking.take(self._grant, message, self._attention)
+        presented = self._asking.take(self._grant, message, self._cancellation)
         return self._gather(presented, draft, draft.add)
 
     def _go_on(
@@ -206,7 +206,7 @@ class Exchange:
         if digest is None or digest != draft.digest:
             raise CannotContinueError("the node has another model")
         bridge = Resumption(
-            self._asking, message, draft.kept, self._attention, self._clock
+            self._asking, message, draft.kept, self._cancellation, self._clock
         )
         following = bridge.leg(self._grant, draft.spent(self._clock()))
         if bridge.seam:
@@ -254,19 +254,19 @@ class Exchange:
     ) -> None:
         reply.deliver_to(Sink(add))
         add(reply.take())
-        watch = self._asking.watch(self._grant.lease, self._attention)
+        watch = self._asking.watch(self._grant.lease, self._cancellation)
         mark, moved_at = reply.mark, self._clock()
         while not reply.over:
-            if self._attention.stopped and gate.finished:
+            if self._cancellation.stopped and gate.finished:
                 break  # just in time: there is nothing to go on with
-            self._attention.check()
+            self._cancellation.check()
             now = self._clock()
             if reply.mark != mark:
                 mark, moved_at = reply.mark, now
             elif watch.lost(now - moved_at):
                 silent = f"{self._grant.node.name}: silent for {now - moved_at:.0f} s"
                 raise MaybeSentError(silent, Cause.STALLED)
-            self._attention.sleep(watch.step_seconds)
+            self._cancellation.sleep(watch.step_seconds)
         add(reply.last)
 
     def _check(self, reply: UpstreamReply, gate: Framer) -> None:

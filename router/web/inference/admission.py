@@ -42,7 +42,7 @@ def read_request(
     context: InferenceContext, request: ClientRequest, environ: WSGIEnvironment
 ) -> tuple[Ask, bytes]:
     """Read the body within its limits. Raises RequestError, CancelledError."""
-    request.attention.check()
+    request.cancellation.check()
     try:
         ask, body = context.bodies.read(environ, request.route, context.limits)
     except BadRequestError:
@@ -50,7 +50,7 @@ def read_request(
             raise
         raise NotFoundError(f"POST {request.route.path}: no such path") from None
     finally:
-        request.attention.check()  # cancelled meanwhile: that is what the client hears
+        request.cancellation.check()  # cancelled meanwhile: say so
     request.keep_to(read_terms(environ, context.limits.request_seconds))
     if not is_model_name(ask.model):
         raise NotFoundError(f"model {ask.model[:_MOST_SHOWN]!r} not found")

@@ -102,9 +102,9 @@ class TimeLimit:
 
     __slots__ = ("_timer",)
 
-    def __init__(self, seconds: float, attention: Cancellation) -> None:
+    def __init__(self, seconds: float, cancellation: Cancellation) -> None:
         self._timer = gevent.get_hub().loop.timer(max(0.0, seconds))
-        self._timer.start(attention.stop, Outcome.DEADLINE)
+        self._timer.start(cancellation.stop, Outcome.DEADLINE)
 
     def close(self) -> None:
         self._timer.stop()

@@ -22,11 +22,11 @@ def answer_light(
         ask.need, model, request.route.path, body, request.arrived + longest
     )
     try:
-        found = context.light.answer(asked, request.attention)
+        found = context.light.answer(asked, request.cancellation)
     except NotFoundError:
         if not context.find(model):
             raise
-        found = context.light.answer(asked, request.attention)
+        found = context.light.answer(asked, request.cancellation)
     if found:
         request.attempts, request.node = found.attempts, found.node
         request.model = model

@@ -41,7 +41,7 @@ class ClientRequest:
     request_id: str
     arrived: float
     principal: Principal
-    attention: Cancellation = field(default_factory=Cancellation)
+    cancellation: Cancellation = field(default_factory=Cancellation)
     model: str = "unknown"
     node: str = ""
     status: int = 0
@@ -66,7 +66,7 @@ class ClientRequest:
         """Take over the client's terms; its time runs since its arrival."""
         self.terms = terms
         left = self.arrived + terms.seconds - time.monotonic()
-        self.limit = TimeLimit(left, self.attention)
+        self.limit = TimeLimit(left, self.cancellation)
 
     def let_go(self) -> None:
         if self.limit:
@@ -77,27 +77,27 @@ class ClientRequests:
     """The requests under way, so that a shutdown can end them with a frame."""
 
     def __init__(self) -> None:
-        self._attentions: dict[int, Cancellation] = {}
+        self._cancellations: dict[int, Cancellation] = {}
         self._turned_away: Outcome | None = None
 
     def __len__(self) -> int:
-        return len(self._attentions)
+        return len(self._cancellations)
 
     def enter(self, visit: ClientRequest) -> None:
-        self._attentions[id(visit)] = visit.attention
+        self._cancellations[id(visit)] = visit.cancellation
         if self._turned_away:
-            visit.attention.stop(self._turned_away)
+            visit.cancellation.stop(self._turned_away)
 
     def leave(self, visit: ClientRequest) -> None:
-        self._attentions.pop(id(visit), None)
+        self._cancellations.pop(id(visit), None)
 
     def turn_away(self, outcome: Outcome) -> None:
         """Stop every request that comes from now on."""
         self._turned_away = outcome
 
     def stop_all(self, outcome: Outcome) -> None:
-        for attention in list(self._attentions.values()):
-            attention.stop(outcome)
+        for cancellation in list(self._cancellations.values()):
+            cancellation.stop(outcome)
 
 
 def request_id(environ: Mapping[str, Any]) -> str:

@@ -104,7 +104,7 @@ class InferenceResponse:
     def _first_response(self) -> FirstResponse | LightAnswer:
         context, request = self._context, self._request
         ask, body = read_request(context, request, self._environ)
-        self._watch = ClientWatch(self._client, request.attention)
+        self._watch = ClientWatch(self._client, request.cancellation)
         if ask.need is not Need.SLOT and (
             light := answer_light(context, request, ask, body)
         ):
@@ -120,11 +120,11 @@ class InferenceResponse:
         )
         context.traces.add(trace)
         try:
-            return context.failover.present(call, request.attention, trace)
+            return context.failover.present(call, request.cancellation, trace)
         except (NotFoundError, RefusedError) as error:
             if not self._found_since(error, call, trace):
                 raise
-            return context.failover.present(call, request.attention, trace)
+            return context.failover.present(call, request.cancellation, trace)
         finally:
             request.attempts = trace.attempts
             if trace.steps and (picked := trace.steps[-1].decision.picked):
@@ -181,7 +181,7 @@ class InferenceResponse:
         continuity = Continuity(
             context.failover,
             call,
-            self._request.attention,
+            self._request.cancellation,
             trace,
             context.metrics,
             wait_seconds=context.limits.queue_seconds,
@@ -232,19 +232,19 @@ class InferenceResponse:
         presented = self._presented
         assert presented is not None  # noqa: S101 - only streams get here
         presented.reply.gather_again(presented.body)
-        lease, attention = presented.lease, self._request.attention
+        lease, cancellation = presented.lease, self._request.cancellation
         lease.decoding_since = time.monotonic()
         pump = Pump(
             presented.reply,
             self._client,
-            attention,
+            cancellation,
             chunked=self._environ["SERVER_PROTOCOL"] == "HTTP/1.1",
             clock=time.monotonic,
         )
         # A stream that can be continued says each token as it is made.
         plain = self._continuity is not None
         outcome = pump.run(
-            self._context.failover.liveness.stream(lease, attention, plain=plain)
+            self._context.failover.liveness.stream(lease, cancellation, plain=plain)
         )
         gate = presented.reply.gate
         if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:

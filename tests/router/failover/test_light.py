@@ -74,11 +74,11 @@ class Fleet:
         finally:
             self.under_way -= 1
 
-    def request(self, need=Need.DISK, attention=None, seconds=10.0):
+    def request(self, need=Need.DISK, cancellation=None, seconds=10.0):
         wanted = LightRequest(
             need, MODEL, "/api/show", b"body", time.monotonic() + seconds
         )
-        return self.calls.answer(wanted, attention or Cancellation())
+        return self.calls.answer(wanted, cancellation or Cancellation())
 
 
 def test_any_node_that_has_the_model_answers():

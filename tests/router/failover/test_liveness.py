@@ -88,7 +88,7 @@ class Scene:
             clock=self.clock,
             spawn=lambda call: call(),
         )
-        self.attention = Cancellation()
+        self.cancellation = Cancellation()
         self.lease, self.reply = self.begin()
 
     def begin(self, model=MODEL, **traits):
@@ -112,7 +112,7 @@ class Scene:
         lease.done(Outcome.END, told)
 
     def stream(self, *, plain):
-        return self.liveness.stream(self.lease, self.attention, plain=plain)
+        return self.liveness.stream(self.lease, self.cancellation, plain=plain)
 
     def lost_after(self, watch, most=400.0, *, meanwhile=lambda: None):
         """Return when the watch gives the node up, looking as often as it wants."""
@@ -223,8 +223,8 @@ class Waits(Cancellation):
 
 def wait_for(scene, most, meanwhile=lambda: None):
     """Let a request without an answer wait; returns why it gave up, or None."""
-    attention = Waits(most, meanwhile)
-    return scene.liveness.wait(scene.lease, scene.reply, attention)
+    cancellation = Waits(most, meanwhile)
+    return scene.liveness.wait(scene.lease, scene.reply, cancellation)
 
 
 def test_a_reply_in_one_piece_may_take_its_time(scene):

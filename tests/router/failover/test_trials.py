@@ -36,7 +36,7 @@ class Stage:
         while not self.fleet.open_on():
             self.fleet.ask()
 
-    def fetch(self, grant, messages, attention):
+    def fetch(self, grant, messages, cancellation):
         self.sent += [(grant.node.name, message.path) for message in messages]
         if not self.works:
             raise RefusedError("boom", Cause.GPU_ERROR, status=500, body=b"")
@@ -95,8 +95,8 @@ def test_a_trial_that_hangs_ends():
     """It is given up after its time, and its slot is free again."""
     stage = Stage()
 
-    def hang(grant, messages, attention):
-        attention.until(lambda: False, float("inf"), lambda: 0.0)
+    def hang(grant, messages, cancellation):
+        cancellation.until(lambda: False, float("inf"), lambda: 0.0)
 
     stage.trials._fetch = hang
     stage.trials._seconds = lambda: 0.01

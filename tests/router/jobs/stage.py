@@ -75,15 +75,15 @@ class FakeAttempts:
     noted: list[tuple[str, str]] = field(default_factory=list)
     hold: set[str] = field(default_factory=set)
 
-    def take(self, grant, message, attention):
+    def take(self, grant, message, cancellation):
         node = grant.node.name
         self.sent[node] += 1
         try:
             while node in self.hold:
-                attention.check()
-                attention.sleep(0.01)
+                cancellation.check()
+                cancellation.sleep(0.01)
         except BaseException:
-            grant.lease.done(attention.stopped)
+            grant.lease.done(cancellation.stopped)
             raise
         answer = self.answers[node]
         if isinstance(answer, Exception):
@@ -91,11 +91,11 @@ class FakeAttempts:
         status, body = answer
         return FirstResponse(FakeReply(status), grant.lease, body)
 
-    def fetch(self, grant, messages, attention, *, within_seconds=None):
+    def fetch(self, grant, messages, cancellation, *, within_seconds=None):
         """Nothing is continued on played nodes."""
         raise AssertionError
 
-    def watch(self, lease, attention):
+    def watch(self, lease, cancellation):
         """Nothing is streamed from them."""
         raise AssertionError
 

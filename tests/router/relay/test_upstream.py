@@ -49,14 +49,16 @@ class Wire:
 
     def __init__(self, *, chunked: bool) -> None:
         self.chunked = chunked
-        self.attention = Cancellation()
+        self.cancellation = Cancellation()
         ours, self.node = cooperative.socketpair()
         self.ours, self.client = cooperative.socketpair()
-        self.reply = UpstreamReply(Connection("n", ours, reused=False), self.attention)
+        self.reply = UpstreamReply(
+            Connection("n", ours, reused=False), self.cancellation
+        )
 
     def presentable(self) -> UpstreamReply:
         deadline = time.monotonic() + 5
-        assert self.attention.until(
+        assert self.cancellation.until(
             lambda: self.reply.presentable, deadline, time.monotonic
         )
         return self.reply
@@ -65,7 +67,7 @@ class Wire:
         pump = Pump(
             self.reply,
             self.ours,
-            self.attention,
+            self.cancellation,
             chunked=self.chunked,
             clock=time.monotonic,
         )
@@ -237,7 +239,7 @@ def test_stop_ends_the_pump(wire):
     wire.node.sendall(HEAD + chunk(LINES[0]))
     wire.presentable()
     pumping = gevent.spawn(wire.pump)
-    gevent.spawn_later(0.01, wire.attention.stop, Outcome.SHUTDOWN)
+    gevent.spawn_later(0.01, wire.cancellation.stop, Outcome.SHUTDOWN)
     assert pumping.get(timeout=5) is Outcome.SHUTDOWN
 
 
@@ -290,22 +292,22 @@ def test_a_slow_client_has_a_limit_of_its_own(wire):
 
 def test_client_that_closes_is_noticed(wire):
     """The watch stops the request, in whatever phase it is."""
-    watch = ClientWatch(wire.ours, wire.attention)
+    watch = ClientWatch(wire.ours, wire.cancellation)
     gevent.spawn_later(0.01, wire.client.close)
     with pytest.raises(CancelledError) as caught:
-        wire.attention.until(lambda: False, time.monotonic() + 5, time.monotonic)
+        wire.cancellation.until(lambda: False, time.monotonic() + 5, time.monotonic)
     watch.close()
     assert caught.value.outcome is Outcome.CLIENT_GONE
 
 
 def test_pipelined_bytes_are_no_goodbye(wire):
     """Bytes of a next request neither stop this one nor spin the loop."""
-    watch = ClientWatch(wire.ours, wire.attention)
+    watch = ClientWatch(wire.ours, wire.cancellation)
     wire.client.sendall(b"GET / HTTP/1.1\r\n")
     late = time.monotonic() + 0.05
-    assert not wire.attention.until(lambda: False, late, time.monotonic)
+    assert not wire.cancellation.until(lambda: False, late, time.monotonic)
     watch.close()
-    assert wire.attention.stopped is None
+    assert wire.cancellation.stopped is None
 
 
 @pytest.mark.parametrize(
@@ -441,8 +443,8 @@ class Upload:
         sent = self.ours._sock.send(b"x" * size)
         connection = Connection("n", self.ours, reused=False)
         connection.unsent = memoryview(b"x" * (size - sent))
-        self.attention, self.now, self.size = Cancellation(), 100.0, size
-        self.reply = UpstreamReply(connection, self.attention, lambda: self.now)
+        self.cancellation, self.now, self.size = Cancellation(), 100.0, size
+        self.reply = UpstreamReply(connection, self.cancellation, lambda: self.now)
 
     def take(self, size):
         left = size

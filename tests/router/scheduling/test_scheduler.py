@@ -67,11 +67,11 @@ class Fleet:
         routing: RoutingRequest = ROUTING,
         *,
         priority: Priority = Priority.INTERACTIVE,
-        attention: Cancellation | None = None,
+        cancellation: Cancellation | None = None,
         seconds: float = 5,
     ):
         return self.dispatcher.acquire(
-            routing, priority, attention or Cancellation(), self.clock() + seconds
+            routing, priority, cancellation or Cancellation(), self.clock() + seconds
         )
 
     def hold(self, node: str) -> None:
@@ -152,11 +152,11 @@ def test_deadline_in_the_queue():
 
 def test_client_gone_in_the_queue():
     """A client that leaves while it waits takes no slot later."""
-    fleet, attention = Fleet(), Cancellation()
+    fleet, cancellation = Fleet(), Cancellation()
     taken = [fleet.acquire(), fleet.acquire()]
-    waiting = gevent.spawn(fleet.acquire, attention=attention)
+    waiting = gevent.spawn(fleet.acquire, cancellation=cancellation)
     gevent.sleep(0)
-    attention.stop(Outcome.CLIENT_GONE)
+    cancellation.stop(Outcome.CLIENT_GONE)
     with pytest.raises(CancelledError):
         waiting.get(timeout=5)
     taken[0].lease.done(Outcome.END)

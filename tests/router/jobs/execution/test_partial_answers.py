@@ -54,7 +54,7 @@ def last(prompt, generated):
 class FakeStream:
     """A reply of which a test says when the next line comes."""
 
-    def __init__(self, attention):
+    def __init__(self, cancellation):
         self.head = Head(200, "OK", (), keep_alive=True)
         self.gate = Framer(sse=False)
         self.over = False
@@ -62,7 +62,7 @@ class FakeStream:
         self.last = b""
         self.evicted = self.runner_died = False
         self.mark = 0
-        self._attention = attention
+        self._cancellation = cancellation
         self._drain = None
 
     def deliver_to(self, drain):
@@ -78,7 +78,7 @@ class FakeStream:
     def end(self, *lines, broken=None):
         self.last = self.gate.feed(b"".join(lines))
         self.over, self.broken = True, broken
-        self._attention.nudge()
+        self._cancellation.nudge()
 
     def outcome(self):
         if self.evicted:
@@ -97,21 +97,21 @@ class Table:
         self.patience = Patience(60.0, 60.0)
         self.released = 0
 
-    def take(self, grant, asked, attention):
+    def take(self, grant, asked, cancellation):
         self.sent.append(orjson.loads(asked.body))
-        reply = FakeStream(attention)
+        reply = FakeStream(cancellation)
         self.streams.append(reply)
         first = reply.gate.feed(line(f" {104 + 3 * (len(self.streams) - 1)}"))
         return FirstResponse(reply, grant.lease, first)
 
-    def fetch(self, grant, messages, attention, *, within_seconds=None):
-        attention.check()
+    def fetch(self, grant, messages, cancellation, *, within_seconds=None):
+        cancellation.check()
         return [
             (200, orjson.dumps(self.node(asked.path, orjson.loads(asked.body))))
             for asked in messages
         ]
 
-    def watch(self, lease, attention):
+    def watch(self, lease, cancellation):
         return self.patience
 
     def broke_off(self, lease, reply):
@@ -135,24 +135,24 @@ class Scene:
         present = {MODEL: PresentModel(MODEL, digest, 1)}
         view = NodeView(node, Score(0.5), present=present)
         picked = candidate(view)
-        attention = Cancellation()
+        cancellation = Cancellation()
         lease = self.ledger.take("one", MODEL)
         grant = Assignment(lease, node, Decision(picked, (picked,), {}))
-        return Exchange(self.table, grant, attention, time.monotonic), attention
+        return Exchange(self.table, grant, cancellation, time.monotonic), cancellation
 
     def start(self, draft=None, digest="d", asked=None):
         """Let a talk run until its stream is read."""
-        talk, attention = self.talk(digest)
+        talk, cancellation = self.talk(digest)
         asked = asked or streamed(message())
         running = gevent.spawn(talk.streamed, asked, MODEL, draft)
         gevent.sleep(0)
-        return running, talk, attention
+        return running, talk, cancellation
 
     def taken_back(self):
         """Return a draft of the tokens 104 to 106."""
-        running, talk, attention = self.start()
+        running, talk, cancellation = self.start()
         self.table.streams[-1].say(line(" 105"), line(" 106"))
-        attention.stop(Outcome.REVOKED)
+        cancellation.stop(Outcome.REVOKED)
         with pytest.raises(CancelledError):
             running.get()
         assert talk.draft.worth_keeping()
@@ -197,14 +197,14 @@ def test_it_may_be_taken_back_again():
     """While it is proven as well: what there was stays."""
     scene = Scene()
     draft = scene.taken_back()
-    talk, attention = scene.talk()
-    attention.stop(Outcome.REVOKED)
+    talk, cancellation = scene.talk()
+    cancellation.stop(Outcome.REVOKED)
     with pytest.raises(CancelledError):
         talk.streamed(streamed(message()), MODEL, draft)
     assert draft is talk.draft
-    running, talk, attention = scene.start(draft)
+    running, talk, cancellation = scene.start(draft)
     scene.table.streams[1].say(line(" 108"))
-    attention.stop(Outcome.REVOKED)
+    cancellation.stop(Outcome.REVOKED)
     with pytest.raises(CancelledError):
         running.get()
     assert (5, True) == (talk.draft.tokens, talk.draft.worth_keeping())
@@ -237,9 +237,9 @@ def test_where_it_would_be_wrong_it_begins_anew(traits, digest):
 def test_just_in_time_is_an_answer():
     """A slot that is wanted when the last line is there: nothing is left to do."""
     scene = Scene()
-    running, _, attention = scene.start()
+    running, _, cancellation = scene.start()
     scene.table.streams[0].say(line(" 105"), last(7, 2))
-    attention.stop(Outcome.REVOKED)
+    cancellation.stop(Outcome.REVOKED)
     assert (" 104 105", 7, 2) == said(running.get())
 
 
@@ -272,11 +272,11 @@ def test_a_stream_that_stands_still():
 def test_thoughts_are_not_kept():
     """What a model thought is no text of its answer: it would think once more."""
     scene = Scene()
-    running, talk, attention = scene.start()
+    running, talk, cancellation = scene.start()
     scene.table.streams[0].say(
         orjson.dumps({"message": {"content": "", "thinking": "hm"}}) + b"\n"
     )
-    attention.stop(Outcome.REVOKED)
+    cancellation.stop(Outcome.REVOKED)
     with pytest.raises(CancelledError):
         running.get()
     assert not talk.draft.worth_keeping()

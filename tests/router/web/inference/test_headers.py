@@ -110,17 +110,17 @@ def test_rejected(headers, message):
 
 def test_time_limit_stops_the_request():
     """The request is stopped when its time is over, with the reason."""
-    attention = Cancellation()
-    limit = TimeLimit(0.01, attention)
+    cancellation = Cancellation()
+    limit = TimeLimit(0.01, cancellation)
     with gevent.Timeout(5):
-        attention.sleep(None)
-    assert attention.stopped is Outcome.DEADLINE
+        cancellation.sleep(None)
+    assert cancellation.stopped is Outcome.DEADLINE
     limit.close()
 
 
 def test_closed_limit_stops_nothing():
     """A request that ended in time is not stopped afterwards."""
-    attention = Cancellation()
-    TimeLimit(0.01, attention).close()
+    cancellation = Cancellation()
+    TimeLimit(0.01, cancellation).close()
     gevent.sleep(0.03)
-    assert attention.stopped is None
+    assert cancellation.stopped is None
