@@ -88,10 +88,10 @@ def _view(index: int) -> NodeView:
 def acquire(dispatcher: Scheduler) -> Callable[[], None]:
     """Take a slot as a request does; the answer gives it back."""
     deadline = time.monotonic() + _WAIT_SECONDS
-    grant = dispatcher.acquire(
+    assignment = dispatcher.acquire(
         RoutingRequest(_MODEL), Priority.INTERACTIVE, Cancellation(), deadline
     )
-    return lambda: grant.lease.done(Outcome.CLIENT_GONE)
+    return lambda: assignment.lease.done(Outcome.CLIENT_GONE)
 
 
 def measure(nodes: int, calls: int) -> dict[str, dict[str, float]]:

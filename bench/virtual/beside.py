@@ -147,7 +147,7 @@ class Beside:
         waiter = Waiter(asking, Priority.INTERACTIVE, lambda: self._begin(ask, waiter))
         self._dispatcher.queue.join(waiter)
         self._dispatcher.serve()
-        if waiter.grant is None and self._way is Way.WAIT:
+        if waiter.assignment is None and self._way is Way.WAIT:
             self._take_back()
 
     def _take_back(self) -> None:
@@ -162,8 +162,8 @@ class Beside:
             max(leases, key=lambda lease: lease.taken_at).revoke()
 
     def _begin(self, ask: Ask, waiter: Waiter) -> None:
-        assert waiter.grant is not None
-        lease = waiter.grant.lease
+        assert waiter.assignment is not None
+        lease = waiter.assignment.lease
         node = lease.node
         if not self.people[node]:
             self.outcome.gaps[node].append(self.clock.now - self._left_at[node])

@@ -146,7 +146,7 @@ def _admin(parts: WebDependencies, access: _Access) -> AdminContext:
         holds=base.holds,
         ledger=dispatch.ledger,
         dispatcher=dispatch.scheduler,
-        trails=dispatch.traces,
+        traces=dispatch.traces,
         token=access.admin_token,
         reload=lambda confirmed: reload_files(base, confirmed=confirmed),
         add_entry=lambda entry: add_entry(base.files, base.config, entry),

@@ -108,7 +108,7 @@ class Failover:
         )
 
     def present(
-        self, call: ProxiedRequest, cancellation: Cancellation, trail: DecisionTrace
+        self, call: ProxiedRequest, cancellation: Cancellation, trace: DecisionTrace
     ) -> FirstResponse:
         """Return the first reply that speaks to the request.
 
@@ -117,13 +117,13 @@ class Failover:
         """
         self.budget.deposit()
         self.course.admit(call)
-        attempts = self.attempts(call, cancellation, trail)
+        attempts = self.attempts(call, cancellation, trace)
         while True:
-            grant = attempts.next()
+            assignment = attempts.next()
             try:
-                presented = self.take(grant, call.message, cancellation)
+                presented = self.take(assignment, call.message, cancellation)
                 if presented.refused:
-                    return self._by_build(call, grant, presented)
+                    return self._by_build(call, assignment, presented)
             except AttemptError as error:
                 attempts.failed(error)
             else:
@@ -131,38 +131,41 @@ class Failover:
                 return presented
 
     def attempts(
-        self, call: ProxiedRequest, cancellation: Cancellation, trail: DecisionTrace
+        self, call: ProxiedRequest, cancellation: Cancellation, trace: DecisionTrace
     ) -> AttemptSequence:
         """Begin the attempts of a request, or of a stream that goes on."""
-        return AttemptSequence(self._sequence, call, cancellation, trail)
+        return AttemptSequence(self._sequence, call, cancellation, trace)
 
     def _by_build(
-        self, call: ProxiedRequest, grant: Assignment, presented: FirstResponse
+        self, call: ProxiedRequest, assignment: Assignment, presented: FirstResponse
     ) -> FirstResponse:
         """Have another build asked before the client hears that its request is wrong.
 
         Raises OtherBuildError, with this answer, where there is one to be asked.
         """
-        body, elsewhere = self.course.other_build(call, grant, presented.body)
+        body, elsewhere = self.course.other_build(call, assignment, presented.body)
         head = presented.reply.head
         if head is None or not elsewhere:
             return replace(presented, body=body)
         self.release(presented.reply)
         presented.lease.done(Outcome.REFUSED)
-        why = f"{grant.node.name}: {head.status}: refused by this build"
+        why = f"{assignment.node.name}: {head.status}: refused by this build"
         raise OtherBuildError(why, status=head.status, body=body, headers=head.headers)
 
     def take(
-        self, grant: Assignment, message: UpstreamRequest, cancellation: Cancellation
+        self,
+        assignment: Assignment,
+        message: UpstreamRequest,
+        cancellation: Cancellation,
     ) -> FirstResponse:
         """One attempt; the slot is given back unless the reply is presented."""
         outcome = Outcome.REFUSED
         presented = None
         try:
-            reply = self._sent(grant, message, cancellation)
-            reply = self._answered(reply, grant, message, cancellation)
-            body, refused = self._judge(reply, grant.node, message.path)
-            presented = FirstResponse(reply, grant.lease, body, refused)
+            reply = self._sent(assignment, message, cancellation)
+            reply = self._answered(reply, assignment, message, cancellation)
+            body, refused = self._judge(reply, assignment.node, message.path)
+            presented = FirstResponse(reply, assignment.lease, body, refused)
         except CancelledError as error:
             outcome = error.outcome
             raise
@@ -171,23 +174,23 @@ class Failover:
                 outcome = Outcome.EVICTED
             # First: what follows has the next request sent there.
             request_id = message.headers.get("X-Request-Id", "")
-            self.course.charge(grant, message.path, error, request_id)
+            self.course.charge(assignment, message.path, error, request_id)
             if isinstance(error, RefusedError):
-                self.runners.note(grant.lease, str(error))
+                self.runners.note(assignment.lease, str(error))
             raise
         finally:
             if presented is None:
-                grant.lease.done(outcome)
-        self._tally.attempted(grant.node.name, "presented")
+                assignment.lease.done(outcome)
+        self._tally.attempted(assignment.node.name, "presented")
         if not refused:
-            self.course.answered(grant)
+            self.course.answered(assignment)
         if reply.gate:
-            self.runners.spoke(grant.lease)
+            self.runners.spoke(assignment.lease)
         return presented
 
     def fetch(
         self,
-        grant: Assignment,
+        assignment: Assignment,
         messages: Sequence[UpstreamRequest],
         cancellation: Cancellation,
         *,
@@ -197,21 +200,23 @@ class Failover:
 
         Returns status and body of each. Raises AttemptError, StoppedError.
         """
-        node = grant.node
+        node = assignment.node
         replies: deque[UpstreamReply] = deque()
         try:
-            replies.extend(self._sent(grant, each, cancellation) for each in messages)
+            replies.extend(
+                self._sent(assignment, each, cancellation) for each in messages
+            )
             fetched = []
             for message in messages:
                 reply = replies.popleft()
                 reply = self._answered(
-                    reply, grant, message, cancellation, within_seconds
+                    reply, assignment, message, cancellation, within_seconds
                 )
                 body, _ = self._judge(reply, node, message.path)
                 fetched.append((reply.head.status if reply.head else 0, body))
                 self.release(reply)
         except RefusedError as error:
-            self.runners.note(grant.lease, str(error))
+            self.runners.note(assignment.lease, str(error))
             raise
         finally:
             for reply in replies:
@@ -220,16 +225,16 @@ class Failover:
 
     def _sent(
         self,
-        grant: Assignment,
+        assignment: Assignment,
         message: UpstreamRequest,
         cancellation: Cancellation,
         *,
         fresh: bool = False,
     ) -> UpstreamReply:
-        if grant.lease.span is not None:
-            headers = {**message.headers, "traceparent": grant.lease.span.header}
+        if assignment.lease.span is not None:
+            headers = {**message.headers, "traceparent": assignment.lease.span.header}
             message = replace(message, headers=headers)
-        node = grant.node
+        node = assignment.node
         reply = UpstreamReply(
             self._backends.send(node, message, fresh=fresh), cancellation
         )
@@ -239,41 +244,43 @@ class Failover:
     def _answered(
         self,
         reply: UpstreamReply,
-        grant: Assignment,
+        assignment: Assignment,
         message: UpstreamRequest,
         cancellation: Cancellation,
         within_seconds: float | None = None,
     ) -> UpstreamReply:
         """Sleep until the reply can be judged."""
-        self._wait(reply, grant, cancellation, within_seconds)
+        self._wait(reply, assignment, cancellation, within_seconds)
         unread = not reply.bytes_seen and not (reply.evicted or reply.runner_died)
         if reply.broken and unread and reply.connection.reused:
             # It was closed while idle, and the request crossed the close.
             self.release(reply)
             try:
-                reply = self._sent(grant, message, cancellation, fresh=True)
+                reply = self._sent(assignment, message, cancellation, fresh=True)
             except NotSentError as error:  # or this request ended the server
                 raise GoneError(str(error), Cause.RESET) from error
-            self._wait(reply, grant, cancellation, within_seconds)
+            self._wait(reply, assignment, cancellation, within_seconds)
         return reply
 
     def _wait(
         self,
         reply: UpstreamReply,
-        grant: Assignment,
+        assignment: Assignment,
         cancellation: Cancellation,
         within_seconds: float | None,
     ) -> None:
         """Wait while the node is at work. Raises MaybeSentError, StoppedError."""
         try:
-            why = self.liveness.wait(grant.lease, reply, cancellation, within_seconds)
+            why = self.liveness.wait(
+                assignment.lease, reply, cancellation, within_seconds
+            )
         except BaseException:
             # Closing is what frees the slot in Ollama.
             self.release(reply)
             raise
         if why is not None:
             self.release(reply)
-            raise MaybeSentError(f"{grant.node.name}: {why}", Cause.TIMEOUT)
+            raise MaybeSentError(f"{assignment.node.name}: {why}", Cause.TIMEOUT)
 
     def _judge(self, reply: UpstreamReply, node: Node, path: str) -> tuple[bytes, bool]:
         """Return what came, and whether it blames the request; else AttemptError."""
@@ -311,10 +318,10 @@ class Failover:
             self._backends.give_back(reply.connection)
 
     def note(
-        self, grant: Assignment, path: str, error: AttemptError, request_id: str
+        self, assignment: Assignment, path: str, error: AttemptError, request_id: str
     ) -> None:
         """Count a failed attempt; a node that cannot be reached is held at once."""
-        node = grant.node.name
+        node = assignment.node.name
         self._tally.attempted(node, error.reason)
         if isinstance(error, NotSentError | GoneError):
             # The router's own evidence first; a probe brings the node back.
@@ -322,7 +329,7 @@ class Failover:
             hold = Hold(node, HoldKind.DOWN, "traffic", why, time.time())
             if self._holds.find_down(hold):
                 log.warning("node is down", node=node, why=why, request_id=request_id)
-        self.course.charge(grant, path, error, request_id)
+        self.course.charge(assignment, path, error, request_id)
 
     def forgive(self, request_id: str) -> None:
         """Charge nodes no more with what was the request's own fault."""

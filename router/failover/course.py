@@ -93,10 +93,10 @@ class Course:
                 return choice
         return routing
 
-    def begins(self, grant: Assignment, found: Findings) -> bool:
+    def begins(self, assignment: Assignment, found: Findings) -> bool:
         """Note who is on the slot; returns whether its node is a credible witness."""
-        self._isolation.board(grant.lease, found)
-        return self._circuits.healthy(grant.node.name, grant.lease.model)
+        self._isolation.board(assignment.lease, found)
+        return self._circuits.healthy(assignment.node.name, assignment.lease.model)
 
     # After it
 
@@ -106,20 +106,20 @@ class Course:
             model, body = call.routing.model, call.findings.body
             self._builds.refusals.learn(model, body, refused)
 
-    def answered(self, grant: Assignment) -> None:
+    def answered(self, assignment: Assignment) -> None:
         """Take in an answer: a stream's first line, or a whole reply."""
-        node, lease = grant.node.name, grant.lease
+        node, lease = assignment.node.name, assignment.lease
         self._circuits.succeeded(node, lease.model, began_at=lease.taken_at)
 
     def charge(
-        self, grant: Assignment, path: str, error: AttemptError, request_id: str
+        self, assignment: Assignment, path: str, error: AttemptError, request_id: str
     ) -> None:
         """Tell the node's circuits of a failure, once."""
         counts = isinstance(error, MaybeSentError | RefusedError)
         if error.charged or not counts or error.cause == Cause.TOO_LARGE:
             return
         error.charged = True
-        node, lease = grant.node.name, grant.lease
+        node, lease = assignment.node.name, assignment.lease
         cause, now = Cause(error.cause), self._clock()
         failure = Failure(now, cause, str(error), request_id, path, lease.model)
         self._circuits.failed(node, lease.model, failure, began_at=lease.taken_at)
@@ -129,16 +129,16 @@ class Course:
         self._circuits.forgive(request_id)
 
     def other_build(
-        self, call: ProxiedRequest, grant: Assignment, body: bytes
+        self, call: ProxiedRequest, assignment: Assignment, body: bytes
     ) -> tuple[bytes, bool]:
         """Say whether another build might think better of a request than this one.
 
         Returns its answer, with a note of the builds where there are several.
         """
         found, model = call.findings, call.routing.model
-        if grant.decision.picked is None:
+        if assignment.decision.picked is None:
             return body, False
-        found.refused.add(build_of(grant.decision.picked.view, model))
+        found.refused.add(build_of(assignment.decision.picked.view, model))
         if note := self._builds.note(model):
             body = with_note(body, note)
         tried = call.routing.tried | self._builds.nodes(found.refused, model)
@@ -148,7 +148,7 @@ class Course:
     def failed(
         self,
         call: ProxiedRequest,
-        grant: Assignment,
+        assignment: Assignment,
         error: AttemptError,
         request_id: str,
         *,
@@ -158,13 +158,13 @@ class Course:
 
         Raises EndsRunnersError where the request, and no node, is at fault.
         """
-        self._look_for_deaths(call, grant, error, request_id)
-        found, model, node = call.findings, call.routing.model, grant.node.name
+        self._look_for_deaths(call, assignment, error, request_id)
+        found, model, node = call.findings, call.routing.model, assignment.node.name
         if isinstance(error, OtherBuildError):
             found.aside = found.aside or error
             return self._builds.nodes(found.refused, model)
-        if isinstance(error, RefusedError) and grant.decision.picked:
-            build = build_of(grant.decision.picked.view, model)
+        if isinstance(error, RefusedError) and assignment.decision.picked:
+            build = build_of(assignment.decision.picked.view, model)
             unclear = isinstance(error, UnclearError)
             text = str(error).removeprefix(f"{node}: ")
             found.found.append(Finding(node, build, text, unclear, credible))
@@ -216,16 +216,16 @@ class Course:
     def _look_for_deaths(
         self,
         call: ProxiedRequest,
-        grant: Assignment,
+        assignment: Assignment,
         error: AttemptError,
         request_id: str,
     ) -> None:
-        went_down = isinstance(error, EvictedError) and self._is_down(grant.node)
+        went_down = isinstance(error, EvictedError) and self._is_down(assignment.node)
         if not (went_down or may_end_runners(error.cause, call.message.body)):
             return
-        aboard = Aboard(grant.node, call.routing.model, call.message.path)
+        aboard = Aboard(assignment.node, call.routing.model, call.message.path)
         try:
-            self._isolation.blame(grant.lease, aboard, call.findings, error)
+            self._isolation.blame(assignment.lease, aboard, call.findings, error)
         except EndsRunnersError:
             self.forgive(request_id)
             raise

@@ -78,7 +78,7 @@ class AttemptSequence:
     """
 
     __slots__ = (
-        *("_again", "_call", "_cancellation", "_credible", "_grant", "_lacking"),
+        *("_again", "_call", "_cancellation", "_credible", "_assignment", "_lacking"),
         *("_last", "_parts", "_trace", "_tried"),
     )
 
@@ -96,7 +96,7 @@ class AttemptSequence:
         # Nodes whose release does not have the route.
         self._lacking = parts.releases.lacking(call.message.path)
         self._tried: set[str] = set()
-        self._grant: Assignment | None = None  # of the last attempt
+        self._assignment: Assignment | None = None  # of the last attempt
         self._last: AttemptError | None = None
         self._credible = False
         self._again = False  # the last node was asked once more
@@ -107,40 +107,42 @@ class AttemptSequence:
         Raises RequestError, CancelledError, and the last AttemptError where no node is
         left.
         """
-        spans, grant = self._trace.spans, None
-        while grant is None:
+        spans, assignment = self._trace.spans, None
+        while assignment is None:
             if spans is not None:
                 spans.wait(self._parts.clock(), self._call.priority)
-            grant = self._slot()
+            assignment = self._slot()
         if spans is not None:
-            grant.lease.span = spans.attempt(grant.node, grant.lease.taken_at)
-        self._grant = grant
-        self._trace.steps.append(TraceStep.of(grant.decision, grant.lease))
-        self._credible = self._parts.course.begins(grant, self._call.findings)
-        return grant
+            assignment.lease.span = spans.attempt(
+                assignment.node, assignment.lease.taken_at
+            )
+        self._assignment = assignment
+        self._trace.steps.append(TraceStep.of(assignment.decision, assignment.lease))
+        self._credible = self._parts.course.begins(assignment, self._call.findings)
+        return assignment
 
     def failed(self, error: AttemptError) -> None:
         """Take in how the last attempt failed; raises where no other is to be made."""
-        parts, call, grant = self._parts, self._call, self._grant
-        assert grant is not None  # noqa: S101 - an attempt has a slot
+        parts, call, assignment = self._parts, self._call, self._assignment
+        assert assignment is not None  # noqa: S101 - an attempt has a slot
         self._trace.steps[-1].failure = str(error)
-        if grant.lease.span is not None:
-            grant.lease.span.fail(error.reason, error.cause)
+        if assignment.lease.span is not None:
+            assignment.lease.span.fail(error.reason, error.cause)
         self._last = error.bare()
-        found, path, node = call.findings, call.message.path, grant.node.name
+        found, path, node = call.findings, call.message.path, assignment.node.name
         if isinstance(error, RouteMissingError):
             parts.releases.note(path, node)
             self._lacking = parts.releases.lacking(path)
             parts.tally.attempted(node, error.reason)
             return
         request_id = self._trace.request_id
-        parts.note(grant, path, error, request_id)
+        parts.note(assignment, path, error, request_id)
         if isinstance(error, NotSentError) and node not in found.unreached:
             found.unreached.add(node)  # once it is back, it may be asked again
         else:
             self._tried.add(node)
         self._tried |= parts.course.failed(
-            call, grant, error, request_id, credible=self._credible
+            call, assignment, error, request_id, credible=self._credible
         )
         attempts = len(self._tried) + self._again
         if not parts.course.goes_on(call, error, self._tried, attempts):
@@ -150,7 +152,10 @@ class AttemptSequence:
     def _slot(self) -> Assignment | None:
         """Wait for a slot of another node; None where the last may be asked again."""
         parts, call, last = self._parts, self._call, self._last
-        routing, node = self._routing(), self._grant.node.name if self._grant else ""
+        routing, node = (
+            self._routing(),
+            self._assignment.node.name if self._assignment else "",
+        )
         died = last is not None and last.cause == Cause.RUNNER_DIED
         again = died and not self._again
         if again and not parts.free_elsewhere(routing, call.priority):
@@ -189,21 +194,21 @@ class AttemptSequence:
     def _acquire(self, routing: RoutingRequest, *, patient: bool) -> Assignment:
         parts, call = self._parts, self._call
         began = parts.clock()
-        grant = parts.scheduler.acquire(
+        assignment = parts.scheduler.acquire(
             routing, call.priority, self._cancellation, call.deadline, patient=patient
         )
         waited = parts.clock() - began
         spans = self._trace.spans
         trace_id = spans.trace_id if spans is not None else ""
         parts.tally.queued(call.priority, waited, trace_id)
-        lease = grant.lease
+        lease = assignment.lease
         lease.account = call.account
         if call.account is not None:
             call.account.queued(waited)
         lease.streams = call.streams
         lease.continued = call.priority is Priority.CONTINUED
         lease.tried = routing.tried
-        picked = grant.decision.picked
+        picked = assignment.decision.picked
         if picked and picked.view.resident is not None:
             lease.resident = call.routing.model in picked.view.resident
-        return grant
+        return assignment

@@ -43,7 +43,7 @@ class Waiter:
     assigned: Callable[[], None]
     held_back: HeldBack | None = None
     cost: float = 1.0
-    grant: Assignment | None = None
+    assignment: Assignment | None = None
     number: int = 0
     mark: float = 0.0
     passed: int = 0

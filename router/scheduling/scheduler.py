@@ -171,9 +171,9 @@ class Scheduler:
         if not len(self.queue):
             picked = decided.picked
             if picked and self._cleared(picked.name, routing.model, priority):
-                grant = self._take(asking, picked, decided)
-                self._charge(grant, asking, priority)
-                return grant
+                assignment = self._take(asking, picked, decided)
+                self._charge(assignment, asking, priority)
+                return assignment
             if trial := self._one_more(asking, priority, decided):
                 self._charge(trial, asking, priority)
                 return trial
@@ -211,13 +211,13 @@ class Scheduler:
 
     def _charge(
         self,
-        grant: Assignment,
+        assignment: Assignment,
         asking: PendingRequest,
         priority: Priority,
         waiter: Waiter | None = None,
     ) -> None:
         """Count a slot for its principal; `waiter` leaves the queue for it."""
-        picked = grant.decision.picked
+        picked = assignment.decision.picked
         assert picked is not None  # noqa: S101 - a slot is some node's
         model = asking.routing.model
         cost = self._typical.node_seconds(model, asking.work)
@@ -228,7 +228,7 @@ class Scheduler:
             self.queue.served(waiter, cost)
             self._ledger.press(pressed=len(self.queue) > 0)
         self._typical.learn(model, picked.offer)
-        shares.charge(grant.lease, principal, cost, picked.expected_seconds)
+        shares.charge(assignment.lease, principal, cost, picked.expected_seconds)
 
     def _cleared(self, node: str, model: str, priority: Priority) -> bool:
         """Have jobs leave the node for people; False until a slot of it is free."""
@@ -312,19 +312,19 @@ class Scheduler:
         try:
             self.serve()
             in_time = cancellation.until(
-                lambda: waiter.grant is not None or waiter.displaced,
+                lambda: waiter.assignment is not None or waiter.displaced,
                 deadline,
                 self._clock,
             )
         finally:
             self._leave(waiter)
-            if waiter.grant and not in_time:
-                waiter.grant.lease.done(Outcome.REFUSED)
+            if waiter.assignment and not in_time:
+                waiter.assignment.lease.done(Outcome.REFUSED)
         if waiter.displaced:
             raise self.queue.full(waiter)
-        if not in_time or waiter.grant is None:
+        if not in_time or waiter.assignment is None:
             raise _too_late(waiter.asking)
-        return waiter.grant
+        return waiter.assignment
 
     def _leave(self, waiter: Waiter) -> None:
         self.queue.leave(waiter)
@@ -347,15 +347,15 @@ class Scheduler:
         """
         in_vain: set[str] = set()
         for waiter in reversed(tuple(self.queue)):
-            if waiter.runner in in_vain or waiter.grant is not None:
+            if waiter.runner in in_vain or waiter.assignment is not None:
                 continue
             decided = self._decide(waiter.asking, waiter.priority)
-            grant = self._one_more(waiter.asking, waiter.priority, decided)
-            if grant is None:
+            assignment = self._one_more(waiter.asking, waiter.priority, decided)
+            if assignment is None:
                 in_vain.add(waiter.runner)
                 continue
-            self._charge(grant, waiter.asking, waiter.priority, waiter)
-            waiter.grant = grant
+            self._charge(assignment, waiter.asking, waiter.priority, waiter)
+            waiter.assignment = assignment
             waiter.assigned()
 
     def _serve_all(self) -> bool:
@@ -402,16 +402,16 @@ class Scheduler:
         waiter, picked = found
         if not self._cleared(picked.name, waiter.model, priority):
             return False
-        if waiter.grant is None:  # else what was taken back ended at once
+        if waiter.assignment is None:  # else what was taken back ended at once
             candidates = weighed(waiter.asking, nodes, picked.at)
             decided = decision(
                 waiter.asking, picked, candidates, nodes, waiter.held_back
             )
             decided = replace(decided, waited=picked.at - waiter.asking.since)
             since = waiter.idle_since
-            grant = self._take(waiter.asking, picked, decided, since)
-            self._charge(grant, waiter.asking, priority, waiter)
-            waiter.grant = grant
+            assignment = self._take(waiter.asking, picked, decided, since)
+            self._charge(assignment, waiter.asking, priority, waiter)
+            waiter.assignment = assignment
             waiter.assigned()
         return True
 

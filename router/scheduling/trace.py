@@ -86,19 +86,19 @@ class DecisionTraces:
 
     def __init__(self, limit: int = 2_000) -> None:
         self._limit = limit
-        self._trails: OrderedDict[str, DecisionTrace] = OrderedDict()
+        self._traces: OrderedDict[str, DecisionTrace] = OrderedDict()
 
-    def add(self, trail: DecisionTrace) -> None:
-        self._trails[trail.request_id] = trail
-        if len(self._trails) > self._limit:
-            self._trails.popitem(last=False)
+    def add(self, trace: DecisionTrace) -> None:
+        self._traces[trace.request_id] = trace
+        if len(self._traces) > self._limit:
+            self._traces.popitem(last=False)
 
     def get(self, request_id: str) -> DecisionTrace | None:
-        return self._trails.get(request_id)
+        return self._traces.get(request_id)
 
     def newest(
         self, count: int, seen: Callable[[str], bool] = lambda _: True
     ) -> list[DecisionTrace]:
         """Return the newest first; `seen` says of whose requests they may be."""
-        found = (each for each in reversed(self._trails.values()) if seen(each.owner))
+        found = (each for each in reversed(self._traces.values()) if seen(each.owner))
         return list(islice(found, count))

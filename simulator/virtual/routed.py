@@ -277,8 +277,8 @@ class Routed:
             now + self.setup.queue_seconds,
             streams=True,
         )
-        trail = DecisionTrace("", "/api/chat", ask.model, now)
-        attempts = self.failover.attempts(call, cancellation, trail)
+        trace = DecisionTrace("", "/api/chat", ask.model, now)
+        attempts = self.failover.attempts(call, cancellation, trace)
         try:  # no attempt fails: nodes of this fleet always answer
             self._take(attempts.next(), reply, cancellation)
         except (InferOpsError, CancelledError) as error:
@@ -294,9 +294,9 @@ class Routed:
         )
 
     def _take(
-        self, grant: Assignment, reply: Reply, cancellation: VirtualCancellation
+        self, assignment: Assignment, reply: Reply, cancellation: VirtualCancellation
     ) -> None:
-        lease, ask = grant.lease, reply.ask
+        lease, ask = assignment.lease, reply.ask
 
         def first(_: Request) -> None:
             reply.first_at = lease.decoding_since = self.clock.now

@@ -41,12 +41,15 @@ class NodeClient(Protocol):
     """Asks nodes on slots that are held (`router.failover.attempts.Failover`)."""
 
     def take(
-        self, grant: Assignment, message: UpstreamRequest, cancellation: Cancellation
+        self,
+        assignment: Assignment,
+        message: UpstreamRequest,
+        cancellation: Cancellation,
     ) -> FirstResponse: ...
 
     def fetch(
         self,
-        grant: Assignment,
+        assignment: Assignment,
         messages: Sequence[UpstreamRequest],
         cancellation: Cancellation,
         *,
@@ -79,15 +82,15 @@ class Resumption:
         self._cancellation = cancellation
         self._clock = clock
         self._leg: Segment | None = None
-        self._grant: Assignment | None = None
+        self._assignment: Assignment | None = None
 
-    def leg(self, grant: Assignment, spent: Elapsed) -> FirstResponse | bytes:
+    def leg(self, assignment: Assignment, spent: Elapsed) -> FirstResponse | bytes:
         """Prove and send; returns the leg, or the end where only that is missing.
 
         The slot is given back only where the leg was sent and failed.
         Raises CannotContinueError, AttemptError, StoppedError.
         """
-        self._grant = grant
+        self._assignment = assignment
         # An answer that was said to be over is whole, however it ends.
         ended = bool(self.kept.reason)
         last = "" if ended else self.kept.last()
@@ -99,7 +102,7 @@ class Resumption:
         for time in range(_MOST_REPEATS):
             self._leg = leg = Segment(seam, shape, self.kept, spent, self._clock)
             message = self._message(seam.path, resampled(seam.body, time))
-            presented = self._begun(grant, message, leg)
+            presented = self._begun(assignment, message, leg)
             if not leg.strayed:
                 return presented
             self._asking.release(presented.reply)
@@ -130,10 +133,10 @@ class Resumption:
         return leg.close(read_timings_of(counted).prompt_tokens or None)
 
     def _begun(
-        self, grant: Assignment, message: UpstreamRequest, leg: Segment
+        self, assignment: Assignment, message: UpstreamRequest, leg: Segment
     ) -> FirstResponse:
         """Send, and translate what comes first."""
-        presented = self._asking.take(grant, message, self._cancellation)
+        presented = self._asking.take(assignment, message, self._cancellation)
         gate = presented.reply.gate
         if gate is None:
             self._asking.release(presented.reply)
@@ -156,9 +159,9 @@ class Resumption:
     def _ask_together(
         self, questions: Sequence[Question], *, within_seconds: float | None = None
     ) -> list[Mapping[str, Any]]:
-        assert self._grant is not None  # noqa: S101 - asked while it is held
+        assert self._assignment is not None  # noqa: S101 - asked while it is held
         fetched = self._asking.fetch(
-            self._grant,
+            self._assignment,
             [self._message(path, body) for path, body in questions],
             self._cancellation,
             within_seconds=within_seconds,

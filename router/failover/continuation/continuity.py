@@ -40,7 +40,7 @@ class Continuity:
         failover: Failover,
         call: ProxiedRequest,
         cancellation: Cancellation,
-        trail: DecisionTrace,
+        trace: DecisionTrace,
         tally: ContinuationCounters,
         *,
         wait_seconds: float,
@@ -50,7 +50,7 @@ class Continuity:
         self._failover = failover
         self._call = call
         self._cancellation = cancellation
-        self._trail = trail
+        self._trace = trace
         self._tally = tally
         self._wait_seconds = wait_seconds
         self._clock = clock
@@ -72,9 +72,9 @@ class Continuity:
         """
         cut_at = self._clock()
         self._generate_seconds += cut_at - self._leg_began_at
-        if self._trail.steps:
+        if self._trace.steps:
             told = f"{node}: {outcome} after {self.kept.pieces} pieces of text"
-            self._trail.steps[-1].failure = told
+            self._trace.steps[-1].failure = told
         self._seams += outcome is not Outcome.EVICTED  # that broke nothing
         if self._seams > self._failover.limits.attempts:
             raise CannotContinueError(f"{self._seams} nodes broke this stream")
@@ -91,7 +91,7 @@ class Continuity:
         if self.kept.reason and not bridge.original.usage:
             return _DONE
         self._bridge = bridge
-        spans = self._trail.spans
+        spans = self._trace.spans
         if spans is not None:
             spans.broke(cut_at, node, outcome)
         following = self._next(bridge, node, outcome, cut_at)
@@ -122,11 +122,11 @@ class Continuity:
             priority=Priority.CONTINUED,
             deadline=cut_at + self._wait_seconds,
         )
-        attempts = self._failover.attempts(self._call, self._cancellation, self._trail)
+        attempts = self._failover.attempts(self._call, self._cancellation, self._trace)
         while True:
-            grant = attempts.next()
+            assignment = attempts.next()
             try:
-                return self._take(bridge, grant)
+                return self._take(bridge, assignment)
             except AttemptError as error:
                 attempts.failed(error)
 
@@ -145,18 +145,20 @@ class Continuity:
             return frozenset()
         return frozenset({node})
 
-    def _take(self, bridge: Resumption, grant: Assignment) -> FirstResponse | bytes:
+    def _take(
+        self, bridge: Resumption, assignment: Assignment
+    ) -> FirstResponse | bytes:
         """Prove and send on one node; its slot is given back unless it streams."""
         outcome = Outcome.REFUSED
         following: FirstResponse | bytes = b""
         try:
             spent = Elapsed(self._began_at, self._generate_seconds)
-            following = bridge.leg(grant, spent)
+            following = bridge.leg(assignment, spent)
             outcome = Outcome.END
         except CancelledError as error:
             outcome = error.outcome
             raise
         finally:
             if isinstance(following, bytes):
-                grant.lease.done(outcome)
+                assignment.lease.done(outcome)
         return following

@@ -42,7 +42,7 @@ class Attempt:
     """
 
     held: LeasedItem
-    grant: Assignment
+    assignment: Assignment
     cancellation: Cancellation
     since: float
     resident: bool = False
@@ -52,7 +52,7 @@ class Attempt:
 
     @property
     def node(self) -> str:
-        return self.grant.node.name
+        return self.assignment.node.name
 
     @property
     def draft(self) -> PartialAnswer | None:
@@ -70,7 +70,7 @@ class Attempt:
         """
         short = timings.prompt_tokens <= _SHORT_PROMPTS * timings.generated_tokens
         if self.resident and short and not timings.generate_seconds:
-            self.grant.lease.decoding_since = self.grant.lease.taken_at
+            self.assignment.lease.decoding_since = self.assignment.lease.taken_at
 
     def stop(self, outcome: Outcome) -> None:
         """End it by closing its connection, which frees the slot at once."""

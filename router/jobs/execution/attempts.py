@@ -104,19 +104,24 @@ class AttemptsInFlight:
         self,
         active: ActiveJob,
         held: LeasedItem,
-        grant: Assignment,
+        assignment: Assignment,
         *,
         copy: bool = False,
     ) -> None:
         """Start an attempt; its slot is taken already."""
         cancellation = Cancellation()
         flight = Attempt(
-            held, grant, cancellation, time.monotonic(), _loaded(grant, held), copy
+            held,
+            assignment,
+            cancellation,
+            time.monotonic(),
+            _loaded(assignment, held),
+            copy,
         )
-        grant.lease.job_of = active.job.account
-        grant.lease.payer = active.job.principal
+        assignment.lease.job_of = active.job.account
+        assignment.lease.payer = active.job.principal
         if active.job.spec.preemption is Preemption.IMMEDIATE:
-            grant.lease.allow_revoking(lambda: cancellation.stop(Outcome.REVOKED))
+            assignment.lease.allow_revoking(lambda: cancellation.stop(Outcome.REVOKED))
         active.flights.setdefault(held.item.id, []).append(flight)
         active.tell()
         if copy:
@@ -142,7 +147,7 @@ class AttemptsInFlight:
             log.exception("attempt_broke", job=active.job.id, key=flight.held.item.key)
             self._wait_again(active, flight, "failed")
         finally:
-            flight.grant.lease.done(Outcome.REFUSED)  # does nothing where it ended
+            flight.assignment.lease.done(Outcome.REFUSED)  # does nothing where it ended
             self._greenlets.pop(flight, None)
             self._land(active, flight)
             active.tell()
@@ -166,7 +171,7 @@ class AttemptsInFlight:
         except AttemptError as error:
             request_id = _request_id(active, flight)
             path = flight.held.item.endpoint
-            self._parts.attempts.note(flight.grant, path, error.bare(), request_id)
+            self._parts.attempts.note(flight.assignment, path, error.bare(), request_id)
             if isinstance(error, _NO_TRY):  # the node is held now
                 if flight.draft:
                     self._keep_text(active, flight, home="")
@@ -209,7 +214,7 @@ class AttemptsInFlight:
         held = flight.held
         again, held.begun = held.begun, True
         flight.talk = talk = Exchange(
-            self._parts.attempts, flight.grant, flight.cancellation, time.monotonic
+            self._parts.attempts, flight.assignment, flight.cancellation, time.monotonic
         )
         stream = None
         if active.job.spec.preemption is Preemption.IMMEDIATE:
@@ -260,7 +265,7 @@ class AttemptsInFlight:
         finally:
             if said.timings is None:
                 flight.tell_times(timings)
-            flight.grant.lease.done(outcome, said.timings or timings)
+            flight.assignment.lease.done(outcome, said.timings or timings)
         self._answered(active, flight, result)
 
     def _answered(self, active: ActiveJob, flight: Attempt, result: ItemResult) -> None:
@@ -430,8 +435,8 @@ def _ended_as(error: AttemptError) -> str:
     return error.reason if isinstance(error, EvictedError) else "failed"
 
 
-def _loaded(grant: Assignment, held: LeasedItem) -> bool:
-    picked = grant.decision.picked
+def _loaded(assignment: Assignment, held: LeasedItem) -> bool:
+    picked = assignment.decision.picked
     resident = picked.view.resident if picked else None
     return resident is not None and held.item.model in resident
 

@@ -159,7 +159,7 @@ class Exchange:
     def __init__(
         self,
         asking: Watching,
-        grant: Assignment,
+        assignment: Assignment,
         cancellation: Cancellation,
         clock: Callable[[], float],
     ) -> None:
@@ -167,13 +167,13 @@ class Exchange:
         self.continued: int | None = None
         self.lost = 0
         self._asking = asking
-        self._grant = grant
+        self._assignment = assignment
         self._cancellation = cancellation
         self._clock = clock
 
     def whole(self, message: UpstreamRequest) -> CompleteReply:
         """Ask for one piece. Raises AttemptError, StoppedError."""
-        presented = self._asking.take(self._grant, message, self._cancellation)
+        presented = self._asking.take(self._assignment, message, self._cancellation)
         return self._piece(presented)
 
     def _piece(self, presented: FirstResponse) -> CompleteReply:
@@ -188,7 +188,7 @@ class Exchange:
 
         Raises AttemptError, StoppedError, ProtocolError.
         """
-        digest = _digest(self._grant, model)
+        digest = _digest(self._assignment, model)
         if draft is not None:
             self.draft = draft
             try:
@@ -197,7 +197,7 @@ class Exchange:
                 log.info("item_not_continued", why=str(error))
                 self.lost += draft.tokens
         self.draft = draft = PartialAnswer(message.path, digest)
-        presented = self._asking.take(self._grant, message, self._cancellation)
+        presented = self._asking.take(self._assignment, message, self._cancellation)
         return self._gather(presented, draft, draft.add)
 
     def _go_on(
@@ -208,7 +208,7 @@ class Exchange:
         bridge = Resumption(
             self._asking, message, draft.kept, self._cancellation, self._clock
         )
-        following = bridge.leg(self._grant, draft.spent(self._clock()))
+        following = bridge.leg(self._assignment, draft.spent(self._clock()))
         if bridge.seam:
             self.continued = bridge.seam.sent
         if isinstance(following, bytes):
@@ -254,7 +254,7 @@ class Exchange:
     ) -> None:
         reply.deliver_to(Sink(add))
         add(reply.take())
-        watch = self._asking.watch(self._grant.lease, self._cancellation)
+        watch = self._asking.watch(self._assignment.lease, self._cancellation)
         mark, moved_at = reply.mark, self._clock()
         while not reply.over:
             if self._cancellation.stopped and gate.finished:
@@ -264,21 +264,23 @@ class Exchange:
             if reply.mark != mark:
                 mark, moved_at = reply.mark, now
             elif watch.lost(now - moved_at):
-                silent = f"{self._grant.node.name}: silent for {now - moved_at:.0f} s"
+                silent = (
+                    f"{self._assignment.node.name}: silent for {now - moved_at:.0f} s"
+                )
                 raise MaybeSentError(silent, Cause.STALLED)
             self._cancellation.sleep(watch.step_seconds)
         add(reply.last)
 
     def _check(self, reply: UpstreamReply, gate: Framer) -> None:
         outcome = reply.outcome()
-        node = self._grant.node.name
+        node = self._assignment.node.name
         if outcome is Outcome.EVICTED:
             raise EvictedError(f"{node}: the node is being emptied")
         if reply.runner_died:
             why = f"{node}: {DIED}"
             raise RunnerDiedError(why, Cause.RUNNER_DIED, status=500, body=b"")
         if outcome is not Outcome.END:
-            self._asking.broke_off(self._grant.lease, reply)
+            self._asking.broke_off(self._assignment.lease, reply)
         # Only the end of the framing may be missing.
         if outcome is not Outcome.END and (gate.failure or not gate.finished):
             why = (
@@ -306,7 +308,7 @@ def streamed(message: UpstreamRequest) -> UpstreamRequest | None:
     return replace(message, body=orjson.dumps(fields))
 
 
-def _digest(grant: Assignment, model: str) -> str | None:
-    picked = grant.decision.picked
+def _digest(assignment: Assignment, model: str) -> str | None:
+    picked = assignment.decision.picked
     found = (picked.view.present or {}).get(model) if picked else None
     return found.digest if found else None

@@ -209,12 +209,14 @@ class ItemRunner:
                 held = job.hand.take(choice.item)
             if held is None:
                 continue
-            grant = self._idle.take(view, held.item.model)
-            if grant is None:
+            assignment = self._idle.take(view, held.item.model)
+            if assignment is None:
                 if isinstance(choice, StartItem):
                     job.hand.add([held])
                 return False
-            self._flights.begin(job, held, grant, copy=isinstance(choice, StartCopy))
+            self._flights.begin(
+                job, held, assignment, copy=isinstance(choice, StartCopy)
+            )
             return True
         log.warning("policy_chose_what_is_not_there", item=choice.item)
         return False

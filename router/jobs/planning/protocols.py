@@ -74,7 +74,7 @@ class Attempts(NodeClient, Protocol):
     """Sends a request on a slot that is held (`router.failover.attempts.Failover`)."""
 
     def note(
-        self, grant: Assignment, path: str, error: AttemptError, request_id: str
+        self, assignment: Assignment, path: str, error: AttemptError, request_id: str
     ) -> None: ...
 
     def forgive(self, request_id: str) -> None: ...

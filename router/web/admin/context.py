@@ -56,7 +56,7 @@ class AdminContext:
     holds: HoldStore
     ledger: Ledger
     dispatcher: Scheduler
-    trails: DecisionTraces
+    traces: DecisionTraces
     token: Callable[[], str | None]
     reload: Callable[[bool], list[dict[str, Any]]]
     keys: KeyService

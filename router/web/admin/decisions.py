@@ -83,12 +83,12 @@ def _show_actual(step: TraceStep, over_at: float | None) -> dict[str, Any] | Non
     }
 
 
-def show_trail(trail: DecisionTrace) -> dict[str, Any]:
+def show_trail(trace: DecisionTrace) -> dict[str, Any]:
     return {
-        "request_id": trail.request_id,
-        "path": trail.path,
-        "model": trail.model,
-        "at": iso(trail.at),
-        "ended": trail.ended,
-        "attempts": [_show_step(step, trail.over_at) for step in trail.steps],
+        "request_id": trace.request_id,
+        "path": trace.path,
+        "model": trace.model,
+        "at": iso(trace.at),
+        "ended": trace.ended,
+        "attempts": [_show_step(step, trace.over_at) for step in trace.steps],
     }

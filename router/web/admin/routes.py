@@ -81,7 +81,7 @@ def _explain(parts: AdminContext) -> Response:
     """Decide for `?model=` and send nothing; without it, show the newest requests."""
     model = request.args.get("model", "")
     if not model:
-        newest = [show_trail(trail) for trail in parts.trails.newest(20, _sees)]
+        newest = [show_trail(trace) for trace in parts.traces.newest(20, _sees)]
         return jsonify(usage="?model=NAME is a dry run", requests=newest)
     routing = RoutingRequest(canonical(model))
     decision = parts.dispatcher.explain(routing)
@@ -101,10 +101,10 @@ def _sees(owner: str) -> bool:
 
 
 def _explain_request(parts: AdminContext, request_id: str) -> Response:
-    trail = parts.trails.get(request_id)
-    if trail is None or not _sees(trail.owner):
+    trace = parts.traces.get(request_id)
+    if trace is None or not _sees(trace.owner):
         raise NotFoundError(f"no request {request_id!r} among the newest")
-    return jsonify(show_trail(trail))
+    return jsonify(show_trail(trace))
 
 
 def _trial(parts: AdminContext, name: str) -> Response:

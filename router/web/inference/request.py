@@ -83,13 +83,13 @@ class ClientRequests:
     def __len__(self) -> int:
         return len(self._cancellations)
 
-    def enter(self, visit: ClientRequest) -> None:
-        self._cancellations[id(visit)] = visit.cancellation
+    def enter(self, request: ClientRequest) -> None:
+        self._cancellations[id(request)] = request.cancellation
         if self._turned_away:
-            visit.cancellation.stop(self._turned_away)
+            request.cancellation.stop(self._turned_away)
 
-    def leave(self, visit: ClientRequest) -> None:
-        self._cancellations.pop(id(visit), None)
+    def leave(self, request: ClientRequest) -> None:
+        self._cancellations.pop(id(request), None)
 
     def turn_away(self, outcome: Outcome) -> None:
         """Stop every request that comes from now on."""

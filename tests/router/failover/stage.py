@@ -221,15 +221,15 @@ class Fleet:
         if not call.findings.deaths:
             self.isolation.admit(call.findings)
 
-        def take(grant):
-            node = grant.node.name
+        def take(assignment):
+            node = assignment.node.name
             self.asked.append(node)
             self.now += 0.01
             answer = self.answers[node]
             if isinstance(answer, list):
                 answer = answer.pop(0)
             if answer == "ok":
-                lease = grant.lease
+                lease = assignment.lease
                 self.circuits.succeeded(node, MODEL, began_at=lease.taken_at)
                 lease.done(Outcome.END)
                 return node
@@ -238,16 +238,16 @@ class Fleet:
                 self.holds.place(hold)
                 answer = "moved"
             error = ERRORS[answer](node)
-            self.failover.note(grant, "/api/chat", error, "r")
-            grant.lease.done(Outcome.REFUSED)
+            self.failover.note(assignment, "/api/chat", error, "r")
+            assignment.lease.done(Outcome.REFUSED)
             raise error
 
-        trail = DecisionTrace("r", "/api/chat", MODEL, self.now)
-        attempts = self.failover.attempts(call, Cancellation(), trail)
+        trace = DecisionTrace("r", "/api/chat", MODEL, self.now)
+        attempts = self.failover.attempts(call, Cancellation(), trace)
         while True:
-            grant = attempts.next()
+            assignment = attempts.next()
             try:
-                return take(grant)
+                return take(assignment)
             except AttemptError as error:
                 attempts.failed(error)
 

@@ -36,8 +36,8 @@ class Stage:
         while not self.fleet.open_on():
             self.fleet.ask()
 
-    def fetch(self, grant, messages, cancellation):
-        self.sent += [(grant.node.name, message.path) for message in messages]
+    def fetch(self, assignment, messages, cancellation):
+        self.sent += [(assignment.node.name, message.path) for message in messages]
         if not self.works:
             raise RefusedError("boom", Cause.GPU_ERROR, status=500, body=b"")
         return [(200, b"{}")]
@@ -95,7 +95,7 @@ def test_a_trial_that_hangs_ends():
     """It is given up after its time, and its slot is free again."""
     stage = Stage()
 
-    def hang(grant, messages, cancellation):
+    def hang(assignment, messages, cancellation):
         cancellation.until(lambda: False, float("inf"), lambda: 0.0)
 
     stage.trials._fetch = hang

@@ -75,23 +75,23 @@ class FakeAttempts:
     noted: list[tuple[str, str]] = field(default_factory=list)
     hold: set[str] = field(default_factory=set)
 
-    def take(self, grant, message, cancellation):
-        node = grant.node.name
+    def take(self, assignment, message, cancellation):
+        node = assignment.node.name
         self.sent[node] += 1
         try:
             while node in self.hold:
                 cancellation.check()
                 cancellation.sleep(0.01)
         except BaseException:
-            grant.lease.done(cancellation.stopped)
+            assignment.lease.done(cancellation.stopped)
             raise
         answer = self.answers[node]
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        return FirstResponse(FakeReply(status), grant.lease, body)
+        return FirstResponse(FakeReply(status), assignment.lease, body)
 
-    def fetch(self, grant, messages, cancellation, *, within_seconds=None):
+    def fetch(self, assignment, messages, cancellation, *, within_seconds=None):
         """Nothing is continued on played nodes."""
         raise AssertionError
 
@@ -106,8 +106,8 @@ class FakeAttempts:
     def release(self, reply):
         """Nothing was opened."""
 
-    def note(self, grant, path, error, request_id):
-        self.noted.append((grant.node.name, error.reason))
+    def note(self, assignment, path, error, request_id):
+        self.noted.append((assignment.node.name, error.reason))
 
     def forgive(self, request_id):
         """No circuit is kept."""

@@ -35,11 +35,11 @@ def view(fleet, name):
 
 def test_a_free_slot_is_taken_once(fleet, idle):
     """The second finds none, until the lease has ended."""
-    grant = idle.take(view(fleet, "slow"), MODEL)
-    assert "slow" == grant.node.name
+    assignment = idle.take(view(fleet, "slow"), MODEL)
+    assert "slow" == assignment.node.name
     assert idle.take(view(fleet, "slow"), MODEL) is None
     assert not idle.room("slow", MODEL)
-    grant.lease.done(Outcome.END)
+    assignment.lease.done(Outcome.END)
     assert idle.room("slow", MODEL)
 
 
@@ -70,8 +70,8 @@ def test_other_jobs_in_the_queue_are_no_people(fleet, idle):
     gevent.sleep(0)
     assert (False, []) == (idle.wanted, names(idle))
     waiting.kill()
-    for grant in held:
-        grant.lease.done(Outcome.END)
+    for assignment in held:
+        assignment.lease.done(Outcome.END)
 
 
 def test_why_a_model_does_not_run(fleet, idle):

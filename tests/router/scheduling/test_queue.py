@@ -77,7 +77,7 @@ class Fleet(RuleBasedStateMachine):
         timings = Timings(
             generated_tokens=max(2, int(speed * seconds)), generate_seconds=seconds
         )
-        waiter.grant.lease.done(Outcome.END, timings)
+        waiter.assignment.lease.done(Outcome.END, timings)
 
     @rule(pick=st.integers(0, 99))
     def leave(self, pick):
@@ -97,8 +97,8 @@ class Fleet(RuleBasedStateMachine):
     @invariant()
     def granted_in_order(self):
         """FIFO within a priority and model, people before batch."""
-        granted = [w for w in self.waiting if w.grant]
-        still = [w for w in self.waiting if not w.grant]
+        granted = [w for w in self.waiting if w.assignment]
+        still = [w for w in self.waiting if not w.assignment]
         self.running += granted
         ranks = {p: n for n, p in enumerate(Priority)}
         for late in granted:
@@ -113,7 +113,7 @@ class Fleet(RuleBasedStateMachine):
     def within_the_ceiling(self):
         held = dict.fromkeys(SLOTS, 0)
         for waiter in self.running:
-            held[waiter.grant.lease.node] += 1
+            held[waiter.assignment.lease.node] += 1
         for name, slots in SLOTS.items():
             assert held[name] == self.ledger.in_flight(name) <= slots
             assert held[name] == len(self.ledger.leases(name))

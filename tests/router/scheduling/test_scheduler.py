@@ -104,9 +104,9 @@ def test_order_of_service():
     taken = [fleet.acquire(), fleet.acquire()]
 
     def wait(priority: Priority) -> None:
-        grant = fleet.acquire(priority=priority)
+        assignment = fleet.acquire(priority=priority)
         order.append(priority)
-        grant.lease.done(Outcome.END)
+        assignment.lease.done(Outcome.END)
 
     waiting = []
     for priority in reversed(Priority):
@@ -208,8 +208,8 @@ def test_hopeless_wait():
     )
     assert caught.value.retry_after_seconds == pytest.approx(27, abs=0.5)
     gevent.killall(waiting)
-    for grant in held:
-        grant.lease.done(Outcome.END)
+    for assignment in held:
+        assignment.lease.done(Outcome.END)
 
 
 def test_unknown_wait_is_waited():
@@ -227,10 +227,12 @@ def test_no_wait_is_hopeless_where_a_job_gives_way(priority):
     fleet = Fleet()
     held = [fleet.acquire() for _ in range(2)]
     fleet.ledger.slot_seconds = {"fast": 1000.0, "slow": 1000.0}.get
-    for grant in held:
-        grant.lease.allow_revoking(lambda g=grant: g.lease.done(Outcome.REVOKED))
-    grant = fleet.acquire(priority=priority, seconds=3)
-    assert held[0].node.name == grant.node.name
+    for assignment in held:
+        assignment.lease.allow_revoking(
+            lambda g=assignment: g.lease.done(Outcome.REVOKED)
+        )
+    assignment = fleet.acquire(priority=priority, seconds=3)
+    assert held[0].node.name == assignment.node.name
     with pytest.raises(OverloadedError):  # another job is no reason to give way
         fleet.acquire(priority=Priority.BATCH, seconds=3)
 
@@ -455,9 +457,9 @@ def test_a_long_queue_serves_some_in_time(policy):
         line.append(_waiter(fleet))
         fleet.dispatcher.queue.join(line[-1])
         leases.popleft().done(Outcome.END, Timings(100, 100, 0.1, 1.0))
-        given = [each for each in line if each.grant and each not in served]
+        given = [each for each in line if each.assignment and each not in served]
         served += given
-        leases += [each.grant.lease for each in given]
+        leases += [each.assignment.lease for each in given]
     places = [line.index(each) for each in served]
     assert 48 == len(served)
     fresh = [place for place in places if place >= 50]

@@ -49,10 +49,10 @@ def test_a_slot_is_never_given_twice():
     item = Item(fleet, "fast")
     counts = []
     fleet.ledger.listen(lambda *_: counts.append(fleet.ledger.in_flight("fast")))
-    grant = fleet.acquire()
+    assignment = fleet.acquire()
 
     assert counts == [1]  # when the item had left, the person came
-    assert fleet.ledger.leases("fast") == (grant.lease,)
+    assert fleet.ledger.leases("fast") == (assignment.lease,)
     assert item.lease not in fleet.ledger.leases("fast")
 
 
@@ -63,9 +63,9 @@ def test_items_leave_a_node_with_slots_to_spare():
     fleet.ledger.default_slots = 4
     fleet.ledger._configured = {"fast": 4, "slow": 4}
     item = Item(fleet, "fast")
-    grant = fleet.acquire()
+    assignment = fleet.acquire()
 
-    assert grant.node.name == "fast"
+    assert assignment.node.name == "fast"
     assert item.revoked == 1
     assert fleet.ledger.in_flight("fast") == 2  # it is being closed
     gevent.sleep(0)

@@ -85,9 +85,9 @@ class Field:
         return self.database.read(lambda c: items.body(c, item.id))
 
     def begin(self, node, at=0, *, copy=False):
-        grant = a_grant(self.ledger, node)
-        self.flights.begin(self.active, self.held[at], grant, copy=copy)
-        return grant
+        assignment = a_grant(self.ledger, node)
+        self.flights.begin(self.active, self.held[at], assignment, copy=copy)
+        return assignment
 
     def land(self):
         self.flights.join(5)
@@ -213,10 +213,10 @@ def test_a_slot_that_is_taken_back_costs_no_try(make):
     """The item waits again at once; its slot is free when the attempt has ended."""
     field = make(attempts=1)
     field.attempts.hold.add("one")
-    grant = field.begin("one")
+    assignment = field.begin("one")
     gevent.sleep(0.02)
-    assert grant.lease.revocable
-    assert grant.lease.revoke()
+    assert assignment.lease.revocable
+    assert assignment.lease.revoke()
     field.land()
     (waiting,) = field.active.hand
     assert (0, 0.0) == (waiting.item.tries, waiting.not_before)
@@ -229,8 +229,8 @@ def test_what_is_taken_back_before_it_was_sent_wastes_nothing(make):
     """It has generated nothing there: its text and its home stay as they were."""
     field = make(attempts=1)
     field.held[0].taken_back("two", 12.0, time.monotonic() + 30)
-    grant = field.begin("one")
-    assert grant.lease.revoke()
+    assignment = field.begin("one")
+    assert assignment.lease.revoke()
     field.land()
     (waiting,) = field.active.hand
     assert {} == field.attempts.sent
@@ -268,9 +268,9 @@ def test_prompts_that_are_given_once_more_are_counted(make):
     field = make()
     field.attempts.hold.add("one")
     for _ in range(3):
-        grant = field.begin("one")
+        assignment = field.begin("one")
         gevent.sleep(0.02)
-        assert grant.lease.revoke()
+        assert assignment.lease.revoke()
         field.land()
         field.active.hand.clear()
     prompt = field.held[0].pending.prompt

@@ -97,14 +97,14 @@ class Table:
         self.patience = Patience(60.0, 60.0)
         self.released = 0
 
-    def take(self, grant, asked, cancellation):
+    def take(self, assignment, asked, cancellation):
         self.sent.append(orjson.loads(asked.body))
         reply = FakeStream(cancellation)
         self.streams.append(reply)
         first = reply.gate.feed(line(f" {104 + 3 * (len(self.streams) - 1)}"))
-        return FirstResponse(reply, grant.lease, first)
+        return FirstResponse(reply, assignment.lease, first)
 
-    def fetch(self, grant, messages, cancellation, *, within_seconds=None):
+    def fetch(self, assignment, messages, cancellation, *, within_seconds=None):
         cancellation.check()
         return [
             (200, orjson.dumps(self.node(asked.path, orjson.loads(asked.body))))
@@ -137,8 +137,10 @@ class Scene:
         picked = candidate(view)
         cancellation = Cancellation()
         lease = self.ledger.take("one", MODEL)
-        grant = Assignment(lease, node, Decision(picked, (picked,), {}))
-        return Exchange(self.table, grant, cancellation, time.monotonic), cancellation
+        assignment = Assignment(lease, node, Decision(picked, (picked,), {}))
+        return Exchange(
+            self.table, assignment, cancellation, time.monotonic
+        ), cancellation
 
     def start(self, draft=None, digest="d", asked=None):
         """Let a talk run until its stream is read."""

@@ -58,7 +58,7 @@ def rig(tmp_path):
         clock=time.monotonic,
     )
     rig = SimpleNamespace(holds=holds, ledger=ledger, token=None, reloaded=[])
-    rig.trails, rig.dispatcher = DecisionTraces(), dispatcher
+    rig.traces, rig.dispatcher = DecisionTraces(), dispatcher
 
     rig.asked, rig.found, rig.waits = [], [], {}
 
@@ -86,7 +86,7 @@ def rig(tmp_path):
                 holds=holds,
                 ledger=ledger,
                 dispatcher=dispatcher,
-                trails=rig.trails,
+                traces=rig.traces,
                 token=lambda: rig.token,
                 reload=reload,
                 add_entry=add_entry,
@@ -356,14 +356,14 @@ def test_explain_shows_the_prediction_beside_what_happened(rig):
     decided = rig.dispatcher.explain(RoutingRequest("m:latest"))
     lease = rig.ledger.take("b", "m:latest")
     lease.streams, lease.decoding_since = True, lease.taken_at + 0.5
-    trail = DecisionTrace(
+    trace = DecisionTrace(
         "r1", "/api/chat", "m:latest", 0.0, over_at=lease.taken_at + 2
     )
-    trail.steps = [
+    trace.steps = [
         TraceStep(decided, "a: broke", lease=lease),
         TraceStep(decided, lease=lease),
     ]
-    rig.trails.add(trail)
+    rig.traces.add(trace)
     failed, came = rig.client.get("/admin/explain/r1").json["attempts"]
     assert failed["actual"] is None
     assert {"first_token_seconds": 0.5, "seconds": 2.0} == came["actual"]
@@ -374,7 +374,7 @@ def test_explain_says_why_a_request_waited(rig):
     decided = rig.dispatcher.explain(RoutingRequest("m:latest"))
     held = HeldBack("a", 90.0, 40.0, ("b",), 1.25)
     step = TraceStep(replace(decided, held_back=held, waited=1.5))
-    rig.trails.add(DecisionTrace("r1", "/api/chat", "m:latest", 0.0, [step]))
+    rig.traces.add(DecisionTrace("r1", "/api/chat", "m:latest", 0.0, [step]))
     told = rig.client.get("/admin/explain/r1").json["attempts"][0]
     assert 1.5 == told["waited_seconds"]
     shown = told["held_back"]
@@ -388,13 +388,13 @@ def test_explain_says_why_a_request_waited(rig):
 
 def test_explain_a_request(rig):
     """Every attempt of a request, with what came of it."""
-    trail = DecisionTrace("r1", "/api/chat", "m:latest", at=0.0, ended="end")
-    trail.steps.append(
+    trace = DecisionTrace("r1", "/api/chat", "m:latest", at=0.0, ended="end")
+    trace.steps.append(
         TraceStep(
             rig.dispatcher.explain(RoutingRequest("m:latest")), "a: cannot connect"
         )
     )
-    rig.trails.add(trail)
+    rig.traces.add(trace)
     told = rig.client.get("/admin/explain/r1").json
     assert ("end", "a: cannot connect") == (
         told["ended"],
@@ -406,11 +406,11 @@ def test_explain_a_request(rig):
 
 def test_trails_are_bounded():
     """Only the newest requests are kept."""
-    trails = DecisionTraces(limit=2)
+    traces = DecisionTraces(limit=2)
     for name in ("1", "2", "3"):
-        trails.add(DecisionTrace(name, "/", "m", 0.0))
-    assert trails.get("1") is None
-    assert ["3", "2"] == [t.request_id for t in trails.newest(5)]
+        traces.add(DecisionTrace(name, "/", "m", 0.0))
+    assert traces.get("1") is None
+    assert ["3", "2"] == [t.request_id for t in traces.newest(5)]
 
 
 def test_holds_and_queue(rig):
