@@ -183,7 +183,7 @@ class VirtualRunner:
         self.fleet = fleet
         self.tally = Tally()
         self.lengths = LengthPredictor()
-        self.flight = InFlightItems()
+        self.in_flight = InFlightItems()
         self.policy = PullPolicy(self.lengths)
         self._asks = list(asks)
         self._answered = answered or (lambda _: ())
@@ -210,7 +210,7 @@ class VirtualRunner:
         while not self.over:
             frees = [free for name in self.fleet.nodes if (free := self._free(name))]
             clock, speeds = self.fleet.clock, self.fleet.speeds
-            context = PlanningContext(self.waiting, self.flight, speeds, clock.now)
+            context = PlanningContext(self.waiting, self.in_flight, speeds, clock.now)
             found = self.policy.assign(frees, context)
             if found is None:
                 return
@@ -232,16 +232,16 @@ class VirtualRunner:
         streams = self.fleet.ledger.room(name, MODEL, item=True)
         if streams is None or not self._may_use(name):
             return None
-        people = streams - len(self.flight.on(name))
+        people = streams - len(self.in_flight.on(name))
         quiet = self._quiet(name)
         return FreeSlot(name, streams, _MODELS, _MODELS, people=people, quiet=quiet)
 
     def _begin(self, item: Pending, node: str, *, copy: bool) -> None:
         fleet, key = self.fleet, (item.id, node)
         running = Running(item, node, fleet.clock.now, copy)
-        if not self.flight.on(node):
+        if not self.in_flight.on(node):
             self._since[node] = fleet.clock.now
-        self.flight.start(running)
+        self.in_flight.start(running)
         self.tally.copies += copy
         lease = fleet.ledger.take(node, MODEL)
         if self._revocable:
@@ -262,7 +262,7 @@ class VirtualRunner:
     def _ended(self, key: tuple[int, str]) -> None:
         del self._attempts[key]
         item, ask = self._items[key[0]], self._asks[key[0]]
-        for other in self.flight.attempts(item.id):
+        for other in self.in_flight.attempts(item.id):
             self._leave(item.id, other.node)
             if other.node != key[1]:
                 self._stop(self._attempts.pop((item.id, other.node)))
@@ -289,14 +289,14 @@ class VirtualRunner:
         return Pending(number, _JOB, MODEL, weight, ask.prompt, opening=opening)
 
     def _leave(self, item: int, node: str) -> None:
-        self.flight.end(item, node)
-        if not self.flight.on(node):
+        self.in_flight.end(item, node)
+        if not self.in_flight.on(node):
             self._was_busy(node)
 
     def settle(self) -> None:
         """Count the time of what is in flight when a run is over."""
         for node in self._since:
-            if self.flight.on(node):
+            if self.in_flight.on(node):
                 self._was_busy(node)
 
     def _was_busy(self, node: str) -> None:
@@ -323,7 +323,7 @@ class VirtualRunner:
         self.tally.revoked += 1
         self._leave(*key)
         self._stop(attempt, Outcome.REVOKED)
-        if not self.flight.attempts(key[0]):
+        if not self.in_flight.attempts(key[0]):
             item = self._items[key[0]]
             if self._text_kept:
                 item = replace(item, had=self._had[item.id], home=key[1])

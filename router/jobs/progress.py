@@ -13,16 +13,16 @@ def shown(job: Job, active: ActiveJob | None) -> dict[str, Any]:
     """Make the PROGRESS object of `/batches`; `active` is None for what is over."""
     counts = job.counts or (active.counts if active else (Counts(), Counts()))
     rates = active.rates.per_second(time.monotonic()) if active else None
-    flights = active.in_flight() if active else []
+    attempts = active.in_flight() if active else []
     tallies = job.tallies + active.unsaved if active else job.tallies
     if counts[0].total == 0:
         counts = (Counts(waiting=job.rows_read), counts[1])  # it is still read
     left = counts[0].total - counts[0].over
     tokens = active.tokens if active and not job.counts else job.tokens
     merging = len(
-        {f.held.item.id for f in flights if f.held.item.kind is ItemKind.MERGE}
+        {f.held.item.id for f in attempts if f.held.item.kind is ItemKind.MERGE}
     )
-    running = len({f.held.item.id for f in flights}) - merging
+    running = len({f.held.item.id for f in attempts}) - merging
     return {
         "items": _counts(counts[0], running),
         "merges": _counts(counts[1], merging),

@@ -22,9 +22,11 @@ from router.errors import (
 )
 from router.jobs import reducers
 from router.jobs.execution.active import ActiveJob
-from router.jobs.execution.attempts import AttemptDependencies as FlightParts
-from router.jobs.execution.attempts import AttemptSettings as FlightSettings
-from router.jobs.execution.attempts import AttemptsInFlight
+from router.jobs.execution.attempts import (
+    AttemptDependencies,
+    AttemptSettings,
+    AttemptsInFlight,
+)
 from router.jobs.execution.completion import Completion
 from router.jobs.execution.reconciler import (
     JobReconciler,
@@ -95,13 +97,13 @@ class JobService:
             lambda: parts.settings().retention_seconds,
             parts.room.measure,
         )
-        self._flights = AttemptsInFlight(self._flight_parts())
+        self._attempts = AttemptsInFlight(self._attempt_parts())
         self._runner = ItemRunner(
             parts.idle,
             parts.ledger,
             parts.policy,
             parts.speeds,
-            self._flights,
+            self._attempts,
             ready=lambda: self._open and parts.database.fault is None,
             refused=parts.refused,
         )
@@ -110,7 +112,7 @@ class JobService:
             parts.source,
             self._item_limits,
         )
-        keeping = ReconcilerDependencies(
+        reconciled_by = ReconcilerDependencies(
             owner=self._owner,
             database=parts.database,
             uploads=parts.uploads,
@@ -121,26 +123,28 @@ class JobService:
             lease_seconds=lambda: parts.settings().lease_seconds,
         )
         closing = Completion(
-            parts.database, self._runner.stop_flights, parts.tally.job_ended
+            parts.database, self._runner.stop_attempts, parts.tally.job_ended
         )
-        self._keeper = JobReconciler(keeping, self._runner, self._flights, closing)
+        self._reconciler = JobReconciler(
+            reconciled_by, self._runner, self._attempts, closing
+        )
         self._stalls = Stalls()
         self._by_state: dict[str, int] = {}
         self._open = False
 
-    def _flight_parts(self) -> FlightParts:
+    def _attempt_parts(self) -> AttemptDependencies:
         parts = self._parts
-        return FlightParts(
+        return AttemptDependencies(
             owner=self._owner,
             database=parts.database,
             bodies=parts.bodies,
             attempts=parts.attempts,
             predictor=parts.predictor,
             tally=parts.tally,
-            settings=lambda: FlightSettings(parts.settings().item_timeout_seconds),
+            settings=lambda: AttemptSettings(parts.settings().item_timeout_seconds),
             speed=parts.ledger.speed,
             nudge=lambda: self._runner.nudge(),  # noqa: PLW0108 - made later
-            ended=lambda active: self._keeper.ended(active),  # noqa: PLW0108 - same
+            ended=lambda active: self._reconciler.ended(active),  # noqa: PLW0108 - same
         )
 
     def _item_limits(self) -> ItemLimits:
@@ -161,7 +165,7 @@ class JobService:
 
     def _begin(self) -> None:
         told = ""
-        while not self._keeper.stopping:
+        while not self._reconciler.stopping:
             try:
                 self._database.open()
                 if self._database.sqlite:  # whoever had these leases is dead
@@ -173,7 +177,7 @@ class JobService:
                 told = str(error)
                 gevent.sleep(1.0)
         self._open = True
-        for work in (self._runner.run, self._keeper.run, self._sweep):
+        for work in (self._runner.run, self._reconciler.run, self._sweep):
             gevent.spawn(work)
 
     def nudge(self) -> None:
@@ -187,9 +191,9 @@ class JobService:
     def stop(self) -> None:
         """Close what is in flight and give every lease back."""
         self.take_no_more()
-        self._keeper.stopping = True
-        self._flights.end_all()
-        self._flights.join(_LANDING_SECONDS)
+        self._reconciler.stopping = True
+        self._attempts.end_all()
+        self._attempts.join(_LANDING_SECONDS)
         self._parts.bodies.close()
         self._parts.memory.save()
         if not self._open:
@@ -210,7 +214,7 @@ class JobService:
         jobs.disown(connection, self._owner)
 
     def _sweep(self) -> None:
-        while not self._keeper.stopping:
+        while not self._reconciler.stopping:
             try:
                 self._by_state = self._database.read(jobs.by_state)
                 self._retention.sweep()
@@ -263,7 +267,7 @@ class JobService:
             principal=who.id,
         )
         self._database.write(lambda c: self._add(c, job, upload))
-        self._keeper.nudge()
+        self._reconciler.nudge()
         return job
 
     def _add(self, connection: Connection, job: Job, upload: StoredFile | None) -> None:
@@ -352,7 +356,7 @@ class JobService:
         if active is not None:
             active.job = replace(active.job, **fields)  # type: ignore[arg-type]
             active.tell()
-        self._keeper.nudge()
+        self._reconciler.nudge()
 
     def retry(self, job: str) -> None:
         """Let the dead letters of a job that is over run again."""
@@ -380,7 +384,7 @@ class JobService:
         active = self._runner.jobs.get(job)
         if active is not None:  # it was not seen yet that it is over
             active.job = replace(active.job, spec=spec)
-        self._keeper.nudge()
+        self._reconciler.nudge()
 
     def _check_file(self, connection: Connection, job: Job) -> None:
         """Raise ConflictError where the file is gone that its rows are read from."""
@@ -426,14 +430,14 @@ class JobService:
         counts = dict(self._by_state)
         for state in [s for s in JobState if not s.over]:
             counts[state.value] = sum(1 for a in active if a.job.state is state)
-        flights = [f for a in active for f in a.in_flight()]
+        attempts = [f for a in active for f in a.in_flight()]
         unsettled = sum(each.waiting + each.leased for a in active for each in a.counts)
         etas = [eta for a in active if (eta := _eta(a)) is not None]
         return JobsView(
             jobs=counts,
-            waiting=max(0, unsettled - len(flights)),
-            running=len(flights),
-            nodes=len({f.node for f in flights}),
+            waiting=max(0, unsettled - len(attempts)),
+            running=len(attempts),
+            nodes=len({f.node for f in attempts}),
             eta=max(etas, default=None),
             oldest=max((now - a.job.created for a in active), default=0.0),
             stalled=self._stalls.look(active, time.monotonic(), now),

@@ -96,7 +96,7 @@ class ActiveJob:
     backlog: dict[tuple[ItemKind, str], Backlog] = field(default_factory=dict)
     counts: tuple[Counts, Counts] = (Counts(), Counts())
     counted_at: float = float("-inf")
-    flights: dict[int, list[Attempt]] = field(default_factory=dict)
+    attempts: dict[int, list[Attempt]] = field(default_factory=dict)
     rates: JobThroughput = field(default_factory=JobThroughput)
     tokens: tuple[int, int] = (0, 0)
     unsaved: Tallies = field(default_factory=Tallies)
@@ -131,17 +131,17 @@ class ActiveJob:
 
     def idle(self) -> str | None:
         """Say why nothing of it runs just now; None where something does."""
-        if self.flights:
+        if self.attempts:
             return None
         return self.why_not(time.time()) or self.why_idle
 
     def in_flight(self) -> list[Attempt]:
-        return [flight for some in self.flights.values() for flight in some]
+        return [attempt for some in self.attempts.values() for attempt in some]
 
     def nodes(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for flight in self.in_flight():
-            found[flight.node] = found.get(flight.node, 0) + 1
+        for attempt in self.in_flight():
+            found[attempt.node] = found.get(attempt.node, 0) + 1
         return found
 
     def models(self) -> set[str]:

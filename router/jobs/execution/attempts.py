@@ -73,7 +73,7 @@ class AttemptSettings:
 
 @dataclass(frozen=True, slots=True)
 class AttemptDependencies:
-    """What flights are made with; `owner` is this router's name in leases."""
+    """What attempts are made with; `owner` is this router's name in leases."""
 
     owner: str
     database: JobDatabase
@@ -110,7 +110,7 @@ class AttemptsInFlight:
     ) -> None:
         """Start an attempt; its slot is taken already."""
         cancellation = Cancellation()
-        flight = Attempt(
+        attempt = Attempt(
             held,
             assignment,
             cancellation,
@@ -122,99 +122,106 @@ class AttemptsInFlight:
         assignment.lease.payer = active.job.principal
         if active.job.spec.preemption is Preemption.IMMEDIATE:
             assignment.lease.allow_revoking(lambda: cancellation.stop(Outcome.REVOKED))
-        active.flights.setdefault(held.item.id, []).append(flight)
+        active.attempts.setdefault(held.item.id, []).append(attempt)
         active.tell()
         if copy:
             active.tally(copies=1)
             self._parts.tally.copied()
         else:
             self._budget.deposit()
-        self._greenlets[flight] = gevent.spawn(self._fly, active, flight)
+        self._greenlets[attempt] = gevent.spawn(self._run, active, attempt)
 
     def end_all(self) -> None:
         """Close every connection; the items wait again, on this router or the next."""
         self.ending = True
-        for flight in list(self._greenlets):
-            flight.stop(Outcome.SHUTDOWN)
+        for attempt in list(self._greenlets):
+            attempt.stop(Outcome.SHUTDOWN)
 
     def join(self, seconds: float) -> None:
         gevent.joinall(list(self._greenlets.values()), timeout=seconds)
 
-    def _fly(self, active: ActiveJob, flight: Attempt) -> None:
+    def _run(self, active: ActiveJob, attempt: Attempt) -> None:
         try:
-            self._attempt(active, flight)
+            self._attempt(active, attempt)
         except Exception:  # the item must not be lost with its greenlet
-            log.exception("attempt_broke", job=active.job.id, key=flight.held.item.key)
-            self._wait_again(active, flight, "failed")
+            log.exception("attempt_broke", job=active.job.id, key=attempt.held.item.key)
+            self._wait_again(active, attempt, "failed")
         finally:
-            flight.assignment.lease.done(Outcome.REFUSED)  # does nothing where it ended
-            self._greenlets.pop(flight, None)
-            self._land(active, flight)
+            attempt.assignment.lease.done(
+                Outcome.REFUSED
+            )  # does nothing where it ended
+            self._greenlets.pop(attempt, None)
+            self._end(active, attempt)
             active.tell()
             self._parts.nudge()
 
-    def _land(self, active: ActiveJob, flight: Attempt) -> None:
-        some = active.flights.get(flight.held.item.id, [])
-        if flight in some:
-            some.remove(flight)
+    def _end(self, active: ActiveJob, attempt: Attempt) -> None:
+        some = active.attempts.get(attempt.held.item.id, [])
+        if attempt in some:
+            some.remove(attempt)
         if not some:
-            active.flights.pop(flight.held.item.id, None)
+            active.attempts.pop(attempt.held.item.id, None)
 
-    def _attempt(self, active: ActiveJob, flight: Attempt) -> None:
+    def _attempt(self, active: ActiveJob, attempt: Attempt) -> None:
         timer = gevent.get_hub().loop.timer(self._parts.settings().item_seconds)
-        timer.start(flight.stop, Outcome.DEADLINE)
+        timer.start(attempt.stop, Outcome.DEADLINE)
         try:
-            said, request_id = self._send(active, flight)
-            self._judge(active, flight, said, request_id)
+            said, request_id = self._send(active, attempt)
+            self._judge(active, attempt, said, request_id)
         except CancelledError as error:
-            self._stopped(active, flight, error.outcome)
+            self._stopped(active, attempt, error.outcome)
         except AttemptError as error:
-            request_id = _request_id(active, flight)
-            path = flight.held.item.endpoint
-            self._parts.attempts.note(flight.assignment, path, error.bare(), request_id)
+            request_id = _request_id(active, attempt)
+            path = attempt.held.item.endpoint
+            self._parts.attempts.note(
+                attempt.assignment, path, error.bare(), request_id
+            )
             if isinstance(error, _NO_TRY):  # the node is held now
-                if flight.draft:
-                    self._keep_text(active, flight, home="")
-                self._wait_again(active, flight, _ended_as(error))
+                if attempt.draft:
+                    self._keep_text(active, attempt, home="")
+                self._wait_again(active, attempt, _ended_as(error))
                 return
-            last_try = flight.held.item.tries + 1 >= active.job.spec.attempts
+            last_try = attempt.held.item.tries + 1 >= active.job.spec.attempts
             if last_try and isinstance(error, UnclearError):  # wherever it goes
                 self._parts.attempts.forgive(request_id)
                 if 400 <= error.status < 500:
                     said = CompleteReply(error.status, error.body)
-                    self._judge(active, flight, said, request_id)
+                    self._judge(active, attempt, said, request_id)
                     return
-            self._failed(active, flight, "node_failed", str(error))
+            self._failed(active, attempt, "node_failed", str(error))
         except (answer.UnreadableError, ProtocolError) as error:
-            self._failed(active, flight, "unreadable_reply", str(error))
+            self._failed(active, attempt, "unreadable_reply", str(error))
         except RowError as error:
-            self._failed(active, flight, "row_failed", str(error))
+            self._failed(active, attempt, "row_failed", str(error))
         except StoreError as error:
             log.warning("item_not_read", fault=str(error))
-            self._wait_again(active, flight, "stopped")
+            self._wait_again(active, attempt, "stopped")
         finally:
             timer.stop()
             timer.close()
 
-    def _send(self, active: ActiveJob, flight: Attempt) -> tuple[CompleteReply, str]:
-        item = flight.held.item
+    def _send(self, active: ActiveJob, attempt: Attempt) -> tuple[CompleteReply, str]:
+        item = attempt.held.item
         body = self._parts.bodies.of(active.job, item)
-        flight.cancellation.check()
+        attempt.cancellation.check()
         if body is None:  # the job was deleted
             raise CancelledError(Outcome.CLIENT_GONE)
-        request_id = _request_id(active, flight)
+        request_id = _request_id(active, attempt)
         headers = {**_HEADERS, "X-Request-Id": request_id}
         message = UpstreamRequest("POST", item.endpoint, headers, body)
-        return self._ask(active, flight, message), request_id
+        return self._ask(active, attempt, message), request_id
 
     def _ask(
-        self, active: ActiveJob, flight: Attempt, message: UpstreamRequest
+        self, active: ActiveJob, attempt: Attempt, message: UpstreamRequest
     ) -> CompleteReply:
         """Ask for a stream where the item may be taken back, for its text's sake."""
-        held = flight.held
+        held = attempt.held
         again, held.begun = held.begun, True
-        flight.talk = talk = Exchange(
-            self._parts.attempts, flight.assignment, flight.cancellation, time.monotonic
+        attempt.talk = talk = Exchange(
+            self._parts.attempts,
+            attempt.assignment,
+            attempt.cancellation,
+            time.monotonic,
         )
         stream = None
         if active.job.spec.preemption is Preemption.IMMEDIATE:
@@ -228,98 +235,100 @@ class AttemptsInFlight:
             again = False
             raise
         finally:
-            self._count_again(active, flight, talk, again=again)
+            self._count_again(active, attempt, talk, again=again)
 
     def _count_again(
-        self, active: ActiveJob, flight: Attempt, talk: Exchange, *, again: bool
+        self, active: ActiveJob, attempt: Attempt, talk: Exchange, *, again: bool
     ) -> None:
         """Count what a node was given once more, and what text was in vain."""
         if talk.continued is not None:
             active.tally(continued=1)
             self._parts.tally.continued()
         if again:
-            prompt = flight.held.pending.prompt
+            prompt = attempt.held.pending.prompt
             tokens = prompt + (talk.continued or 0)
             active.tally(reread_tokens=round(tokens))
             self._parts.tally.reread(tokens)
         self._count_waste(active, talk.lost)
 
     def _judge(
-        self, active: ActiveJob, flight: Attempt, said: CompleteReply, request_id: str
+        self, active: ActiveJob, attempt: Attempt, said: CompleteReply, request_id: str
     ) -> None:
         status = said.status
         reply = answer.ItemReply(
             status=status,
             body=said.body,
-            node=flight.node,
+            node=attempt.node,
             request_id=request_id,
-            seconds=time.monotonic() - flight.since,
+            seconds=time.monotonic() - attempt.since,
             ended=time.time(),
         )
         timings = Timings()
         outcome = Outcome.END if status < 400 else Outcome.REFUSED
         try:
             if answer.worth_another_try(status):
-                raise answer.UnreadableError(f"{flight.node} answered {status}")
-            result, timings = answer.read(flight.held.item, reply)
+                raise answer.UnreadableError(f"{attempt.node} answered {status}")
+            result, timings = answer.read(attempt.held.item, reply)
         finally:
             if said.timings is None:
-                flight.tell_times(timings)
-            flight.assignment.lease.done(outcome, said.timings or timings)
-        self._answered(active, flight, result)
+                attempt.tell_times(timings)
+            attempt.assignment.lease.done(outcome, said.timings or timings)
+        self._answered(active, attempt, result)
 
-    def _answered(self, active: ActiveJob, flight: Attempt, result: ItemResult) -> None:
+    def _answered(
+        self, active: ActiveJob, attempt: Attempt, result: ItemResult
+    ) -> None:
         """First finished wins: the other attempt is ended by closing it."""
-        for other in active.flights.get(flight.held.item.id, ()):
-            if other is not flight:
+        for other in active.attempts.get(attempt.held.item.id, ()):
+            if other is not attempt:
                 other.lost = True
                 other.stop(Outcome.REVOKED)
-        self._land(active, flight)  # its slot is free; the disk may take a while
+        self._end(active, attempt)  # its slot is free; the disk may take a while
         self._parts.tally.attempted("answered")
         if result.error is None:
-            self._parts.predictor.learn(flight.held.pending, result.generated_tokens)
-        self._keep(active, flight.held.item, result)
+            self._parts.predictor.learn(attempt.held.pending, result.generated_tokens)
+        self._keep(active, attempt.held.item, result)
 
-    def _stopped(self, active: ActiveJob, flight: Attempt, outcome: Outcome) -> None:
+    def _stopped(self, active: ActiveJob, attempt: Attempt, outcome: Outcome) -> None:
         if outcome is Outcome.DEADLINE:
             seconds = self._parts.settings().item_seconds
-            self._failed(active, flight, "timeout", f"no reply within {seconds:g} s")
+            self._failed(active, attempt, "timeout", f"no reply within {seconds:g} s")
             return
-        if flight.lost:
-            self._waste(active, flight)
+        if attempt.lost:
+            self._waste(active, attempt)
             self._parts.tally.attempted("lost")
             return
         if outcome is Outcome.REVOKED:
             active.tally(revoked=1)
-            if flight.talk:  # else its text and its home are where they were
-                self._keep_text(active, flight, home=flight.node)
-            self._wait_again(active, flight, "revoked")
+            if attempt.talk:  # else its text and its home are where they were
+                self._keep_text(active, attempt, home=attempt.node)
+            self._wait_again(active, attempt, "revoked")
             return
-        self._wait_again(active, flight, "stopped")
+        self._wait_again(active, attempt, "stopped")
 
-    def _keep_text(self, active: ActiveJob, flight: Attempt, *, home: str) -> None:
+    def _keep_text(self, active: ActiveJob, attempt: Attempt, *, home: str) -> None:
         """Let the item go on from what it has; `home` has that in its cache."""
-        held, draft = flight.held, flight.draft
+        held, draft = attempt.held, attempt.draft
         if draft and draft.worth_keeping():
             self._count_waste(active, self._drafts.put(held.item.id, draft))
         else:
-            self._waste(active, flight)
+            self._waste(active, attempt)
         kept = self._drafts.tokens(held.item.id)
         held.taken_back(home, kept, time.monotonic() + _HOME_SECONDS)
 
-    def _waste(self, active: ActiveJob, flight: Attempt) -> None:
+    def _waste(self, active: ActiveJob, attempt: Attempt) -> None:
         """Count what a closed attempt had generated; a stream told, else estimate."""
-        if flight.talk is None:  # nothing was sent
+        if attempt.talk is None:  # nothing was sent
             return
-        item = flight.held.item
-        if flight.draft:
-            self._count_waste(active, flight.draft.tokens)
+        item = attempt.held.item
+        if attempt.draft:
+            self._count_waste(active, attempt.draft.tokens)
             return
-        speed = self._parts.speed(flight.node, item.model)
+        speed = self._parts.speed(attempt.node, item.model)
         if speed is None:  # it never ended anything there
             tokens = item.weight / 2
         else:
-            tokens = (time.monotonic() - flight.since) * speed
+            tokens = (time.monotonic() - attempt.since) * speed
         self._count_waste(active, tokens)
 
     def _count_waste(self, active: ActiveJob, tokens: float) -> None:
@@ -327,18 +336,18 @@ class AttemptsInFlight:
             active.tally(wasted_tokens=round(tokens))
             self._parts.tally.wasted(tokens)
 
-    def _has_other(self, active: ActiveJob, flight: Attempt) -> bool:
-        some = active.flights.get(flight.held.item.id, ())
-        return any(other is not flight and not other.lost for other in some)
+    def _has_other(self, active: ActiveJob, attempt: Attempt) -> bool:
+        some = active.attempts.get(attempt.held.item.id, ())
+        return any(other is not attempt and not other.lost for other in some)
 
-    def _wait_again(self, active: ActiveJob, flight: Attempt, outcome: str) -> None:
+    def _wait_again(self, active: ActiveJob, attempt: Attempt, outcome: str) -> None:
         self._parts.tally.attempted(outcome)
-        if flight.lost or self._has_other(active, flight):
+        if attempt.lost or self._has_other(active, attempt):
             return
         if self.ending or active.why_not(time.time()):
-            self._give_back(flight.held)
+            self._give_back(attempt.held)
             return
-        active.hand.add([flight.held])
+        active.hand.add([attempt.held])
 
     def _give_back(self, held: LeasedItem) -> None:
         parts = self._parts
@@ -350,22 +359,22 @@ class AttemptsInFlight:
             log.warning("item_not_given_back", fault=str(error))
 
     def _failed(
-        self, active: ActiveJob, flight: Attempt, code: str, message: str
+        self, active: ActiveJob, attempt: Attempt, code: str, message: str
     ) -> None:
         """Count a failed try; the last one makes a dead letter."""
-        held = flight.held
+        held = attempt.held
         self._parts.tally.attempted("failed")
-        if flight.draft:  # it begins anew
-            self._waste(active, flight)
+        if attempt.draft:  # it begins anew
+            self._waste(active, attempt)
         held.begins_anew()
-        if flight.lost or self._has_other(active, flight):
+        if attempt.lost or self._has_other(active, attempt):
             return
         pause = self._pause(held.item.tries)
-        held.failed_on(flight.node, time.monotonic() + pause)
-        self._land(active, flight)
+        held.failed_on(attempt.node, time.monotonic() + pause)
+        self._end(active, attempt)
         if held.item.tries >= active.job.spec.attempts:
             fault = ItemFault(code, message)
-            dead = answer.failed(held.item, fault, time.time(), flight.node)
+            dead = answer.failed(held.item, fault, time.time(), attempt.node)
             self._keep(active, held.item, dead)
             return
         active.tally(retries=1)
@@ -441,5 +450,5 @@ def _loaded(assignment: Assignment, held: LeasedItem) -> bool:
     return resident is not None and held.item.model in resident
 
 
-def _request_id(active: ActiveJob, flight: Attempt) -> str:
-    return f"{active.job.id}.{flight.held.item.key}"
+def _request_id(active: ActiveJob, attempt: Attempt) -> str:
+    return f"{active.job.id}.{attempt.held.item.key}"

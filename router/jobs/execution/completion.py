@@ -43,18 +43,18 @@ def error_file(job: str) -> str:
 class Completion:
     """Ends jobs that have nothing left to do, are cancelled or out of time.
 
-    stop_flights: closes what is in flight of a job
+    stop_attempts: closes what is in flight of a job
     ended:        hears of each end
     """
 
     def __init__(
         self,
         database: JobDatabase,
-        stop_flights: Callable[[ActiveJob], None],
+        stop_attempts: Callable[[ActiveJob], None],
         ended: Callable[[JobState], None],
     ) -> None:
         self._database = database
-        self._stop_flights = stop_flights
+        self._stop_flights = stop_attempts
         self._ended = ended
 
     def move_on(self, active: ActiveJob) -> bool:

@@ -67,7 +67,7 @@ MakeReducer = Callable[[JobSpec, int], Reducer | None]
 
 @dataclass(frozen=True, slots=True)
 class ReconcilerDependencies:
-    """What the keeper works with; `slots` counts the fleet's usable ones."""
+    """What the reconciler works with; `slots` counts the fleet's usable ones."""
 
     owner: str
     database: JobDatabase
@@ -84,14 +84,14 @@ class JobReconciler:
 
     def __init__(
         self,
-        keeping: ReconcilerDependencies,
+        parts: ReconcilerDependencies,
         runner: ItemRunner,
-        flights: AttemptsInFlight,
+        attempts: AttemptsInFlight,
         closing: Completion,
     ) -> None:
-        self._keeping = keeping
+        self._parts = parts
         self._runner = runner
-        self._flights = flights
+        self._attempts = attempts
         self._closing = closing
         self._event = Event()
         self._reading: gevent.Greenlet[..., None] | None = None
@@ -121,7 +121,7 @@ class JobReconciler:
         costs = self._take_costs()
         question = self._question(now, costs)
         try:
-            seen = self._keeping.database.write(lambda c: sync(c, question))
+            seen = self._parts.database.write(lambda c: sync(c, question))
         except StoreError:
             for job, more in costs.items():
                 self._runner.jobs[job].put_back(more)
@@ -141,15 +141,15 @@ class JobReconciler:
         }
 
     def _question(self, now: float, costs: dict[str, Tallies]) -> SyncRequest:
-        keeping = self._keeping
-        seconds = keeping.lease_seconds()
+        parts = self._parts
+        seconds = parts.lease_seconds()
         at = time.time()
         renew = now - self._renewed_at >= seconds / 4
         active = self._runner.jobs.values()
         leased = [h.item.id for job in active for h in job.hand]
         leased += [f.held.item.id for job in active for f in job.in_flight()]
         return SyncRequest(
-            owner=keeping.owner,
+            owner=parts.owner,
             now=at,
             until=at + seconds,
             known=[job.job.id for job in active if not _due(job, now)],
@@ -179,7 +179,7 @@ class JobReconciler:
 
     def _let_go(self, active: ActiveJob) -> None:
         """It is over, or was deleted, here or by another router."""
-        self._runner.stop_flights(active)
+        self._runner.stop_attempts(active)
         active.hand.clear()
         active.tell()
 
@@ -217,7 +217,7 @@ class JobReconciler:
 
     def _read(self, active: ActiveJob) -> None:
         """Read files one after the other; a file that is elsewhere is left alone."""
-        keeping, job = self._keeping, active.job
+        parts, job = self._parts, active.job
         if self._reading is not None and not self._reading.dead:
             if self._reading_job != job.id:
                 active.why_idle = "another job's file is being read"
@@ -228,11 +228,11 @@ class JobReconciler:
         if time.time() < active.not_before:
             return
         # Where several routers share the jobs, another one may have the file.
-        waits = not keeping.database.sqlite and time.time() < job.expires
+        waits = not parts.database.sqlite and time.time() < job.expires
         if late and job.paused:
             fault = ItemFault(EXPIRED, "its completion window is over")
             work = partial(self._fail_now, job, fault)
-        elif keeping.uploads.here(job.spec.file):
+        elif parts.uploads.here(job.spec.file):
             work = partial(self._read_now, active)
         elif waits:
             active.why_idle = "the router that has its file has not read it yet"
@@ -245,20 +245,20 @@ class JobReconciler:
         self._reading = gevent.spawn(self._guarded, f"read {job.id}", work)
 
     def _fail_now(self, job: Job, fault: ItemFault) -> None:
-        self._keeping.reading.fail(job, fault)
+        self._parts.reading.fail(job, fault)
         self._event.set()
 
     def _read_now(self, active: ActiveJob) -> None:
         if not self._begin(active):
             return
         job = active.job
-        path = self._keeping.uploads.path(job.spec.file)
+        path = self._parts.uploads.path(job.spec.file)
 
         def told(rows: int) -> None:
             active.job = replace(active.job, rows_read=rows)
             active.tell()
 
-        self._keeping.reading.read(job, path, told)
+        self._parts.reading.read(job, path, told)
         active.begun = False  # it got further: running its items is counted anew
         self._event.set()
 
@@ -268,7 +268,7 @@ class JobReconciler:
             return active.job.parked is None
         if time.time() < active.not_before:
             return False
-        why = self._keeping.database.write(lambda c: jobs.begin(c, active.job.id))
+        why = self._parts.database.write(lambda c: jobs.begin(c, active.job.id))
         if why:
             active.job = replace(active.job, paused=True, parked=why)
             active.tell()
@@ -280,8 +280,8 @@ class JobReconciler:
     def _empty_hand(self, active: ActiveJob) -> None:
         ids = active.hand.clear()
         if ids:
-            owner = self._keeping.owner
-            self._keeping.database.write(lambda c: items.give_back(c, owner, ids))
+            owner = self._parts.owner
+            self._parts.database.write(lambda c: items.give_back(c, owner, ids))
             active.counted_at = float("-inf")
 
     def _forgive(self, active: ActiveJob) -> None:
@@ -303,7 +303,7 @@ class JobReconciler:
         fault = ItemFault("model_not_found", f"no node has model {model!r}")
         for each in active.hand:
             if each.item.model == model and active.hand.take(each.item.id):
-                self._flights.fail(active, each, fault)
+                self._attempts.fail(active, each, fault)
 
     def ended(self, active: ActiveJob) -> None:
         """Take note of a result: more may be wanted now, or nothing any more."""
@@ -315,7 +315,7 @@ class JobReconciler:
             self.nudge()
 
     def _refill(self, active: ActiveJob) -> None:
-        want = max(_LEAST_IN_HAND, self._keeping.slots() * _PER_SLOT)
+        want = max(_LEAST_IN_HAND, self._parts.slots() * _PER_SLOT)
         share = max(1, min(want, _MOST_IN_HAND) // max(1, len(active.backlog)))
         short = {
             place: share - active.hand.count(*place)
@@ -328,16 +328,16 @@ class JobReconciler:
     def _lease(self, active: ActiveJob, short: dict[tuple[ItemKind, str], int]) -> None:
         if not self._begin(active):
             return
-        keeping = self._keeping
+        parts = self._parts
         job, given = active.job.id, active.job.spec.reducer
-        until = time.time() + keeping.lease_seconds()
+        until = time.time() + parts.lease_seconds()
         found: list[LeasedItem] = []
         for (kind, model), count in short.items():
             where = (job, kind, model)
-            some = keeping.database.write(
+            some = parts.database.write(
                 partial(
                     items.lease,
-                    owner=keeping.owner,
+                    owner=parts.owner,
                     until=until,
                     where=where,
                     limit=count,
@@ -346,8 +346,8 @@ class JobReconciler:
             _lower(active, (kind, model), some, count)
             active.move(kind, ItemState.WAITING, ItemState.LEASED, len(some))
             found += [leased_item(item, opening=opens(given, item)) for item in some]
-        keeping.bodies.prepare(active.job, (each.item for each in found))
-        active.hand.add(h for h in found if h.item.id not in active.flights)
+        parts.bodies.prepare(active.job, (each.item for each in found))
+        active.hand.add(h for h in found if h.item.id not in active.attempts)
         self._runner.nudge()
 
     # Reducing and closing
@@ -373,10 +373,10 @@ class JobReconciler:
             self._event.set()
 
     def _new_reduction(self, job: Job) -> Reduction | None:
-        reducer = self._keeping.make_reducer(job.spec, job.rows or 0)
+        reducer = self._parts.make_reducer(job.spec, job.rows or 0)
         if reducer is None:
             return None
-        return Reduction(job.id, job.spec, reducer, self._keeping.database)
+        return Reduction(job.id, job.spec, reducer, self._parts.database)
 
     def _close(self, active: ActiveJob) -> None:
         """Move the job on where nothing of it is left to do. Raises StoreError."""
@@ -398,7 +398,7 @@ def _due(active: ActiveJob, now: float) -> bool:
     """Say whether its items should be counted again; large jobs less often."""
     rows, _ = active.counts
     seconds = rows.total / _ITEMS_PER_COUNT_SECOND
-    if not active.flights and not len(active.hand):
+    if not active.attempts and not len(active.hand):
         seconds = 0.0
     return now - active.counted_at >= min(seconds, _LONGEST_UNCOUNTED_SECONDS)
 

@@ -53,7 +53,7 @@ class ItemRunner:
         ledger: Ledger,
         policy: PlanningPolicy,
         speeds: Speeds,
-        flights: AttemptsInFlight,
+        attempts: AttemptsInFlight,
         *,
         ready: Callable[[], bool],
         refused: Refused = lambda _who, _running: None,
@@ -63,8 +63,8 @@ class ItemRunner:
         self._ledger = ledger
         self._policy = policy
         self._speeds = speeds
-        self._flight = InFlightItems()
-        self._flights = flights
+        self._in_flight = InFlightItems()
+        self._attempts = attempts
         self._ready = ready
         self._event = Event()
         self._pace = StartThrottle()
@@ -106,7 +106,7 @@ class ItemRunner:
         """
         now = time.time()
         running = [job for job in self._oldest_first() if not job.why_not(now)]
-        with_items = [job for job in running if len(job.hand) or job.flights]
+        with_items = [job for job in running if len(job.hand) or job.attempts]
         for job in running:
             job.why_idle = None
         allowed = [job for job in with_items if not self._limited(job)]
@@ -114,7 +114,7 @@ class ItemRunner:
             return 0
         begun = self._fill(allowed, most)
         for job in allowed:
-            if not job.flights:
+            if not job.attempts:
                 job.why_idle = self._why_idle(job)
         return begun
 
@@ -154,7 +154,7 @@ class ItemRunner:
     def _choose(
         self, frees: list[FreeSlot], jobs: list[ActiveJob]
     ) -> tuple[FreeSlot, Choice] | None:
-        self._flight.follow(f.running() for job in jobs for f in job.in_flight())
+        self._in_flight.follow(f.running() for job in jobs for f in job.in_flight())
         alike = not any(free.people for free in frees)
         if alike and all(job.job.spec.nodes is None for job in jobs):
             return self._policy.assign(frees, self._context(jobs))
@@ -168,7 +168,7 @@ class ItemRunner:
     def _context(self, jobs: list[ActiveJob]) -> PlanningContext:
         now = time.monotonic()
         return PlanningContext(
-            LeasedBacklog(jobs, now), self._flight, self._speeds, now
+            LeasedBacklog(jobs, now), self._in_flight, self._speeds, now
         )
 
     def _free(self, view: NodeView, jobs: list[ActiveJob]) -> FreeSlot | None:
@@ -203,8 +203,8 @@ class ItemRunner:
     def _begin(self, view: NodeView, jobs: list[ActiveJob], choice: Choice) -> bool:
         for job in jobs:
             if isinstance(choice, StartCopy):
-                flights = job.flights.get(choice.item)
-                held = flights[0].held if flights and len(flights) == 1 else None
+                attempts = job.attempts.get(choice.item)
+                held = attempts[0].held if attempts and len(attempts) == 1 else None
             else:
                 held = job.hand.take(choice.item)
             if held is None:
@@ -214,7 +214,7 @@ class ItemRunner:
                 if isinstance(choice, StartItem):
                     job.hand.add([held])
                 return False
-            self._flights.begin(
+            self._attempts.begin(
                 job, held, assignment, copy=isinstance(choice, StartCopy)
             )
             return True
@@ -249,17 +249,17 @@ class ItemRunner:
         names |= {n for n, why in decision.rejected.items() if why == BUSY}
         return bool(names - avoid)
 
-    def stop_flights(self, job: ActiveJob) -> None:
+    def stop_attempts(self, job: ActiveJob) -> None:
         """Close what is in flight of a job; its items wait again."""
-        for flight in job.in_flight():
-            flight.stop(Outcome.CLIENT_GONE)
+        for attempt in job.in_flight():
+            attempt.stop(Outcome.CLIENT_GONE)
 
     def settle(self, job: ActiveJob, groups: frozenset[int], samples: int) -> None:
         """Let go of samples that are no longer needed, in flight or in hand."""
-        for flight in job.in_flight():
-            if _of(flight.held, groups, samples):
-                flight.lost = True
-                flight.stop(Outcome.REVOKED)
+        for attempt in job.in_flight():
+            if _of(attempt.held, groups, samples):
+                attempt.lost = True
+                attempt.stop(Outcome.REVOKED)
         for held in job.hand:
             if _of(held, groups, samples):
                 job.hand.take(held.item.id)

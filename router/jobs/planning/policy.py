@@ -262,12 +262,12 @@ class PullPolicy:
 
         With many in flight an older list will do: a second is little of an item.
         """
-        flight = context.running
-        kept = flight.latest
-        if kept is None or not kept.good(context.now, flight.version):
-            kept = flight.latest = self._look(context)
+        running = context.running
+        kept = running.latest
+        if kept is None or not kept.good(context.now, running.version):
+            kept = running.latest = self._look(context)
         return [
-            each for each in kept.some if each.attempt in flight.attempts(each.item)
+            each for each in kept.some if each.attempt in running.attempts(each.item)
         ]
 
     def _look(self, context: PlanningContext) -> LatestEnds:

@@ -89,7 +89,7 @@ class Stage:
 
     def __init__(self, items: Sequence[Pending], speeds: GivenSpeeds) -> None:
         self.waiting = Items(items)
-        self.flight = InFlightItems()
+        self.in_flight = InFlightItems()
         self.speeds = speeds
         self.lengths = LengthPredictor()
         self.policy = PullPolicy(self.lengths)
@@ -100,7 +100,7 @@ class Stage:
 
     @property
     def scene(self) -> PlanningContext:
-        return PlanningContext(self.waiting, self.flight, self.speeds, self.now)
+        return PlanningContext(self.waiting, self.in_flight, self.speeds, self.now)
 
     def free(self, node: str) -> FreeSlot:
         return FreeSlot(
@@ -119,17 +119,17 @@ class Stage:
         """Do what the policy said."""
         copy = isinstance(choice, StartCopy)
         if copy:
-            found = self.flight.attempts(choice.item)[0].item
+            found = self.in_flight.attempts(choice.item)[0].item
         else:
             found = self.waiting.take(choice.item)
         return self.run(found, node, copy=copy)
 
     def run(self, found: Pending, node: str, *, copy: bool = False) -> Running:
         attempt = Running(found, node, self.now, copy)
-        self.flight.start(attempt)
+        self.in_flight.start(attempt)
         self.speeds.busy[node] = self.speeds.streams(node) + 1
         return attempt
 
     def end(self, attempt: Running) -> None:
-        assert self.flight.end(attempt.item.id, attempt.node)
+        assert self.in_flight.end(attempt.item.id, attempt.node)
         self.speeds.busy[attempt.node] -= 1

@@ -1,4 +1,4 @@
-"""What the tests of jobs share: items, and fakes of what flights work with."""
+"""What the tests of jobs share: items, and fakes of what attempts work with."""
 
 from __future__ import annotations
 

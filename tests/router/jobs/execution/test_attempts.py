@@ -40,7 +40,7 @@ def said(text):
 
 
 class Field:
-    """Flights over a real database and ledger; nodes are played."""
+    """Attempts over a real database and ledger; nodes are played."""
 
     def __init__(self, tmp_path, count=1, **terms):
         self.database = JobDatabase(database_url("", tmp_path, None), migrate)
@@ -53,7 +53,7 @@ class Field:
         self.ended = []
         self.active = an_active(**terms)
         self.row_fault = None
-        self.flights = AttemptsInFlight(
+        self.attempts = AttemptsInFlight(
             AttemptDependencies(
                 owner="me",
                 database=self.database,
@@ -86,13 +86,13 @@ class Field:
 
     def begin(self, node, at=0, *, copy=False):
         assignment = a_grant(self.ledger, node)
-        self.flights.begin(self.active, self.held[at], assignment, copy=copy)
+        self.attempts.begin(self.active, self.held[at], assignment, copy=copy)
         return assignment
 
     def land(self):
-        self.flights.join(5)
-        assert 0 == len(self.flights)
-        assert {} == self.active.flights
+        self.attempts.join(5)
+        assert 0 == len(self.attempts)
+        assert {} == self.active.attempts
         assert 0 == self.ledger.in_flight("one") + self.ledger.in_flight("two")
 
     def results(self):
@@ -243,9 +243,9 @@ def test_a_copy_that_lost_before_it_was_sent_wastes_nothing(make):
     """As one that is taken back."""
     field = make(preemption=Preemption.AFTER_ITEM)
     field.begin("one", copy=True)
-    (flight,) = field.active.flights[field.held[0].item.id]
-    flight.lost = True
-    flight.stop(Outcome.REVOKED)
+    (attempt,) = field.active.attempts[field.held[0].item.id]
+    attempt.lost = True
+    attempt.stop(Outcome.REVOKED)
     field.land()
     assert {} == field.attempts.sent
     assert {"lost": 1} == field.tally.attempts
@@ -300,7 +300,7 @@ def test_at_the_end_items_wait_for_the_next_router(make):
     for at in range(3):
         field.begin("one", at)
     gevent.sleep(0.02)
-    field.flights.end_all()
+    field.attempts.end_all()
     field.land()
     assert 3 == field.states().waiting
     assert {"stopped": 3} == field.tally.attempts

@@ -294,8 +294,8 @@ def test_only_one_node_runs_empty_for_a_model():
             found = next(i for i in stage.waiting.by_id.values() if i.model[0] == "a")
             stage.run(stage.waiting.take(found.id), node)
     stage.now = 101.0
-    stage.end(stage.flight.on("x")[0])
-    stage.end(stage.flight.on("y")[0])
+    stage.end(stage.in_flight.on("x")[0])
+    stage.end(stage.in_flight.on("y")[0])
 
     assert [None, "a:latest"] == [
         choice and stage.waiting.by_id[choice.item].model
@@ -321,10 +321,10 @@ class Job:
         self._fill()
         while self.ends:
             at, _, attempt = heapq.heappop(self.ends)
-            if attempt not in self.stage.flight.attempts(attempt.item.id):
+            if attempt not in self.stage.in_flight.attempts(attempt.item.id):
                 continue
             self.stage.now = max(at, self.stage.now)
-            for each in self.stage.flight.attempts(attempt.item.id):
+            for each in self.stage.in_flight.attempts(attempt.item.id):
                 self.stage.end(each)
             self.results.append(attempt.item.id)
             self.stage.lengths.learn(attempt.item, round(self.lengths[attempt.item.id]))
@@ -369,7 +369,7 @@ def test_every_item_is_run_once_or_copied_once(job):
 
     assert sorted(run.results) == list(range(len(lengths)))
     assert max(run.begun.values()) <= 2
-    assert len(run.stage.flight) == 0
+    assert len(run.stage.in_flight) == 0
 
 
 @given(jobs)
@@ -439,7 +439,7 @@ def crowd(nodes: int, slots: int, waiting: int) -> Stage:
             number += 1
             stage.run(item(number), node)
     stage.waiting = _Window(waiting)
-    stage.end(stage.flight.on("n7")[0])
+    stage.end(stage.in_flight.on("n7")[0])
     return stage
 
 
@@ -540,43 +540,43 @@ def test_what_opens_a_job_is_copied_from_a_slow_node():
 
 def test_an_item_runs_once():
     """A second attempt is refused unless it is the one copy, and elsewhere."""
-    flight = InFlightItems()
-    flight.start(Running(item(1), "a", 0.0))
+    attempt = InFlightItems()
+    attempt.start(Running(item(1), "a", 0.0))
 
     for attempt in (Running(item(1), "b", 0.0), Running(item(1), "a", 0.0, copy=True)):
         with pytest.raises(ValueError, match="item 1 runs"):
-            flight.start(attempt)
-    flight.start(Running(item(1), "b", 0.0, copy=True))
+            attempt.start(attempt)
+    attempt.start(Running(item(1), "b", 0.0, copy=True))
     with pytest.raises(ValueError, match="item 1 runs already"):
-        flight.start(Running(item(1), "c", 0.0, copy=True))
+        attempt.start(Running(item(1), "c", 0.0, copy=True))
 
 
 def test_sums_follow_what_is_in_flight():
     """The rate is that of what runs, and nothing is left when all has ended."""
     speeds = GivenSpeeds({"a": 10.0, "b": 30.0, "new": None}, slots=4)
-    flight = InFlightItems()
+    attempt = InFlightItems()
     for number, node in enumerate(("a", "a", "b", "new")):
-        flight.start(Running(item(number), node, 0.0))
+        attempt.start(Running(item(number), node, 0.0))
 
-    assert 2 * 10 + 30 + 20 == flight.rate(MODEL, speeds)  # the new one as the mean
-    assert 20 == flight.typical(MODEL, speeds)
-    assert "b" == flight.fastest(MODEL, speeds)
+    assert 2 * 10 + 30 + 20 == attempt.rate(MODEL, speeds)  # the new one as the mean
+    assert 20 == attempt.typical(MODEL, speeds)
+    assert "b" == attempt.fastest(MODEL, speeds)
     for number, node in enumerate(("a", "a", "b", "new")):
-        flight.end(number, node)
-    assert 0 == flight.rate(MODEL, speeds)
-    assert flight.fastest(MODEL, speeds) is None
-    assert flight.end(0, "a") is None
+        attempt.end(number, node)
+    assert 0 == attempt.rate(MODEL, speeds)
+    assert attempt.fastest(MODEL, speeds) is None
+    assert attempt.end(0, "a") is None
 
 
 def test_following_what_is_kept_elsewhere():
     """Beginnings, ends and copies are taken over from a list."""
-    flight = InFlightItems()
+    attempt = InFlightItems()
     first, copy = Running(item(1), "a", 0.0), Running(item(1), "b", 1.0, copy=True)
     other = Running(item(2), "a", 0.0)
 
     for attempts in ([first, other], [copy, first], [copy], []):
-        flight.follow(attempts)
+        attempt.follow(attempts)
         assert {(each.item.id, each.node) for each in attempts} == {
-            (each.item.id, each.node) for each in flight
+            (each.item.id, each.node) for each in attempt
         }
-    assert not flight.copied(1)
+    assert not attempt.copied(1)
