@@ -1,6 +1,6 @@
 """Moves requests off nodes that must be emptied, and off those that hang.
 
-A stream that may be continued ends its leg here and goes on elsewhere; a request
+A stream that may be continued ends its segment here and goes on elsewhere; a request
 without an answer is sent elsewhere. What cannot be moved (tools, formats that bind,
 no other node with the model) is left to end by itself: nothing is broken by this.
 """

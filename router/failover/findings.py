@@ -58,7 +58,7 @@ class Aboard:
 
 @dataclass(slots=True)
 class Findings:
-    """One request's, over all of its attempts and the legs of its stream.
+    """One request's, over all of its attempts and the segments of its stream.
 
     body:   what it asks for
     deaths: runners that died under it without a word of answer; the first counts in

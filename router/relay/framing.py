@@ -37,7 +37,7 @@ class Framer:
     """Lets whole lines (NDJSON) or whole events (SSE) through, holds the rest.
 
     A line that says the node failed is held as well: `failure` is its text.
-    `kept`, where it is set, is given each piece that is let through.
+    `transcript`, where it is set, is given each piece that is let through.
     """
 
     def __init__(self, *, sse: bool) -> None:
@@ -48,7 +48,7 @@ class Framer:
         self.last = b""
         self.before = b""
         self.failure: str | None = None
-        self.kept: TextSink | None = None
+        self.transcript: TextSink | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -72,8 +72,8 @@ class Framer:
             block = self._hold_line(block)
         if block:
             self.before, self.last = self.last, block
-            if self.kept:
-                self.kept.add(block)
+            if self.transcript:
+                self.transcript.add(block)
         return block
 
     def _cut_whole(self, payload: bytes) -> bytes:

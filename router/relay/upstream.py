@@ -265,8 +265,8 @@ class UpstreamReply:
         They go on as they came. One function on purpose, that calls none in Python:
         this is what a token costs. Whatever is not as usual goes the long way.
         """
-        recv, put, signs, kept = self._recv, pump.put, gate.signs, gate.kept
-        pieces = kept.blocks if kept else []
+        recv, put, signs, transcript = self._recv, pump.put, gate.signs, gate.transcript
+        pieces = transcript.blocks if transcript else []
         ending = gate.end + b"\r\n"
         usual = body.between_chunks and gate.between_lines
 
@@ -286,12 +286,12 @@ class UpstreamReply:
                     if payload:
                         gate.before = gate.last
                         gate.last = payload
-                        if kept and length <= _SHORT_BYTES:
+                        if transcript and length <= _SHORT_BYTES:
                             pieces.append(payload)
                             if len(pieces) > _MOST_PIECES:
-                                kept.compact()
-                        elif kept:
-                            kept.add(payload)
+                                transcript.compact()
+                        elif transcript:
+                            transcript.add(payload)
                         pump.moved = True
                         try:
                             sent = put(data)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from router.failover.continuation.leg import Elapsed, Segment, SegmentFramer
 from router.failover.continuation.proof import AnswerSoFar, Splice, prove
 from router.failover.continuation.request import OriginalRequest, parse_request
+from router.failover.continuation.segment import Elapsed, Segment, SegmentFramer
 from router.failover.continuation.shape import StreamShape
 from router.failover.continuation.transcript import Transcript
 from router.failover.continuation.ways import counting, first_request

@@ -9,8 +9,8 @@ from typing import Protocol
 from router.cancellation import Cancellation, CancelledError
 from router.errors import AttemptError, CannotContinueError
 from router.failover.attempts import Failover, FirstResponse
-from router.failover.continuation.bridge import Resumption
-from router.failover.continuation.leg import Elapsed
+from router.failover.continuation.resumption import Resumption
+from router.failover.continuation.segment import Elapsed
 from router.failover.continuation.transcript import Transcript
 from router.failover.proxied import ProxiedRequest
 from router.model import Outcome, Priority
@@ -29,10 +29,10 @@ class ContinuationCounters(Protocol):
 class Continuity:
     """What one stream needs to go on; made when its first line is there.
 
-    A seam's first try is no retry: the slot that it takes is the one that was
-    lost. Further tries of a seam come out of the retry budget. Nodes that broke
-    this stream are not asked again, and there are at most as many seams as tries:
-    a request that kills every runner must not go through the whole fleet.
+    A continuation's first try is no retry: the slot that it takes is the one that was
+    lost. Further tries come out of the retry budget. Nodes that broke this stream are
+    not asked again, and there are at most as many continuations as tries: a request
+    that kills every runner must not go through the whole fleet.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Continuity:
         wait_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        self.kept = Transcript(call.message.path)
+        self.transcript = Transcript(call.message.path)
         self._failover = failover
         self._call = call
         self._cancellation = cancellation
@@ -56,47 +56,47 @@ class Continuity:
         self._clock = clock
         self._began_at = self._leg_began_at = clock()
         self._generate_seconds = 0.0
-        self._seams = 0
-        self._bridge: Resumption | None = None
+        self._continuations = 0
+        self._resumption: Resumption | None = None
 
     def begin(self, presented: FirstResponse) -> None:
-        """Keep what the first leg says."""
-        self.kept.add(presented.body)
+        """Keep what the first segment says."""
+        self.transcript.add(presented.body)
         if presented.reply.gate:
-            presented.reply.gate.kept = self.kept
+            presented.reply.gate.transcript = self.transcript
 
     def go_on(self, node: str, outcome: Outcome) -> FirstResponse | bytes:
-        """Return the next leg, or the stream's end where only that is missing.
+        """Return the next segment, or the stream's end where only that is missing.
 
         Raises CannotContinueError, RequestError, AttemptError, StoppedError.
         """
         cut_at = self._clock()
         self._generate_seconds += cut_at - self._leg_began_at
         if self._trace.steps:
-            told = f"{node}: {outcome} after {self.kept.pieces} pieces of text"
+            told = f"{node}: {outcome} after {self.transcript.pieces} pieces of text"
             self._trace.steps[-1].failure = told
-        self._seams += outcome is not Outcome.EVICTED  # that broke nothing
-        if self._seams > self._failover.limits.attempts:
-            raise CannotContinueError(f"{self._seams} nodes broke this stream")
-        why = self.kept.settle()
+        self._continuations += outcome is not Outcome.EVICTED  # that broke nothing
+        if self._continuations > self._failover.limits.attempts:
+            raise CannotContinueError(f"{self._continuations} nodes broke this stream")
+        why = self.transcript.settle()
         if why:
             raise CannotContinueError(why)
-        bridge = Resumption(
+        resumption = Resumption(
             self._failover,
             self._call.message,
-            self.kept,
+            self.transcript,
             self._cancellation,
             self._clock,
         )
-        if self.kept.reason and not bridge.original.usage:
+        if self.transcript.reason and not resumption.original.usage:
             return _DONE
-        self._bridge = bridge
+        self._resumption = resumption
         spans = self._trace.spans
         if spans is not None:
             spans.broke(cut_at, node, outcome)
-        following = self._next(bridge, node, outcome, cut_at)
+        following = self._next(resumption, node, outcome, cut_at)
         self._leg_began_at = self._clock()
-        tokens = bridge.seam.sent if bridge.seam else 0
+        tokens = resumption.splice.sent if resumption.splice else 0
         if spans is not None:
             spans.resumed(self._leg_began_at, tokens)
         self._tally.continued(self._leg_began_at - cut_at, tokens)
@@ -104,15 +104,15 @@ class Continuity:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a leg that ended well still lacks its last line."""
-        return self._bridge is not None and self._bridge.unfinished
+        """Whether a segment that ended well still lacks its last line."""
+        return self._resumption is not None and self._resumption.unfinished
 
     def closing(self) -> bytes:
-        """Return that line; the leg's slot must be held still."""
-        return self._bridge.closing() if self._bridge else b""
+        """Return that line; the segment's slot must be held still."""
+        return self._resumption.closing() if self._resumption else b""
 
     def _next(
-        self, bridge: Resumption, node: str, outcome: Outcome, cut_at: float
+        self, resumption: Resumption, node: str, outcome: Outcome, cut_at: float
     ) -> FirstResponse | bytes:
         before = self._call.routing
         broke = self._broke(node, outcome)
@@ -126,7 +126,7 @@ class Continuity:
         while True:
             assignment = attempts.next()
             try:
-                return self._take(bridge, assignment)
+                return self._take(resumption, assignment)
             except AttemptError as error:
                 attempts.failed(error)
 
@@ -146,14 +146,14 @@ class Continuity:
         return frozenset({node})
 
     def _take(
-        self, bridge: Resumption, assignment: Assignment
+        self, resumption: Resumption, assignment: Assignment
     ) -> FirstResponse | bytes:
         """Prove and send on one node; its slot is given back unless it streams."""
         outcome = Outcome.REFUSED
         following: FirstResponse | bytes = b""
         try:
-            spent = Elapsed(self._began_at, self._generate_seconds)
-            following = bridge.leg(assignment, spent)
+            elapsed = Elapsed(self._began_at, self._generate_seconds)
+            following = resumption.segment(assignment, elapsed)
             outcome = Outcome.END
         except CancelledError as error:
             outcome = error.outcome

@@ -2,7 +2,7 @@
 
 Renderings prove it, and cost nothing beside loading the model, which the continuation
 needs as well. Counting tokens takes a generation, and the client waits for it. So
-nothing is counted before the leg but what the leg has to know; the prompt's tokens,
+nothing is counted before the segment but what it has to know; the prompt's tokens,
 which only the last line tells, are asked for at the end.
 """
 
@@ -70,8 +70,8 @@ class Splice:
     """What was proven.
 
     left: tokens that may still come; None: no limit; 0: the answer is whole
-    sent: tokens of the answer that the leg begins after, as far as they are counted
-    again: what the leg says once more before it says anything new
+    sent: tokens of the answer that the segment begins after, as far as they are counted
+    again: what the segment says once more before it says anything new
     first: what the original request's prompt cost on this node; None: not asked yet
     context: generate's context for an answer that ends here; None: untold
     """
@@ -138,7 +138,7 @@ def prove(
 ) -> Splice:
     """Return the first way that holds. Raises CannotContinueError.
 
-    Where a stop string may have ended the text, the leg begins before its last
+    Where a stop string may have ended the text, the segment begins before its last
     piece (`router.failover.continuation.stops`).
     """
     case, again = _opened(original, said, ask, together)
@@ -146,7 +146,7 @@ def prove(
     for way in strategies_of(original):
         proven = _proven(case, way)
         if not isinstance(proven, str):
-            return _seam(case, way, *proven, again)
+            return _splice(case, way, *proven, again)
         why = f"{way}: {proven}"
     raise CannotContinueError(why)
 
@@ -162,8 +162,8 @@ def _opened(
     guess = said.before_last() if asked_stops(original) and said.last else said
     as_message = None
     if Strategy.MESSAGE in strategies_of(original):
-        leg_path, leg = segment_request(original, Strategy.MESSAGE, "", guess.text)
-        as_message = leg_path, rendering(leg)
+        leg_path, segment = segment_request(original, Strategy.MESSAGE, "", guess.text)
+        as_message = leg_path, rendering(segment)
         questions.append(as_message)
     if together is None:
         shown, *renderings = [ask(*each) for each in questions]
@@ -186,16 +186,16 @@ def _opened(
     return case, again
 
 
-def _seam(case: _Case, way: Strategy, path: str, body: Body, again: str) -> Splice:
-    """Limit the leg to what is left; count before it only where that must be known."""
+def _splice(case: _Case, way: Strategy, path: str, body: Body, again: str) -> Splice:
+    """Limit the segment to what is left; count before it only what it must know."""
     original, said = case.original, case.said
     limit = _limit(original, case.show)
     known = each_piece_is_a_token(said.text, original, case.show)
     left = None if limit is None else max(0, limit - said.pieces)
     if not said.ended and left != 0 and (known or limit is None):
         first = vars(case).get("first")  # where the proof had to count
-        leg = limited(body, left)
-        return Splice(way, path, leg, left, said.pieces, first, None, again)
+        segment = limited(body, left)
+        return Splice(way, path, segment, left, said.pieces, first, None, again)
     counted = case.ask(path, counting(body))
     seen = read_timings_of(counted).prompt_tokens - case.first.prompt_tokens
     # A cut or merged prompt counts less than what was surely sent.
@@ -204,8 +204,8 @@ def _seam(case: _Case, way: Strategy, path: str, body: Body, again: str) -> Spli
     context = None
     if left == 0 and original.path == GENERATE:
         context = _context(case.ask, path, body, counted)
-    leg = limited(body, left)
-    return Splice(way, path, leg, left, sent, case.first, context, again)
+    segment = limited(body, left)
+    return Splice(way, path, segment, left, sent, case.first, context, again)
 
 
 def parsed(show: Mapping[str, Any]) -> bool:
@@ -223,7 +223,7 @@ def _check_model(show: Mapping[str, Any]) -> None:
 
 
 def _proven(case: _Case, way: Strategy) -> tuple[str, Body] | str:
-    """Return the leg, or why this way does not hold."""
+    """Return the segment, or why this way does not hold."""
     prompt, text = case.prompt, case.said.text
     if way is not Strategy.MESSAGE and not _surely_same_start(case, way):
         same = _same_start(case, way)

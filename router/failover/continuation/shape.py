@@ -1,6 +1,6 @@
-"""Puts a native leg's text into the lines that the client has been reading; pure.
+"""Puts a native segment's text into the lines that the client has been reading; pure.
 
-Ids, times and names are the first leg's; whatever else its lines hold stays.
+Ids, times and names are the first segment's; whatever else its lines hold stays.
 """
 
 from __future__ import annotations

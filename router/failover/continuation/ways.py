@@ -31,10 +31,10 @@ _OPENAI_OPTIONS = ("seed", "frequency_penalty", "presence_penalty")
 
 
 def native_options(original: OriginalRequest) -> dict[str, Any]:
-    """Return `options` as the first leg had them.
+    """Return `options` as the first segment had them.
 
     `/v1` sets temperature and top_p to 1 where they are absent, over the
-    Modelfile's own: a leg on `/api` has to do the same.
+    Modelfile's own: a segment on `/api` has to do the same.
     """
     fields = original.fields
     if not original.openai:
@@ -142,7 +142,7 @@ def resampled(body: Body, time: int) -> Body:
 
 
 def limited(body: Body, tokens: int | None) -> Body:
-    """Limit a leg to what is left; None leaves it as it is."""
+    """Limit a segment to what is left; None leaves it as it is."""
     if tokens is None:
         return body
     return body | {"options": {**body["options"], "num_predict": tokens}}

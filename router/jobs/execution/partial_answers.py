@@ -24,9 +24,9 @@ from router.errors import (
     RunnerDiedError,
 )
 from router.failover.attempts import FirstResponse
-from router.failover.continuation.bridge import NodeClient, Resumption
-from router.failover.continuation.leg import Elapsed
 from router.failover.continuation.request import refusal
+from router.failover.continuation.resumption import NodeClient, Resumption
+from router.failover.continuation.segment import Elapsed
 from router.failover.continuation.transcript import Transcript
 from router.failover.dead_runner import DIED
 from router.failover.verdict import cause_of_words
@@ -69,7 +69,7 @@ class PartialAnswer:
         return 2 * self.kept.size + _EACH_BYTES
 
     def add(self, block: bytes) -> None:
-        """Take lines of the first leg. Raises ProtocolError."""
+        """Take lines of the first segment. Raises ProtocolError."""
         self.kept.add(block)
         self.whole.add(block)
 
@@ -82,7 +82,7 @@ class PartialAnswer:
         return self.kept.settle() is None and self.kept.pieces > 0
 
     def spent(self, now: float) -> Elapsed:
-        """Return what its legs took; the time between them is no part of it."""
+        """Return what its segments took; the time between them is no part of it."""
         return Elapsed(now - self._seconds, self._generate_seconds)
 
     def leg_ended(self, seconds: float, generate_seconds: float) -> None:
@@ -133,7 +133,7 @@ class PartialAnswers:
 
 @dataclass(frozen=True, slots=True)
 class CompleteReply:
-    """A reply as a whole; `timings` of its last leg, where it was a stream."""
+    """A reply as a whole; `timings` of its last segment, where it was a stream."""
 
     status: int
     body: bytes
@@ -205,23 +205,23 @@ class Exchange:
     ) -> CompleteReply:
         if digest is None or digest != draft.digest:
             raise CannotContinueError("the node has another model")
-        bridge = Resumption(
+        resumption = Resumption(
             self._asking, message, draft.kept, self._cancellation, self._clock
         )
-        following = bridge.leg(self._assignment, draft.spent(self._clock()))
-        if bridge.seam:
-            self.continued = bridge.seam.sent
+        following = resumption.segment(self._assignment, draft.spent(self._clock()))
+        if resumption.splice:
+            self.continued = resumption.splice.sent
         if isinstance(following, bytes):
             draft.whole.add(following)
             return CompleteReply(200, draft.whole.reply(), Timings())
-        return self._gather(following, draft, draft.whole.add, bridge)
+        return self._gather(following, draft, draft.whole.add, resumption)
 
     def _gather(
         self,
         presented: FirstResponse,
         draft: PartialAnswer,
         add: Callable[[bytes], None],
-        bridge: Resumption | None = None,
+        resumption: Resumption | None = None,
     ) -> CompleteReply:
         reply, lease = presented.reply, presented.lease
         gate = reply.gate
@@ -233,8 +233,8 @@ class Exchange:
             add(presented.body)
             self._read(reply, gate, add)
             self._check(reply, gate)
-            if bridge:
-                add(bridge.closing())
+            if resumption:
+                add(resumption.closing())
         except CancelledError as error:
             stopped = error.outcome
             raise
@@ -245,7 +245,7 @@ class Exchange:
             if stopped:
                 lease.done(stopped)
         told = gate.timings()
-        if bridge:  # most of its prompt was in the node's cache already
+        if resumption:  # most of its prompt was in the node's cache already
             told = Timings(0, told.generated_tokens, 0.0, told.generate_seconds)
         return CompleteReply(200, draft.whole.reply(), told)
 

@@ -1,4 +1,4 @@
-"""The seams between the parts of a job: what each may ask of the next."""
+"""The interfaces between the parts of a job: what each may ask of the next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from router.cancellation import Cancellation
 from router.capacity.ledger import Lease
 from router.errors import AttemptError
-from router.failover.continuation.bridge import NodeClient
+from router.failover.continuation.resumption import NodeClient
 from router.jobs.model import Backlog, ItemResult, JobState, Pending
 from router.relay.upstream import SilencePolicy, UpstreamReply
 from router.scheduling.queue import Assignment

@@ -195,7 +195,7 @@ class InferenceResponse:
         yield self._first_lines()
         outcome = self._pump()
         while outcome in _NODE_FAILED:
-            yield self._last_lines()  # at once: the next leg writes past gunicorn
+            yield self._last_lines()  # at once: the next segment writes past gunicorn
             tail = self._go_on(outcome)
             if tail is not None:
                 yield tail
@@ -222,7 +222,7 @@ class InferenceResponse:
         return BufferedChunk(presented.body) if presented.reply.over else presented.body
 
     def _last_lines(self) -> bytes:
-        """Take what came with the end of a leg; the pump has not sent it."""
+        """Take what came with the end of a segment; the pump has not sent it."""
         assert self._presented is not None  # noqa: S101 - it has just been pumped
         reply = self._presented.reply
         lines, reply.last = reply.last, b""
@@ -250,15 +250,17 @@ class InferenceResponse:
         if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:
             return Outcome.END  # only the end of the framing was lost
         if outcome is Outcome.EOF and gate and presented.reply.broken is None:
-            kept = self._continuity.kept.text() if self._continuity else None
+            transcript = (
+                self._continuity.transcript.text() if self._continuity else None
+            )
             lines = gate.before + gate.last
-            if end := lost_end(self._request.route.path, lines, kept):
+            if end := lost_end(self._request.route.path, lines, transcript):
                 presented.reply.last += gate.feed(end)
                 return Outcome.END
         return outcome
 
     def _go_on(self, outcome: Outcome) -> bytes | None:
-        """Take the next leg, or return what ends the stream: its end, or an error."""
+        """Take the next segment, or return what ends the stream."""
         presented, self._presented = self._presented, None
         assert presented is not None  # noqa: S101 - it has just been pumped
         self._request.outcome = outcome.value

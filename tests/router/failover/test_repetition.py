@@ -88,7 +88,7 @@ def test_text_of(path):
 
 
 def test_a_continuation_ends_in_its_own_shape():
-    """A later leg is Ollama's own stream, whatever the client reads."""
+    """A later segment is Ollama's own stream, whatever the client reads."""
     end = ending("/v1/chat/completions", lines("/api/generate", " 50"))
     assert json.loads(end)["done_reason"] == "length"
 

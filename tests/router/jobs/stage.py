@@ -123,7 +123,7 @@ class FakeTally:
     retries: int = 0
     copies: int = 0
     tokens: float = 0.0
-    seams: int = 0
+    continuations: int = 0
     again: float = 0.0
 
     def attempted(self, outcome):
@@ -139,7 +139,7 @@ class FakeTally:
         self.tokens += tokens
 
     def continued(self):
-        self.seams += 1
+        self.continuations += 1
 
     def reread(self, tokens):
         self.again += tokens

@@ -52,27 +52,29 @@ def original(path, fields, **more):
 )
 def test_first_way_that_holds(path, fields, node, way):
     """The ways are tried in order, and the one whose proof holds is taken."""
-    seam = prove(original(path, fields), SAID, node)
-    assert way is seam.way
-    assert seam.sent == 2
+    splice = prove(original(path, fields), SAID, node)
+    assert way is splice.way
+    assert splice.sent == 2
     if way is Strategy.MESSAGE:
-        assert seam.body["messages"][-1] == {"role": "assistant", "content": TEXT}
+        assert splice.body["messages"][-1] == {"role": "assistant", "content": TEXT}
     else:
-        assert seam.body["prompt"] == "count 102 103" + TEXT
+        assert splice.body["prompt"] == "count 102 103" + TEXT
 
 
 def test_clients_own_start_of_the_answer_goes_on():
     """An assistant message that the client left open is made longer."""
     begun = {"role": "assistant", "content": "So:"}
-    seam = prove(original("/api/chat", CHAT, messages=[USER, begun]), SAID, TableNode())
-    assert seam.body["messages"] == [USER, {**begun, "content": "So:" + TEXT}]
+    splice = prove(
+        original("/api/chat", CHAT, messages=[USER, begun]), SAID, TableNode()
+    )
+    assert splice.body["messages"] == [USER, {**begun, "content": "So:" + TEXT}]
 
 
 def test_doubled_start_is_stripped():
     """A textual start that only a normal prompt loses is taken off a raw one."""
     node = TableNode(bos="<s>", closes="<end>", adds="Be kind. ")
-    seam = prove(original("/api/chat", CHAT), SAID, node)
-    assert seam.body["prompt"] == "count 102 103" + TEXT
+    splice = prove(original("/api/chat", CHAT), SAID, node)
+    assert splice.body["prompt"] == "count 102 103" + TEXT
 
 
 GENERATIONS = [
@@ -109,9 +111,9 @@ def test_what_is_counted_before_the_leg(path, fields, options, parameters, count
     """Each count is a generation that the client waits for: none where one will do."""
     node = TableNode(parameters=parameters)
     more = {"options": options} if options else {}
-    seam = prove(original(path, fields, **more), SAID, node)
+    splice = prove(original(path, fields, **more), SAID, node)
     assert counted == node.generations
-    assert (seam.first is None) == (counted == 0)
+    assert (splice.first is None) == (counted == 0)
 
 
 def test_text_beyond_ascii_is_counted():
@@ -130,8 +132,8 @@ def test_what_may_be_a_start_is_counted(start, counted):
     """A name in brackets may be one that only some prompts lose; a turn's is none."""
     node = TableNode(closes="<end>")
     asked = {"role": "user", "content": f"{start}count 102 103"}
-    seam = prove(original("/api/chat", CHAT, messages=[asked]), SAID, node)
-    assert (Strategy.TEMPLATE, counted) == (seam.way, seam.first is not None)
+    splice = prove(original("/api/chat", CHAT, messages=[asked]), SAID, node)
+    assert (Strategy.TEMPLATE, counted) == (splice.way, splice.first is not None)
 
 
 def test_renderings_are_asked_for_together():
@@ -176,21 +178,21 @@ def test_renderings_are_asked_for_together():
 def test_tokens_left(asked, parameters, pieces, left):
     """What is left is what was asked for less what the client has."""
     node = TableNode(parameters=parameters)
-    seam = prove(
+    splice = prove(
         original("/api/chat", CHAT, options=asked),
         AnswerSoFar(TEXT, " 105", pieces),
         node,
     )
-    assert left == seam.left
-    given = seam.body["options"].get("num_predict")
+    assert left == splice.left
+    given = splice.body["options"].get("num_predict")
     assert given == (asked.get("num_predict") if left is None else left)
 
 
 def test_small_context_counts_by_pieces():
     """Where the window cuts the prompt, the count says less than was sent."""
     node = TableNode(window=4)
-    seam = prove(original("/api/chat", CHAT, options={"num_predict": 9}), SAID, node)
-    assert (2, 7) == (seam.sent, seam.left)
+    splice = prove(original("/api/chat", CHAT, options={"num_predict": 9}), SAID, node)
+    assert (2, 7) == (splice.sent, splice.left)
 
 
 READ = list(range(tokens("count 102 103" + TEXT)))
@@ -227,11 +229,11 @@ def test_refused(node, why):
 
 
 def test_openai_defaults_go_along():
-    """A leg on `/api` samples as `/v1` did, whatever the Modelfile says."""
+    """A segment on `/api` samples as `/v1` did, whatever the Modelfile says."""
     asked = original("/v1/chat/completions", CHAT, stop="x", seed=7, max_tokens=9)
-    seam = prove(asked, SAID, TableNode())
+    splice = prove(asked, SAID, TableNode())
     wanted = {"temperature": 1.0, "top_p": 1.0, "stop": ["x"], "seed": 7}
-    assert seam.body["options"] == wanted | {"num_predict": 8}
+    assert splice.body["options"] == wanted | {"num_predict": 8}
 
 
 @pytest.mark.parametrize(
@@ -246,9 +248,9 @@ def test_openai_defaults_go_along():
     ids=["no stop", "the request's", "the model's", "a control token", "switched off"],
 )
 def test_where_a_stop_may_have_ended_the_text(fields, parameters, again):
-    """The leg begins a piece earlier, and counts from there."""
+    """The segment begins a piece earlier, and counts from there."""
     asked = original("/api/chat", CHAT, **fields)
-    seam = prove(asked, SAID, TableNode(parameters=parameters))
+    splice = prove(asked, SAID, TableNode(parameters=parameters))
     text = TEXT.removesuffix(again)
-    assert (again, 1 if again else 2) == (seam.again, seam.sent)
-    assert seam.body["messages"][-1] == {"role": "assistant", "content": text}
+    assert (again, 1 if again else 2) == (splice.again, splice.sent)
+    assert splice.body["messages"][-1] == {"role": "assistant", "content": text}

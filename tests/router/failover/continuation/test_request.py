@@ -114,5 +114,7 @@ def test_whatever_a_node_accepts_is_judged(path, fields):
     body = json.dumps({"model": "m", **fields}).encode()
     if refusal(path, body) is None:
         with suppress(CannotContinueError):
-            seam = prove(parse_request(path, body), AnswerSoFar("104", "104", 1), node)
-            assert seam.body["model"] == "m"
+            splice = prove(
+                parse_request(path, body), AnswerSoFar("104", "104", 1), node
+            )
+            assert splice.body["model"] == "m"

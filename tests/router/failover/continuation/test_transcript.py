@@ -45,35 +45,35 @@ def test_exactly_what_went_out(path, pieces, cut, size):
     """
     data = b"".join(shaped(path, piece) for piece in pieces)
     data = data[: int(len(data) * cut)]
-    gate, kept, sent = Framer(sse=path.startswith("/v1/")), Transcript(path), b""
-    gate.kept = kept
+    gate, transcript, sent = Framer(sse=path.startswith("/v1/")), Transcript(path), b""
+    gate.transcript = transcript
     for at in range(0, len(data), size):
         sent += gate.feed(data[at : at + size])
     whole = sent.count(b"\n\n" if path.startswith("/v1/") else b"\n")
     wanted = pieces[:whole]
-    assert kept.settle() is None
-    assert "".join(wanted) == kept.text()
-    assert kept.pieces == len([piece for piece in wanted if piece])
-    assert next(filter(None, reversed(wanted)), "") == kept.last()
+    assert transcript.settle() is None
+    assert "".join(wanted) == transcript.text()
+    assert transcript.pieces == len([piece for piece in wanted if piece])
+    assert next(filter(None, reversed(wanted)), "") == transcript.last()
 
 
 def test_compacts_as_it_goes():
     """What is kept is the text, not the lines around it."""
-    kept = Transcript("/api/chat")
+    transcript = Transcript("/api/chat")
     for _ in range(1000):
-        kept.add(shaped("/api/chat", " 1"))
-    assert sum(map(len, kept.blocks)) < 32_768
-    assert kept.text() == " 1" * 1000
-    assert kept.first == shaped("/api/chat", " 1")
+        transcript.add(shaped("/api/chat", " 1"))
+    assert sum(map(len, transcript.blocks)) < 32_768
+    assert transcript.text() == " 1" * 1000
+    assert transcript.first == shaped("/api/chat", " 1")
 
 
 def test_bound():
     """A text over the limit is let go, and says so."""
-    kept = Transcript("/api/generate")
-    kept.add(shaped("/api/generate", "x" * MAX_KEPT_BYTES))
-    kept.add(shaped("/api/generate", "y"))
-    assert kept.settle() == f"the text is over {MAX_KEPT_BYTES} bytes"
-    assert kept._texts == []
+    transcript = Transcript("/api/generate")
+    transcript.add(shaped("/api/generate", "x" * MAX_KEPT_BYTES))
+    transcript.add(shaped("/api/generate", "y"))
+    assert transcript.settle() == f"the text is over {MAX_KEPT_BYTES} bytes"
+    assert transcript._texts == []
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,21 @@ def test_bound():
 )
 def test_what_was_emitted_may_forbid_it(line, why):
     """What must not be continued is seen in the lines themselves."""
-    kept = Transcript("/api/generate")
-    kept.add(shaped("/api/generate", '"thinking":"no, a text"'))
-    assert kept.settle() is None
-    kept.add(line)
-    assert kept.settle().startswith(why)
+    transcript = Transcript("/api/generate")
+    transcript.add(shaped("/api/generate", '"thinking":"no, a text"'))
+    assert transcript.settle() is None
+    transcript.add(line)
+    assert transcript.settle().startswith(why)
 
 
 def test_openai_end_that_was_told_already():
     """A finish reason that went out is not told twice; usage has no text."""
-    kept = Transcript("/v1/completions")
-    kept.add(shaped("/v1/completions", " 1"))
-    kept.add(b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n')
-    kept.add(b'data: {"choices":[],"usage":{}}\n\ndata: [DONE]\n\n')
-    assert (None, " 1", "length") == (kept.settle(), kept.text(), kept.reason)
+    transcript = Transcript("/v1/completions")
+    transcript.add(shaped("/v1/completions", " 1"))
+    transcript.add(b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n')
+    transcript.add(b'data: {"choices":[],"usage":{}}\n\ndata: [DONE]\n\n')
+    assert (None, " 1", "length") == (
+        transcript.settle(),
+        transcript.text(),
+        transcript.reason,
+    )

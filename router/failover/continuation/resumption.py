@@ -11,9 +11,14 @@ import orjson
 from router.cancellation import Cancellation, CancelledError
 from router.errors import AttemptError, CannotContinueError
 from router.failover.attempts import FirstResponse
-from router.failover.continuation.leg import Elapsed, Segment, SegmentFramer, totals_of
 from router.failover.continuation.proof import AnswerSoFar, Question, Splice, prove
 from router.failover.continuation.request import parse_request
+from router.failover.continuation.segment import (
+    Elapsed,
+    Segment,
+    SegmentFramer,
+    totals_of,
+)
 from router.failover.continuation.shape import StreamShape
 from router.failover.continuation.transcript import Transcript
 from router.failover.continuation.ways import (
@@ -60,50 +65,54 @@ class NodeClient(Protocol):
 
 
 class Resumption:
-    """From what is kept of an answer to its next leg.
+    """From what is kept of an answer to its next segment.
 
-    message: the request as its first leg was asked, a stream
-    seam:    what was proven last; None before
+    message: the request as its first segment was asked, a stream
+    splice:    what was proven last; None before
     """
 
     def __init__(
         self,
         asking: NodeClient,
         message: UpstreamRequest,
-        kept: Transcript,
+        transcript: Transcript,
         cancellation: Cancellation,
         clock: Callable[[], float],
     ) -> None:
         self.message = message
-        self.kept = kept
-        self.seam: Splice | None = None
+        self.transcript = transcript
+        self.splice: Splice | None = None
         self.original = parse_request(message.path, message.body)
         self._asking = asking
         self._cancellation = cancellation
         self._clock = clock
-        self._leg: Segment | None = None
+        self._segment: Segment | None = None
         self._assignment: Assignment | None = None
 
-    def leg(self, assignment: Assignment, spent: Elapsed) -> FirstResponse | bytes:
-        """Prove and send; returns the leg, or the end where only that is missing.
+    def segment(
+        self, assignment: Assignment, elapsed: Elapsed
+    ) -> FirstResponse | bytes:
+        """Prove and send; returns the segment, or the end where only that is missing.
 
-        The slot is given back only where the leg was sent and failed.
+        The slot is given back only where the segment was sent and failed.
         Raises CannotContinueError, AttemptError, StoppedError.
         """
         self._assignment = assignment
         # An answer that was said to be over is whole, however it ends.
-        ended = bool(self.kept.reason)
-        last = "" if ended else self.kept.last()
-        said = AnswerSoFar(self.kept.text(), last, self.kept.pieces, ended)
-        self.seam = seam = prove(self.original, said, self._ask, self._ask_together)
-        shape = StreamShape(self.original, self.kept.first)
-        if ended or seam.left == 0:
-            return self._end(seam, shape, spent)
+        ended = bool(self.transcript.reason)
+        last = "" if ended else self.transcript.last()
+        said = AnswerSoFar(self.transcript.text(), last, self.transcript.pieces, ended)
+        self.splice = splice = prove(self.original, said, self._ask, self._ask_together)
+        shape = StreamShape(self.original, self.transcript.first)
+        if ended or splice.left == 0:
+            return self._end(splice, shape, elapsed)
         for time in range(_MOST_REPEATS):
-            self._leg = leg = Segment(seam, shape, self.kept, spent, self._clock)
-            message = self._message(seam.path, resampled(seam.body, time))
-            presented = self._begun(assignment, message, leg)
-            if not leg.strayed:
+            self._segment = segment = Segment(
+                splice, shape, self.transcript, elapsed, self._clock
+            )
+            message = self._message(splice.path, resampled(splice.body, time))
+            presented = self._begun(assignment, message, segment)
+            if not segment.strayed:
                 return presented
             self._asking.release(presented.reply)
         raise CannotContinueError(
@@ -113,27 +122,27 @@ class Resumption:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a leg that ended well lacks its last line: its counters."""
-        return self._leg is not None and self._leg.ending is not None
+        """Whether a segment that ended well lacks its last line: its counters."""
+        return self._segment is not None and self._segment.ending is not None
 
     def closing(self) -> bytes:
         """Return that line, after asking the node how many tokens the prompt has.
 
-        The leg's slot must be held still.
+        The segment's slot must be held still.
         """
-        leg = self._leg
-        if leg is None or leg.ending is None:
+        segment = self._segment
+        if segment is None or segment.ending is None:
             return b""
         path, body = first_request(self.original)
         question = path, counting(body)
         try:
             (counted,) = self._ask_together([question], within_seconds=_COUNT_SECONDS)
         except (AttemptError, CannotContinueError, CancelledError):
-            return leg.close(None)
-        return leg.close(read_timings_of(counted).prompt_tokens or None)
+            return segment.close(None)
+        return segment.close(read_timings_of(counted).prompt_tokens or None)
 
     def _begun(
-        self, assignment: Assignment, message: UpstreamRequest, leg: Segment
+        self, assignment: Assignment, message: UpstreamRequest, segment: Segment
     ) -> FirstResponse:
         """Send, and translate what comes first."""
         presented = self._asking.take(assignment, message, self._cancellation)
@@ -141,15 +150,15 @@ class Resumption:
         if gate is None:
             self._asking.release(presented.reply)
             raise CannotContinueError(f"the node refused: {message_in(presented.body)}")
-        presented.reply.gate = seam_gate = SegmentFramer(gate, leg)
+        presented.reply.gate = seam_gate = SegmentFramer(gate, segment)
         return replace(presented, body=seam_gate.translate(presented.body))
 
-    def _end(self, seam: Splice, shape: StreamShape, spent: Elapsed) -> bytes:
+    def _end(self, splice: Splice, shape: StreamShape, elapsed: Elapsed) -> bytes:
         """Finish here: to a node, no tokens left would mean no limit."""
-        totals = totals_of(seam, Timings(), spent, self._clock())
-        if self.kept.reason:
+        totals = totals_of(splice, Timings(), elapsed, self._clock())
+        if self.transcript.reason:
             return shape.after_reason(totals)
-        totals = replace(totals, context=seam.context)
+        totals = replace(totals, context=splice.context)
         return shape.last(totals, "length", shape.created_at)
 
     def _ask(self, path: str, body: Body) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""A later leg's lines in the first leg's shape, with the counters of the whole."""
+"""A later segment's lines: in the first one's shape, with the counters of all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from router.failover.continuation.leg import Elapsed, Segment, SegmentFramer
 from router.failover.continuation.proof import Splice
 from router.failover.continuation.request import parse_request
+from router.failover.continuation.segment import Elapsed, Segment, SegmentFramer
 from router.failover.continuation.shape import StreamShape
 from router.failover.continuation.transcript import Transcript
 from router.failover.continuation.ways import Strategy
@@ -29,15 +29,15 @@ def native(text, **more):
     return json.dumps({**fields, **more}).encode() + b"\n"
 
 
-def gate_of(path, usage=True, seam=SEAM):
+def gate_of(path, usage=True, splice=SEAM):
     asked = {"model": "m", "stream_options": {"include_usage": usage}}
     original = parse_request(path, json.dumps(asked).encode())
-    kept = Transcript(path)
-    kept.add(shaped(path, " 1"))
-    kept.settle()
-    shape = StreamShape(original, kept.first)
-    leg = Segment(seam, shape, kept, Elapsed(100.0, 4.0), lambda: 110.0)
-    return SegmentFramer(Framer(sse=False), leg), kept
+    transcript = Transcript(path)
+    transcript.add(shaped(path, " 1"))
+    transcript.settle()
+    shape = StreamShape(original, transcript.first)
+    segment = Segment(splice, shape, transcript, Elapsed(100.0, 4.0), lambda: 110.0)
+    return SegmentFramer(Framer(sse=False), segment), transcript
 
 
 def fields_of(data):
@@ -47,20 +47,20 @@ def fields_of(data):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_pieces_look_like_the_first(path):
-    """A line of a later leg has the fields, ids and names of the first leg's."""
-    gate, kept = gate_of(path)
+    """A line of a later segment has the fields, ids and names of the first one's."""
+    gate, transcript = gate_of(path)
     data = gate.feed(native(" 2") + native(" 3"))
     (first,) = fields_of(shaped(path, " 2"))
     for line in fields_of(data):
         assert line.pop("created_at", "t2") == "t2"
         assert [*line] == [*first]
         assert line.get("id") == first.get("id")
-    assert kept.text() == " 1 2 3"
-    assert kept.pieces == 3
+    assert transcript.text() == " 1 2 3"
+    assert transcript.pieces == 3
 
 
 def test_native_end():
-    """Ollama's last line counts the whole answer, and has the last leg's context."""
+    """Ollama's last line counts all of the answer, and has the last context."""
     gate, _ = gate_of("/api/generate")
     (line,) = fields_of(gate.feed(native("", context=[1, 2], **LAST)))
     assert line == {
@@ -91,15 +91,15 @@ READ = {"prompt_eval_count": 16, "prompt_eval_duration": 8 * 10**8, **LAST}
 )
 def test_end_that_waits_for_the_prompts_count(counted, prompt, generated):
     """Only its last line needs it: the client has the text, and waits for no count."""
-    gate, kept = gate_of("/api/generate", seam=UNCOUNTED)
+    gate, transcript = gate_of("/api/generate", splice=UNCOUNTED)
     data = gate.feed(native(" 2") + native("", **READ))
     assert [" 2"] == [each["response"] for each in fields_of(data)]
-    assert (True, " 1 2") == (gate.finished, kept.text())
-    (line,) = fields_of(gate._leg.close(counted))
+    assert (True, " 1 2") == (gate.finished, transcript.text())
+    (line,) = fields_of(gate._segment.close(counted))
     assert (prompt, generated) == (line["prompt_eval_count"], line["eval_count"])
     assert line["prompt_eval_duration"] == round(8 * 10**8 * prompt / 16)
     assert (line["done_reason"], line["total_duration"]) == ("stop", 10 * 10**9)
-    assert gate._leg.close(counted) == b""
+    assert gate._segment.close(counted) == b""
 
 
 @pytest.mark.parametrize("usage", [True, False])
@@ -108,7 +108,7 @@ def test_openai_end_waits_only_to_tell_usage(usage):
     gate, _ = gate_of("/v1/chat/completions", usage, UNCOUNTED)
     data = gate.feed(native(" 2", **READ))
     assert data.endswith(b"data: [DONE]\n\n") is not usage
-    whole = data + gate._leg.close(11)
+    whole = data + gate._segment.close(11)
     assert whole.endswith(b"data: [DONE]\n\n")
     told = [each["usage"]["total_tokens"] for each in fields_of(whole)[2:]]
     assert told == ([19] if usage else [])
@@ -135,11 +135,11 @@ def test_openai_end(usage):
 )
 def test_line_that_cannot_be_read_ends_the_leg(bad):
     """What came before it goes out and is kept; nothing behind it does."""
-    gate, kept = gate_of("/api/chat")
+    gate, transcript = gate_of("/api/chat")
     data = gate.feed(native(" 2") + bad + native(" 3"))
     assert len(fields_of(data)) == 1
     assert gate.failure
-    assert kept.text() == " 1 2"
+    assert transcript.text() == " 1 2"
 
 
 AGAIN = replace(SEAM, again=" 1")
@@ -157,11 +157,11 @@ AGAIN = replace(SEAM, again=" 1")
     ids=["alike", "in two pieces", "within a token", "cut behind it", "cut in it"],
 )
 def test_what_is_said_again_is_left_out(lines, new, last):
-    """The client hears only what it has not; the next seam begins at an edge again."""
-    gate, kept = gate_of("/api/generate", seam=AGAIN)
+    """The client hears only what it has not; the next one begins at an edge again."""
+    gate, transcript = gate_of("/api/generate", splice=AGAIN)
     data = gate.feed(b"".join(native(each) for each in lines))
     assert new == [each["response"] for each in fields_of(data)]
-    assert (" 1" + "".join(new), last) == (kept.text(), kept.last())
+    assert (" 1" + "".join(new), last) == (transcript.text(), transcript.last())
 
 
 @pytest.mark.parametrize(
@@ -171,16 +171,16 @@ def test_what_is_said_again_is_left_out(lines, new, last):
 )
 def test_leg_that_strays(lines):
     """One that says something else ends before the client hears of it."""
-    gate, kept = gate_of("/api/generate", seam=AGAIN)
+    gate, transcript = gate_of("/api/generate", splice=AGAIN)
     assert gate.feed(lines) == b""
     assert gate.failure
-    assert gate._leg.strayed
-    assert kept.text() == " 1"
+    assert gate._segment.strayed
+    assert transcript.text() == " 1"
 
 
 def test_end_that_a_stop_string_made():
     """Where the piece is said again and then the end, only the end goes out."""
-    gate, _ = gate_of("/api/generate", seam=AGAIN)
+    gate, _ = gate_of("/api/generate", splice=AGAIN)
     (line,) = fields_of(gate.feed(native(" 1") + native("", **LAST)))
     assert ("", "stop", 8) == (
         line["response"],
@@ -195,5 +195,5 @@ def test_rest_of_a_line_is_taken_over():
     whole = native(" 2")
     before.feed(whole[:9])
     gate, _ = gate_of("/api/generate")
-    after = SegmentFramer(before, gate._leg)
+    after = SegmentFramer(before, gate._segment)
     assert [x["response"] for x in fields_of(after.feed(whole[9:]))] == [" 2"]

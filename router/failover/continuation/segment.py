@@ -1,4 +1,4 @@
-"""A later leg's lines, turned into the client's as they arrive."""
+"""A later segment's lines, turned into the client's as they arrive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from router.relay.http1 import ProtocolError
 
 @dataclass(frozen=True, slots=True)
 class Elapsed:
-    """Time of the whole answer until this leg's first token; seconds."""
+    """Time of the whole answer until this segment's first token; seconds."""
 
     began_at: float
     generate_seconds: float
@@ -27,7 +27,7 @@ class Elapsed:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A leg's last line, whose counters are not the whole answer's yet."""
+    """A segment's last line, whose counters are not the whole answer's yet."""
 
     last: Timings
     reason: str
@@ -37,7 +37,7 @@ class Ending:
 
 
 class Segment:
-    """Translates one leg: text to `kept` and to the client, counters to the whole.
+    """Translates one segment: its text for `transcript` and client, its counters.
 
     strayed: it was to say the text's last piece again, and said something else
     ending:  its last line, where the prompt's count is to be asked for first
@@ -45,24 +45,24 @@ class Segment:
 
     def __init__(
         self,
-        seam: Splice,
+        splice: Splice,
         shape: StreamShape,
-        kept: Transcript,
-        spent: Elapsed,
+        transcript: Transcript,
+        elapsed: Elapsed,
         clock: Callable[[], float],
     ) -> None:
-        self._seam = seam
+        self._splice = splice
         self._shape = shape
-        self._kept = kept
-        self._spent = spent
+        self._transcript = transcript
+        self._elapsed = elapsed
         self._clock = clock
-        self._again = seam.again
+        self._again = splice.again
         self.strayed = False
         self.ending: Ending | None = None
-        self._path = CHAT if seam.path == CHAT else GENERATE
+        self._path = CHAT if splice.path == CHAT else GENERATE
 
     def line(self, raw: bytes) -> bytes:
-        """Translate one line. Raises ProtocolError: the leg cannot be read."""
+        """Translate one line. Raises ProtocolError: the segment cannot be read."""
         try:
             fields = orjson.loads(raw)
             return self._line(fields)
@@ -88,7 +88,7 @@ class Segment:
         data = self._shape.piece(new, created_at) if new else b""
         if fields.get("done"):
             data += self._end(fields)
-        self._kept.add_text(text, known)
+        self._transcript.add_text(text, known)
         return data
 
     def _end(self, fields: dict[str, Any]) -> bytes:
@@ -100,7 +100,7 @@ class Segment:
             fields.get("context"),
             self._clock(),
         )
-        first = self._seam.first
+        first = self._splice.first
         if first is None and self._shape.counts:
             self.ending = ending
             return b""
@@ -113,14 +113,14 @@ class Segment:
             return b""
         last, read = ending.last, ending.last.prompt_tokens
         if prompt_tokens is None:
-            prompt_tokens = max(0, read - self._seam.sent)
+            prompt_tokens = max(0, read - self._splice.sent)
         seconds = last.prompt_seconds * prompt_tokens / max(read, 1)
         first = replace(last, prompt_tokens=prompt_tokens, prompt_seconds=seconds)
         return self._whole(ending, first)
 
     def _whole(self, ending: Ending, first: Timings) -> bytes:
-        seam = replace(self._seam, first=first)
-        totals = totals_of(seam, ending.last, self._spent, ending.at)
+        splice = replace(self._splice, first=first)
+        totals = totals_of(splice, ending.last, self._elapsed, ending.at)
         totals = replace(totals, context=ending.context)
         return self._shape.last(totals, ending.reason, ending.created_at)
 
@@ -135,34 +135,34 @@ class Segment:
         return known
 
 
-def totals_of(seam: Splice, last: Timings, spent: Elapsed, now: float) -> Totals:
-    """Restore the counters of the whole answer from what its last leg says.
+def totals_of(splice: Splice, last: Timings, elapsed: Elapsed, now: float) -> Totals:
+    """Restore the counters of the whole answer from what its last segment says.
 
-    The tokens before it are as many as pieces were seen, or more: what the leg read
+    The tokens before it are as many as pieces were seen, or more: what the segment read
     beside the prompt.
     """
-    first = seam.first or Timings()
+    first = splice.first or Timings()
     read = last.prompt_tokens - first.prompt_tokens
     return Totals(
         prompt_tokens=first.prompt_tokens,
-        generated_tokens=max(seam.sent, read) + last.generated_tokens,
-        total_seconds=now - spent.began_at,
+        generated_tokens=max(splice.sent, read) + last.generated_tokens,
+        total_seconds=now - elapsed.began_at,
         load_seconds=first.load_seconds,
         prompt_seconds=first.prompt_seconds,
-        generate_seconds=spent.generate_seconds + last.generate_seconds,
+        generate_seconds=elapsed.generate_seconds + last.generate_seconds,
     )
 
 
 class SegmentFramer(Framer):
-    """The gate of a later leg: what it lets through is the client's already."""
+    """The gate of a later segment: what it lets through is the client's already."""
 
-    def __init__(self, before: Framer, leg: Segment) -> None:
+    def __init__(self, before: Framer, segment: Segment) -> None:
         super().__init__(sse=False)
         self._rest = before._rest  # noqa: SLF001 - goes on where it stands
         self.last = before.last
         self.before = before.before
         self.failure = before.failure
-        self._leg = leg
+        self._segment = segment
 
     @property
     def between_lines(self) -> bool:
@@ -175,12 +175,12 @@ class SegmentFramer(Framer):
     def translate(self, lines: bytes) -> bytes:
         """Translate whole lines, also those that another gate let through.
 
-        A line that cannot be read ends the leg; what came before it goes out.
+        A line that cannot be read ends the segment; what came before it goes out.
         """
         parts = []
         for line in filter(None, lines.split(b"\n")):
             try:
-                parts.append(self._leg.line(line))
+                parts.append(self._segment.line(line))
             except ProtocolError as error:
                 self.failure = str(error)
                 break
