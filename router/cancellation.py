@@ -50,7 +50,7 @@ class Cancellation:
         self._event = Event()
         self.stopped: Outcome | None = None
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         self._event.set()
 
     def stop(self, outcome: Outcome) -> None:

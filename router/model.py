@@ -174,7 +174,7 @@ class HoldKind(StrEnum):
 class HoldState(StrEnum):
     """How sure a hold is; only alerts' holds are ever less than confirmed."""
 
-    DOORBELL = "doorbell"  # the webhook rang; the level has not spoken yet
+    PROVISIONAL = "doorbell"  # the webhook rang; the level has not spoken yet
     CONFIRMED = "confirmed"
     UNKNOWN = "unknown"  # the alert is gone, but nothing proves the node well
 

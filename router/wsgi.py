@@ -182,7 +182,8 @@ class RouterProcess:
         self.services.readiness.stopping = True
         self._end_requests(worker)
         self._stop_services()
-        worker.hang_up()  # after the stop: who waits for a body must hear of it
+        # After the stop: a client that waits for a body must hear of it.
+        worker.close_connections()
 
     def _finish_streams(self, worker: Worker) -> None:
         """Serve who is there until nobody is, or a signal says to end now."""
@@ -196,7 +197,7 @@ class RouterProcess:
         log.info("stopping", under_way=len(requests), immediate=worker.immediate)
         requests.turn_away(Outcome.SHUTDOWN)
         self.services.jobs.service.take_no_more()
-        worker.hang_up_idle()
+        worker.close_idle()
         deadline = time.monotonic() + self._grace_seconds
         while requests and time.monotonic() < deadline and not worker.immediate:
             gevent.sleep(_TICK_SECONDS)

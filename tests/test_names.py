@@ -46,6 +46,51 @@ def test_no_private_word_comes_back():
     assert [] == [(name, path) for name, path in classes() if name in PRIVATE]
 
 
+# Likewise as names of functions, attributes, arguments and variables: a word of ours
+# that is read in one module is soon said in the next.
+PRIVATE_IDENTIFIERS = frozenset(
+    {
+        *("attention", "bell", "bridge", "desk", "doorbell", "doubts", "easing"),
+        *("flight", "flights", "growth", "hang_up", "hasty", "keeper", "leftover"),
+        *("leftovers", "leg", "nudge", "presented", "recollection", "remark", "scene"),
+        *("scenes", "seam", "seams", "told", "trails", "visit", "visits", "wish"),
+        *("wishes", "witness"),
+    }
+)
+
+
+def identifiers(text: str) -> set[str]:
+    """Return every name that a module gives or uses."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.keyword(arg=str(name)) | ast.alias(asname=str(name)):
+                found.add(name)
+    return {name.strip("_").lower() for name in found}
+
+
+def test_no_private_identifier_comes_back():
+    """In code, too, a wish is a request and a flight is an attempt."""
+    found = {
+        path.relative_to(ROOT): sorted(private)
+        for path in sorted((ROOT / "router").rglob("*.py"))
+        if (private := identifiers(path.read_text()) & PRIVATE_IDENTIFIERS)
+    }
+    assert {} == found
+
+
+def test_a_private_identifier_is_found():
+    """In whatever place a name may stand."""
+    text = (
+        "def f(wish): self._told = g(scene=1)\nimport a as hasty\nclass Doorbell: pass"
+    )
+    assert {"wish", "told", "scene", "hasty", "doorbell"} <= identifiers(text)
+
+
 # What such words were once in texts that people read, and what the field says.
 WORDS = {
     r"doorbell|\bbell\b": "notification, provisional hold",

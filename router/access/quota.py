@@ -61,7 +61,7 @@ class Quotas:
         self._clock = clock
         self._meter = LimitMeter()
         self._database: SqliteFile | None = None
-        self._told = ""
+        self._reported = ""
         self.exceeded: Counter[tuple[str, str, str]] = Counter()
         if self._path.exists():
             self._load()
@@ -146,12 +146,12 @@ class Quotas:
             return
         try:
             self._opened().write(lambda database: _write(database, rows))
-            self._told = ""
+            self._reported = ""
         except StateError as error:
             self._meter.keep_again(rows)
-            if str(error) != self._told:
+            if str(error) != self._reported:
                 log.warning("limits_not_saved", fault=str(error))
-            self._told = str(error)
+            self._reported = str(error)
 
     def _load(self) -> None:
         try:

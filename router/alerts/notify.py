@@ -156,7 +156,7 @@ class NotificationHandler:
         reason = alert.annotations.get("summary") or name
         rung = replace(
             hold_for(alert.labels, reason[:_MOST_REASON], now),
-            state=HoldState.DOORBELL,
+            state=HoldState.PROVISIONAL,
             until=now + self._seconds(),
         )
         for hold in self._holds.of(rung.node):

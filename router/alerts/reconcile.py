@@ -143,14 +143,14 @@ class Reconciled:
     """What a pass found; `proofs` goes into the next pass.
 
     proofs: by hold and revision, the newest evaluation that first proved it well
-    doubts: why the level cannot speak, by hold
+    undecided: why the level cannot speak, by hold
     stays:  seconds that a proven hold stays because its alert flaps, by hold
     unverified: holds that are proven and wait for the check of their node
     """
 
     actions: tuple[Action, ...] = ()
     proofs: Proofs = field(default_factory=dict)
-    doubts: Mapping[Key, str] = field(default_factory=dict)
+    undecided: Mapping[Key, str] = field(default_factory=dict)
     stays: Mapping[Key, float] = field(default_factory=dict)
     unverified: tuple[HoldRecord, ...] = ()
     ignored: Mapping[Ignored, int] = field(default_factory=dict)
@@ -177,7 +177,7 @@ def reconcile(
     return Reconciled(
         actions=(*judge.actions, *placed),
         proofs=judge.proofs,
-        doubts=judge.doubts,
+        undecided=judge.undecided,
         stays=judge.stays,
         unverified=tuple(judge.unverified),
         ignored=without,
@@ -244,7 +244,7 @@ class _Reconciler:
         self._before = proofs
         self.actions: list[Action] = []
         self.proofs: dict[tuple[Key, int], float] = {}
-        self.doubts: dict[Key, str] = {}
+        self.undecided: dict[Key, str] = {}
         self.stays: dict[Key, float] = {}
         self.unverified: list[HoldRecord] = []
 
@@ -292,7 +292,7 @@ class _Reconciler:
     def _enough(self, standing: HoldRecord, proven_seconds: float) -> str | None:
         """Say why a hold that was proven for so long may go; None: not yet."""
         hold = standing.hold
-        if hold.state is HoldState.DOORBELL:
+        if hold.state is HoldState.PROVISIONAL:
             return "the level refutes it"
         stays = self._view.hold_downs.get((hold.node, hold.alert or ""), 0.0)
         if proven_seconds < stays:
@@ -308,7 +308,7 @@ class _Reconciler:
     def _doubt(self, standing: HoldRecord, why: str) -> None:
         if _latched(standing.hold):
             return  # not the level's to lift, so nothing is in doubt
-        self.doubts[standing.hold.key] = why
+        self.undecided[standing.hold.key] = why
         if standing.hold.state is HoldState.CONFIRMED:
             self.actions.append(MarkUnverified(standing, why))
 
@@ -319,7 +319,7 @@ def _active(hold: Hold, level: AlertObservation) -> Iterator[ActiveAlert]:
 
 def _latched(hold: Hold) -> bool:
     # A ring alone latches nothing: it may be forged.
-    return hold.clear is not Clear.AUTO and hold.state is not HoldState.DOORBELL
+    return hold.clear is not Clear.AUTO and hold.state is not HoldState.PROVISIONAL
 
 
 def _for_a_person(hold: Hold) -> bool:

@@ -136,12 +136,12 @@ class Verifier:
     def _judge(self, node: Node, task: _Task, why: str | None, retry: float) -> None:
         self._tally.verified(passed=why is None)
         change = Change.VERIFIED if why is None else Change.UNVERIFIED
-        told = why or "it answers and has generated"
+        reported = why or "it answers and has generated"
         for key, standing in tuple(task.wanted.items()):
             if key in task.asked_for:
-                self._holds.remark(standing, change, _BY, told)
-        self._log.info("checked", node=node.name, passed=why is None, why=told)
-        task.why = told
+                self._holds.annotate(standing, change, _BY, reported)
+        self._log.info("checked", node=node.name, passed=why is None, why=reported)
+        task.why = reported
         if why is None:
             self._passed |= task.asked_for
             self._wake()

@@ -63,7 +63,7 @@ class AuditService:
             gevent.sleep(_AGAIN_SECONDS if self.trail.fault else _WRITE_SECONDS)
 
     def watch_holds(self, holds: HoldStore) -> None:
-        holds.witness(self._of_hold)
+        holds.subscribe(self._of_hold)
 
     def _of_hold(self, event: AuditEvent) -> None:
         """Note a hold or an override that came or went."""

@@ -40,8 +40,8 @@ def register_collectors(
 def _count_gen_ai(base: Foundation, leases: Ledger, usage: UsageService) -> None:
     metrics = GenAiMetrics(base.registry)
     leases.listen(
-        lambda lease, outcome, told: metrics.lease_ended(
-            lease, outcome, told, time.monotonic()
+        lambda lease, outcome, reported: metrics.lease_ended(
+            lease, outcome, reported, time.monotonic()
         )
     )
     usage.ledger.closed = metrics.request_ended

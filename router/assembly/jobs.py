@@ -78,9 +78,9 @@ def build_jobs(base: Foundation, dispatch: DispatchServices) -> JobServices:
             refused=base.quotas.item_refused,
         )
     )
-    base.registry.register(JobCollector(service.standing))
-    published.listen(service.nudge)
-    base.holds.listen(service.nudge)
+    base.registry.register(JobCollector(service.view))
+    published.listen(service.wake)
+    base.holds.listen(service.wake)
     return JobServices(service, files)
 
 

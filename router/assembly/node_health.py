@@ -93,7 +93,7 @@ class HealthServices:
 
         def look(nodes: Collection[str] | None = None) -> None:
             seconds = self.setting.config().control.slow_start_seconds
-            ledger.easing.look(self.holds, seconds, time.monotonic(), nodes)
+            ledger.slow_start.look(self.holds, seconds, time.monotonic(), nodes)
 
         self.holds.follow(look)
         look()
@@ -127,7 +127,7 @@ class HealthServices:
         """Count returns, those under the last router too, and check nodes."""
         self.flapping = Flapping(self._patience)
         self.flapping.recall(self._returns(), self.clock())
-        self.holds.witness(self.flapping.see)
+        self.holds.subscribe(self.flapping.see)
         self.verifier = Verifier(
             self.setting.inventory, self._checks, self.holds, wake, self.counters
         )
@@ -185,7 +185,7 @@ class HealthServices:
     def waits(self) -> dict[Key, str]:
         """Say what holds wait for beside their alerts' end."""
         status, checks = self.one_pass.status, self.verifier.waiting()
-        waits = dict(status.doubts)
+        waits = dict(status.undecided)
         for key, seconds in status.stays.items():
             waits[key] = f"it flaps: to be proven well for {seconds:.0f} s more"
         for hold in self.holds.list():

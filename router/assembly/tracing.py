@@ -37,7 +37,7 @@ def build_tracing(base: Foundation, leases: Ledger) -> Tracing | None:
     return Tracing(queue, lambda: base.config.traces.sample_ratio)
 
 
-def _lease_ended(lease: Lease, outcome: Outcome, told: Timings | None) -> None:
+def _lease_ended(lease: Lease, outcome: Outcome, reported: Timings | None) -> None:
     if lease.span is not None:
         first = lease.decoding_since
-        end_attempt(lease.span, time.monotonic(), outcome, first, told)
+        end_attempt(lease.span, time.monotonic(), outcome, first, reported)

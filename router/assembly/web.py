@@ -123,7 +123,7 @@ def _routes(parts: WebDependencies, access: _Access) -> WebParts:
         admin=_admin(parts, access),
         published=base.published,
         find=parts.control.discovery.find,
-        bell=parts.control.notifications,
+        notifications=parts.control.notifications,
         webhook_token=token_reader(base.config.webhook.token_file),
         notified=lambda outcome: base.metrics.notifications.labels(outcome).inc(),
         batches=jobs.service,

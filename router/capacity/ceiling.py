@@ -25,7 +25,7 @@ _HANDOVER_SECONDS = 0.5
 _WAIT_SECONDS = 0.15
 # Who was sent so long before a probe, or longer, comes before it in the node as well.
 _SENT_BEFORE_SECONDS = 0.1
-_DOUBTS = 4  # short waits, more than there were replies without
+_STRIKES = 4  # short waits, more than there were replies without
 _ENDS = 16
 # The families that Ollama's scheduler runs one at a time (server/sched.go, 0.17.4 and
 # newer), and of those that only embed the ones that older listings do not tell.
@@ -145,7 +145,7 @@ class CeilingSearch:
     _pauses: dict[Key, _Pause] = field(default_factory=dict)
     _ends: dict[Key, list[float]] = field(default_factory=dict)
     _over: dict[str, float] = field(default_factory=dict)
-    _doubts: dict[Key, int] = field(default_factory=dict)
+    _strikes: dict[Key, int] = field(default_factory=dict)
 
     def recall(self, ceilings: Mapping[Key, int]) -> None:
         """Take over what was learned before."""
@@ -163,7 +163,7 @@ class CeilingSearch:
         self.learned.pop(key, None)
         self._pauses.pop(key, None)
         self._ends.pop(key, None)
-        self._doubts.pop(key, None)
+        self._strikes.pop(key, None)
 
     def ceiling(self, node: str, model: str, default: int) -> int:
         known = self.learned.get((node, model))
@@ -282,13 +282,13 @@ class CeilingSearch:
             abs(end - run.started) <= _HANDOVER_SECONDS
             for end in self._ends.get(key, ())
         )
-        doubts = self._doubts.get(key, 0)
-        doubts += 1 if handed and waited >= _WAIT_SECONDS else -1
-        if doubts >= _DOUBTS or (run.delayed and handed):
+        strikes = self._strikes.get(key, 0)
+        strikes += 1 if handed and waited >= _WAIT_SECONDS else -1
+        if strikes >= _STRIKES or (run.delayed and handed):
             self._set(key, max(1, self.ceiling(*key, default) - 1))
             self._pauses.setdefault(key, _Pause()).missed(_Miss.REFUTED, now)
-            doubts = 0
-        self._doubts[key] = max(0, doubts)
+            strikes = 0
+        self._strikes[key] = max(0, strikes)
         return handed
 
     def _set(self, key: Key, ceiling: int) -> None:

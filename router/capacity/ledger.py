@@ -177,13 +177,13 @@ class Ledger:
         self.learns_ceilings = False
         self._by_model = False  # whether any model has a ceiling of its own
         self.changes = Changes()
-        self.growth = CeilingSearch()
+        self.ceiling_search = CeilingSearch()
         self.learned = LearnedCapacity(
             policy, self.ceiling, self._forget, changed=self.changes.add
         )
         self.curves = self.learned.curves
         self.expiries = Expiries()
-        self.easing = SlowStart()
+        self.slow_start = SlowStart()
         self.load_times = LoadTimes()
         self._clock = clock
         self._configured: dict[str, int | None] = {}
@@ -197,8 +197,8 @@ class Ledger:
         self._ends: dict[str, tuple[int, float]] = {}
         self._last_end: dict[Key, float] = {}
         self._latest: dict[str, str] = {}
-        self._foreign = ExternalLoad()
-        self._leftovers = RecoveredInFlight()
+        self._external = ExternalLoad()
+        self._recovered_streams = RecoveredInFlight()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
 
     def configure(self, nodes: Iterable[Node]) -> None:
@@ -223,14 +223,14 @@ class Ledger:
         """Return the ceiling: configured, else learned, else the default."""
         slots = self._configured.get(node, 0)
         if slots is None:
-            return self.growth.most.get(node, self.default_slots)
+            return self.ceiling_search.most.get(node, self.default_slots)
         return slots
 
     def ceiling(self, node: str, model: str) -> int:
         """Return how many requests of one model the node runs at once."""
         slots = self._configured.get(node, 0)
         if slots is None:
-            slots = self.growth.ceiling(node, model, self.default_slots)
+            slots = self.ceiling_search.ceiling(node, model, self.default_slots)
         return min(slots, self._alone.get((node, model), slots))
 
     def limit(self, node: str, model: str) -> int:
@@ -241,14 +241,14 @@ class Ledger:
         """Return the slots that may be used now, whichever models run on the others."""
         slots = self._configured.get(node, 0)  # as `slots`, for each node of a decision
         if slots is None:
-            slots = self.growth.most.get(node, self.default_slots)
+            slots = self.ceiling_search.most.get(node, self.default_slots)
         limits = self._limits.get((node, model)) if self._limits else None
         if limits is not None:
             slots = min(slots, limits.pressed if self.pressed else limits.idle)
-        if self.easing.active:
-            slots = self.easing.slots(node, slots, self._clock)
-        if self._foreign.suspicions and slots:
-            return max(1, slots - self._foreign.streams(node, self._clock()))
+        if self.slow_start.active:
+            slots = self.slow_start.slots(node, slots, self._clock)
+        if self._external.suspicions and slots:
+            return max(1, slots - self._external.streams(node, self._clock()))
         return slots
 
     def _crowded(self, node: str, model: str, *, item: bool) -> bool:
@@ -272,7 +272,9 @@ class Ledger:
     def streams(self, node: str) -> int:
         """Return what runs there as far as is known or suspected."""
         now = self._clock()
-        others = self._foreign.streams(node, now) + self._leftovers.count(node, now)
+        others = self._external.streams(node, now) + self._recovered_streams.count(
+            node, now
+        )
         return self.in_flight(node) + others
 
     def room(self, node: str, model: str, *, item: bool = False) -> int | None:
@@ -284,26 +286,28 @@ class Ledger:
         taken = occupancy.count if occupancy else 0
         if self._yielding and not item:
             taken -= self._yielding.get(node, 0)
-        if self._leftovers.counts:
-            taken += self._leftovers.count(node, self._clock())
+        if self._recovered_streams.counts:
+            taken += self._recovered_streams.count(node, self._clock())
         if taken >= self._usable(node, model):
             return None
         if self._by_model and taken and self._crowded(node, model, item=item):
             return None
-        if self._foreign.suspicions:
-            taken += self._foreign.streams(node, self._clock())
+        if self._external.suspicions:
+            taken += self._external.streams(node, self._clock())
         return taken
 
     def rescue_room(self, node: str, model: str) -> int | None:
         """The same for an answer that broke off: it may use every slot there is."""
-        taken = self.in_flight(node) - self._yielding.get(node, 0) + self.leftover(node)
+        taken = (
+            self.in_flight(node) - self._yielding.get(node, 0) + self.recovered(node)
+        )
         if taken >= self.slots(node) or self._crowded(node, model, item=False):
             return None
         return taken + self.foreign_streams(node)
 
     def running(self, node: str) -> int:
         """Return what the router itself has running there, or may have left there."""
-        return self.in_flight(node) + self.leftover(node)
+        return self.in_flight(node) + self.recovered(node)
 
     def usable(self, node: str) -> int:
         """Return the slots that may be used now, for the model it was last asked."""
@@ -326,8 +330,8 @@ class Ledger:
     def speed(self, node: str, model: str, streams: int = 1) -> float | None:
         curve = self.curves.get((node, model))
         speed = curve.speed(streams) if curve else None
-        if speed is not None and self.easing.active:
-            return speed * self.easing.factor(node)
+        if speed is not None and self.slow_start.active:
+            return speed * self.slow_start.factor(node)
         return speed
 
     def speeds(self) -> dict[Key, float]:
@@ -346,28 +350,28 @@ class Ledger:
         ends, seconds = self._ends.get(node, (0, 0.0))
         return seconds if ends >= _ENOUGH_ENDS else None
 
-    def foreign(self, node: str) -> ExternalEstimate | None:
-        return self._foreign.suspicion(node, self._clock())
+    def external(self, node: str) -> ExternalEstimate | None:
+        return self._external.suspicion(node, self._clock())
 
     def foreign_streams(self, node: str) -> int:
-        return self._foreign.streams(node, self._clock())
+        return self._external.streams(node, self._clock())
 
     def ramp(self, node: str) -> float:
         """Return the share of its slots that a node which came back may use."""
-        return self.easing.ramp(node, self._clock())
+        return self.slow_start.ramp(node, self._clock())
 
-    def leftover(self, node: str) -> int:
-        return self._leftovers.count(node, self._clock())
+    def recovered(self, node: str) -> int:
+        return self._recovered_streams.count(node, self._clock())
 
     @property
     def unsteady(self) -> set[str]:
         """Name the nodes whose usable slots change by time alone; mostly none."""
-        if not (self.easing.active or self._foreign.suspicions):
-            return set(self._leftovers.counts)
+        if not (self.slow_start.active or self._external.suspicions):
+            return set(self._recovered_streams.counts)
         return {
-            *self.easing.nodes,
-            *self._foreign.suspicions,
-            *self._leftovers.counts,
+            *self.slow_start.nodes,
+            *self._external.suspicions,
+            *self._recovered_streams.counts,
         }
 
     # Changes
@@ -415,7 +419,7 @@ class Ledger:
         if self._configured.get(node, 1) is not None or (node, model) in self._alone:
             return False
         now = self._clock()
-        self.growth.look(node, now)
+        self.ceiling_search.look(node, now)
         running, all_of_them = self._running(node, model), self.in_flight(node)
         return (
             running == self.ceiling(node, model)
@@ -423,7 +427,7 @@ class Ledger:
             and (running == all_of_them or all_of_them < self.slots(node))
             and self._usable(node, model) == self.slots(node)
             and self._answered(node, model)
-            and self.growth.may_try(node, model, running, now)
+            and self.ceiling_search.may_try(node, model, running, now)
         )
 
     def _answered(self, node: str, model: str) -> bool:
@@ -436,19 +440,19 @@ class Ledger:
         """Reserve beyond the known ceiling, as a trial."""
         others = [each for each in self.leases(node) if each.model == model]
         lease = self.take(node, model)
-        self.growth.begin(lease, others)
+        self.ceiling_search.begin(lease, others)
         return lease
 
     def recall(
         self, counts: dict[str, int], expiries: dict[str, dict[str, str]], until: float
     ) -> None:
-        """Take over what the last router had in flight; see `leftover`."""
-        self._leftovers = RecoveredInFlight(counts, until)
+        """Take over what the last router had in flight; see `recovered`."""
+        self._recovered_streams = RecoveredInFlight(counts, until)
         self.expiries.seen = expiries
 
     def share(self, others: RecoveredInFlight) -> None:
         """Count what another router has in flight; see `router.capacity.handed`."""
-        self._leftovers = others
+        self._recovered_streams = others
         self.changes.add_all()
 
     def look(self, snapshot: Snapshot) -> None:
@@ -461,11 +465,11 @@ class Ledger:
                 continue
             before = self.expiries.seen_at.get(node, now)
             idle = self.expiries.moved(node, view.resident, now)
-            explained = self._leftovers.count(node, now) > 0
-            self._leftovers.looked(node, view.resident, idle)
+            explained = self._recovered_streams.count(node, now) > 0
+            self._recovered_streams.looked(node, view.resident, idle)
             for model in idle:
                 if not (explained or self._ours((node, model), before)):
-                    self._foreign.suspect(node, Evidence.EXPIRY, now)
+                    self._external.suspect(node, Evidence.EXPIRY, now)
 
     def _look_at_models(self, node: str, present: Mapping[str, PresentModel]) -> None:
         self._present[node] = present
@@ -487,29 +491,29 @@ class Ledger:
         now = self._clock()
         node = lease.node
         occupancy = self._nodes[node]
-        told = _completed(timings, lease, now)
-        shown = self._shown(lease, told, now) if told else None
+        reported = _completed(timings, lease, now)
+        shown = self._shown(lease, reported, now) if reported else None
         occupancy.change(-1, now, lease.model)
         if lease.yields:
             self._yields(node, -1)
         else:
             self._people_left[node] = now
         del self._leases[node][lease]
-        began, read = _reading(lease, told, now)
+        began, read = _reading(lease, reported, now)
         occupancy.read(lease, began, read, now)
         self._last_end[node, lease.model] = now
-        self._try_ended(lease, told, now)
+        self._try_ended(lease, reported, now)
         if outcome in {Outcome.END, Outcome.CLIENT_GONE}:
             self._count_end(node, now - lease.taken_at)
-        if told and shown:
-            self._learn(lease, told, shown, now)
+        if reported and shown:
+            self._learn(lease, reported, shown, now)
         self.changes.add(node)
         for callback in self._listeners:
             callback(lease, outcome, timings)
 
     def _forget(self, key: Key) -> None:
         self._last_end.pop(key, None)
-        self.growth.forget(key)
+        self.ceiling_search.forget(key)
 
     def _yields(self, node: str, by: int = 1) -> None:
         count = self._yielding.pop(node, 0) + by
@@ -524,19 +528,19 @@ class Ledger:
         if (
             run
             and run.waited is not None
-            and not self.growth.on_trial(node, lease.taken_at)
+            and not self.ceiling_search.on_trial(node, lease.taken_at)
         ):
             known = self._configured.get(node, 1) is not None
-            handed = not known and self.growth.contradict(
+            handed = not known and self.ceiling_search.contradict(
                 lease, run, self.default_slots, now
             )
             if run.delayed and not handed:
-                self._foreign.suspect(node, Evidence.WAITED, now)
+                self._external.suspect(node, Evidence.WAITED, now)
         if self._configured.get(node, 1) is None:
             at = None
             if timings and timings.total_seconds > 0 and not lease.continued:
                 at = min(now, lease.taken_at + timings.total_seconds)
-            self.growth.ended(lease, run, now, at)
+            self.ceiling_search.ended(lease, run, now, at)
 
     def _count_end(self, node: str, seconds: float) -> None:
         ends, known = self._ends.get(node, (0, seconds))
@@ -561,7 +565,7 @@ class Ledger:
             timings.generated_tokens,
             timings.generate_seconds,
             occupancy.reading(others, now - spent, now),
-            in_doubt=self._foreign.streams(lease.node, now) > 0,
+            in_doubt=self._external.streams(lease.node, now) > 0,
         )
 
     def _learn(
@@ -569,7 +573,9 @@ class Ledger:
     ) -> None:
         node, key = lease.node, (lease.node, lease.model)
         looks = Looks.NONE
-        if self._configured.get(node, 0) is not None or self.growth.settled(*key):
+        if self._configured.get(node, 0) is not None or self.ceiling_search.settled(
+            *key
+        ):
             looks = Looks.DOWN if self.pressed else Looks.BOTH
         ratio = self.learned.learn(key, shown, now, looks)
         if timings.load_seconds >= COLD_LOAD_SECONDS:
@@ -582,7 +588,7 @@ class Ledger:
         # Nor do streams of another model, whatever that one takes.
         mixed = self._nodes[node].mixed(now - shown.seconds)
         if ratio is not None and timings.prompt_seconds and shown.long and not mixed:
-            self._foreign.replied(node, ratio, now)
+            self._external.replied(node, ratio, now)
 
 
 class ItemsCounted:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from router.capacity import recovered as leftover
+from router.capacity import recovered
 from router.capacity.ledger import Ledger
 from router.capacity.throughput import Point, ThroughputCurve
 from router.errors import BusyError
@@ -65,7 +65,7 @@ class LedgerPersistence:
         }
         ceilings = {key: c for key, c in _ceilings(found).items() if key[0] in names}
         self._ledger.learned.recall(curves, found.get("scaling", []), now - age)
-        self._ledger.growth.recall(ceilings)
+        self._ledger.ceiling_search.recall(ceilings)
 
     def _load_in_use(self, found: dict[str, Any], inventory: Inventory) -> None:
         if self._clock() - float(found["at"]) > _STALE_SECONDS:
@@ -73,7 +73,7 @@ class LedgerPersistence:
         names = inventory.names()
         counts = {n: int(c) for n, c in found["counts"].items() if n in names}
         expiries = {n: dict(e) for n, e in found["expiries"].items() if n in names}
-        until = self._monotonic() + leftover.SECONDS
+        until = self._monotonic() + recovered.SECONDS
         self._ledger.recall(counts, expiries, until)
 
     def note_in_use(self, inventory: Inventory) -> None:
@@ -93,11 +93,16 @@ class LedgerPersistence:
             {"node": node, "model": model, **_entry(curve, now)}
             for (node, model), curve in newest
         ]
-        growth, policy = self._ledger.growth, self._ledger.learned.policy
+        ceiling_search, policy = (
+            self._ledger.ceiling_search,
+            self._ledger.learned.policy,
+        )
         state = {
             "curves": entries,
-            "ceilings": dict(growth.most),  # what an older router reads
-            "model_ceilings": [[*key, each] for key, each in growth.learned.items()],
+            "ceilings": dict(ceiling_search.most),  # what an older router reads
+            "model_ceilings": [
+                [*key, each] for key, each in ceiling_search.learned.items()
+            ],
             "scaling": policy.kept(now),
         }
         self._write(self._speeds, {"at": self._clock(), **state})

@@ -89,7 +89,7 @@ class ThroughputCurve:
         self, streams: int, speed: float, now: float, telling: float = 1.0
     ) -> None:
         """Take one reply's tokens/s among `streams`, which counts for `telling`."""
-        point = self._visit(streams, telling)
+        point = self._sample(streams, telling)
         if point.weight < ENOUGH:
             point.add(speed / self.pace, now, telling)
             return
@@ -105,7 +105,7 @@ class ThroughputCurve:
             self._speeds.clear()
             self._pace(self.points[streams], speed, telling)
 
-    def _visit(self, streams: int, telling: float) -> Point:
+    def _sample(self, streams: int, telling: float) -> Point:
         self._speeds.clear()
         point = self.points.setdefault(streams, Point())
         if streams != self._streams:

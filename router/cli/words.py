@@ -81,8 +81,8 @@ def ending(job: Shown) -> str:
     if progress["seconds"] is not None:
         words += f", in {span(progress['seconds'])}"
     faults = [fault["message"] for fault in job["faults"][:3]]
-    told = [*faults, *(f"note: {note}" for note in job.get("notes", ()))]
-    return "\n".join([words, *(f"  {each}" for each in told)])
+    reported = [*faults, *(f"note: {note}" for note in job.get("notes", ()))]
+    return "\n".join([words, *(f"  {each}" for each in reported)])
 
 
 def reading(shown: Shown) -> str:

@@ -64,7 +64,7 @@ class PassStatus:
     at:       monotonic seconds of its end; None before the first
     failed:   the stages that failed in it
     faults:   what Prometheus did not answer, and why
-    doubts:   why the level cannot speak, by hold
+    undecided:   why the level cannot speak, by hold
     stays:    seconds that a proven hold stays because its alert flaps, by hold
     ignored:  alerts with an action that has no consequence, by reason
     """
@@ -73,7 +73,7 @@ class PassStatus:
     duration_seconds: float = 0.0
     failed: tuple[str, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)
-    doubts: Mapping[Key, str] = field(default_factory=dict)
+    undecided: Mapping[Key, str] = field(default_factory=dict)
     stays: Mapping[Key, float] = field(default_factory=dict)
     ignored: Mapping[Ignored, int] = field(default_factory=dict)
 
@@ -236,7 +236,7 @@ class Pass:
             duration_seconds=ended - started,
             failed=tuple(self._failed),
             faults=faults,
-            doubts=reconciled.doubts,
+            undecided=reconciled.undecided,
             stays=reconciled.stays,
             ignored=reconciled.ignored,
         )

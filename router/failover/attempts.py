@@ -107,7 +107,7 @@ class Failover:
             dispatcher, self.course, releases, tally, self.note, clock
         )
 
-    def present(
+    def first_response(
         self, call: ProxiedRequest, cancellation: Cancellation, trace: DecisionTrace
     ) -> FirstResponse:
         """Return the first reply that speaks to the request.
@@ -121,14 +121,14 @@ class Failover:
         while True:
             assignment = attempts.next()
             try:
-                presented = self.take(assignment, call.message, cancellation)
-                if presented.refused:
-                    return self._by_build(call, assignment, presented)
+                first = self.take(assignment, call.message, cancellation)
+                if first.refused:
+                    return self._by_build(call, assignment, first)
             except AttemptError as error:
                 attempts.failed(error)
             else:
                 self.course.learn_refusals(call)
-                return presented
+                return first
 
     def attempts(
         self, call: ProxiedRequest, cancellation: Cancellation, trace: DecisionTrace
@@ -137,18 +137,18 @@ class Failover:
         return AttemptSequence(self._sequence, call, cancellation, trace)
 
     def _by_build(
-        self, call: ProxiedRequest, assignment: Assignment, presented: FirstResponse
+        self, call: ProxiedRequest, assignment: Assignment, first: FirstResponse
     ) -> FirstResponse:
         """Have another build asked before the client hears that its request is wrong.
 
         Raises OtherBuildError, with this answer, where there is one to be asked.
         """
-        body, elsewhere = self.course.other_build(call, assignment, presented.body)
-        head = presented.reply.head
+        body, elsewhere = self.course.other_build(call, assignment, first.body)
+        head = first.reply.head
         if head is None or not elsewhere:
-            return replace(presented, body=body)
-        self.release(presented.reply)
-        presented.lease.done(Outcome.REFUSED)
+            return replace(first, body=body)
+        self.release(first.reply)
+        first.lease.done(Outcome.REFUSED)
         why = f"{assignment.node.name}: {head.status}: refused by this build"
         raise OtherBuildError(why, status=head.status, body=body, headers=head.headers)
 
@@ -160,12 +160,12 @@ class Failover:
     ) -> FirstResponse:
         """One attempt; the slot is given back unless the reply is presented."""
         outcome = Outcome.REFUSED
-        presented = None
+        first = None
         try:
             reply = self._sent(assignment, message, cancellation)
             reply = self._answered(reply, assignment, message, cancellation)
             body, refused = self._judge(reply, assignment.node, message.path)
-            presented = FirstResponse(reply, assignment.lease, body, refused)
+            first = FirstResponse(reply, assignment.lease, body, refused)
         except CancelledError as error:
             outcome = error.outcome
             raise
@@ -179,14 +179,14 @@ class Failover:
                 self.runners.note(assignment.lease, str(error))
             raise
         finally:
-            if presented is None:
+            if first is None:
                 assignment.lease.done(outcome)
         self._tally.attempted(assignment.node.name, "presented")
         if not refused:
             self.course.answered(assignment)
         if reply.gate:
             self.runners.spoke(assignment.lease)
-        return presented
+        return first
 
     def fetch(
         self,

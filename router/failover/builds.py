@@ -55,8 +55,8 @@ class Builds:
                 found.setdefault(build_of(view, model), []).append(name)
         if len(found) < 2:
             return ""
-        told = "; ".join(f"{_named(b)} on {', '.join(n)}" for b, n in found.items())
-        return f"the fleet has {len(found)} builds of {model}: {told}"
+        reported = "; ".join(f"{_named(b)} on {', '.join(n)}" for b, n in found.items())
+        return f"the fleet has {len(found)} builds of {model}: {reported}"
 
 
 def _named(build: Build) -> str:

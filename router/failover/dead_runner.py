@@ -128,6 +128,6 @@ class DeadRunners:
         log.warning("runner died", node=node, model=model, why=why, moved=moved)
 
     def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
-        told = timings is not None and timings.prompt_tokens + timings.generated_tokens
-        if outcome is Outcome.END and told:
+        tokens = timings.prompt_tokens + timings.generated_tokens if timings else 0
+        if outcome is Outcome.END and tokens:
             self.spoke(lease)

@@ -90,7 +90,7 @@ class Evictor:
 
 def _evicts(hold: Hold) -> bool:
     # A ring alone moves nothing: it may be forged, or one of too many.
-    return hold.kind is HoldKind.EVICT and hold.state is not HoldState.DOORBELL
+    return hold.kind is HoldKind.EVICT and hold.state is not HoldState.PROVISIONAL
 
 
 def _hangs(hold: Hold) -> bool:

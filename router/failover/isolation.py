@@ -184,13 +184,13 @@ class Isolation:
             self._convict(body, "its answers broke off each time")
 
     def _convict(self, body: bytes, why: str) -> str:
-        told = (
+        reported = (
             "this request has ended the model's runner on each node that it was sent"
             f" to, and is not sent to another; last: {why}"
         )
-        self._offenders.convict(digest_of(body), told)
+        self._offenders.convict(digest_of(body), reported)
         log.warning("request ends runners", last=why)
-        return told
+        return reported
 
     def _in_company(self, lease: Lease, findings: Findings) -> bool:
         """Whether another suspect was there: one that is still, or that died too."""

@@ -211,11 +211,11 @@ def _of_all(model: str, asked: Sequence[tuple[NodeView, Answer]]) -> LightAnswer
         if answer.status >= 500 and model in (view.resident or {})
     ]
     if failed:
-        told = "; ".join(
+        reported = "; ".join(
             f"{view.node.name}: {answer.body[:200].decode(errors='replace')}"
             for view, answer in failed
         )
-        text = f"model {model!r} may still be loaded: {told}"
+        text = f"model {model!r} may still be loaded: {reported}"
         return LightAnswer(failed[0][0].node.name, Answer(502, "", text.encode()), 0)
     view, answer = min(asked, key=lambda each: each[1].status)
     return LightAnswer(view.node.name, answer, 0)
@@ -255,7 +255,7 @@ class Lane:
     def _wake_next(self) -> None:
         for nodes, cancellation in self._waiting.values():
             if not self._full(nodes):
-                cancellation.nudge()
+                cancellation.wake()
                 return
 
     def _wait(

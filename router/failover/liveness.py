@@ -349,4 +349,4 @@ class _Question:
             self.elsewhere = liveness.elsewhere.take(lease, answered=False)
         finally:
             self.open, self.heard_at = False, liveness.clock()
-            self._cancellation.nudge()
+            self._cancellation.wake()

@@ -110,7 +110,7 @@ class Circuits:
         circuit = self._circuits.get((node, model))
         if circuit is None or not circuit.is_open:
             return None
-        return f"circuit open: {_told(circuit)}"
+        return f"circuit open: {_shown_circuit(circuit)}"
 
     def is_open(self, node: str) -> bool:
         """Say whether the node's own circuit is open."""
@@ -289,7 +289,7 @@ class Circuits:
             node=node,
             model=model or "all",
             state=circuit.state.value,
-            why=_told(circuit),
+            why=_shown_circuit(circuit),
         )
         if model == NODE:
             self._hold(node, circuit)
@@ -312,7 +312,7 @@ class Circuits:
     def _hold(self, node: str, circuit: Circuit) -> None:
         if circuit.is_open:
             now = self._wall_clock()
-            hold = Hold(node, HoldKind.DOWN, CIRCUIT, _told(circuit), now)
+            hold = Hold(node, HoldKind.DOWN, CIRCUIT, _shown_circuit(circuit), now)
             self._holds.find_down(hold)
         else:
             why = "a trial passed" if circuit.state is State.HALF_OPEN else "it is well"
@@ -333,6 +333,6 @@ def _same_death(
     return both and began_at <= deaths[0].at
 
 
-def _told(circuit: Circuit) -> str:
+def _shown_circuit(circuit: Circuit) -> str:
     last = circuit.last
     return f"{last.cause}: {last.text}" if last else "answered again"

@@ -120,9 +120,9 @@ class HoldRecord:
 def merged(old: Hold, new: Hold) -> Hold:
     """Put a hold over the one of the same identity."""
     since = min(old.since, new.since)
-    if new.state is not HoldState.DOORBELL:
+    if new.state is not HoldState.PROVISIONAL:
         return replace(new, since=since)
-    if old.state is not HoldState.DOORBELL:
+    if old.state is not HoldState.PROVISIONAL:
         return replace(old, since=since)
     return replace(new, since=since, until=_later(old.until, new.until))
 

@@ -78,7 +78,7 @@ class HoldStore:
         self._uncordoned: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[Callable[[Nodes], None]] = []
-        self._witnesses: list[Callable[[AuditEvent], None]] = []
+        self._subscribers: list[Callable[[AuditEvent], None]] = []
         self._history: deque[AuditEvent] = deque(maxlen=_HISTORY)
         self._unarchived: deque[AuditEvent] = deque(maxlen=_MOST_UNARCHIVED)
         self._revision = 0
@@ -142,9 +142,9 @@ class HoldStore:
         """Call back after each change with the nodes that it is about; None: all."""
         self._followers.append(callback)
 
-    def witness(self, callback: Callable[[AuditEvent], None]) -> None:
+    def subscribe(self, callback: Callable[[AuditEvent], None]) -> None:
         """Call back with each event as it happens; the callback must not wait."""
-        self._witnesses.append(callback)
+        self._subscribers.append(callback)
 
     # Writing
 
@@ -200,7 +200,7 @@ class HoldStore:
             lambda hold: replace(
                 hold,
                 state=HoldState.CONFIRMED,
-                until=None if hold.state is HoldState.DOORBELL else hold.until,
+                until=None if hold.state is HoldState.PROVISIONAL else hold.until,
                 clear=clear or hold.clear,
                 labels=hold.labels if labels is None else dict(labels),
             ),
@@ -244,7 +244,7 @@ class HoldStore:
         self._settle(kind, {node} if lifted else ())
         return lifted
 
-    def remark(self, standing: HoldRecord, change: Change, by: str, why: str) -> None:
+    def annotate(self, standing: HoldRecord, change: Change, by: str, why: str) -> None:
         """Put into the history what changes nothing in itself."""
         with self._lock:
             self._note(change, standing.hold, by, why)
@@ -384,8 +384,8 @@ class HoldStore:
         event = AuditEvent(self._clock(), change, hold, by, why, actor)
         self._history.append(event)
         self._unarchived.append(event)
-        for witness in self._witnesses:
-            witness(event)
+        for subscribe in self._subscribers:
+            subscribe(event)
 
     def _note_override(
         self, change: Change, override: Override, by: str, actor: Actor = NOBODY
@@ -488,6 +488,6 @@ class HoldStore:
 
 
 def _ran_out(hold: Hold) -> str:
-    if hold.state is HoldState.DOORBELL:
+    if hold.state is HoldState.PROVISIONAL:
         return "no pass confirmed it in time"
     return "its time is over"

@@ -145,14 +145,14 @@ class JobsView:
 class JobCollector(Collector):
     """Asks how the jobs stand at each scrape."""
 
-    def __init__(self, standing: Callable[[], JobsView]) -> None:
-        self._standing = standing
+    def __init__(self, view: Callable[[], JobsView]) -> None:
+        self._view = view
 
     def describe(self) -> Iterable[Metric]:
         return []  # collected only once there is something to tell
 
     def collect(self) -> Iterator[Metric]:
-        now = self._standing()
+        now = self._view()
         jobs = _gauge("inferops_jobs", "Jobs in the database, by state.", "state")
         for state in JobState:
             jobs.add_metric([state.value], now.jobs.get(state.value, 0))

@@ -143,7 +143,7 @@ class JobService:
             tally=parts.tally,
             settings=lambda: AttemptSettings(parts.settings().item_timeout_seconds),
             speed=parts.ledger.speed,
-            nudge=lambda: self._runner.nudge(),  # noqa: PLW0108 - made later
+            wake=lambda: self._runner.wake(),  # noqa: PLW0108 - made later
             ended=lambda active: self._reconciler.ended(active),  # noqa: PLW0108 - same
         )
 
@@ -159,12 +159,12 @@ class JobService:
 
     def start(self) -> None:
         """Begin to work, as soon as the database answers."""
-        self._parts.ledger.listen(lambda *_: self._runner.nudge())
+        self._parts.ledger.listen(lambda *_: self._runner.wake())
         self._parts.memory.load()
         gevent.spawn(self._begin)
 
     def _begin(self) -> None:
-        told = ""
+        reported = ""
         while not self._reconciler.stopping:
             try:
                 self._database.open()
@@ -172,21 +172,21 @@ class JobService:
                     self._database.write(_take_over_all)
                 break
             except StoreError as error:
-                if str(error) != told:  # it is tried each second
+                if str(error) != reported:  # it is tried each second
                     log.warning("job_database_not_open", fault=str(error))
-                told = str(error)
+                reported = str(error)
                 gevent.sleep(1.0)
         self._open = True
         for work in (self._runner.run, self._reconciler.run, self._sweep):
             gevent.spawn(work)
 
-    def nudge(self) -> None:
-        self._runner.nudge()
+    def wake(self) -> None:
+        self._runner.wake()
 
     def take_no_more(self) -> None:
         """Begin nothing from now on; what is in flight goes on."""
         self._runner.stopping = True
-        self._runner.nudge()
+        self._runner.wake()
 
     def stop(self) -> None:
         """Close what is in flight and give every lease back."""
@@ -267,7 +267,7 @@ class JobService:
             principal=who.id,
         )
         self._database.write(lambda c: self._add(c, job, upload))
-        self._reconciler.nudge()
+        self._reconciler.wake()
         return job
 
     def _add(self, connection: Connection, job: Job, upload: StoredFile | None) -> None:
@@ -356,7 +356,7 @@ class JobService:
         if active is not None:
             active.job = replace(active.job, **fields)  # type: ignore[arg-type]
             active.tell()
-        self._reconciler.nudge()
+        self._reconciler.wake()
 
     def retry(self, job: str) -> None:
         """Let the dead letters of a job that is over run again."""
@@ -384,7 +384,7 @@ class JobService:
         active = self._runner.jobs.get(job)
         if active is not None:  # it was not seen yet that it is over
             active.job = replace(active.job, spec=spec)
-        self._reconciler.nudge()
+        self._reconciler.wake()
 
     def _check_file(self, connection: Connection, job: Job) -> None:
         """Raise ConflictError where the file is gone that its rows are read from."""
@@ -423,7 +423,7 @@ class JobService:
     def database(self) -> JobDatabase:
         return self._database
 
-    def standing(self) -> JobsView:
+    def view(self) -> JobsView:
         """Count for a scrape; never waits. States are a minute old at most."""
         active = list(self._runner.jobs.values())
         now = time.time()

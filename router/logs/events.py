@@ -174,12 +174,12 @@ class RequestLog:
             return
         at = self._clock().isoformat().removesuffix("+00:00") + "Z"
         if settings.format == "json":
-            told = {
+            reported = {
                 name: _safe(value) if isinstance(value, str) else value
                 for name, value in fields.items()
             }
             head = {"ts": at, "level": "info", "area": "request", "event": "request"}
-            self._write(orjson.dumps(head | told) + b"\n")
+            self._write(orjson.dumps(head | reported) + b"\n")
             return
         text = "".join(
             f" {name}={value if _is_plain(value) else _quoted(value)}"

@@ -43,7 +43,7 @@ class LogWriter:
         self._descriptor = descriptor
         self.dropped = 0
         self.on_drop_end: Callable[[int], object] = lambda _count: None
-        self._told = 0
+        self._reported = 0
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -95,8 +95,8 @@ class LogWriter:
                 ]
                 self._write(b"".join(lines), len(lines), sleep)
             self._writing = False
-            if self.dropped > self._told:
-                count, self._told = self.dropped - self._told, self.dropped
+            if self.dropped > self._reported:
+                count, self._reported = self.dropped - self._reported, self.dropped
                 self.on_drop_end(count)
 
     def _write(self, data: bytes, count: int, sleep: Callable[[float], Any]) -> None:
@@ -108,7 +108,7 @@ class LogWriter:
                     sleep(_RETRY_SECONDS)
         except OSError:  # its reader is gone, or its disk is full
             self.dropped += count
-            self._told += count
+            self._reported += count
 
 
 def _native(module: str, name: str) -> Any:

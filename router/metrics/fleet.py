@@ -25,7 +25,7 @@ class Load(LoadView, Protocol):
 
     def usable(self, node: str) -> int: ...
 
-    def leftover(self, node: str) -> int: ...
+    def recovered(self, node: str) -> int: ...
 
     def foreign_streams(self, node: str) -> int: ...
 
@@ -139,7 +139,7 @@ class FleetCollector(Collector):
             "inferops_leftover_streams",
             "Streams of an earlier router that may still run on the node.",
             ("node",),
-            [((n,), load.leftover(n)) for n in names],
+            [((n,), load.recovered(n)) for n in names],
         )
         yield gauges(
             "inferops_queue_length",

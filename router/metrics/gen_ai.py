@@ -84,7 +84,7 @@ class GenAiMetrics:
         self,
         lease: GenAiLease,
         outcome: Outcome,
-        told: ReplyTimings | None,
+        timings: ReplyTimings | None,
         now: float,
     ) -> None:
         """Take in an attempt that ended well."""
@@ -97,7 +97,9 @@ class GenAiMetrics:
         common = operation, _PROVIDER, lease.model
         if lease.first_token_seconds is not None:
             self._first.labels(*common).observe(lease.first_token_seconds)
-        pace = seconds_per_token(lease.decoding_since, told, now) if told else None
+        pace = (
+            seconds_per_token(lease.decoding_since, timings, now) if timings else None
+        )
         if pace is not None:
             self._per_token.labels(*common).observe(pace)
 

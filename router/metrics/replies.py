@@ -120,26 +120,28 @@ class Replies(Collector):
         self._pairs: dict[tuple[str, str], _Pair] = {}
 
     def ended(
-        self, lease: ReplyLease, outcome: Outcome, told: ReplyTimings | None
+        self, lease: ReplyLease, outcome: Outcome, timings: ReplyTimings | None
     ) -> None:
         """Take in a lease's end (`router.capacity.ledger.Ledger.listen`)."""
         whole = outcome is Outcome.END
-        if lease.decoding_since is None and not (whole and told and _counted(told)):
+        if lease.decoding_since is None and not (
+            whole and timings and _counted(timings)
+        ):
             return  # nothing came, or an error that names any model a client likes
         pair = self._pair(lease.node, lease.model)
         now = self._clock()
         trace_id = lease.span.trace_id if lease.span is not None else ""
         _silence(pair, lease, now, whole=whole)
         if lease.first_token_seconds is not None:
-            start = _start(lease, told)
+            start = _start(lease, timings)
             buckets = pair.first_token.get(start)
             if buckets is None:
                 buckets = pair.first_token[start] = Buckets(FIRST_TOKEN_EDGES)
             buckets.observe(lease.first_token_seconds, trace_id)
-        if told is not None:
-            _tokens(pair, told)
-            _phases(pair, told)
-            pace = seconds_per_token(lease.decoding_since, told, now)
+        if timings is not None:
+            _tokens(pair, timings)
+            _phases(pair, timings)
+            pace = seconds_per_token(lease.decoding_since, timings, now)
             if pace is not None:
                 pair.per_token.observe(pace, trace_id)
 
@@ -175,8 +177,10 @@ class Replies(Collector):
         )
 
 
-def _counted(told: ReplyTimings) -> bool:
-    return bool(told.prompt_tokens or told.generated_tokens or told.total_seconds)
+def _counted(timings: ReplyTimings) -> bool:
+    return bool(
+        timings.prompt_tokens or timings.generated_tokens or timings.total_seconds
+    )
 
 
 def _silence(pair: _Pair, lease: ReplyLease, now: float, *, whole: bool) -> None:
@@ -189,11 +193,11 @@ def _silence(pair: _Pair, lease: ReplyLease, now: float, *, whole: bool) -> None
     pair.longest[kind] = max(pair.longest.get(kind, 0.0), came - lease.taken_at)
 
 
-def _start(lease: ReplyLease, told: ReplyTimings | None) -> ModelStart:
-    if told is not None and told.load_seconds > 0:
+def _start(lease: ReplyLease, timings: ReplyTimings | None) -> ModelStart:
+    if timings is not None and timings.load_seconds > 0:
         return (
             ModelStart.COLD
-            if told.load_seconds >= COLD_LOAD_SECONDS
+            if timings.load_seconds >= COLD_LOAD_SECONDS
             else ModelStart.WARM
         )
     if lease.resident is None:
@@ -201,37 +205,37 @@ def _start(lease: ReplyLease, told: ReplyTimings | None) -> ModelStart:
     return ModelStart.WARM if lease.resident else ModelStart.COLD
 
 
-def _tokens(pair: _Pair, told: ReplyTimings) -> None:
-    pair.prompt_tokens += told.prompt_tokens
-    pair.generated_tokens += told.generated_tokens
+def _tokens(pair: _Pair, timings: ReplyTimings) -> None:
+    pair.prompt_tokens += timings.prompt_tokens
+    pair.generated_tokens += timings.generated_tokens
 
 
-def _phases(pair: _Pair, told: ReplyTimings) -> None:
+def _phases(pair: _Pair, timings: ReplyTimings) -> None:
     """Add seconds, and tokens only of phases whose seconds are told."""
-    if told.prompt_seconds > 0:
-        pair.prompt_seconds += told.prompt_seconds
-        pair.timed_prompt_tokens += told.prompt_tokens
-    if told.generate_seconds > 0:
-        pair.generate_seconds += told.generate_seconds
-        pair.timed_generated_tokens += told.generated_tokens
-    load = told.load_seconds
+    if timings.prompt_seconds > 0:
+        pair.prompt_seconds += timings.prompt_seconds
+        pair.timed_prompt_tokens += timings.prompt_tokens
+    if timings.generate_seconds > 0:
+        pair.generate_seconds += timings.generate_seconds
+        pair.timed_generated_tokens += timings.generated_tokens
+    load = timings.load_seconds
     pair.load_seconds += load
     if load >= COLD_LOAD_SECONDS:
         pair.load.observe(load)
-    if told.total_seconds > 0:
-        busy = load + told.prompt_seconds + told.generate_seconds
-        pair.wait_seconds += max(0.0, told.total_seconds - busy)
+    if timings.total_seconds > 0:
+        busy = load + timings.prompt_seconds + timings.generate_seconds
+        pair.wait_seconds += max(0.0, timings.total_seconds - busy)
 
 
 def seconds_per_token(
-    decoding_since: float | None, told: ReplyTimings, now: float
+    decoding_since: float | None, timings: ReplyTimings, now: float
 ) -> float | None:
     """Return a reply's time for each token; None where it cannot be told."""
-    tokens = told.generated_tokens
+    tokens = timings.generated_tokens
     if tokens < 2:
         return None
-    if told.generate_seconds > 0:
-        return told.generate_seconds / tokens
+    if timings.generate_seconds > 0:
+        return timings.generate_seconds / tokens
     if decoding_since is None:
         return None
     # `/v1`: the first token is there when the clock starts.

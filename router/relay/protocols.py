@@ -115,8 +115,8 @@ def error_body(dialect: Dialect, status: int, message: str, code: str) -> bytes:
     """Render an error as the protocol's own error object."""
     if dialect is Dialect.OLLAMA:
         # The `ollama` command shows a 401's `status`, and nothing else of it.
-        told = {"status": message} if status == 401 else {}
-        return orjson.dumps({"error": message, **told})
+        reported = {"status": message} if status == 401 else {}
+        return orjson.dumps({"error": message, **reported})
     kind = _KINDS.get(status, "api_error")
     if dialect is Dialect.ANTHROPIC:
         error = {"type": kind, "message": message}

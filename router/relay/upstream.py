@@ -339,7 +339,7 @@ class UpstreamReply:
         self._count_held()
         if self.over:
             self._io.stop()
-            self._cancellation.nudge()
+            self._cancellation.wake()
 
     def _count_held(self) -> None:
         # A whole reply is there twice when it is put together.
@@ -370,7 +370,7 @@ class UpstreamReply:
         self._pieces.append(payload)
         self._size += len(payload)
         if self.gate:
-            self._cancellation.nudge()
+            self._cancellation.wake()
         elif self._size > MAX_COLLECTED_BYTES:
             raise ProtocolError(f"reply over {MAX_COLLECTED_BYTES} bytes")
 
@@ -381,12 +381,12 @@ class UpstreamReply:
             self._break("the node closed the connection")
         else:
             self._io.stop()
-            self._cancellation.nudge()
+            self._cancellation.wake()
 
     def _break(self, why: str) -> None:
         self.broken = why
         self._io.stop()
-        self._cancellation.nudge()
+        self._cancellation.wake()
 
 
 class Pump:
@@ -479,4 +479,4 @@ class Pump:
         self.write(rest)
         if not self._rest:
             self._reply.resume()
-            self._cancellation.nudge()
+            self._cancellation.wake()

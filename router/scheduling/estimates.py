@@ -108,7 +108,7 @@ class Estimates:
         """Learn from a lease that ended."""
         now = self._clock()
         self.residency.ended(lease, outcome, now)
-        self.residency.told(lease, timings.load_seconds if timings else 0.0)
+        self.residency.reported(lease, timings.load_seconds if timings else 0.0)
         running = self.in_flight.end(lease)
         if timings is None:
             return

@@ -161,7 +161,7 @@ class Residency:
         elif self._same and standing == _LOADED:
             self._swaps[lease] = ("", runner)
 
-    def told(self, lease: Lease, load_seconds: float) -> None:
+    def reported(self, lease: Lease, load_seconds: float) -> None:
         """Take what a reply says of its load: options may change nothing."""
         swap = self._swaps.pop(lease, None)
         if swap is None or not load_seconds:

@@ -178,7 +178,7 @@ class Scheduler:
                 self._charge(trial, asking, priority)
                 return trial
         cost = self._typical.node_seconds(routing.model, asking.work)
-        waiter = Waiter(asking, priority, cancellation.nudge, decided.held_back, cost)
+        waiter = Waiter(asking, priority, cancellation.wake, decided.held_back, cost)
         if not (decided.picked or decided.busy):
             if not (patient and self._any_may_return(routing, decided)):
                 raise no_node(routing, decided)
@@ -518,8 +518,8 @@ def no_node(
         return NotFoundError(
             f"model {routing.model.removesuffix(':latest')!r} not found"
         )
-    told = "; ".join(f"{node}: {reason}" for node, reason in reasons.items())
+    why = "; ".join(f"{node}: {reason}" for node, reason in reasons.items())
     return UnavailableError(
-        f"no node may take model {routing.model!r}: {told or 'the inventory is empty'}",
+        f"no node may take model {routing.model!r}: {why or 'the inventory is empty'}",
         retry_after_seconds=5,
     )

@@ -37,5 +37,5 @@ class BodyBudget:
         self.expect(size)
         self.held_bytes += size
 
-    def let_go(self, size: int) -> None:
+    def release(self, size: int) -> None:
         self.held_bytes -= size

@@ -27,7 +27,7 @@ class BodyPace:
         self._received = self._unwrapped = 0
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """Return what a sender is told that was too slow."""
         return (
             f"the body came too slowly: nothing for {self._stall_seconds:g} s, or under"

@@ -83,7 +83,7 @@ class SocketReader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no t
         a fast sender whose bytes are always there would hold the event loop until its
         body ends.
         """
-        late = TimeoutError(self.pace.told)
+        late = TimeoutError(self.pace.message)
         left = self.pace.left(time.monotonic())
         if left <= 0:
             raise late
@@ -103,11 +103,11 @@ class SocketReader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no t
         self.bodies.held_bytes += size
         self.held_bytes += size
 
-    def let_go(self, size: int | None = None) -> None:
+    def release(self, size: int | None = None) -> None:
         """Count so much of the body no longer, or all of it."""
         size = self.held_bytes if size is None else min(size, self.held_bytes)
         self.held_bytes -= size
-        self.bodies.let_go(size)
+        self.bodies.release(size)
 
     def read_head(self, idle_seconds: float, head_seconds: float) -> bool:
         """Wait for a whole head and put it back; False if the client is done.
@@ -193,10 +193,10 @@ class RequestBody:
         if isinstance(self._source, SocketReader):
             self._source.keep(size)
 
-    def let_go(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Say that so much of what was read is in memory no more."""
         if isinstance(self._source, SocketReader):
-            self._source.let_go(size)
+            self._source.release(size)
 
     @property
     def left(self) -> float:
@@ -369,7 +369,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         finally:
             if refused or (parser.mesg and parser.mesg.body.left):
                 _drain_socket(client)
-            source.let_go()
+            source.release()
             del self._clients[client]
             client.close()
 
@@ -388,7 +388,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             if self._retiring:
                 request.force_close()  # the next one is for the successor
             serve(self, request, peer)
-            source.let_go()
+            source.release()
 
     def _admit(self, client: Any) -> bool:
         """Make room by closing what has been idle longest; False if none is."""
@@ -435,7 +435,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Whether any client is connected."""
         return bool(self._clients)
 
-    def hang_up_idle(self) -> None:
+    def close_idle(self) -> None:
         """Say goodbye to those who have asked for nothing, and soon to the rest."""
         for parser in self._clients.values():
             if parser.mesg is not None:
@@ -445,7 +445,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                 with contextlib.suppress(OSError):
                     client.shutdown(socket.SHUT_RD)
 
-    def hang_up(self) -> None:
+    def close_connections(self) -> None:
         """End the reading of every connection: what waits for a client ends."""
         for client in list(self._clients):
             with contextlib.suppress(OSError):

@@ -174,7 +174,7 @@ def end_attempt(
     now: float,
     outcome: Outcome,
     first: float | None,
-    told: Timings | None,
+    reported: Timings | None,
 ) -> None:
     """End an attempt.
 
@@ -184,12 +184,12 @@ def end_attempt(
         span.events.append(("first_token", first))
         since = first - span.began
         span.attributes["gen_ai.response.time_to_first_chunk"] = since
-    if told is not None and (told.prompt_tokens or told.generated_tokens):
+    if reported is not None and (reported.prompt_tokens or reported.generated_tokens):
         span.attributes |= {
-            "gen_ai.usage.input_tokens": told.prompt_tokens,
-            "gen_ai.usage.output_tokens": told.generated_tokens,
+            "gen_ai.usage.input_tokens": reported.prompt_tokens,
+            "gen_ai.usage.output_tokens": reported.generated_tokens,
         }
-    if told is not None and told.load_seconds > 0:
-        span.attributes["inferops.load_seconds"] = told.load_seconds
+    if reported is not None and reported.load_seconds > 0:
+        span.attributes["inferops.load_seconds"] = reported.load_seconds
     span.attributes["inferops.outcome"] = outcome
     span.end(now, "" if outcome is Outcome.END else outcome)

@@ -63,18 +63,18 @@ class UsageAccount:
         node: str,
         taken_at: float,
         decoding_since: float | None,
-        told: Timings | None,
+        timings: Timings | None,
         now: float,
     ) -> None:
         """Add an attempt; where the node tells no times, they are the router's."""
         self.node, self.attempts = node, self.attempts + 1
         first = now if decoding_since is None else max(taken_at, decoding_since)
         prefill, decode = first - taken_at, now - first
-        if told is not None:
-            self.tokens_in += min(told.prompt_tokens, _MOST_TOKENS)
-            self.tokens_out += min(told.generated_tokens, _MOST_TOKENS)
-            prefill = told.prompt_seconds or prefill
-            decode = told.generate_seconds or decode
+        if timings is not None:
+            self.tokens_in += min(timings.prompt_tokens, _MOST_TOKENS)
+            self.tokens_out += min(timings.generated_tokens, _MOST_TOKENS)
+            prefill = timings.prompt_seconds or prefill
+            decode = timings.generate_seconds or decode
         self.prefill_seconds += prefill
         self.decode_seconds += decode
 

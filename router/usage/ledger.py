@@ -148,12 +148,12 @@ class UsageLedger:
         self._mark(account)
 
     def lease_ended(
-        self, lease: MeteredLease, outcome: Outcome, told: Timings | None
+        self, lease: MeteredLease, outcome: Outcome, timings: Timings | None
     ) -> None:
         """Take in an attempt's end (`router.capacity.ledger.Ledger.listen`)."""
         now = self._clock()
         account = self._account(lease)
-        account.ran(lease.node, lease.taken_at, lease.decoding_since, told, now)
+        account.ran(lease.node, lease.taken_at, lease.decoding_since, timings, now)
         self._runs[lease.node].append(_Run(lease.taken_at, now, account))
         if not account.asked:
             self._charge_item(account, outcome, told)

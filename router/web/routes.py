@@ -35,7 +35,7 @@ class WebParts:
     admin: AdminContext
     published: Published
     find: Find
-    bell: Notifiable
+    notifications: Notifiable
     webhook_token: Callable[[], str | None]
     notified: Callable[[str], None]
     batches: JobService
@@ -51,7 +51,7 @@ def blueprints(parts: WebParts) -> list[Blueprint]:
     return [
         admin_blueprint(parts.admin),
         fleet_blueprint(parts.published, parts.find),
-        webhook_blueprint(parts.bell, parts.webhook_token, parts.notified),
+        webhook_blueprint(parts.notifications, parts.webhook_token, parts.notified),
         files_blueprint(parts.batches, parts.jobs.limits),
         batches_blueprint(parts.batches, parts.settings),
         jobs_blueprint(parts.jobs),

@@ -45,7 +45,7 @@ class Notifiable(Protocol):
 
 
 def webhook_blueprint(
-    doorbell: Notifiable,
+    notifications: Notifiable,
     token: Callable[[], str | None],
     count: Callable[[str], None],
 ) -> Blueprint:
@@ -57,7 +57,7 @@ def webhook_blueprint(
     def receive() -> Response:
         g.principal = _authorized(token)
         notification = _read()
-        outcomes = _hear(doorbell, notification, count)
+        outcomes = _hear(notifications, notification, count)
         log.info(
             "notified",
             alerts=len(notification.alerts),
@@ -120,17 +120,17 @@ def _body() -> bytes:
 
 
 def _hear(
-    doorbell: Notifiable, notification: Notification, count: Callable[[str], None]
+    notifications: Notifiable, notification: Notification, count: Callable[[str], None]
 ) -> dict[str, int]:
     outcomes: dict[str, int] = {}
     try:
         actor = Actor(g.principal, address(request.environ))
-        for outcome in doorbell.hear(notification.alerts, actor):
+        for outcome in notifications.hear(notification.alerts, actor):
             count(outcome.value)
             outcomes[outcome.value] = outcomes.get(outcome.value, 0) + 1
     except StateError as error:
         # Alertmanager tries a 5xx again; by then the disk may take it.
         raise UnavailableError("the hold stands, but could not be saved") from error
     finally:
-        doorbell.wake()
+        notifications.wake()
     return outcomes

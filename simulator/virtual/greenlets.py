@@ -33,13 +33,13 @@ class VirtualCancellation(Cancellation):
         self._sleeper: greenlet | None = None
         self._sleeps = 0
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         self._nudged = True
         self._wake()
 
     def stop(self, outcome: Outcome) -> None:
         self.stopped = self.stopped or outcome
-        self.nudge()
+        self.wake()
 
     def sleep(self, seconds: float | None) -> None:
         if self.stopped is None and not self._nudged:

@@ -36,7 +36,7 @@ class _Ledger(Ledger):
         setup = routed.setup
         self._specs = {spec.name: spec for spec in setup.specs}
         self._totals = TOTALS[setup.scaling]
-        self._foreign = _NoForeignLoad()
+        self._external = _NoForeignLoad()
 
     def speed(self, node: str, model: str, streams: int = 1) -> float:
         del model

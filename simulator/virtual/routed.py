@@ -303,7 +303,7 @@ class Routed:
             lease.first_token_seconds = self.clock.now - ask.at
 
         def ended(_: Request) -> None:
-            cancellation.nudge()
+            cancellation.wake()
 
         request = Request(ask.model, ask.prompt, ask.tokens, ended, first, ask.options)
         reply.node, reply.slot_at = lease.node, self.clock.now

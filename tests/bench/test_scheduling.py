@@ -116,9 +116,9 @@ def test_greenlets_sleep_in_virtual_time():
     spawn(clock, 1.0, lambda: sleeper("late", VirtualCancellation(clock), 2.5))
     spawn(clock, 1.0, lambda: sleeper("woken", ready, inf))
     spawn(clock, 1.0, lambda: sleeper("stopped", never, inf))
-    clock.at(2.0, ready.nudge)  # too early: it sleeps on
+    clock.at(2.0, ready.wake)  # too early: it sleeps on
     clock.at(2.0, lambda: never.stop(Outcome.CLIENT_GONE))
-    clock.at(4.0, ready.nudge)
+    clock.at(4.0, ready.wake)
     clock.run()
     assert seen == [
         ("stopped", 2.0, Outcome.CLIENT_GONE),

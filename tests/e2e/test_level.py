@@ -175,7 +175,7 @@ class Scene:
             prometheus=self.client,
         )
         self.make_pass = Pass(sources, self.holds, self.published, NoStats())
-        self.bell = NotificationHandler(
+        self.notifications = NotificationHandler(
             self.holds, INVENTORY.names, lambda: None, lambda: 60.0, self.client.firing
         )
 
@@ -195,7 +195,7 @@ class Scene:
     def state(self):
         """Make a pass, and give the state of the node's only hold."""
         self.make_pass()
-        found = self.holds.blocking("rig")
+        found = self.holds.keeping_out("rig")
         assert len(found) <= 1
         return found[0].state if found else None
 
@@ -250,9 +250,9 @@ def drained(scene):
         starts_at="t1",
         fingerprint=fingerprint(LABELS),
     )
-    assert scene.bell.hear([alert]) == (NotificationOutcome.PLACED,)
-    (hold,) = scene.holds.blocking("rig")
-    assert hold.state is HoldState.DOORBELL
+    assert scene.notifications.hear([alert]) == (NotificationOutcome.PLACED,)
+    (hold,) = scene.holds.keeping_out("rig")
+    assert hold.state is HoldState.PROVISIONAL
     scene.reaches(HoldState.CONFIRMED, "fault to confirmed hold")
     return scene
 
@@ -270,7 +270,7 @@ def test_a_forged_ring_holds_nothing(scene):
     """The bell rings, and Prometheus shows no such alert."""
     until(lambda: fresh(scene), "readings", seconds=40, every=0.2)
     alert = Alert(status="firing", labels=LABELS, starts_at="t1", fingerprint="f")
-    assert scene.bell.hear([alert]) == (NotificationOutcome.NOT_SHOWN,)
+    assert scene.notifications.hear([alert]) == (NotificationOutcome.NOT_SHOWN,)
     assert scene.holds.history() == ()
 
 

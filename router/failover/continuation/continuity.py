@@ -73,8 +73,9 @@ class Continuity:
         cut_at = self._clock()
         self._generate_seconds += cut_at - self._leg_began_at
         if self._trace.steps:
-            told = f"{node}: {outcome} after {self.transcript.pieces} pieces of text"
-            self._trace.steps[-1].failure = told
+            pieces = self.transcript.pieces
+            failure = f"{node}: {outcome} after {pieces} pieces of text"
+            self._trace.steps[-1].failure = failure
         self._continuations += outcome is not Outcome.EVICTED  # that broke nothing
         if self._continuations > self._failover.limits.attempts:
             raise CannotContinueError(f"{self._continuations} nodes broke this stream")

@@ -92,7 +92,7 @@ class ActiveJob:
 
     job: Job
     owned: bool = False
-    hand: LeasedItems = field(default_factory=LeasedItems)
+    leased: LeasedItems = field(default_factory=LeasedItems)
     backlog: dict[tuple[ItemKind, str], Backlog] = field(default_factory=dict)
     counts: tuple[Counts, Counts] = (Counts(), Counts())
     counted_at: float = float("-inf")
@@ -146,7 +146,7 @@ class ActiveJob:
 
     def models(self) -> set[str]:
         """Return the models of what is in hand and in flight."""
-        found = set(self.hand.models())
+        found = set(self.leased.models())
         return found | {f.held.item.model for f in self.in_flight()}
 
     def may_use(self, node: str) -> bool:
@@ -218,7 +218,7 @@ class LeasedBacklog:
     def _sum(self) -> dict[str, Backlog]:
         found: dict[str, Backlog] = {}
         for active in self._jobs:
-            kept = active.hand.backlogs().items()
+            kept = active.leased.backlogs().items()
             stored = ((model, each) for (_, model), each in active.backlog.items())
             for model, more in chain(kept, stored):
                 sums = found.get(model, Backlog(0, 0.0))
@@ -230,7 +230,7 @@ class LeasedBacklog:
     def heaviest(self, model: str) -> Sequence[Pending]:
         found = self._heaviest.get(model)
         if found is None:
-            some = (active.hand.ready(model, self._now) for active in self._jobs)
+            some = (active.leased.ready(model, self._now) for active in self._jobs)
             found = list(islice(chain.from_iterable(some), _MOST_SEEN))
             self._heaviest[model] = found
         return found

@@ -83,7 +83,7 @@ class AttemptDependencies:
     tally: ItemCounters
     settings: Callable[[], AttemptSettings]
     speed: Callable[[str, str], float | None]
-    nudge: Callable[[], None]
+    wake: Callable[[], None]
     ended: Callable[[ActiveJob], None]
 
 
@@ -153,7 +153,7 @@ class AttemptsInFlight:
             self._greenlets.pop(attempt, None)
             self._end(active, attempt)
             active.tell()
-            self._parts.nudge()
+            self._parts.wake()
 
     def _end(self, active: ActiveJob, attempt: Attempt) -> None:
         some = active.attempts.get(attempt.held.item.id, [])
@@ -347,7 +347,7 @@ class AttemptsInFlight:
         if self.ending or active.why_not(time.time()):
             self._give_back(attempt.held)
             return
-        active.hand.add([attempt.held])
+        active.leased.add([attempt.held])
 
     def _give_back(self, held: LeasedItem) -> None:
         parts = self._parts
@@ -386,7 +386,7 @@ class AttemptsInFlight:
             )
         except StoreError as error:  # then it has one try more after a restart
             log.warning("try_not_counted", fault=str(error))
-        active.hand.add([held])
+        active.leased.add([held])
 
     def _pause(self, tries: int) -> float:
         """Longer after each try, and longest where much fails at once."""

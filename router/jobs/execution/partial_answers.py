@@ -173,13 +173,13 @@ class Exchange:
 
     def whole(self, message: UpstreamRequest) -> CompleteReply:
         """Ask for one piece. Raises AttemptError, StoppedError."""
-        presented = self._asking.take(self._assignment, message, self._cancellation)
-        return self._piece(presented)
+        first = self._asking.take(self._assignment, message, self._cancellation)
+        return self._piece(first)
 
-    def _piece(self, presented: FirstResponse) -> CompleteReply:
-        self._asking.release(presented.reply)
-        head = presented.reply.head
-        return CompleteReply(head.status if head else 0, presented.body)
+    def _piece(self, first: FirstResponse) -> CompleteReply:
+        self._asking.release(first.reply)
+        head = first.reply.head
+        return CompleteReply(head.status if head else 0, first.body)
 
     def streamed(
         self, message: UpstreamRequest, model: str, draft: PartialAnswer | None
@@ -197,8 +197,8 @@ class Exchange:
                 log.info("item_not_continued", why=str(error))
                 self.lost += draft.tokens
         self.draft = draft = PartialAnswer(message.path, digest)
-        presented = self._asking.take(self._assignment, message, self._cancellation)
-        return self._gather(presented, draft, draft.add)
+        first = self._asking.take(self._assignment, message, self._cancellation)
+        return self._gather(first, draft, draft.add)
 
     def _go_on(
         self, message: UpstreamRequest, draft: PartialAnswer, digest: str | None
@@ -218,19 +218,19 @@ class Exchange:
 
     def _gather(
         self,
-        presented: FirstResponse,
+        first: FirstResponse,
         draft: PartialAnswer,
         add: Callable[[bytes], None],
         resumption: Resumption | None = None,
     ) -> CompleteReply:
-        reply, lease = presented.reply, presented.lease
+        reply, lease = first.reply, first.lease
         gate = reply.gate
         if gate is None:  # refused, or by a node that makes no streams
-            return self._piece(presented)
+            return self._piece(first)
         began = lease.decoding_since = self._clock()
         stopped = None
         try:
-            add(presented.body)
+            add(first.body)
             self._read(reply, gate, add)
             self._check(reply, gate)
             if resumption:
@@ -244,10 +244,12 @@ class Exchange:
             self._asking.release(reply)  # closing it is what frees the slot
             if stopped:
                 lease.done(stopped)
-        told = gate.timings()
+        timings = gate.timings()
         if resumption:  # most of its prompt was in the node's cache already
-            told = Timings(0, told.generated_tokens, 0.0, told.generate_seconds)
-        return CompleteReply(200, draft.whole.reply(), told)
+            timings = Timings(
+                0, timings.generated_tokens, 0.0, timings.generate_seconds
+            )
+        return CompleteReply(200, draft.whole.reply(), timings)
 
     def _read(
         self, reply: UpstreamReply, gate: Framer, add: Callable[[bytes], None]

@@ -100,7 +100,7 @@ class JobReconciler:
         self._renewed_at = float("-inf")
         self.stopping = False
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Have it look now instead of within a second."""
         self._event.set()
 
@@ -131,7 +131,7 @@ class JobReconciler:
         self._take_over(seen, now)
         for active in list(self._runner.jobs.values()):
             self._tend(active)
-        self._runner.nudge()
+        self._runner.wake()
 
     def _take_costs(self) -> dict[str, Tallies]:
         return {
@@ -146,7 +146,7 @@ class JobReconciler:
         at = time.time()
         renew = now - self._renewed_at >= seconds / 4
         active = self._runner.jobs.values()
-        leased = [h.item.id for job in active for h in job.hand]
+        leased = [h.item.id for job in active for h in job.leased]
         leased += [f.held.item.id for job in active for f in job.in_flight()]
         return SyncRequest(
             owner=parts.owner,
@@ -180,7 +180,7 @@ class JobReconciler:
     def _let_go(self, active: ActiveJob) -> None:
         """It is over, or was deleted, here or by another router."""
         self._runner.stop_attempts(active)
-        active.hand.clear()
+        active.leased.clear()
         active.tell()
 
     # One job
@@ -254,11 +254,11 @@ class JobReconciler:
         job = active.job
         path = self._parts.uploads.path(job.spec.file)
 
-        def told(rows: int) -> None:
+        def reported(rows: int) -> None:
             active.job = replace(active.job, rows_read=rows)
             active.tell()
 
-        self._parts.reading.read(job, path, told)
+        self._parts.reading.read(job, path, reported)
         active.begun = False  # it got further: running its items is counted anew
         self._event.set()
 
@@ -278,18 +278,18 @@ class JobReconciler:
         return True
 
     def _empty_hand(self, active: ActiveJob) -> None:
-        ids = active.hand.clear()
+        ids = active.leased.clear()
         if ids:
             owner = self._parts.owner
             self._parts.database.write(lambda c: items.give_back(c, owner, ids))
             active.counted_at = float("-inf")
 
     def _forgive(self, active: ActiveJob) -> None:
-        for each in active.hand:
+        for each in active.leased:
             avoid = each.pending.avoid
             if avoid and not self._runner.elsewhere(each.item.model, avoid):
                 each.forgive()
-        for model in active.hand.models():
+        for model in active.leased.models():
             self._give_up(active, model)
 
     def _give_up(self, active: ActiveJob, model: str) -> None:
@@ -301,8 +301,8 @@ class JobReconciler:
         if now - active.absent_since.setdefault(model, now) < _ABSENT_SECONDS:
             return
         fault = ItemFault("model_not_found", f"no node has model {model!r}")
-        for each in active.hand:
-            if each.item.model == model and active.hand.take(each.item.id):
+        for each in active.leased:
+            if each.item.model == model and active.leased.take(each.item.id):
                 self._attempts.fail(active, each, fault)
 
     def ended(self, active: ActiveJob) -> None:
@@ -312,15 +312,15 @@ class JobReconciler:
         if active.owned and _reduces(active.job):
             self._start(f"reduce {active.job.id}", lambda: self._reduce(active))
         if active.settled:
-            self.nudge()
+            self.wake()
 
     def _refill(self, active: ActiveJob) -> None:
         want = max(_LEAST_IN_HAND, self._parts.slots() * _PER_SLOT)
         share = max(1, min(want, _MOST_IN_HAND) // max(1, len(active.backlog)))
         short = {
-            place: share - active.hand.count(*place)
+            place: share - active.leased.count(*place)
             for place, waiting in islice(active.backlog.items(), _MOST_PLACES)
-            if waiting.items and active.hand.count(*place) <= share // 2
+            if waiting.items and active.leased.count(*place) <= share // 2
         }
         if short:
             self._start(f"refill {active.job.id}", lambda: self._lease(active, short))
@@ -347,8 +347,8 @@ class JobReconciler:
             active.move(kind, ItemState.WAITING, ItemState.LEASED, len(some))
             found += [leased_item(item, opening=opens(given, item)) for item in some]
         parts.bodies.prepare(active.job, (each.item for each in found))
-        active.hand.add(h for h in found if h.item.id not in active.attempts)
-        self._runner.nudge()
+        active.leased.add(h for h in found if h.item.id not in active.attempts)
+        self._runner.wake()
 
     # Reducing and closing
 
@@ -398,7 +398,7 @@ def _due(active: ActiveJob, now: float) -> bool:
     """Say whether its items should be counted again; large jobs less often."""
     rows, _ = active.counts
     seconds = rows.total / _ITEMS_PER_COUNT_SECOND
-    if not active.attempts and not len(active.hand):
+    if not active.attempts and not len(active.leased):
         seconds = 0.0
     return now - active.counted_at >= min(seconds, _LONGEST_UNCOUNTED_SECONDS)
 

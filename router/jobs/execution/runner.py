@@ -71,7 +71,7 @@ class ItemRunner:
         self.jobs: dict[str, ActiveJob] = {}
         self.stopping = False
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Have it look again soon; never waits."""
         self._event.set()
 
@@ -106,7 +106,7 @@ class ItemRunner:
         """
         now = time.time()
         running = [job for job in self._oldest_first() if not job.why_not(now)]
-        with_items = [job for job in running if len(job.hand) or job.attempts]
+        with_items = [job for job in running if len(job.leased) or job.attempts]
         for job in running:
             job.why_idle = None
         allowed = [job for job in with_items if not self._limited(job)]
@@ -206,13 +206,13 @@ class ItemRunner:
                 attempts = job.attempts.get(choice.item)
                 held = attempts[0].held if attempts and len(attempts) == 1 else None
             else:
-                held = job.hand.take(choice.item)
+                held = job.leased.take(choice.item)
             if held is None:
                 continue
             assignment = self._idle.take(view, held.item.model)
             if assignment is None:
                 if isinstance(choice, StartItem):
-                    job.hand.add([held])
+                    job.leased.add([held])
                 return False
             self._attempts.begin(
                 job, held, assignment, copy=isinstance(choice, StartCopy)
@@ -227,14 +227,14 @@ class ItemRunner:
         """Say why nothing of it runs although it might."""
         if self._idle.wanted:
             return "people are using every slot"
-        for model in job.hand.models():
+        for model in job.leased.models():
             decision = self._idle.decision(model)
             if decision.picked:
                 return None
             if decision.busy:
                 return "every slot is in use"
-            told = "; ".join(f"{n}: {why}" for n, why in decision.rejected.items())
-            return f"no node may take model {model!r}: {told or 'there is none'}"
+            reported = "; ".join(f"{n}: {why}" for n, why in decision.rejected.items())
+            return f"no node may take model {model!r}: {reported or 'there is none'}"
         return None
 
     def absent(self, model: str) -> bool:
@@ -260,9 +260,9 @@ class ItemRunner:
             if _of(attempt.held, groups, samples):
                 attempt.lost = True
                 attempt.stop(Outcome.REVOKED)
-        for held in job.hand:
+        for held in job.leased:
             if _of(held, groups, samples):
-                job.hand.take(held.item.id)
+                job.leased.take(held.item.id)
 
 
 def _allowed(jobs: list[ActiveJob], free: FreeSlot) -> list[ActiveJob]:

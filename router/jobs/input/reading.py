@@ -72,14 +72,14 @@ class Reading:
         self._source = source
         self._limits = limits
 
-    def read(self, job: Job, path: Path, told: Callable[[int], None]) -> JobState:
+    def read(self, job: Job, path: Path, reported: Callable[[int], None]) -> JobState:
         """Read the file to its end; returns the state that the job is in then.
 
-        `told` hears how many rows are items. Raises StoreError: call it again.
+        `reported` hears how many rows are items. Raises StoreError: call it again.
         """
         progress = _Progress(job.rows_read)
         try:
-            self._pages(job, path, told, progress)
+            self._pages(job, path, reported, progress)
         except _ElsewhereError as error:
             return error.state
         except FileError as error:
@@ -89,7 +89,7 @@ class Reading:
         return self._database.write(lambda c: _begin(c, job, progress))
 
     def _pages(
-        self, job: Job, path: Path, told: Callable[[int], None], progress: _Progress
+        self, job: Job, path: Path, reported: Callable[[int], None], progress: _Progress
     ) -> None:
         def noted(notes: Sequence[str]) -> None:
             progress.notes = notes
@@ -100,7 +100,7 @@ class Reading:
             progress.stored_bytes += sum(len(item.body) + _ITEM_BYTES for item in page)
             self._check(job, progress, page)
             self._keep(job, progress.items, page)
-            told(progress.items)
+            reported(progress.items)
             gevent.sleep(_PAUSE_SECONDS)
 
     def _check(self, job: Job, progress: _Progress, page: Sequence[NewItem]) -> None:

@@ -35,7 +35,7 @@ _PAGE_ROWS = 500
 _PAGE_BYTES = 1024 * 1024
 
 # One row: what is told of it, and what is stored.
-Told = tuple[dict[str, Any], bytes]
+Scanned = tuple[dict[str, Any], bytes]
 
 
 def scan(question: Mapping[str, Any]) -> Iterator[Frame]:
@@ -53,22 +53,22 @@ def scan(question: Mapping[str, Any]) -> Iterator[Frame]:
     yield {"end": True, "notes": notes}, b""
 
 
-def _counted(rows: Iterator[Told]) -> Iterator[Told]:
+def _counted(rows: Iterator[Scanned]) -> Iterator[Scanned]:
     """Raise DatasetError at the end where not one row can be used."""
-    faults: list[Told] = []
+    faults: list[Scanned] = []
     good = False
-    for told in rows:
-        good = good or "fault" not in told[0]
+    for reported in rows:
+        good = good or "fault" not in reported[0]
         if not good and len(faults) < 1:
-            faults.append(told)
-        yield told
+            faults.append(reported)
+        yield reported
     if faults and not good:
         first = faults[0][0]
         place = f"line {first['line']}: " if first["line"] else ""
         raise DatasetError(f"not one row can be used; {place}{first['fault']}")
 
 
-def _pages(rows: Iterator[Told], skip: int) -> Iterator[Frame]:
+def _pages(rows: Iterator[Scanned], skip: int) -> Iterator[Frame]:
     heads: list[dict[str, Any]] = []
     bodies: list[bytes] = []
     size = 0
@@ -87,7 +87,7 @@ def _pages(rows: Iterator[Told], skip: int) -> Iterator[Frame]:
 
 def _rows(
     spec: JobSpec, question: Mapping[str, Any], notes: list[str]
-) -> Iterator[Told]:
+) -> Iterator[Scanned]:
     template = Template.parse(spec.template)
     limits = ReadLimits(**question["limits"])
     path = Path(question["path"])
@@ -137,7 +137,7 @@ def _bad(
 
 def _requests(
     spec: JobSpec, question: Mapping[str, Any], _notes: list[str]
-) -> Iterator[Told]:
+) -> Iterator[Scanned]:
     limits = ReadLimits(**question["limits"])
     opened = open_utf8(Path(question["path"]), limits.file_bytes)
     with closing(opened.file):
@@ -148,7 +148,7 @@ def _requests(
                 yield _request(each, copy=question["copy"])
 
 
-def _request(found: Request, *, copy: bool) -> Told:
+def _request(found: Request, *, copy: bool) -> Scanned:
     here = found.place != NOWHERE and not copy
     head = {
         "index": found.index,
@@ -162,5 +162,5 @@ def _request(found: Request, *, copy: bool) -> Told:
 
 
 def _bad_line(bad: BadLine) -> dict[str, Any]:
-    told = _bad(bad.index, bad.line, str(bad.error), bad.error.column)
-    return {**told, "param": bad.error.param, "custom_id": bad.custom_id}
+    reported = _bad(bad.index, bad.line, str(bad.error), bad.error.column)
+    return {**reported, "param": bad.error.param, "custom_id": bad.custom_id}

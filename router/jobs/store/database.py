@@ -351,8 +351,8 @@ def _store_error(error: Exception, *, cut: bool = False) -> StoreError:
         text = "nothing came any more, the connection was cut"
     kind = "refuses" if isinstance(error, IntegrityError) else "fails"
     why = next((ours for theirs, ours in _WHY if theirs in str(cause)), "")
-    told = f"{text} ({why})" if why else text
-    return StoreError(f"the job database {kind}: {told}", why or "does not answer")
+    reported = f"{text} ({why})" if why else text
+    return StoreError(f"the job database {kind}: {reported}", why or "does not answer")
 
 
 def database_url(text: str, folder: Path, password_file: Path | None) -> URL:

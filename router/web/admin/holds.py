@@ -30,8 +30,8 @@ log = get_logger("holding")
 
 def cordon(parts: AdminContext, name: str) -> Response:
     """Keep new work away; what is in flight ends by itself."""
-    told = _place_cordon(parts, name, fields(_CORDON))
-    return parts.answer(name, **told)
+    reported = _place_cordon(parts, name, fields(_CORDON))
+    return parts.answer(name, **reported)
 
 
 def drain(parts: AdminContext, name: str) -> Response:
@@ -42,11 +42,11 @@ def drain(parts: AdminContext, name: str) -> Response:
         raise BadRequestError(
             f"wait_seconds: must be 0 to {_LONGEST_WAIT_SECONDS}, got {seconds}"
         )
-    told = _place_cordon(parts, name, given)
+    reported = _place_cordon(parts, name, given)
     deadline = time.monotonic() + seconds
     while parts.ledger.in_flight(name) and time.monotonic() < deadline:
         gevent.sleep(0.05)
-    return parts.answer(name, **told)
+    return parts.answer(name, **reported)
 
 
 def uncordon(parts: AdminContext, name: str) -> Response:
@@ -176,8 +176,8 @@ def _lift_silences(parts: AdminContext, held: Iterable[Hold]) -> dict[str, Any]:
         except SilenceError as error:
             log.warning("silence not lifted", silence=silence, why=str(error))
             errors.append(f"{silence}: {error}")
-    told: dict[str, Any] = {"lifted": lifted}
-    return {"silence": told | ({"error": "; ".join(errors)} if errors else {})}
+    reported: dict[str, Any] = {"lifted": lifted}
+    return {"silence": reported | ({"error": "; ".join(errors)} if errors else {})}
 
 
 def _lift(parts: AdminContext, held: list[Hold], given: Mapping[str, Any]) -> None:

@@ -32,10 +32,10 @@ def show_node(
         "in_flight": ledger.in_flight(name),
         "slots": ledger.usable(name),
         "ceiling": ledger.slots(name),
-        "factor": ledger.easing.factor(name),
+        "factor": ledger.slow_start.factor(name),
         "slow_start": round(ledger.ramp(name), 3),
-        "leftover": ledger.leftover(name),
-        "foreign": _foreign(ledger.foreign(name)),
+        "leftover": ledger.recovered(name),
+        "foreign": _external(ledger.external(name)),
         "version": view.version,
         "models": sorted(view.present or ()),
         "resident": sorted(view.resident or ()),
@@ -48,7 +48,7 @@ def show_node(
     }
 
 
-def _foreign(found: ExternalEstimate | None) -> dict[str, Any] | None:
+def _external(found: ExternalEstimate | None) -> dict[str, Any] | None:
     return {"streams": found.streams, "sign": found.sign} if found else None
 
 
@@ -58,8 +58,8 @@ def show_slots(ledger: Ledger, node: str, model: str) -> dict[str, Any]:
         "in_flight": ledger.in_flight(node),
         "limit": ledger.limit(node, model),
         "ceiling": ledger.slots(node),
-        "leftover": ledger.leftover(node),
-        "foreign": _foreign(ledger.foreign(node)),
+        "leftover": ledger.recovered(node),
+        "foreign": _external(ledger.external(node)),
         "total_tokens_per_second": ledger.totals().get((node, model), {}),
     }
 

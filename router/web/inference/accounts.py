@@ -24,7 +24,7 @@ def close_request(
 ) -> None:
     """Count and log the request; the last thing that is done for it."""
     context.under_way.leave(request)
-    request.let_go()
+    request.release()
     if request.ticket is not None:
         context.quotas.end(request.ticket, request.tokens)
     if request.call and request.call.findings.deaths:

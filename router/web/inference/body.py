@@ -64,7 +64,7 @@ class BodyReader:
         with self._decoding, _reserved(upload, most_decoded(len(body), most)):
             plain = self.run(lambda: decode(body, coding, most))
         upload.hold(len(plain))
-        upload.let_go(len(body))
+        upload.release(len(body))
         return plain
 
 
@@ -81,7 +81,7 @@ def _reserved(upload: Any, size: int) -> Iterator[None]:
     try:
         yield
     finally:
-        upload.let_go(size)
+        upload.release(size)
 
 
 def _received(environ: WSGIEnvironment, most: int) -> bytes:

@@ -68,7 +68,7 @@ class ClientRequest:
         left = self.arrived + terms.seconds - time.monotonic()
         self.limit = TimeLimit(left, self.cancellation)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         if self.limit:
             self.limit.close()
 

@@ -70,7 +70,7 @@ class InferenceResponse:
         self._start_response = start_response
         self._client: CooperativeSocket = environ["gunicorn.socket"]
         self._trace: DecisionTrace | None = None
-        self._presented: FirstResponse | None = None
+        self._first: FirstResponse | None = None
         self._call: ProxiedRequest | None = None
         self._continuity: Continuity | None = None
         self._watch: ClientWatch | None = None
@@ -80,7 +80,7 @@ class InferenceResponse:
     def begin(self) -> Iterable[bytes]:
         """Have the request answered up to its first line, or refuse it."""
         try:
-            presented = self._first_response()
+            first = self._first_response()
         except CancelledError as error:
             return self._stopped(error.outcome)
         except RefusedError as error:
@@ -93,10 +93,10 @@ class InferenceResponse:
                 error.status, error.code, error.message, error.retry_after_seconds
             )
         else:
-            if isinstance(presented, LightAnswer):
-                return self._light(presented.answer)
-            self._presented = presented
-            return (self._stream if presented.reply.gate else self._whole)(presented)
+            if isinstance(first, LightAnswer):
+                return self._light(first.answer)
+            self._first = first
+            return (self._stream if first.reply.gate else self._whole)(first)
         finally:
             if not self._streams:
                 self._finish()
@@ -120,11 +120,11 @@ class InferenceResponse:
         )
         context.traces.add(trace)
         try:
-            return context.failover.present(call, request.cancellation, trace)
+            return context.failover.first_response(call, request.cancellation, trace)
         except (NotFoundError, RefusedError) as error:
             if not self._found_since(error, call, trace):
                 raise
-            return context.failover.present(call, request.cancellation, trace)
+            return context.failover.first_response(call, request.cancellation, trace)
         finally:
             request.attempts = trace.attempts
             if trace.steps and (picked := trace.steps[-1].decision.picked):
@@ -144,34 +144,34 @@ class InferenceResponse:
         asked = {pick.name for pick in picks if pick}
         return bool(self._context.find(call.routing.model) - asked)
 
-    def _whole(self, presented: FirstResponse) -> Iterable[bytes]:
-        head = presented.reply.head
+    def _whole(self, first: FirstResponse) -> Iterable[bytes]:
+        head = first.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
         self._request.outcome = Outcome.END.value
-        length = ("Content-Length", str(len(presented.body)))
+        length = ("Content-Length", str(len(first.body)))
         self._head(head.status, [*_passed_on(head.headers), length])
         # A refusal took no time and proves nothing: the node must not look quick.
-        ended = Outcome.REFUSED if presented.refused else Outcome.END
-        timings = read_timings(presented.body)
-        self._count_tokens(presented, timings)
-        self._end(presented, ended, timings)
+        ended = Outcome.REFUSED if first.refused else Outcome.END
+        timings = read_timings(first.body)
+        self._count_tokens(first, timings)
+        self._end(first, ended, timings)
         # The node is done with it, but the client may take it slowly.
-        self._environ["wsgi.input"].keep(len(presented.body))
+        self._environ["wsgi.input"].keep(len(first.body))
         self._finish()
-        return [presented.body]
+        return [first.body]
 
-    def _stream(self, presented: FirstResponse) -> Iterable[bytes]:
-        head = presented.reply.head
+    def _stream(self, first: FirstResponse) -> Iterable[bytes]:
+        head = first.reply.head
         assert head is not None  # noqa: S101 - a presented reply has one
-        self._continuity = self._continued_by(presented)
-        presented.reply.movable = self._continuity is not None
+        self._continuity = self._continued_by(first)
+        first.reply.movable = self._continuity is not None
         self._head(head.status, [*_passed_on(head.headers)])
         # Counted at the lease's end.
-        presented.lease.first_token_seconds = time.monotonic() - self._request.arrived
+        first.lease.first_token_seconds = time.monotonic() - self._request.arrived
         self._streams = True
         return _Stream(self)
 
-    def _continued_by(self, presented: FirstResponse) -> Continuity | None:
+    def _continued_by(self, first: FirstResponse) -> Continuity | None:
         """Keep what is needed to go on elsewhere; None where that would be wrong."""
         context, call, trace = self._context, self._call, self._trace
         assert call is not None  # noqa: S101 - presented for it
@@ -187,7 +187,7 @@ class InferenceResponse:
             wait_seconds=context.limits.queue_seconds,
             clock=time.monotonic,
         )
-        continuity.begin(presented)
+        continuity.begin(first)
         return continuity
 
     def pieces(self) -> Iterator[bytes]:
@@ -214,28 +214,28 @@ class InferenceResponse:
 
     def _first_lines(self) -> bytes:
         """Take what the head goes out with: nothing where a client may be too slow."""
-        presented = self._presented
-        assert presented is not None  # noqa: S101 - a stream was presented
-        if len(presented.body) > _WITH_THE_HEAD_BYTES:
+        first = self._first
+        assert first is not None  # noqa: S101 - a stream was presented
+        if len(first.body) > _WITH_THE_HEAD_BYTES:
             return b""
-        self._presented = replace(presented, body=b"")
-        return BufferedChunk(presented.body) if presented.reply.over else presented.body
+        self._first = replace(first, body=b"")
+        return BufferedChunk(first.body) if first.reply.over else first.body
 
     def _last_lines(self) -> bytes:
         """Take what came with the end of a segment; the pump has not sent it."""
-        assert self._presented is not None  # noqa: S101 - it has just been pumped
-        reply = self._presented.reply
+        assert self._first is not None  # noqa: S101 - it has just been pumped
+        reply = self._first.reply
         lines, reply.last = reply.last, b""
         return lines
 
     def _pump(self) -> Outcome:
-        presented = self._presented
-        assert presented is not None  # noqa: S101 - only streams get here
-        presented.reply.gather_again(presented.body)
-        lease, cancellation = presented.lease, self._request.cancellation
+        first = self._first
+        assert first is not None  # noqa: S101 - only streams get here
+        first.reply.gather_again(first.body)
+        lease, cancellation = first.lease, self._request.cancellation
         lease.decoding_since = time.monotonic()
         pump = Pump(
-            presented.reply,
+            first.reply,
             self._client,
             cancellation,
             chunked=self._environ["SERVER_PROTOCOL"] == "HTTP/1.1",
@@ -246,37 +246,37 @@ class InferenceResponse:
         outcome = pump.run(
             self._context.failover.liveness.stream(lease, cancellation, plain=plain)
         )
-        gate = presented.reply.gate
+        gate = first.reply.gate
         if outcome in _NODE_FAILED and gate and not gate.failure and gate.finished:
             return Outcome.END  # only the end of the framing was lost
-        if outcome is Outcome.EOF and gate and presented.reply.broken is None:
+        if outcome is Outcome.EOF and gate and first.reply.broken is None:
             transcript = (
                 self._continuity.transcript.text() if self._continuity else None
             )
             lines = gate.before + gate.last
             if end := lost_end(self._request.route.path, lines, transcript):
-                presented.reply.last += gate.feed(end)
+                first.reply.last += gate.feed(end)
                 return Outcome.END
         return outcome
 
     def _go_on(self, outcome: Outcome) -> bytes | None:
         """Take the next segment, or return what ends the stream."""
-        presented, self._presented = self._presented, None
-        assert presented is not None  # noqa: S101 - it has just been pumped
+        first, self._first = self._first, None
+        assert first is not None  # noqa: S101 - it has just been pumped
         self._request.outcome = outcome.value
         # The others on the node hear what its broken stream says of them.
         self._context.failover.broke_off(
-            presented.lease,
-            presented.reply,
+            first.lease,
+            first.reply,
             wordless=self._request.route.path in WORDLESS,
         )
-        self._end(presented, outcome, Timings())
-        message = _BROKEN[outcome].format(node=presented.lease.node)
-        failure = presented.reply.gate and presented.reply.gate.failure
+        self._end(first, outcome, Timings())
+        message = _BROKEN[outcome].format(node=first.lease.node)
+        failure = first.reply.gate and first.reply.gate.failure
         if failure:
             message = f"{message}: {failure}"
         try:
-            following = self._following(presented.lease.node, outcome)
+            following = self._following(first.lease.node, outcome)
         except CancelledError as error:
             self._request.outcome = error.outcome.value
             text = _BROKEN.get(error.outcome, message)
@@ -290,7 +290,7 @@ class InferenceResponse:
         if isinstance(following, bytes):
             self._request.outcome = Outcome.END.value
             return following
-        self._presented = following
+        self._first = following
         return None
 
     def _following(self, node: str, outcome: Outcome) -> FirstResponse | bytes:
@@ -305,17 +305,17 @@ class InferenceResponse:
 
     def close(self) -> None:
         """Settle what is open; called by gunicorn whatever has happened."""
-        presented, self._presented = self._presented, None
-        if presented and presented.reply.gate:
+        first, self._first = self._first, None
+        if first and first.reply.gate:
             outcome = Outcome(self._request.outcome)
             if outcome is Outcome.REFUSED:  # it was never iterated: nobody to read
                 outcome = Outcome.CLIENT_GONE
                 self._request.outcome = outcome.value
             timings = Timings()
             if outcome is Outcome.END:
-                timings = presented.reply.gate.timings()
-            self._count_tokens(presented, timings)
-            self._end(presented, outcome, timings)
+                timings = first.reply.gate.timings()
+            self._count_tokens(first, timings)
+            self._end(first, outcome, timings)
         self._finish()
 
     def _finish(self) -> None:
@@ -326,12 +326,10 @@ class InferenceResponse:
             self._watch.close()
         close_request(self._context, self._request, self._trace)
 
-    def _end(
-        self, presented: FirstResponse, outcome: Outcome, timings: Timings
-    ) -> None:
+    def _end(self, first: FirstResponse, outcome: Outcome, timings: Timings) -> None:
         """Give slot and connection back; the ledger's listeners count the reply."""
-        self._context.failover.release(presented.reply)
-        presented.lease.done(outcome, timings)
+        self._context.failover.release(first.reply)
+        first.lease.done(outcome, timings)
 
     def _broke_off(self, outcome: str) -> None:
         self._context.metrics.failovers.labels("mid_stream", outcome).inc()
@@ -339,14 +337,14 @@ class InferenceResponse:
     def _rejected(self, reason: str) -> None:
         self._context.metrics.rejections.labels(reason).inc()
 
-    def _count_tokens(self, presented: FirstResponse, timings: Timings) -> None:
+    def _count_tokens(self, first: FirstResponse, timings: Timings) -> None:
         """Note what is to count against limits; a stream may not tell its tokens."""
         request = self._request
         if request.ticket is None:
             return
         request.tokens = timings.prompt_tokens + timings.generated_tokens
-        if not request.tokens and presented.reply.gate and self._call:
-            asked, seen = len(self._call.message.body), presented.reply.bytes_seen
+        if not request.tokens and first.reply.gate and self._call:
+            asked, seen = len(self._call.message.body), first.reply.bytes_seen
             request.tokens = estimated_tokens(request.route, asked, seen)
 
     def _head(self, status: int, headers: list[tuple[str, str]]) -> None:

@@ -172,7 +172,7 @@ def _events(decoder: MultipartDecoder, pieces: Iterator[bytes]) -> Iterator[Even
 def _pieces(environ: Mapping[str, Any], limits: UploadLimits) -> Iterator[bytes]:
     stream = environ["wsgi.input"]
     may_stall = getattr(stream, "may_stall", lambda _seconds: None)
-    let_go = getattr(stream, "let_go", lambda _size: None)
+    release = getattr(stream, "release", lambda _size: None)
     may_stall(limits.stall_seconds)
     while True:
         try:
@@ -184,4 +184,4 @@ def _pieces(environ: Mapping[str, Any], limits: UploadLimits) -> Iterator[bytes]
         if not piece:
             return
         yield piece
-        let_go(len(piece))
+        release(len(piece))

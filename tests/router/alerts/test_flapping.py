@@ -63,7 +63,7 @@ def test_returns_are_forgotten(flapping, clock):
     [
         lifted(by="operator:ann"),
         lifted(by="time"),
-        lifted(state=HoldState.DOORBELL),
+        lifted(state=HoldState.PROVISIONAL),
         replace(lifted(), change=Change.CONFIRMED),
     ],
     ids=["by a person", "ran out", "a refuted ring", "no lift"],

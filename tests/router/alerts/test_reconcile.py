@@ -156,7 +156,7 @@ def test_an_absent_alert_is_not_recovery(level, why):
     passes = Passes(drain())
     (hold,) = passes.see(spoken(evaluated=0.0), level)
     assert hold.state is HoldState.UNKNOWN
-    assert passes.found.doubts == {hold.key: why}
+    assert passes.found.undecided == {hold.key: why}
     assert passes.see(spoken(evaluated=2.0)) == (hold,)
     assert passes.see(spoken(evaluated=3.0)) == ()
 
@@ -180,7 +180,7 @@ def test_a_latch_is_never_lifted_by_the_level():
     latch = drain(clear=Clear.MANUAL)
     passes = Passes(latch)
     assert passes.see(*(spoken(evaluated=float(n)) for n in range(5))) == (latch,)
-    assert passes.found.doubts == {}
+    assert passes.found.undecided == {}
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_holds_of_people_and_probes_are_not_the_levels():
     assert set(map(repr, passes.holds.list())) == {repr(cordon()), repr(by_hand)}
 
 
-RING = drain(state=HoldState.DOORBELL, until=1_060.0)
+RING = drain(state=HoldState.PROVISIONAL, until=1_060.0)
 
 
 def test_a_ring_outlives_the_pass_that_it_woke():
@@ -347,9 +347,9 @@ def test_a_ring_alone_latches_nothing():
 
 def test_a_confirmed_ring_takes_the_levels_labels():
     """External labels, and lies, fall away; so does the time limit."""
-    told = {**LABELS, "cluster": "home", "clear": "manual"}
+    reported = {**LABELS, "cluster": "home", "clear": "manual"}
     level = {**LABELS, "clear": "manual"}
-    passes = Passes(replace(RING, labels=told))
+    passes = Passes(replace(RING, labels=reported))
     (hold,) = passes.see(spoken(ActiveAlert(level, firing=True)))
     assert (hold.state, hold.until) == (HoldState.CONFIRMED, None)
     assert (hold.labels, hold.clear) == (level, Clear.MANUAL)

@@ -164,9 +164,9 @@ def test_a_node_that_is_well_generates(fleet):
 def test_a_node_that_is_not_well_does_not_pass(fleet, fault, details, why):
     """It is told what was wrong, within the bound."""
     fleet.put("rig", fault, **details)
-    told = generates(Node("rig", fleet.url("rig")), 0.5, 1)
-    assert told is not None
-    assert why in told
+    reported = generates(Node("rig", fleet.url("rig")), 0.5, 1)
+    assert reported is not None
+    assert why in reported
 
 
 class Embedding(BaseHTTPRequestHandler):

@@ -79,7 +79,7 @@ def test_who_was_sent_with_a_probe_may_be_the_one_that_waits(kind):
     """A slot frees up for one request, and a probe goes with it and is let in first."""
     node = VirtualOllama(parallel=2, kind=kind)
     node.serve(node.send(M, tokens=50))
-    node.ledger.growth.recall({("n", M): 2})
+    node.ledger.ceiling_search.recall({("n", M): 2})
     node.send(M, tokens=5_000)
     node.pass_time(2.0)
     regular, probe = node.send(M, tokens=200), node.send(M, tokens=200)
@@ -98,7 +98,7 @@ def test_both_begin_at_once(kind):
     """Then the probe proves its slot, though nobody knew when it was sent."""
     node = VirtualOllama(parallel=3, kind=kind)
     node.serve(node.send(M, tokens=50))
-    node.ledger.growth.recall({("n", M): 2})
+    node.ledger.ceiling_search.recall({("n", M): 2})
     node.send(M, tokens=5_000)
     node.pass_time(2.0)
     assert node.send(M, tokens=200)
@@ -116,7 +116,7 @@ def test_when_no_probe_is_made(node, case):
     if case != "free":
         ledger.take("n", M)
     if case == "suspected":
-        ledger._foreign.suspect("n", Evidence.EXPIRY, node.now)
+        ledger._external.suspect("n", Evidence.EXPIRY, node.now)
     model = OTHER if case == "unknown model" else M
     assert not ledger.may_try_one_more("n", model)
 
@@ -139,12 +139,12 @@ def test_a_node_that_shrank_is_found_out(node):
     node.parallel = 1
     node.run(60.0, tokens=150)
     assert node.ledger.ceiling("n", M) == 1
-    assert node.ledger.foreign("n") is None
+    assert node.ledger.external("n") is None
 
 
 def test_short_waits_add_up(node):
     """A ceiling that is one too high makes each reply wait a little."""
-    node.ledger.growth.recall({("n", M): 4})
+    node.ledger.ceiling_search.recall({("n", M): 4})
     node.ledger.pressed = True
     node.run(30.0, tokens=60)
     assert node.ledger.ceiling("n", M) == 3
@@ -200,7 +200,7 @@ def test_a_model_that_runs_alone_is_never_probed(slots):
     present = {OTHER: PresentModel(OTHER, "d", 1, listing("qwen3vl"))}
     view = NodeView(node, Score(1.0), present=present)
     ledger.look(Snapshot({"n": view}, 0.0))
-    ledger.growth.recall({("n", M): 4})
+    ledger.ceiling_search.recall({("n", M): 4})
     ledger.take("n", M)
     assert ledger.room("n", OTHER) == 1
     ledger.take("n", OTHER).decoding_since = -10.0
@@ -215,5 +215,5 @@ def test_a_continued_answer_neither_probes_nor_accuses(node):
     lease.continued = True
     node.pass_time(20.0)
     lease.done(Outcome.END, Timings(100, 100, 0.1, 2.0))
-    assert node.ledger.foreign("n") is None
+    assert node.ledger.external("n") is None
     assert node.ledger.speed("n", M) is not None

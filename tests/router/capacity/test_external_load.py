@@ -35,7 +35,7 @@ class Rig:
 
     @property
     def sign(self) -> Evidence | None:
-        found = self.ledger.foreign("n")
+        found = self.ledger.external("n")
         return found.sign if found else None
 
 

@@ -48,7 +48,7 @@ class Busy:
 
     def ended(self, name: str) -> None:
         self.ends += 1
-        self.suspected += self.fleet.ledger.foreign(name) is not None
+        self.suspected += self.fleet.ledger.external(name) is not None
 
 
 @pytest.mark.parametrize("streams", [True, False], ids=["streams", "whole replies"])

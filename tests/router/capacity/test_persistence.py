@@ -51,7 +51,7 @@ def test_speeds_and_ceilings_are_kept(tmp_path):
     first = Life(tmp_path, unix=1e9)
     for _ in range(10):
         first.reply(100.0)
-    first.ledger.growth.recall({("free", M): 3})
+    first.ledger.ceiling_search.recall({("free", M): 3})
     first.notes.note_speeds()
     second = Life(tmp_path, unix=1e9 + 600)
     assert second.ledger.speed("n", M) == pytest.approx(100.0)
@@ -88,7 +88,7 @@ def test_what_the_fleet_showed_is_kept(tmp_path):
             shape.learn(Place("n", NO_KIND, 2), reply)
     first.notes.note_speeds()
     second = Life(tmp_path, unix=1e9 + 60)
-    second.ledger.growth.recall({("free", M): 2})
+    second.ledger.ceiling_search.recall({("free", M): 2})
     second.ledger.take("free", M).done(Outcome.END)
     second.ledger.pressed = True
     assert second.ledger.limit("free", M) == 1
@@ -115,7 +115,7 @@ def after_a_kill(folder, *, minutes: float = 0.0) -> Life:
 def test_slots_in_use_count_as_busy(tmp_path):
     """Until thirty seconds have passed, the slots that were in use are taken."""
     second = after_a_kill(tmp_path)
-    assert (None, 2) == (second.ledger.room("n", M), second.ledger.leftover("n"))
+    assert (None, 2) == (second.ledger.room("n", M), second.ledger.recovered("n"))
     second.poll((M, "10:00"))
     second.now += 29.0
     assert second.ledger.room("n", M) is None
@@ -131,19 +131,19 @@ def test_an_idle_node_is_free_at_once(tmp_path, seen):
     second = after_a_kill(tmp_path)
     second.poll(*seen)
     assert second.ledger.room("n", M) == 0
-    assert second.ledger.foreign("n") is None
+    assert second.ledger.external("n") is None
 
 
 def test_a_second_kill_forgets_nothing(tmp_path):
     """Leftovers that still count are written again."""
     second = after_a_kill(tmp_path)
     second.die()
-    assert Life(tmp_path, unix=1e9 + 4).ledger.leftover("n") == 2
+    assert Life(tmp_path, unix=1e9 + 4).ledger.recovered("n") == 2
 
 
 def test_old_notes_do_not_count(tmp_path):
     """After ten minutes nothing of it runs any more."""
-    assert after_a_kill(tmp_path, minutes=10).ledger.leftover("n") == 0
+    assert after_a_kill(tmp_path, minutes=10).ledger.recovered("n") == 0
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_bad_files_are_left_aside(tmp_path, text):
     with capture_logs() as logs:
         life = Life(tmp_path, unix=1e9)
     assert ["speeds.json", "in-use.json"] == [entry["file"] for entry in logs]
-    assert life.ledger.leftover("n") == 0
+    assert life.ledger.recovered("n") == 0
 
 
 def test_unchanged_counts_are_not_written_again(tmp_path):

@@ -34,7 +34,7 @@ class Scenario:
     """Easing over holds that a test changes, at a time that it moves."""
 
     def __init__(self, longest=30.0):
-        self.easing, self.holds, self.longest, self.now = (
+        self.slow_start, self.holds, self.longest, self.now = (
             SlowStart(),
             Holds(),
             longest,
@@ -43,10 +43,10 @@ class Scenario:
 
     def hold(self, *nodes, panic=False, **factors):
         self.holds = Holds(frozenset(nodes), factors, panic)
-        self.easing.look(self.holds, self.longest, self.now)
+        self.slow_start.look(self.holds, self.longest, self.now)
 
     def slots(self, node="a", of=8):
-        return self.easing.slots(node, of, lambda: self.now)
+        return self.slow_start.slots(node, of, lambda: self.now)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def scenario():
 def test_nothing_is_eased_at_first(scenario):
     """A router that starts gives every node its slots."""
     scenario.hold()
-    assert not scenario.easing.active
+    assert not scenario.slow_start.active
     assert scenario.slots() == 8
 
 
@@ -71,7 +71,7 @@ def test_a_node_that_came_back_gets_its_slots_one_by_one(scenario):
         scenario.now = 100.0 + second
         given.append(scenario.slots())
     assert given == [1, 2, 4, 8, 8]
-    assert not scenario.easing.active
+    assert not scenario.slow_start.active
     assert scenario.slots("b") == 8
 
 
@@ -122,7 +122,7 @@ def test_a_derated_node_keeps_its_share_of_slots(scenario, factor, of, left):
 def ledger(**factors):
     made = Ledger(4, lambda: 10.0)
     made.configure([Node(n, f"http://{n}:1", slots=4) for n in "ab"])
-    made.easing.look(Holds(factors=factors), 30.0, 0.0)
+    made.slow_start.look(Holds(factors=factors), 30.0, 0.0)
     return made
 
 

@@ -160,7 +160,7 @@ def test_the_level_holds_and_lifts_over_passes(control):
     control.passes()
     (hold,) = control.holds.blocking("rig")
     assert hold.state is HoldState.UNKNOWN
-    assert control.make.status.doubts == {hold.key: "no rule 'GpuTooHot' is loaded"}
+    assert control.make.status.undecided == {hold.key: "no rule 'GpuTooHot' is loaded"}
 
     evidence = Sample({"node": "rig", "uuid": "GPU-1"}, 50.0, 5_000.0)
     control.prometheus.answers[EVIDENCE] = (evidence,)

@@ -100,7 +100,7 @@ def test_nothing_is_moved_before_the_pass_is_over(scene):
 @pytest.mark.parametrize(
     "hold",
     [
-        evict(state=HoldState.DOORBELL, until=1_060.0),
+        evict(state=HoldState.PROVISIONAL, until=1_060.0),
         drain(),
         cordon(),
         replace(DOWN, source="traffic"),

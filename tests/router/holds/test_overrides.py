@@ -62,12 +62,12 @@ def test_it_ends_by_itself(opened, clock):
     holds = opened()
     holds.place(drain())
     holds.override(WORD)
-    told = []
-    holds.listen(lambda: told.append(holds.blocking("rig")))
+    reported = []
+    holds.listen(lambda: reported.append(holds.blocking("rig")))
     clock.now = 1_600.0
     assert holds.blocking("rig") == (drain(),)
     holds.expire()
-    assert told == [(drain(),)]
+    assert reported == [(drain(),)]
     assert holds.overrides.list() == ()
     assert (holds.history()[-1].change, holds.history()[-1].by) == (
         Change.OVERRIDE_ENDED,

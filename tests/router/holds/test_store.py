@@ -12,7 +12,7 @@ from router.model import Clear, Hold, HoldKind, HoldState
 from tests.router.control.fakes import Clock, MemoryJournal, cordon, drain, store
 
 DOWN = Hold("rig", HoldKind.DOWN, "probe", "refused", 1_000.0)
-RING = drain(state=HoldState.DOORBELL, until=1_060.0)
+RING = drain(state=HoldState.PROVISIONAL, until=1_060.0)
 
 
 @pytest.fixture
@@ -169,14 +169,14 @@ def test_panic_ends_when_rings_run_out(clock):
 def test_each_change_is_told_and_counted(clock):
     """Listeners hear every change once, the history says who and why."""
     holds = store(clock)
-    told = []
-    holds.listen(lambda: told.append(holds.version))
+    reported = []
+    holds.listen(lambda: reported.append(holds.version))
     holds.place(RING)
     holds.place(RING)
     holds.confirm(*RING.key)
     holds.mark_unknown(*RING.key, why="rule fails")
     holds.lift(*RING.key, by="ann", why="checked")
-    assert told == [1, 2, 3, 4]
+    assert reported == [1, 2, 3, 4]
     assert [(e.change, e.by, e.why) for e in holds.history()] == [
         (Change.PLACED, RING.source, "too hot"),
         (Change.CONFIRMED, "level", "the alert fires"),

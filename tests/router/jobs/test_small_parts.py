@@ -40,8 +40,8 @@ class TestHand:
 
     def test_merges_then_waves_then_the_heaviest(self):
         """Whatever order they came in."""
-        hand = LeasedItems()
-        hand.add(
+        leased = LeasedItems()
+        leased.add(
             [
                 waiting(1, weight=5.0),
                 waiting(2, weight=9.0, wave=1),
@@ -49,41 +49,41 @@ class TestHand:
                 waiting(4, kind=ItemKind.MERGE),
             ]
         )
-        assert [4, 3, 1, 2] == [each.id for each in hand.ready(MODEL, 0.0)]
+        assert [4, 3, 1, 2] == [each.id for each in leased.ready(MODEL, 0.0)]
 
     def test_one_that_failed_waits_its_time(self):
         """And knows where it should not go."""
-        hand, failed = LeasedItems(), waiting(1)
+        leased, failed = LeasedItems(), waiting(1)
         failed.failed_on("one", not_before=10.0)
-        hand.add([failed])
-        assert [] == hand.ready(MODEL, 9.9)
-        (pending,) = hand.ready(MODEL, 10.0)
+        leased.add([failed])
+        assert [] == leased.ready(MODEL, 9.9)
+        (pending,) = leased.ready(MODEL, 10.0)
         assert (frozenset({"one"}), 1) == (pending.avoid, failed.item.tries)
         failed.forgive()
-        assert frozenset() == hand.ready(MODEL, 10.0)[0].avoid
+        assert frozenset() == leased.ready(MODEL, 10.0)[0].avoid
 
     def test_one_that_was_taken_back_has_a_home_for_a_while(self):
         """The node whose cache has its text; then others may have used the slot."""
-        hand, back = LeasedItems(), waiting(1)
+        leased, back = LeasedItems(), waiting(1)
         back.taken_back("one", 30.0, until=10.0)
-        hand.add([back])
-        (pending,) = hand.ready(MODEL, 9.9)
+        leased.add([back])
+        (pending,) = leased.ready(MODEL, 9.9)
         assert ("one", 30.0) == (pending.home, pending.had)
-        (pending,) = hand.ready(MODEL, 10.0)
+        (pending,) = leased.ready(MODEL, 10.0)
         assert ("", 30.0) == (pending.home, pending.had)
         back.begins_anew()
-        assert 0.0 == hand.ready(MODEL, 10.0)[0].had
+        assert 0.0 == leased.ready(MODEL, 10.0)[0].had
 
     def test_taken_once(self):
         """And added once."""
-        hand = LeasedItems()
-        hand.add([waiting(1), waiting(1), waiting(2, model="other:latest")])
-        assert (2, 1) == (len(hand), hand.count(ItemKind.ROW, MODEL))
-        assert hand.take(1) is not None
-        assert hand.take(1) is None
-        assert ["other:latest"] == list(hand.models())
-        assert [2] == hand.clear()
-        assert 0 == len(hand)
+        leased = LeasedItems()
+        leased.add([waiting(1), waiting(1), waiting(2, model="other:latest")])
+        assert (2, 1) == (len(leased), leased.count(ItemKind.ROW, MODEL))
+        assert leased.take(1) is not None
+        assert leased.take(1) is None
+        assert ["other:latest"] == list(leased.models())
+        assert [2] == leased.clear()
+        assert 0 == len(leased)
 
 
 class TestRates:

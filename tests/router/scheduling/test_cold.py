@@ -93,7 +93,7 @@ def test_a_rescue_may_use_the_ceiling():
     for _ in range(2):
         ledger.take("n", MODEL)
     for _ in range(3):
-        ledger._foreign.suspect("n", Evidence.WAITED, 0.0)
+        ledger._external.suspect("n", Evidence.WAITED, 0.0)
     assert ledger.room("n", MODEL) is None
     assert Rescue(ledger).room("n", MODEL) is not None
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_a_continued_answer_may_use_what_people_may_not():
     fleet = Fleet(n=MODEL)
     fleet.ask()
     for _ in range(3):
-        fleet.ledger._foreign.suspect("n", Evidence.WAITED, 0.0)
+        fleet.ledger._external.suspect("n", Evidence.WAITED, 0.0)
     explain = fleet.dispatcher.explain
     assert explain(RoutingRequest(MODEL)).picked is None
     assert explain(RoutingRequest(MODEL), Priority.CONTINUED).picked is not None

@@ -38,7 +38,7 @@ class Rig:
     def ended(self, lease, outcome=Outcome.END, load_seconds=None) -> None:
         self.residency.ended(lease, outcome, self.now)
         if load_seconds is not None:
-            self.residency.told(lease, load_seconds)
+            self.residency.reported(lease, load_seconds)
 
     def standing(self, runner: str) -> Standing:
         return self.residency.standing("n", runner, self.now)

@@ -16,7 +16,7 @@ def test_what_does_not_fit_is_refused_and_not_counted():
     with pytest.raises(BodiesFullError, match=r"100 bytes .* 1 more do not fit into 1"):
         bodies.hold(1)
     assert bodies.held_bytes == 100
-    bodies.let_go(60)
+    bodies.release(60)
     bodies.hold(59)
     assert bodies.held_bytes == 99
 
@@ -42,5 +42,5 @@ def test_lower_limit_holds_at_once():
     bodies.most_bytes = 50
     with pytest.raises(BodiesFullError):
         bodies.hold(1)
-    bodies.let_go(80)
+    bodies.release(80)
     bodies.hold(50)

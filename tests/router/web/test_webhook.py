@@ -45,7 +45,7 @@ class Door:
         self.outcomes = Counter()
         self.woken = self.asked = 0
         self.shown = ()  # by Prometheus
-        self.bell = bell = NotificationHandler(
+        self.notifications = notifications = NotificationHandler(
             self.holds,
             lambda: frozenset({"rig", "b"}),
             self._wake,
@@ -58,7 +58,7 @@ class Door:
         app = Flask(__name__)
         app.register_blueprint(
             webhook_blueprint(
-                bell, lambda: token, lambda each: self.outcomes.update([each])
+                notifications, lambda: token, lambda each: self.outcomes.update([each])
             )
         )
         self.client = app.test_client()
@@ -100,7 +100,7 @@ def test_a_firing_alert_holds_its_node_at_once(door):
     reply = door.ring(alert())
     assert (reply.status_code, reply.json) == (200, {"outcomes": {"placed": 1}})
     (hold,) = door.holds.blocking("rig")
-    assert (hold.kind, hold.state) == (HoldKind.DRAIN, HoldState.DOORBELL)
+    assert (hold.kind, hold.state) == (HoldKind.DRAIN, HoldState.PROVISIONAL)
     assert (hold.since, hold.until) == (1_000.0, 1_060.0)
     assert hold.reason == "A GPU of rig is too hot"
     assert door.woken == 1
@@ -296,7 +296,7 @@ def test_an_alert_that_shows_a_moment_later_holds(door):
         door.shown = [alert()]
 
     door._pause = later
-    door.bell._pause = later
+    door.notifications._pause = later
     assert door.forge(alert()).json == {"outcomes": {"placed": 1}}
     assert door.clock.now - 1_000.0 < 1.0
 

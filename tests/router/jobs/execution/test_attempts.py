@@ -63,7 +63,7 @@ class Field:
                 tally=self.tally,
                 settings=lambda: AttemptSettings(self.seconds),
                 speed=lambda *_: 100.0,
-                nudge=lambda: None,
+                wake=lambda: None,
                 ended=self.ended.append,
             )
         )
@@ -146,7 +146,7 @@ def test_of_two_copies_the_first_counts(make):
     assert {"answered": 1, "lost": 1} == field.tally.attempts
     assert field.active.unsaved.copies == 1
     assert field.active.unsaved.wasted_tokens >= 10
-    assert 0 == len(field.active.hand)
+    assert 0 == len(field.active.leased)
 
 
 def test_a_copy_that_fails_leaves_the_other(make):
@@ -170,9 +170,9 @@ def test_a_failed_try_goes_elsewhere_later(make):
     field.begin("one")
     field.land()
     assert [] == field.results()
-    (waiting,) = field.active.hand
+    (waiting,) = field.active.leased
     assert (1, frozenset({"one"})) == (waiting.item.tries, waiting.pending.avoid)
-    assert [] == field.active.hand.ready(MODEL, time.monotonic())
+    assert [] == field.active.leased.ready(MODEL, time.monotonic())
     field.database.write(items.reclaim_all)
     (again,) = field.database.write(lambda c: items.lease(c, "you", 1e12, PLACE, 9))
     assert 1 == again.tries
@@ -190,7 +190,7 @@ def test_the_last_try_makes_a_dead_letter(make, answer):
     for _ in range(2):
         field.begin("one")
         field.land()
-        field.active.hand.clear()
+        field.active.leased.clear()
     (result,) = field.results()
     assert ItemState.FAILED is result.state
     assert 1 == field.tally.retries
@@ -203,7 +203,7 @@ def test_what_never_reached_the_node_is_no_try(make):
     field.attempts.answers["one"] = NotSentError("one: refused")
     field.begin("one")
     field.land()
-    (waiting,) = field.active.hand
+    (waiting,) = field.active.leased
     assert (0, "") == (waiting.item.tries, waiting.pending.home)
     assert [("one", "not_sent")] == field.attempts.noted
     assert 0 == field.tally.tokens
@@ -218,7 +218,7 @@ def test_a_slot_that_is_taken_back_costs_no_try(make):
     assert assignment.lease.revocable
     assert assignment.lease.revoke()
     field.land()
-    (waiting,) = field.active.hand
+    (waiting,) = field.active.leased
     assert (0, 0.0) == (waiting.item.tries, waiting.not_before)
     assert ("one", 0) == (waiting.pending.home, waiting.pending.had)
     assert {"revoked": 1} == field.tally.attempts
@@ -232,7 +232,7 @@ def test_what_is_taken_back_before_it_was_sent_wastes_nothing(make):
     assignment = field.begin("one")
     assert assignment.lease.revoke()
     field.land()
-    (waiting,) = field.active.hand
+    (waiting,) = field.active.leased
     assert {} == field.attempts.sent
     assert ("two", 12.0) == (waiting.pending.home, waiting.pending.had)
     assert {"revoked": 1} == field.tally.attempts
@@ -258,7 +258,7 @@ def test_a_node_that_is_emptied_costs_no_try(make):
     field.attempts.answers["one"] = EvictedError("one: the node is being emptied")
     field.begin("one")
     field.land()
-    (waiting,) = field.active.hand
+    (waiting,) = field.active.leased
     assert 0 == waiting.item.tries
     assert {"evicted": 1} == field.tally.attempts
 
@@ -272,7 +272,7 @@ def test_prompts_that_are_given_once_more_are_counted(make):
         gevent.sleep(0.02)
         assert assignment.lease.revoke()
         field.land()
-        field.active.hand.clear()
+        field.active.leased.clear()
     prompt = field.held[0].pending.prompt
     assert 2 * prompt == field.tally.again
     assert 2 * round(prompt) == field.active.unsaved.reread_tokens

@@ -78,7 +78,7 @@ class FakeStream:
     def end(self, *lines, broken=None):
         self.last = self.gate.feed(b"".join(lines))
         self.over, self.broken = True, broken
-        self._cancellation.nudge()
+        self._cancellation.wake()
 
     def outcome(self):
         if self.evicted:

@@ -162,7 +162,7 @@ class Stage:
         source.pace = BodyPace(time.monotonic(), WAIT_SECONDS)
         name, peer = ("127.0.0.1", 8000), ("127.0.0.1", 1)
         serve(self._worker, next(parser), ClientConnection(ours, peer, name, "http"))
-        source.let_go()
+        source.release()
 
     def close(self) -> None:
         self.router.dispatch.backends.close()
