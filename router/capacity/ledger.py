@@ -198,7 +198,7 @@ class Ledger:
         self._last_end: dict[Key, float] = {}
         self._latest: dict[str, str] = {}
         self._external = ExternalLoad()
-        self._recovered_streams = RecoveredInFlight()
+        self._recovering = RecoveredInFlight()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
 
     def configure(self, nodes: Iterable[Node]) -> None:
@@ -272,9 +272,7 @@ class Ledger:
     def streams(self, node: str) -> int:
         """Return what runs there as far as is known or suspected."""
         now = self._clock()
-        others = self._external.streams(node, now) + self._recovered_streams.count(
-            node, now
-        )
+        others = self._external.streams(node, now) + self._recovering.count(node, now)
         return self.in_flight(node) + others
 
     def room(self, node: str, model: str, *, item: bool = False) -> int | None:
@@ -286,8 +284,8 @@ class Ledger:
         taken = occupancy.count if occupancy else 0
         if self._yielding and not item:
             taken -= self._yielding.get(node, 0)
-        if self._recovered_streams.counts:
-            taken += self._recovered_streams.count(node, self._clock())
+        if self._recovering.counts:
+            taken += self._recovering.count(node, self._clock())
         if taken >= self._usable(node, model):
             return None
         if self._by_model and taken and self._crowded(node, model, item=item):
@@ -361,17 +359,17 @@ class Ledger:
         return self.slow_start.ramp(node, self._clock())
 
     def recovered(self, node: str) -> int:
-        return self._recovered_streams.count(node, self._clock())
+        return self._recovering.count(node, self._clock())
 
     @property
     def unsteady(self) -> set[str]:
         """Name the nodes whose usable slots change by time alone; mostly none."""
         if not (self.slow_start.active or self._external.suspicions):
-            return set(self._recovered_streams.counts)
+            return set(self._recovering.counts)
         return {
             *self.slow_start.nodes,
             *self._external.suspicions,
-            *self._recovered_streams.counts,
+            *self._recovering.counts,
         }
 
     # Changes
@@ -447,12 +445,12 @@ class Ledger:
         self, counts: dict[str, int], expiries: dict[str, dict[str, str]], until: float
     ) -> None:
         """Take over what the last router had in flight; see `recovered`."""
-        self._recovered_streams = RecoveredInFlight(counts, until)
+        self._recovering = RecoveredInFlight(counts, until)
         self.expiries.seen = expiries
 
     def share(self, others: RecoveredInFlight) -> None:
         """Count what another router has in flight; see `router.capacity.handed`."""
-        self._recovered_streams = others
+        self._recovering = others
         self.changes.add_all()
 
     def look(self, snapshot: Snapshot) -> None:
@@ -465,8 +463,8 @@ class Ledger:
                 continue
             before = self.expiries.seen_at.get(node, now)
             idle = self.expiries.moved(node, view.resident, now)
-            explained = self._recovered_streams.count(node, now) > 0
-            self._recovered_streams.looked(node, view.resident, idle)
+            explained = self._recovering.count(node, now) > 0
+            self._recovering.looked(node, view.resident, idle)
             for model in idle:
                 if not (explained or self._ours((node, model), before)):
                     self._external.suspect(node, Evidence.EXPIRY, now)

@@ -53,7 +53,7 @@ def create(session: Session, name: str, **given: Any) -> Exit:
         terms["limits"] = dict(_limit(each) for each in terms["limits"])
     if "expires" in terms:
         terms["expires"] = _instant(terms["expires"])
-    return _reported(
+    return _show_key(
         session, session.client.post("/admin/keys", {"name": name, **terms})
     )
 
@@ -86,7 +86,7 @@ def list_(session: Session) -> Exit:
 def rotate(session: Session, key: str, overlap: str) -> Exit:
     """Give KEY (an id or a name) a new secret."""
     body = {"overlap_seconds": int(_seconds(overlap, "--overlap"))}
-    return _reported(session, session.client.post(f"{_path(key)}/rotate", body))
+    return _show_key(session, session.client.post(f"{_path(key)}/rotate", body))
 
 
 @keys.command()
@@ -115,7 +115,7 @@ def generate(*, as_json: bool) -> None:
         click.echo(f"{name}: {value}")
 
 
-def _reported(session: Session, made: dict[str, Any]) -> Exit:
+def _show_key(session: Session, made: dict[str, Any]) -> Exit:
     """Write the key to standard output, and nothing else there."""
     if session.console.json:
         session.console.data(made)

@@ -98,9 +98,9 @@ def _changed(session: Session, node: dict[str, Any]) -> Exit:
         session.console.data(node)
     else:
         held = "; ".join(f"{h['kind']}: {h['reason']}" for h in node["holds"])
-        flight = f"{node['in_flight']} in flight"
+        in_flight = f"{node['in_flight']} in flight"
         session.console.say(
-            f"{node['name']} {node['state']}, {flight}{f' ({held})' if held else ''}"
+            f"{node['name']} {node['state']}, {in_flight}{f' ({held})' if held else ''}"
         )
     return Exit.DONE
 

@@ -80,7 +80,7 @@ class Scheduler:
         self.health = health
         self.down_wait_seconds = 0.0
         self._turns = 0
-        self._scenes: dict[Priority, RoutingContext] = {}
+        self._contexts: dict[Priority, RoutingContext] = {}
         self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
         self._typical = TypicalNode()
@@ -109,9 +109,9 @@ class Scheduler:
         return decide(asking, self._context(priority), pick, now, ahead)
 
     def _context(self, priority: Priority) -> RoutingContext:
-        kept = self._scenes.get(priority)
+        kept = self._contexts.get(priority)
         if kept is None or not self._is_current(kept):
-            kept = self._scenes[priority] = self._new_scene(priority)
+            kept = self._contexts[priority] = self._new_context(priority)
         return kept
 
     def _is_current(self, context: RoutingContext) -> bool:
@@ -121,7 +121,7 @@ class Scheduler:
             and context.health is self.health
         )
 
-    def _new_scene(self, priority: Priority) -> RoutingContext:
+    def _new_context(self, priority: Priority) -> RoutingContext:
         load: LoadView = self._ledger
         if priority is Priority.BATCH:
             load = ItemsCounted(self._ledger)

@@ -59,11 +59,11 @@ class Continuity:
         self._continuations = 0
         self._resumption: Resumption | None = None
 
-    def begin(self, presented: FirstResponse) -> None:
+    def begin(self, first: FirstResponse) -> None:
         """Keep what the first segment says."""
-        self.transcript.add(presented.body)
-        if presented.reply.gate:
-            presented.reply.gate.transcript = self.transcript
+        self.transcript.add(first.body)
+        if first.reply.gate:
+            first.reply.gate.transcript = self.transcript
 
     def go_on(self, node: str, outcome: Outcome) -> FirstResponse | bytes:
         """Return the next segment, or the stream's end where only that is missing.

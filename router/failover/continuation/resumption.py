@@ -111,10 +111,10 @@ class Resumption:
                 splice, shape, self.transcript, elapsed, self._clock
             )
             message = self._message(splice.path, resampled(splice.body, time))
-            presented = self._begun(assignment, message, segment)
+            response = self._begun(assignment, message, segment)
             if not segment.strayed:
-                return presented
-            self._asking.release(presented.reply)
+                return response
+            self._asking.release(response.reply)
         raise CannotContinueError(
             "a stop string may have ended the text, and its last piece did not come"
             f" again in {_MOST_REPEATS} tries"
@@ -145,13 +145,13 @@ class Resumption:
         self, assignment: Assignment, message: UpstreamRequest, segment: Segment
     ) -> FirstResponse:
         """Send, and translate what comes first."""
-        presented = self._asking.take(assignment, message, self._cancellation)
-        gate = presented.reply.gate
+        response = self._asking.take(assignment, message, self._cancellation)
+        gate = response.reply.gate
         if gate is None:
-            self._asking.release(presented.reply)
-            raise CannotContinueError(f"the node refused: {message_in(presented.body)}")
-        presented.reply.gate = seam_gate = SegmentFramer(gate, segment)
-        return replace(presented, body=seam_gate.translate(presented.body))
+            self._asking.release(response.reply)
+            raise CannotContinueError(f"the node refused: {message_in(response.body)}")
+        response.reply.gate = framer = SegmentFramer(gate, segment)
+        return replace(response, body=framer.translate(response.body))
 
     def _end(self, splice: Splice, shape: StreamShape, elapsed: Elapsed) -> bytes:
         """Finish here: to a node, no tokens left would mean no limit."""
