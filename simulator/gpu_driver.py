@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SUCCESS = 0
-INVALID_ARGUMENT = 2
 NOT_SUPPORTED = 3
 NOT_FOUND = 6
 INSUFFICIENT_SIZE = 7

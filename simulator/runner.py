@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,7 +9,6 @@ from enum import StrEnum
 from simulator.model import Model
 
 KEEP_ALIVE_SECONDS = 300.0
-FOREVER = math.inf
 EPSILON = 1e-9
 
 

@@ -156,13 +156,13 @@ class UsageLedger:
         account.ran(lease.node, lease.taken_at, lease.decoding_since, timings, now)
         self._runs[lease.node].append(_Run(lease.taken_at, now, account))
         if not account.asked:
-            self._charge_item(account, outcome, told)
+            self._charge_item(account, outcome, timings)
             self.close(account, 0, outcome.value)
 
     def _charge_item(
-        self, account: UsageAccount, outcome: Outcome, told: Timings | None
+        self, account: UsageAccount, outcome: Outcome, timings: Timings | None
     ) -> None:
-        tokens = told.prompt_tokens + told.generated_tokens if told else 0
+        tokens = timings.prompt_tokens + timings.generated_tokens if timings else 0
         answered = outcome is Outcome.END
         self.charge(account.payer, tokens=float(tokens), job_items=float(answered))
 

@@ -54,11 +54,11 @@ def routers(tmp_path_factory) -> Iterator[dict[bool, Router]]:
                 router.stop()
 
 
-def expected(assignment: Grant, *, has_token: bool) -> bool:
+def expected(grant: Grant, *, has_token: bool) -> bool:
     """Say whether somebody without a credential gets in."""
-    if assignment is Grant.UNLESS_TOKEN:
+    if grant is Grant.UNLESS_TOKEN:
         return not has_token
-    return assignment is Grant.OPEN
+    return grant is Grant.OPEN
 
 
 def gets_in(router: Router, method: str, path: str, headers: dict[str, str]) -> bool:
@@ -93,8 +93,7 @@ def test_row(routers, row, method, has_token):
         for place, headers in PLACES.items()
     }
     assert found == {
-        place: expected(assignment, has_token=has_token)
-        for place, assignment in grants.items()
+        place: expected(grant, has_token=has_token) for place, grant in grants.items()
     }
 
 

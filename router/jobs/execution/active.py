@@ -101,7 +101,6 @@ class ActiveJob:
     tokens: tuple[int, int] = (0, 0)
     unsaved: Tallies = field(default_factory=Tallies)
     reduction: Reduction | None = None
-    refilling: bool = False
     settling: bool = False
     absent_since: dict[str, float] = field(default_factory=dict)
     why_idle: str | None = None

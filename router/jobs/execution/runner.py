@@ -127,7 +127,9 @@ class ItemRunner:
         return why is not None
 
     def _running_of(self, who: str) -> int:
-        return sum(len(j.flights) for j in self.jobs.values() if j.job.principal == who)
+        return sum(
+            len(j.attempts) for j in self.jobs.values() if j.job.principal == who
+        )
 
     def _oldest_first(self) -> Iterable[ActiveJob]:
         return sorted(self.jobs.values(), key=lambda a: (a.job.created, a.job.id))

@@ -53,7 +53,7 @@ class Field:
         self.ended = []
         self.active = an_active(**terms)
         self.row_fault = None
-        self.attempts = AttemptsInFlight(
+        self.in_flight = AttemptsInFlight(
             AttemptDependencies(
                 owner="me",
                 database=self.database,
@@ -86,12 +86,12 @@ class Field:
 
     def begin(self, node, at=0, *, copy=False):
         assignment = a_grant(self.ledger, node)
-        self.attempts.begin(self.active, self.held[at], assignment, copy=copy)
+        self.in_flight.begin(self.active, self.held[at], assignment, copy=copy)
         return assignment
 
     def land(self):
-        self.attempts.join(5)
-        assert 0 == len(self.attempts)
+        self.in_flight.join(5)
+        assert 0 == len(self.in_flight)
         assert {} == self.active.attempts
         assert 0 == self.ledger.in_flight("one") + self.ledger.in_flight("two")
 
@@ -300,7 +300,7 @@ def test_at_the_end_items_wait_for_the_next_router(make):
     for at in range(3):
         field.begin("one", at)
     gevent.sleep(0.02)
-    field.attempts.end_all()
+    field.in_flight.end_all()
     field.land()
     assert 3 == field.states().waiting
     assert {"stopped": 3} == field.tally.attempts

@@ -540,43 +540,43 @@ def test_what_opens_a_job_is_copied_from_a_slow_node():
 
 def test_an_item_runs_once():
     """A second attempt is refused unless it is the one copy, and elsewhere."""
-    attempt = InFlightItems()
-    attempt.start(Running(item(1), "a", 0.0))
+    in_flight = InFlightItems()
+    in_flight.start(Running(item(1), "a", 0.0))
 
     for attempt in (Running(item(1), "b", 0.0), Running(item(1), "a", 0.0, copy=True)):
         with pytest.raises(ValueError, match="item 1 runs"):
-            attempt.start(attempt)
-    attempt.start(Running(item(1), "b", 0.0, copy=True))
+            in_flight.start(attempt)
+    in_flight.start(Running(item(1), "b", 0.0, copy=True))
     with pytest.raises(ValueError, match="item 1 runs already"):
-        attempt.start(Running(item(1), "c", 0.0, copy=True))
+        in_flight.start(Running(item(1), "c", 0.0, copy=True))
 
 
 def test_sums_follow_what_is_in_flight():
     """The rate is that of what runs, and nothing is left when all has ended."""
     speeds = GivenSpeeds({"a": 10.0, "b": 30.0, "new": None}, slots=4)
-    attempt = InFlightItems()
+    in_flight = InFlightItems()
     for number, node in enumerate(("a", "a", "b", "new")):
-        attempt.start(Running(item(number), node, 0.0))
+        in_flight.start(Running(item(number), node, 0.0))
 
-    assert 2 * 10 + 30 + 20 == attempt.rate(MODEL, speeds)  # the new one as the mean
-    assert 20 == attempt.typical(MODEL, speeds)
-    assert "b" == attempt.fastest(MODEL, speeds)
+    assert 2 * 10 + 30 + 20 == in_flight.rate(MODEL, speeds)  # the new one as the mean
+    assert 20 == in_flight.typical(MODEL, speeds)
+    assert "b" == in_flight.fastest(MODEL, speeds)
     for number, node in enumerate(("a", "a", "b", "new")):
-        attempt.end(number, node)
-    assert 0 == attempt.rate(MODEL, speeds)
-    assert attempt.fastest(MODEL, speeds) is None
-    assert attempt.end(0, "a") is None
+        in_flight.end(number, node)
+    assert 0 == in_flight.rate(MODEL, speeds)
+    assert in_flight.fastest(MODEL, speeds) is None
+    assert in_flight.end(0, "a") is None
 
 
 def test_following_what_is_kept_elsewhere():
     """Beginnings, ends and copies are taken over from a list."""
-    attempt = InFlightItems()
+    in_flight = InFlightItems()
     first, copy = Running(item(1), "a", 0.0), Running(item(1), "b", 1.0, copy=True)
     other = Running(item(2), "a", 0.0)
 
     for attempts in ([first, other], [copy, first], [copy], []):
-        attempt.follow(attempts)
+        in_flight.follow(attempts)
         assert {(each.item.id, each.node) for each in attempts} == {
-            (each.item.id, each.node) for each in attempt
+            (each.item.id, each.node) for each in in_flight
         }
-    assert not attempt.copied(1)
+    assert not in_flight.copied(1)
