@@ -35,7 +35,7 @@ EVERYONE = "everyone"
 _MOST_KNOWN = 4096
 # What is counted, in whole parts of its unit: energy in millijoules.
 _PARTS = {"requests": 1, "tokens": 1, "job_items": 1, "joules": 1000, "cost": 10**9}
-_TOLD = frozenset({"requests", "tokens"})  # clients have headers for these
+_SHOWN = frozenset({"requests", "tokens"})  # clients have headers for these
 # What a request may exceed, and what an item of a job.
 REQUEST = frozenset({"requests", "tokens", "joules", "cost"})
 ITEM = frozenset({"job_items", "tokens", "joules", "cost"})
@@ -265,7 +265,7 @@ class LimitMeter:
         nearest: dict[str, tuple[int, int, str]] = {}
         for subject, each in limits:
             for what, window, most in each.windows:
-                if what not in _TOLD:
+                if what not in _SHOWN:
                     continue
                 left = max(0, most - self._count((subject, what, window), now))
                 known = nearest.get(what)
