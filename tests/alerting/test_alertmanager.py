@@ -22,7 +22,7 @@ from tests.alerting.stage import (
     secrets_for,
 )
 from tests.harness.poll import until
-from tests.rules.catalogue import ACTIONS, promtool_tests
+from tests.rules.catalogue import ACTIONS, one_each_time, promtool_tests
 
 pytestmark = pytest.mark.e2e
 
@@ -59,7 +59,7 @@ def over(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, **OVER}
 
 
-@pytest.fixture(params=ALERTMANAGERS or [None], ids=str)
+@pytest.fixture(params=one_each_time(ALERTMANAGERS), ids=str)
 def stage(request, tmp_path):
     """An Alertmanager with every receiver, each of them the recorder."""
     if request.param is None:

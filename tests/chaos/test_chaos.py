@@ -25,6 +25,7 @@ from tests.harness.poll import until
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
+@pytest.mark.long
 def test_prometheus_killed(stage, begin):
     """Scores degrade, a sick node stays out, a dead node is found all the same."""
     stage.drained("delta")
@@ -368,6 +369,7 @@ def replay(stage, alerts, rng):
             assert stage.serves("delta")
 
 
+@pytest.mark.long
 def test_nodes_file_emptied(stage, begin):
     """Prometheus takes the empty file, the router does not."""
     stage.drained("delta")

@@ -21,7 +21,7 @@ from tests.chaos.stage import (
 )
 from tests.harness.poll import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.long]
 
 SCRAPE_SECONDS = RULE_SECONDS = 1.0
 REQUEST = {"model": MODEL, "prompt": "count: 101", "options": {"num_predict": 3}}

@@ -104,7 +104,9 @@ def saves_again(router: Router) -> None:
     until(lambda: warnings(router) == [], "nothing is wrong any more", seconds=30)
 
 
-@pytest.fixture(params=["full", "read-only"])
+@pytest.fixture(
+    params=["full", pytest.param("read-only", marks=pytest.mark.long)],
+)
 def trouble(request, disk) -> tuple[Callable[[], None], Callable[[], None]]:
     """What is wrong with the disk: how it begins, how it ends."""
     if request.param == "full":

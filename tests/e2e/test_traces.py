@@ -64,6 +64,23 @@ def with_node(fleet: SimulatedFleet, recorder: RecordingNode):
     return contextlib.nullcontext()
 
 
+@pytest.fixture(autouse=True)
+def _well(traced):
+    """No test finds what another has done to a node."""
+    yield
+    traced[1].clear("fast")
+
+
+@contextlib.contextmanager
+def only_fast(router):
+    """Keep requests away from the other node."""
+    router.post("/admin/nodes/slow/cordon", {"reason": "test"}).raise_for_status()
+    try:
+        yield
+    finally:
+        router.post("/admin/nodes/slow/uncordon", {}).raise_for_status()
+
+
 def header(number: int, flags: str = "01") -> tuple[str, dict[str, str]]:
     """Return a trace's id, and what a caller sends who is in it."""
     trace_id = f"{number:032x}"
@@ -122,8 +139,10 @@ def test_a_moved_stream_has_one_continuation(traced, collector, path):
     with requests.Session() as session:
         session.headers.update(sent)
         url, body = router.url + path, request_of(path, MODEL, 20)
-        answer = session.post(url, json=body, timeout=60)
-    assert answer.headers["X-InferOps-Node"] == "fast"
+        with only_fast(router):
+            answer = session.post(url, json=body, timeout=60, stream=True)
+        assert answer.headers["X-InferOps-Node"] == "fast"
+        assert answer.content
     spans = collector.trace(trace_id, 6)
     request, *_ = spans
     (continuation,) = [each for each in spans if each.name == "continuation"]
@@ -149,14 +168,13 @@ def test_an_attempt_that_fails_is_followed_by_another(traced, collector):
     fleet.put("fast", "error", times=1)
     trace_id, sent = header(3)
     body = request_of("/api/chat", MODEL, 2) | {"stream": False}
-    answer = router.post("/api/chat", body, headers=sent)
+    with only_fast(router):  # which is asked once more
+        answer = router.post("/api/chat", body, headers=sent)
     assert (200, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
     spans = collector.trace(trace_id, 5)
     first, second = [each for each in spans if each.kind == "client"]
     assert (True, False, False) == (first.failed, second.failed, spans[0].failed)
-    assert first.attributes["error.type"] == "runner_died" or (
-        first.attributes["inferops.cause"] == "runner_died"
-    )
+    assert first.attributes["inferops.cause"] == "runner_died"
 
 
 def test_no_prompt_answer_or_secret_leaves(traced, collector):

@@ -15,7 +15,14 @@ from tests.harness.process import Process
 from tests.harness.simulator import Simulated, SimulatedFleet
 from tests.prometheus.losses import living
 from tests.prometheus.metric_names import OWN, ROOT
-from tests.rules.catalogue import ACTIONS, RECORDS, RULE_FILES, RUNBOOKS, programs
+from tests.rules.catalogue import (
+    ACTIONS,
+    RECORDS,
+    RULE_FILES,
+    RUNBOOKS,
+    one_each_time,
+    programs,
+)
 from tests.rules.exposition import samples
 
 pytestmark = pytest.mark.e2e
@@ -46,7 +53,7 @@ class Prometheus:
         return [rule for group in reply["data"]["groups"] for rule in group["rules"]]
 
 
-@pytest.fixture(scope="module", params=programs("prometheus") or [None], ids=str)
+@pytest.fixture(scope="module", params=one_each_time(programs("prometheus")), ids=str)
 def stage(request, tmp_path_factory):
     """A fleet with a node for each fault, and Prometheus with the shipped rules."""
     if request.param is None:

@@ -9,21 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.rules.catalogue import CASE_FILES, ROOT, RULE_FILES, programs
+from tests.rules.catalogue import CASE_FILES, ROOT, RULE_FILES, one_each_time, programs
 
 PROMTOOLS = programs("promtool")
 # A fifth of promtool's time is Go's collector's: memory is cheaper here.
 ENVIRONMENT = {**os.environ, "GOGC": "400"}
 
 
-# One version each time; the others in `make test-long`.
-EACH = [
-    pytest.param(each, marks=() if n == 0 else pytest.mark.long)
-    for n, each in enumerate(PROMTOOLS)
-]
-
-
-@pytest.fixture(params=EACH or [None], ids=str)
+@pytest.fixture(params=one_each_time(PROMTOOLS), ids=str)
 def promtool(request) -> Path:
     if request.param is None:
         pytest.skip("promtool is not on PATH")
