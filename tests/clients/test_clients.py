@@ -116,6 +116,7 @@ def test_langchain(stage):
     check(told([*argv, *stage.models]), stage.models, "ResponseError 404")
 
 
+@pytest.mark.long
 def test_litellm(stage):
     """`litellm` in three protocols; Anthropic's only where Ollama speaks it."""
     argv = [python_environment(), HERE / "programs" / "litellm_client.py", stage.url]

@@ -100,6 +100,7 @@ def test_a_runner_that_died_before_it_said_anything(alone, path, stream):
     assert "model runner has unexpectedly stopped" in answer.text
 
 
+@pytest.mark.long
 def test_random_cuts(tmp_path):
     """Whatever the point and the kind of a cut, the client sees one whole answer."""
     seed = int(os.environ.get("INFEROPS_SEED", "20261122"))

@@ -184,6 +184,7 @@ def test_cordon_that_was_lifted_meanwhile_stays_so(disk, start):
     assert cordoned(router) == set()
 
 
+@pytest.mark.long
 def test_file_that_may_not_be_read(tmp_path, start):
     """The history has the cordon; the file is taken up again when it may be read."""
     state = tmp_path / "state"

@@ -41,7 +41,16 @@ def test_rules_are_valid(promtool):
     assert output.endswith("ended 0"), output
 
 
-@pytest.mark.parametrize("cases", CASE_FILES, ids=lambda path: path.name)
+SLOW = {"slo_records.test.yml"}  # thirty days of steps
+CASES = [
+    pytest.param(
+        path, id=path.name, marks=[pytest.mark.long] if path.name in SLOW else []
+    )
+    for path in CASE_FILES
+]
+
+
+@pytest.mark.parametrize("cases", CASES)
 def test_cases_pass(promtool, cases):
     """Every case holds: silent just before, firing, clearing."""
     output = ran(promtool, "test", "rules", cases)

@@ -76,6 +76,7 @@ def test_a_router_that_is_killed_loses_nothing(tmp_path, nodes, database):
     assert ITEMS <= begun <= ITEMS + KILLS * SLOTS * len(nodes) + copies
 
 
+@pytest.mark.long
 def test_nodes_that_die_and_return_lose_nothing(tmp_path, nodes):
     """A node dies with items in flight, and again; every item is answered once."""
     one, _ = nodes
