@@ -195,7 +195,7 @@ class Scene:
     def state(self):
         """Make a pass, and give the state of the node's only hold."""
         self.make_pass()
-        found = self.holds.keeping_out("rig")
+        found = self.holds.blocking("rig")
         assert len(found) <= 1
         return found[0].state if found else None
 

@@ -138,7 +138,7 @@ def test_lines_are_kept_as_they_go(wire, together):
     wire.node.sendall(HEAD + chunk(lines[0]))
     reply, kept = wire.presentable(), Transcript("/api/generate")
     kept.add(lines[0])
-    reply.gate.kept = kept
+    reply.gate.transcript = kept
     pumping = gevent.spawn(wire.pump)
     reading = gevent.spawn(wire.read_lines)
     gevent.sleep(0)
