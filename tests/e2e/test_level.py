@@ -251,7 +251,7 @@ def drained(scene):
         fingerprint=fingerprint(LABELS),
     )
     assert scene.notifications.hear([alert]) == (NotificationOutcome.PLACED,)
-    (hold,) = scene.holds.keeping_out("rig")
+    (hold,) = scene.holds.blocking("rig")
     assert hold.state is HoldState.PROVISIONAL
     scene.reaches(HoldState.CONFIRMED, "fault to confirmed hold")
     return scene
