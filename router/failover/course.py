@@ -89,7 +89,7 @@ class Course:
         if refusing := self._builds.refusing(routing.model, found.body) - routing.tried:
             choice = replace(routing, spared=routing.spared | refusing)
             decision = self._explain(choice)
-            if (decision.picked and not decision.last_resort) or decision.busy:
+            if decision.at_once or decision.busy:
                 return choice
         return routing
 
@@ -143,7 +143,7 @@ class Course:
             body = with_note(body, note)
         tried = call.routing.tried | self._builds.nodes(found.refused, model)
         decision = self._explain(replace(call.routing, tried=tried))
-        return body, bool(decision.picked or decision.busy)
+        return body, decision.possible
 
     def failed(
         self,

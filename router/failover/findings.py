@@ -81,10 +81,11 @@ class Findings:
     refused: set[Build] = field(default_factory=set)
     unreached: set[str] = field(default_factory=set)
 
-    def died(self, *, answering: bool) -> None:
+    def died(self, node: str, *, answering: bool) -> None:
         """Count a runner's death; one that was `answering` is likely to be innocent."""
         self.suspect = self.deaths > 0 or not answering
         self.deaths = 1 if answering else self.deaths + 1
+        self.died_on = node
 
     @property
     def agreed(self) -> bool:

@@ -105,17 +105,13 @@ class Isolation:
         fragile = self._nodes_with(_breaks)
         for spared in (crowded, fragile | self._with_suspects(findings), fragile):
             choice = replace(routing, spared=spared)
-            if self._will_do(choice):
+            if self._explain(choice).at_once:
                 return choice
         back = replace(routing, spared=crowded - {last}, tried=routing.tried - {last})
-        if findings.went_back or not self._will_do(back):
+        if findings.went_back or not self._explain(back).at_once:
             return routing
         findings.went_back = True
         return back
-
-    def _will_do(self, routing: RoutingRequest) -> bool:
-        decision = self._explain(routing)
-        return decision.picked is not None and not decision.last_resort
 
     def board(self, lease: Lease, findings: Findings) -> None:
         """Note who is on which slot, until that is given back."""
@@ -125,8 +121,8 @@ class Isolation:
         """Take in the end of a lease: a stream may have died with its runner."""
         findings = self._aboard.pop(lease, None)
         if findings is not None and outcome in _DIED:
-            findings.died(answering=lease.decoding_since is not None)
-            findings.died_on = lease.node
+            answering = lease.decoding_since is not None
+            findings.died(lease.node, answering=answering)
 
     def blame(
         self, lease: Lease, aboard: Aboard, findings: Findings, error: AttemptError
@@ -136,10 +132,11 @@ class Isolation:
         Raises EndsRunnersError when it is the second one, and the node is well.
         """
         before = findings.suspect
-        findings.died(answering=False)
+        tells_nothing = self._in_company(lease, findings) or self._again(
+            aboard, findings
+        )
+        findings.died(lease.node, answering=False)
         first, findings.first = findings.first, findings.first or aboard
-        tells_nothing = self._tells_nothing(lease, aboard, findings)
-        findings.died_on = lease.node
         if before:
             self._deaths.append(_Death(self._clock(), lease.node, findings))
         if findings.deaths < _ENOUGH_DEATHS:
@@ -201,16 +198,13 @@ class Isolation:
             for each in self._deaths
         )
 
-    def _tells_nothing(self, lease: Lease, aboard: Aboard, findings: Findings) -> bool:
-        return self._in_company(lease, findings) or self._again(aboard, findings)
-
     def _again(self, aboard: Aboard, findings: Findings) -> bool:
         """Whether it died where it had died before, while others are only busy."""
         node = aboard.node.name
         if findings.died_on != node or findings.went_back:
             return False
-        rest = self._explain(RoutingRequest(aboard.model, tried=frozenset({node})))
-        return bool(rest.picked or rest.busy)
+        rest = RoutingRequest(aboard.model, tried=frozenset({node}))
+        return self._explain(rest).possible
 
     def _with_suspects(self, but: Findings) -> frozenset[str]:
         return frozenset(

@@ -58,8 +58,7 @@ class SequenceDependencies:
 
     def free_elsewhere(self, routing: RoutingRequest, priority: Priority) -> bool:
         """Say whether a node could take a request at once."""
-        decision = self.scheduler.explain(routing, priority)
-        return decision.picked is not None and not decision.last_resort
+        return self.scheduler.explain(routing, priority).at_once
 
 
 class AttemptSequence:
@@ -68,9 +67,9 @@ class AttemptSequence:
     Who takes a slot tries its node and gives the slot back when that fails:
 
         while True:
-            grant = attempts.next()
+            assignment = attempts.next()
             try:
-                return attempt(grant)
+                return attempt(assignment)
             except AttemptError as error:
                 attempts.failed(error)
 
@@ -152,10 +151,8 @@ class AttemptSequence:
     def _slot(self) -> Assignment | None:
         """Wait for a slot of another node; None where the last may be asked again."""
         parts, call, last = self._parts, self._call, self._last
-        routing, node = (
-            self._routing(),
-            self._assignment.node.name if self._assignment else "",
-        )
+        routing = self._routing()
+        node = self._assignment.node.name if self._assignment else ""
         died = last is not None and last.cause == Cause.RUNNER_DIED
         again = died and not self._again
         if again and not parts.free_elsewhere(routing, call.priority):

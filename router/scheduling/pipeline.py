@@ -181,6 +181,16 @@ class Decision:
         return max(0.0, picked.cost - warm.cost(asking.work, waited, 0.0, picked.at))
 
     @property
+    def at_once(self) -> bool:
+        """Whether a node that has not failed of late takes the request now."""
+        return self.picked is not None and not self.last_resort
+
+    @property
+    def possible(self) -> bool:
+        """Whether some node takes the request, now or once it has a slot."""
+        return self.picked is not None or self.busy
+
+    @property
     def busy(self) -> bool:
         """Whether some node could take the request but for its slots."""
         return self.held_back is not None or any(

@@ -179,7 +179,7 @@ class Scheduler:
                 return trial
         cost = self._typical.node_seconds(routing.model, asking.work)
         waiter = Waiter(asking, priority, cancellation.wake, decided.held_back, cost)
-        if not (decided.picked or decided.busy):
+        if not decided.possible:
             if not (patient and self._any_may_return(routing, decided)):
                 raise no_node(routing, decided)
             return self._await_return(waiter, cancellation, deadline)
@@ -267,7 +267,7 @@ class Scheduler:
             return self._wait(waiter, cancellation, until)
         except DeadlineError:
             decided = self._decide(waiter.asking, waiter.priority)
-            if not (decided.picked or decided.busy):
+            if not decided.possible:
                 raise no_node(waiter.asking.routing, decided) from None
         return self._wait(waiter, cancellation, deadline)
 

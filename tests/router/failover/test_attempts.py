@@ -250,7 +250,7 @@ def test_a_stream_whose_servers_die_is_innocent():
     fleet.answers.update(a="reset")
     fleet.gone = {"a"}
     call = fleet.call()
-    call.findings.died(answering=True)
+    call.findings.died("gone", answering=True)
     assert "b" == fleet.ask(call)
 
 
@@ -298,7 +298,7 @@ def test_a_suspect_waits_where_others_are_just_busy():
     """It does not go back to where it failed because the rest is full."""
     fleet = Fleet("ab", slots=1)
     call = fleet.call()
-    call.findings.died(answering=False)
+    call.findings.died("gone", answering=False)
     fleet.ledger.take("b", MODEL).reply = Running(movable=False)
     routing = replace(call.routing, tried=frozenset("a"))
     assert routing == fleet.isolation.place(routing, call.findings, "a")
@@ -307,7 +307,7 @@ def test_a_suspect_waits_where_others_are_just_busy():
 def suspect(fleet, node, body):
     """A request that was on a runner that died, on its way on another node."""
     call = fleet.call(body)
-    call.findings.died(answering=False)
+    call.findings.died("gone", answering=False)
     lease = fleet.ledger.take(node, MODEL)
     fleet.isolation.board(lease, call.findings)
     return call, lease
@@ -370,7 +370,7 @@ def test_suspects_are_kept_apart():
     for node in "bc":
         fleet.ledger.take(node, MODEL).reply = Running(movable=True)
     call = fleet.call()
-    call.findings.died(answering=False)
+    call.findings.died("gone", answering=False)
     routing = fleet.isolation.place(call.routing, call.findings, "c")
     assert frozenset("a") == routing.spared
 
