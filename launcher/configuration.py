@@ -141,22 +141,16 @@ def _shipped(checkout: Path) -> Iterator[tuple[str, str]]:
 
 
 def _own(site: Path, shipped: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    if own := inventory(site):
-        yield INVENTORY, _read(own)
+    if nodes := inventory(site):
+        yield INVENTORY, _read(nodes)
     if (site / "signals.yml").is_file():
         yield _SIGNALS, _read(site / "signals.yml")
-    if (site / "router.yml").is_file():
-        merged = _merged(
-            yaml.safe_load(shipped[_ROUTER]), _mapping(site / "router.yml")
-        )
-        yield _ROUTER, yaml.safe_dump(merged, sort_keys=False)
-    if (site / "prometheus.yml").is_file():
-        merged = _merged(
-            yaml.safe_load(shipped[_PROMETHEUS]),
-            _mapping(site / "prometheus.yml"),
-            longer=True,
-        )
-        yield _PROMETHEUS, yaml.safe_dump(merged, sort_keys=False)
+    for name, longer in ((_ROUTER, False), (_PROMETHEUS, True)):
+        own = site / Path(name).name
+        if own.is_file():
+            base = yaml.safe_load(shipped[name])
+            merged = _merged(base, _mapping(own), longer=longer)
+            yield name, yaml.safe_dump(merged, sort_keys=False)
     for path in own_rules(site):
         yield f"{_SITE_RULES}{path.name}", _read(path)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import yaml
@@ -35,20 +35,16 @@ _FLOAT = (
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
 # YAML 1.2's core schema: `yes`, `on`, `0777`, `1:30` and dates are text.
-_SCALARS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
-    ("null", r"~|null|Null|NULL|", lambda _: None),
-    ("bool", r"true|True|TRUE|false|False|FALSE", lambda text: text[0] in "tT"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", int),
-    (
-        "float",
-        _FLOAT,
-        _float,
+_SCALARS: Mapping[str, tuple[re.Pattern[str], Callable[[str], object]]] = {
+    f"{_TAG}null": (re.compile(r"~|null|Null|NULL|"), lambda _: None),
+    f"{_TAG}bool": (
+        re.compile(r"true|True|TRUE|false|False|FALSE"),
+        lambda text: text[0] in "tT",
     ),
-)
-_READ = {
-    f"{_TAG}{name}": (re.compile(pattern), make) for name, pattern, make in _SCALARS
+    f"{_TAG}int": (re.compile(r"[-+]?(0|[1-9][0-9]*)"), int),
+    f"{_TAG}float": (re.compile(_FLOAT), _float),
 }
-_NULL, _ = _READ[f"{_TAG}null"]
+_NULL, _ = _SCALARS[f"{_TAG}null"]
 # Nothing else begins a scalar that is more than text.
 _NO_TEXT = frozenset("~nNtTfF-+.0123456789")
 _TEXT = {None, "!", f"{_TAG}str"}
@@ -126,15 +122,15 @@ class _Builder:
                 return text
             if self._as_written:
                 return None if _NULL.fullmatch(text) else text
-            for pattern, make in _READ.values():
+            for pattern, make in _SCALARS.values():
                 if pattern.fullmatch(text):
                     return make(text)
             return text
-        if event.tag in _TEXT or (self._as_written and event.tag in _READ):
+        if event.tag in _TEXT or (self._as_written and event.tag in _SCALARS):
             return text
-        if event.tag not in _READ:
+        if event.tag not in _SCALARS:
             _refuse(f"unknown tag, got {event.tag!r}", event)
-        pattern, make = _READ[event.tag]
+        pattern, make = _SCALARS[event.tag]
         if not pattern.fullmatch(text):
             _refuse(f"must be {event.tag.removeprefix(_TAG)}, got {text!r}", event)
         return make(text)

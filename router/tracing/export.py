@@ -134,14 +134,7 @@ class Tracing:
 
     def close(self) -> None:
         """Send what is there, for a moment, at the end of the process."""
-        late = gevent.Timeout.start_new(_CLOSE_SECONDS)
-        try:
-            self.queue.flush()
-        except gevent.Timeout as error:
-            if error is not late:
-                raise
-        finally:
-            late.close()
+        gevent.with_timeout(_CLOSE_SECONDS, self.queue.flush, timeout_value=None)
 
 
 def export_thread(timeout_seconds: float) -> Pool:

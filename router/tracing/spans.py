@@ -178,7 +178,8 @@ def end_attempt(
 ) -> None:
     """End an attempt.
 
-    first: when its first line came; told: what its node says of the reply
+    first:    when its first line came
+    reported: what its node says of the reply
     """
     if first is not None:
         span.events.append(("first_token", first))

@@ -108,10 +108,8 @@ def proxied(
 def _let_in(context: InferenceContext, request: ClientRequest, body: bytes) -> bytes:
     """Count the request against its limits.
 
-    Raises RateLimitedError, ContextLimitError.
-
-
-    Returns the body, which asks for no more tokens than it may have.
+    Returns the body, which asks for no more tokens than it may have. Raises
+    RateLimitedError, ContextLimitError.
     """
     try:
         request.ticket = ticket = context.quotas.let_in(request.principal)
