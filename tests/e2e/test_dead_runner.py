@@ -94,13 +94,8 @@ class Fleet:
 
     @contextlib.contextmanager
     def only(self, name: str) -> Iterator[None]:
-        others = [each for each in self.nodes if each != name]
-        for other in others:
-            held = self.router.post(f"/admin/nodes/{other}/cordon", json={"by": "test"})
-            assert held.ok, held.text
-        yield
-        for other in others:
-            assert self.router.post(f"/admin/nodes/{other}/uncordon", json={}).ok
+        with self.router.cordoned(*(each for each in self.nodes if each != name)):
+            yield
 
     def idle(self) -> bool:
         return all(n["in_flight"] == 0 for n in self.router.nodes().values())

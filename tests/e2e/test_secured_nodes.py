@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 
@@ -48,24 +47,11 @@ def router(fleet, front, tmp_path_factory):
         yield router
 
 
-@contextlib.contextmanager
-def only(router, node):
-    """Keep requests away from the other node."""
-    other = "near" if node == "far" else "far"
-    held = router.post(f"/admin/nodes/{other}/cordon", {"reason": "test"})
-    assert held.status_code < 300, held.text
-    try:
-        yield
-    finally:
-        lifted = router.post(f"/admin/nodes/{other}/uncordon", {})
-        assert lifted.status_code < 300, lifted.text
-
-
 def test_a_stream_comes_through_tls(router, front):
     """Polled, chosen, and asked with its token and path; no poll was refused."""
     until(lambda: router.nodes()["far"]["models"], "its models are known")
     body = {"model": MODEL, "prompt": "count: 101", "options": {"num_predict": 30}}
-    with only(router, "far"):
+    with router.cordoned("near"):
         answer = router.post("/api/generate", body)
     assert answer.headers["X-InferOps-Node"] == "far"
     lines = [json.loads(line) for line in answer.text.splitlines()]
@@ -77,7 +63,7 @@ def test_a_stream_comes_through_tls(router, front):
 def test_many_streams_share_it(router):
     """Connections are kept; every text is whole and in order."""
     with (
-        only(router, "far"),
+        router.cordoned("near"),
         Crowd(router.url, (MODEL,), tokens=40, clients=8) as crowd,
     ):
         until(lambda: len(crowd.answers) >= 60, "sixty answers", seconds=60)
@@ -87,7 +73,7 @@ def test_many_streams_share_it(router):
 def test_a_stream_moves_on_when_it_dies(router, fleet):
     """A death behind TLS is noticed as any other: the client sees one stream."""
     with Crowd(router.url, (MODEL,), tokens=100, clients=6) as crowd:
-        with only(router, "far"):
+        with router.cordoned("near"):
             until(lambda: len(crowd.answers) >= 12, "everybody streams", seconds=60)
         fleet.put("far", "cut")
         at = time.monotonic()

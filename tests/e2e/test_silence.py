@@ -55,14 +55,6 @@ class Fleet:
         self.router = router
 
     @contextlib.contextmanager
-    def cordoned(self, name: str) -> Iterator[None]:
-        assert self.router.post(f"/admin/nodes/{name}/cordon", json={}).ok
-        try:
-            yield
-        finally:
-            assert self.router.post(f"/admin/nodes/{name}/uncordon", json={}).ok
-
-    @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:
         self.nodes[name].freeze()
         try:
@@ -128,7 +120,7 @@ def test_a_node_that_freezes_in_a_tool_call(fleet):
 def test_nothing_is_cut_where_nowhere_is_better(fleet, path):
     """The only node stands still for many limits, and goes on: so does the stream."""
     heard, body = Heard(), request_of(path, MODEL, 40)
-    with ThreadPoolExecutor(1) as pool, fleet.cordoned("two"):
+    with ThreadPoolExecutor(1) as pool, fleet.router.cordoned("two"):
         stream = pool.submit(listen, fleet.router.url, path, body, heard=heard)
         until(lambda: len(heard.lines) > 3, "the stream is under way", **WAIT)
         frozen = time.monotonic()

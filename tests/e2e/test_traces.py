@@ -71,16 +71,6 @@ def _well(traced):
     traced[1].clear("fast")
 
 
-@contextlib.contextmanager
-def only_fast(router):
-    """Keep requests away from the other node."""
-    router.post("/admin/nodes/slow/cordon", {"reason": "test"}).raise_for_status()
-    try:
-        yield
-    finally:
-        router.post("/admin/nodes/slow/uncordon", {}).raise_for_status()
-
-
 def header(number: int, flags: str = "01") -> tuple[str, dict[str, str]]:
     """Return a trace's id, and what a caller sends who is in it."""
     trace_id = f"{number:032x}"
@@ -139,7 +129,7 @@ def test_a_moved_stream_has_one_continuation(traced, collector, path):
     with requests.Session() as session:
         session.headers.update(sent)
         url, body = router.url + path, request_of(path, MODEL, 20)
-        with only_fast(router):
+        with router.cordoned("slow"):
             answer = session.post(url, json=body, timeout=60, stream=True)
         assert answer.headers["X-InferOps-Node"] == "fast"
         assert answer.content
@@ -168,7 +158,7 @@ def test_an_attempt_that_fails_is_followed_by_another(traced, collector):
     fleet.put("fast", "error", times=1)
     trace_id, sent = header(3)
     body = request_of("/api/chat", MODEL, 2) | {"stream": False}
-    with only_fast(router):  # which is asked once more
+    with router.cordoned("slow"):  # which is asked once more
         answer = router.post("/api/chat", body, headers=sent)
     assert (200, "2") == (answer.status_code, answer.headers["X-InferOps-Attempts"])
     spans = collector.trace(trace_id, 5)
@@ -269,12 +259,9 @@ def test_a_request_that_waits_in_vain(traced, collector):
     """Its queue is the span that failed, and nothing was sent anywhere."""
     trace_id, sent = header(9)
     router = traced[0]
-    assert router.post("/admin/nodes/recorder/cordon", {"reason": "a test"}).ok
-    try:
-        body = {"model": "m", "prompt": "x", "stream": False}
+    body = {"model": "m", "prompt": "x", "stream": False}
+    with router.cordoned("recorder"):
         answer = router.post("/api/generate", body, headers=sent)
-    finally:
-        assert router.post("/admin/nodes/recorder/uncordon", {}).ok
     assert answer.status_code == 503
     request, queue = collector.trace(trace_id, 2)
     assert (queue.name, queue.failed, request.failed) == ("queue", True, True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,19 @@ class Router:
 
     def delete(self, path: str) -> requests.Response:
         return requests.delete(self.url + path, timeout=60)
+
+    @contextlib.contextmanager
+    def cordoned(self, *names: str) -> Iterator[None]:
+        """Keep new requests away from nodes."""
+        for name in names:
+            held = self.post(f"/admin/nodes/{name}/cordon", {"reason": "test"})
+            assert held.ok, held.text
+        try:
+            yield
+        finally:
+            for name in names:
+                lifted = self.post(f"/admin/nodes/{name}/uncordon", {})
+                assert lifted.ok, lifted.text
 
     def log(self) -> list[str]:
         """Return what it has written so far."""
