@@ -15,12 +15,14 @@ def until(
     *,
     seconds: float = 20,
     every: float = 0.02,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """Return the first truthy answer of `check`.
 
     A check that raises OSError (requests' errors are of that kind) has not
     answered yet. Raises AssertionError that names `what`, the last answer and
-    the last error once `seconds` are over.
+    the last error once `seconds` are over. Greenlets of the same thread run on
+    with `sleep=gevent.sleep`.
     """
     deadline = time.monotonic() + seconds
     last: object = None
@@ -34,4 +36,4 @@ def until(
                 return last
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {seconds} s: {what}; last: {last!r}")
-        time.sleep(every)
+        sleep(every)

@@ -19,6 +19,7 @@ from router.failover.light import Lane, LightCalls, LightRequest
 from router.model import Hold, HoldKind, Node, Outcome, Score
 from router.relay.fields import Need
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
+from tests.harness.poll import until
 
 MODEL = "m:latest"
 JSON = "application/json; charset=utf-8"
@@ -207,8 +208,7 @@ def test_a_flood_is_served_in_turn():
     fleet = Fleet(view("a"), view("b"))
     fleet.gate = gevent.event.Event()
     asking = [gevent.spawn(fleet.request) for _ in range(100)]
-    gevent.sleep(0.05)
-    assert fleet.under_way == 8
+    until(lambda: fleet.under_way == 8, "eight at once", sleep=gevent.sleep)
     fleet.gate.set()
     gevent.joinall(asking, timeout=10, raise_error=True)
     assert all(each.value.answer is WELL for each in asking)

@@ -22,6 +22,7 @@ from router.jobs.store import items, jobs, results
 from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
 from router.model import Node, Outcome
+from tests.harness.poll import until
 from tests.router.jobs.stage import (
     MODEL,
     FakeAttempts,
@@ -89,6 +90,14 @@ class Field:
         self.in_flight.begin(self.active, self.held[at], assignment, copy=copy)
         return assignment
 
+    def sent(self, node, times=1):
+        until(
+            lambda: self.attempts.sent[node] >= times,
+            f"{times} attempts at node {node}",
+            every=0.001,
+            sleep=gevent.sleep,
+        )
+
     def land(self):
         self.in_flight.join(5)
         assert 0 == len(self.in_flight)
@@ -138,7 +147,8 @@ def test_of_two_copies_the_first_counts(make):
     field = make(preemption=Preemption.AFTER_ITEM)
     field.attempts.hold.add("one")
     field.begin("one")
-    gevent.sleep(0.1)
+    field.sent("one")
+    gevent.sleep(0.1)  # a time of generation, by which the waste is estimated
     field.begin("two", copy=True)
     field.land()
     (result,) = field.results()
@@ -156,7 +166,7 @@ def test_a_copy_that_fails_leaves_the_other(make):
     field.attempts.answers["two"] = MaybeSentError("two: broke")
     field.begin("one")
     field.begin("two", copy=True)
-    gevent.sleep(0.05)
+    field.sent("two")
     field.attempts.hold.clear()
     field.land()
     (result,) = field.results()
@@ -214,7 +224,7 @@ def test_a_slot_that_is_taken_back_costs_no_try(make):
     field = make(attempts=1)
     field.attempts.hold.add("one")
     assignment = field.begin("one")
-    gevent.sleep(0.02)
+    field.sent("one")
     assert assignment.lease.revocable
     assert assignment.lease.revoke()
     field.land()
@@ -267,9 +277,9 @@ def test_prompts_that_are_given_once_more_are_counted(make):
     """Of each attempt but the first, by the size of the prompt."""
     field = make()
     field.attempts.hold.add("one")
-    for _ in range(3):
+    for attempt in range(3):
         assignment = field.begin("one")
-        gevent.sleep(0.02)
+        field.sent("one", attempt + 1)
         assert assignment.lease.revoke()
         field.land()
         field.active.leased.clear()
@@ -299,7 +309,7 @@ def test_at_the_end_items_wait_for_the_next_router(make):
     field.attempts.hold.add("one")
     for at in range(3):
         field.begin("one", at)
-    gevent.sleep(0.02)
+    field.sent("one", 3)
     field.in_flight.end_all()
     field.land()
     assert 3 == field.states().waiting
