@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON_RUN := .venv/bin/python
 # Behind PATH: what the machine has comes first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
+# Without its cache each of some hundred routers would compile the code anew.
+unexport PYTHONDONTWRITEBYTECODE
 RULES := $(wildcard prometheus/records/*.yml alerting/rules/*.yml)
 PROFILES := demo gpu chat tailscale ollama ollama-gpu
 # Twice the cores of a small machine: half of the tests' time is waiting.

@@ -115,8 +115,11 @@ class _Pair:
 class Replies(Collector):
     """Counts each reply that came, at the end of its lease; `clock` is the ledger's."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], most_pairs: int = MOST_PAIRS
+    ) -> None:
         self._clock = clock
+        self._most_pairs = most_pairs
         self._pairs: dict[tuple[str, str], _Pair] = {}
 
     def ended(
@@ -154,7 +157,7 @@ class Replies(Collector):
     def _pair(self, node: str, model: str) -> _Pair:
         pair = self._pairs.get((node, model))
         if pair is None:
-            if len(self._pairs) >= MOST_PAIRS:
+            if len(self._pairs) >= self._most_pairs:
                 del self._pairs[next(iter(self._pairs))]
             pair = self._pairs[node, model] = _Pair()
         return pair

@@ -110,6 +110,7 @@ def test_python(stage, program, error):
     check(told([*argv, *stage.models]), stage.models, error)
 
 
+@pytest.mark.long
 def test_langchain(stage):
     """`langchain-ollama`, which checks the list of models first."""
     argv = [python_environment(), HERE / "programs" / "langchain_client.py", stage.url]

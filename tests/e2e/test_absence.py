@@ -127,7 +127,7 @@ class PrometheusRestarted:
 @pytest.mark.parametrize(
     "cause",
     [
-        ExporterStopped(),
+        pytest.param(ExporterStopped(), marks=pytest.mark.long),
         pytest.param(InventoryEmptied(), marks=pytest.mark.long),
         pytest.param(RuleBroken(), marks=pytest.mark.long),
         PrometheusRestarted(),

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from tests.harness.cases import long_but
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -183,7 +184,7 @@ def pauses(router: Router) -> str:
     return f"mean pause {1000 * total / max(count, 1):.1f} ms"
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", long_but(PATHS, {"/v1/completions"}))
 def test_several_seams(tmp_path, path):
     """A stream may lose one node after the other."""
     names = ("one", "two", "three")

@@ -23,6 +23,7 @@ import requests
 
 from router.failover.continuation.proof import AnswerSoFar, prove
 from router.failover.continuation.request import parse_request
+from tests.harness.cases import long_but
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -118,7 +119,7 @@ def inventory(
     return path
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", long_but(PATHS, {"/api/chat"}))
 def test_killed_node(fleet, path, capsys):
     """The text counts on, the counters are the whole answer's; the pause is told."""
     rng = random.Random(path)

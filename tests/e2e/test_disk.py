@@ -167,6 +167,7 @@ def test_first_start_on_a_disk_that_takes_nothing(disk, start, trouble):
     assert cordoned(start(disk.folder / "state")) == {"one"}
 
 
+@pytest.mark.long
 def test_cordon_that_was_lifted_meanwhile_stays_so(disk, start):
     """What a person lifted before its file could be read does not come back with it."""
     state = disk.folder / "state"

@@ -15,6 +15,7 @@ from itertools import chain
 
 import pytest
 
+from tests.harness.cases import long_but
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -105,9 +106,12 @@ FAILURES = {
 # Asked for a stream; all others for a whole reply.
 OF_STREAMS = {"unknown words", "login page", "reset", "no token"}
 OF_STREAMS |= {"error line", "empty stream", "html stream"}
+# One of each kind of answer; the others take the same ways.
+OF_EACH_KIND = {"gpu", "unknown 400", "model missing", "login page", "empty 200"}
+OF_EACH_KIND |= {"error in a 200", "error line", "reset", "no token"}
 
 
-@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("failure", long_but(FAILURES, OF_EACH_KIND))
 def test_fails_at_once(tmp_path, failure):
     """Twelve clients beside it: none fails, at most five attempts are lost."""
     scripts = FAILURES[failure], answers(0.05), answers(0.05)

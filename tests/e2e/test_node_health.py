@@ -250,6 +250,7 @@ def test_verified_waits_for_a_generation(product, fleet):
     assert told[0]["until"] is not None
 
 
+@pytest.mark.long
 def test_an_override_serves_despite_the_alert(product, fleet):
     """A silence does not bring the node back; an override does, until it ends."""
     fleet.put("first", "hot", celsius=VERIFIED)

@@ -10,6 +10,7 @@ import time
 import pytest
 import requests
 
+from tests.harness.cases import long_but
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -100,7 +101,7 @@ def large(path):
     os.truncate(path, 100_000_000)
 
 
-@pytest.mark.parametrize("make", [fifo, device, large])
+@pytest.mark.parametrize("make", long_but([fifo, device, large], {fifo}))
 def test_inventory_that_is_no_file(start, fleet, tmp_path, make):
     """It is refused, the last good one stays, and nothing waits for it."""
     inventory = tmp_path / "nodes.yml"

@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from tests.e2e.test_counting_proof import inventory
+from tests.harness.cases import long_but
 from tests.harness.counting import Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape, write_counting_model
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -116,7 +117,9 @@ def test_a_node_that_freezes_in_a_tool_call(fleet):
     fleet.well()
 
 
-@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+@pytest.mark.parametrize(
+    "path", long_but(["/api/chat", "/api/generate"], {"/api/chat"})
+)
 def test_nothing_is_cut_where_nowhere_is_better(fleet, path):
     """The only node stands still for many limits, and goes on: so does the stream."""
     heard, body = Heard(), request_of(path, MODEL, 40)
@@ -131,7 +134,10 @@ def test_nothing_is_cut_where_nowhere_is_better(fleet, path):
     fleet.well()
 
 
-@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+@pytest.mark.parametrize(
+    "path",
+    long_but(["/api/chat", "/v1/chat/completions"], {"/v1/chat/completions"}),
+)
 def test_a_whole_reply_longer_than_the_first_byte_may_take(fleet, path):
     """Its first byte is its last one: the node is at work, and asked if it is."""
     body = request_of(path, MODEL, 250) | {"stream": False}

@@ -87,6 +87,7 @@ def test_a_node_that_takes_no_more(tmp_path):
     assert "n1" == answer.headers["X-InferOps-Node"]
 
 
+@pytest.mark.long
 def test_a_client_that_leaves_while_a_node_takes_its_body(tmp_path):
     """Nobody waits for the answer: the slot is free at once."""
     with SlowNode(1e5) as one, router_for(tmp_path, one) as router:

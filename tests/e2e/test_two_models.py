@@ -100,8 +100,14 @@ class People:
 
 @pytest.mark.parametrize(
     "options",
-    [{"one": {}, "two": {}}, {"one": {}, "one long": {"num_ctx": 3072}}],
-    ids=["two models", "one model, two context lengths"],
+    [
+        pytest.param({"one": {}, "two": {}}, id="two models"),
+        pytest.param(
+            {"one": {}, "one long": {"num_ctx": 3072}},
+            id="one model, two context lengths",
+            marks=pytest.mark.long,
+        ),
+    ],
 )
 def test_each_keeps_its_node(router, options):
     """After the first loads there are no more, and both models are served alike."""

@@ -210,6 +210,7 @@ def test_a_killed_launcher_takes_everything_along(launch) -> None:
     assert [] == launch.traces()
 
 
+@pytest.mark.long
 def test_a_killed_supervisord_takes_everything_along(launch) -> None:
     """The launcher says that supervisord is gone, and leaves nothing behind."""
     with launch.start() as process:

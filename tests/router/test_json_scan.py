@@ -178,20 +178,20 @@ def _worst(size):
 
 
 @pytest.mark.parametrize(
-    "text", [pytest.param(text, id=name) for name, text in _worst(3 * MIB)]
+    "text", [pytest.param(text, id=name) for name, text in _worst(MIB)]
 )
 def test_nothing_is_built(text):
     """However it is made, a body costs a small share of its own size in memory."""
     tracemalloc.start()
     try:
         assert load(text, WANTED) is None
-        found = members(text, WANTED)
+        found = members(text, WANTED, most_parts=50_000)
     except TooManyPartsError:
         found = {}
     finally:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert peak < MIB
+    assert peak < MIB / 3
     assert found.get("model") in (None, "a", LARGE)
 
 

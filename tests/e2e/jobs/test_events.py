@@ -64,7 +64,7 @@ def joined_rows(router, count):
 def test_partial_results_are_there_before_a_tenth_is_done(start):
     """A text that grows from its beginning, read while the job runs."""
     router = start([TalliedNode("one", slots=2, seconds=0.1)])
-    name = joined_rows(router, 150)
+    name = joined_rows(router, 100)
     done = 0
     first = None
     for kind, content in events(router, name):
@@ -73,10 +73,10 @@ def test_partial_results_are_there_before_a_tenth_is_done(start):
         if kind == "partial" and content["covers"] and first is None:
             first = (done, content)
     assert first is not None
-    assert first[0] < 15
+    assert first[0] < 10
     assert first[1]["value"].startswith("said row 0")
     whole = router.get(f"/batches/{name}/output")
-    assert "|".join(f"said row {n}" for n in range(150)) == whole.text
+    assert "|".join(f"said row {n}" for n in range(100)) == whole.text
 
 
 @pytest.mark.long

@@ -90,6 +90,7 @@ def test_a_job_leaves_the_node_to_people(start):
     each_once(router, name, 4)
 
 
+@pytest.mark.long
 def test_a_pause_stands_and_a_resume_goes_on(start):
     """What is in flight ends; nothing begins; the database knows it."""
     node = TalliedNode("one", slots=2, seconds=0.1)

@@ -185,6 +185,7 @@ def test_a_bad_line_fails_the_batch_if_asked(place):
     assert 0 == batch.request_counts.completed
 
 
+@pytest.mark.parametrize("place", ["simulated"], indirect=True)
 def test_a_model_that_nobody_has_is_told(place):
     """The wrong line fails, after a while in which it might be pulled."""
     bodies = [{**chats(place, 1)[0], "model": "absent"}, *chats(place, 1)]

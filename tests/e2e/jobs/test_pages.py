@@ -285,6 +285,7 @@ def test_the_keyboard_is_enough(router, desktop, many_reviews):
     desktop.until(lambda: desktop.text("state") == "cancelled", "the job is ended")
 
 
+@pytest.mark.long
 def test_a_killed_router_is_waited_for(router, desktop, tmp_path):
     """The page says that the connection is lost, and goes on with the job."""
     path = tmp_path / "many.csv"

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from router.capacity.ledger import Lease, Ledger
 from router.capacity.load_time import COLD_LOAD_SECONDS
-from router.metrics.replies import FIRST_TOKEN_EDGES, MOST_PAIRS, Replies
+from router.metrics.replies import FIRST_TOKEN_EDGES, Replies
 from router.model import Node, Outcome, Timings
 
 KEY = {"node": "n", "model": "m:latest"}
@@ -21,6 +21,9 @@ NATIVE = Timings(
 )
 
 
+MOST_PAIRS = 20
+
+
 class Stage:
     """A ledger that Replies listens to, and a clock to move."""
 
@@ -28,7 +31,7 @@ class Stage:
         self.now = 100.0
         self.ledger = Ledger(1, lambda: self.now)
         self.ledger.configure([Node("n", "http://n:1", slots=99)])
-        self.replies = Replies(lambda: self.now)
+        self.replies = Replies(lambda: self.now, MOST_PAIRS)
         self.ledger.listen(self.replies.ended)
         self.registry = CollectorRegistry()
         self.registry.register(self.replies)

@@ -102,8 +102,8 @@ def test_limits_hold_for_each_transaction(behind):
     [
         {"client_idle_timeout": 1},
         {"server_idle_timeout": 1},
-        {"server_lifetime": 1},
-        {"idle_transaction_timeout": 1},
+        pytest.param({"server_lifetime": 1}, marks=pytest.mark.long),
+        pytest.param({"idle_transaction_timeout": 1}, marks=pytest.mark.long),
         {"max_prepared_statements": 0, "server_reset_query_always": 1},
     ],
     ids=lambda settings: next(iter(settings)),

@@ -1,0 +1,18 @@
+"""Which cases of a parametrized test run every day."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+
+import pytest
+
+
+def long_but(cases: Iterable[object], daily: Container[object]) -> list[object]:
+    """Give a param for each of `cases`; all but `daily` wait for `make test-long`.
+
+    For cases that take seconds each and go the same ways.
+    """
+    return [
+        pytest.param(case, marks=[] if case in daily else pytest.mark.long)
+        for case in cases
+    ]
