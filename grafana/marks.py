@@ -15,6 +15,7 @@ def of(*, by_node: bool) -> list[Json]:
         _mark("Returns", YELLOW, _returns(node), "{{node}} returns", "slow start"),
         _mark("Restarts", BLUE, _restarts(node), "{{node}} restarted", ""),
         _mark("Configuration", BLUE, _configuration(), "{{file}} loaded", ""),
+        _mark("Changes", BLUE, _changes(), "{{action}}", "inferops audit list"),
         _mark("Upgrades", PURPLE, _upgrades(node), "{{node}}", "{{version}}"),
     ]
 
@@ -45,6 +46,12 @@ def _restarts(node: str) -> str:
 def _configuration() -> str:
     loaded = "inferops_config_last_reload_success_timestamp_seconds"
     return f"time() - max by (file) ({loaded}) < 60"
+
+
+def _changes() -> str:
+    """What people asked for; holds and reloads have marks of their own."""
+    noted = 'inferops_audit_last_entry_timestamp_seconds{action=~"(admin|model)[.].+"}'
+    return f"time() - max by (action) ({noted}) < 60"
 
 
 def _upgrades(node: str) -> str:

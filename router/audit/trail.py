@@ -28,6 +28,7 @@ class AuditTrail:
 
     fault:   why nothing can be written now; None while it can
     dropped: entries that had no room meanwhile
+    latest:  by action, when its last entry was made, in unix seconds
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class AuditTrail:
         self._lately: dict[Hashable, float] = {}
         self.fault: str | None = None
         self.dropped = 0
+        self.latest: dict[str, float] = {}
         self.head = ChainHead()
 
     def __len__(self) -> int:
@@ -58,12 +60,13 @@ class AuditTrail:
         **more: object,
     ) -> None:
         """Note a change; never waits."""
+        at = self.latest[action] = round(self._clock(), 3)
         if len(self._waiting) >= _MOST_WAITING:
             self.dropped += 1
             return
         self._waiting.append(
             {
-                "at": round(self._clock(), 3),
+                "at": at,
                 "actor": actor,
                 "client": client,
                 "action": action,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from router.assembly.audit import AuditService
 from router.capacity.ledger import Ledger
 from router.health.circuits import Circuits
 from router.holds.store import HoldStore, Key
@@ -123,6 +124,7 @@ def _router() -> set[str]:
         clock=lambda: 0.0,
     )
     HealthCounters(registry)
+    AuditService(Path("nowhere"), registry)  # opened with the first entry
     health = HealthCollector(HoldStore(_NoJournal()), _NoHealth())
     JobMetrics(registry)
     jobs = JobCollector(lambda: JobsView(eta=1.0))

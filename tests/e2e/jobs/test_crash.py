@@ -22,7 +22,7 @@ from tests.harness.tallied_node import MODEL, TalliedNode, write_inventory
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 KILLS = int(os.environ.get("CRASH_KILLS", "3"))
-ITEMS = 300
+ITEMS = 200
 SLOTS = 4
 
 

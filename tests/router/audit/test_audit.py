@@ -174,7 +174,8 @@ def test_what_happens_without_a_request(tmp_path):
     """Holds that come and go, and files that are read again; passwords never."""
     from prometheus_client import CollectorRegistry
 
-    service = AuditService(tmp_path, CollectorRegistry())
+    registry = CollectorRegistry()
+    service = AuditService(tmp_path, registry)
     holds = HoldStore(Forgetful())
     holds.fleet({"a"})
     service.watch_holds(holds)
@@ -196,6 +197,9 @@ def test_what_happens_without_a_request(tmp_path):
     )
     assert (placed["after"], None) == (lifted["before"], lifted["after"])
     assert {"b": {"url": "http://***@b:1", "slots": 2}} == inventory["after"]
+    assert placed["at"] == registry.get_sample_value(
+        "inferops_audit_last_entry_timestamp_seconds", {"action": "hold.placed"}
+    )
     assert "secret" not in str(settings)
     assert settings["after"] != settings["before"]
     service.trail.close()
