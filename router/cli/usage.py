@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -23,8 +23,20 @@ _JOULES_PER_KWH = 3.6e6
     help="Groups, comma between: principal, model, node, day.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV, for spreadsheets.")
+@click.option(
+    "--parquet",
+    type=click.File("wb", lazy=True),
+    help="Write a Parquet file of that name.",
+)
 @command
-def usage(session: Session, month: str | None, by: str, *, as_csv: bool) -> Exit:
+def usage(
+    session: Session,
+    month: str | None,
+    by: str,
+    *,
+    as_csv: bool,
+    parquet: IO[bytes] | None,
+) -> Exit:
     """Report requests, tokens, energy and money: the month's end, say."""
     query = {"by": by, **({"month": month} if month else {})}
     if as_csv:
@@ -33,6 +45,9 @@ def usage(session: Session, month: str | None, by: str, *, as_csv: bool) -> Exit
         )
         return Exit.DONE
     report = session.client.get("/admin/usage", **query)
+    if parquet:
+        _write_parquet(report["usage"], parquet)
+        return Exit.DONE
     if session.console.json:
         session.console.data(report)
         return Exit.DONE
@@ -41,6 +56,14 @@ def usage(session: Session, month: str | None, by: str, *, as_csv: bool) -> Exit
     rows = [[*_named(names, group), *_figures(group)] for group in report["usage"]]
     session.console.table(head, [*rows, _idle(report, len(names))])
     return Exit.DONE
+
+
+def _write_parquet(groups: list[dict[str, Any]], file: IO[bytes]) -> None:
+    """Write a row for each group."""
+    import pyarrow as pa  # noqa: PLC0415 - 60 MB, for this option only
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    pq.write_table(pa.Table.from_pylist(groups), file)
 
 
 def _named(names: list[str], group: dict[str, Any]) -> list[str]:

@@ -144,7 +144,7 @@ def _group(query: UsageQuery, row: Sequence[Any], prices: Prices) -> dict[str, A
 
 
 def csv_lines(report: Mapping[str, Any], names: Sequence[str]) -> Iterable[list[Any]]:
-    """Yield a head, a line for each group, and one for each node's idle power."""
+    """Yield a head and a line for each group."""
     columns = [*names, *SUMS, "kwh", "cost"]
     yield columns
     for group in report["usage"]:

@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import closing
 
+import pyarrow.parquet as pq
 import pytest
 import requests
 
@@ -47,7 +48,7 @@ def used(report: dict) -> dict[str, dict]:
     return {group["principal"]: group for group in report["usage"]}
 
 
-def test_who_used_what(router):
+def test_who_used_what(router, tmp_path):
     """By API, as CSV and by the command line; a wrong filter is named."""
     for address, count in (("127.0.0.2", 2), ("127.0.0.3", 1)):
         for _ in range(count):
@@ -66,6 +67,15 @@ def test_who_used_what(router):
     argv = [sys.executable, "-m", "router.cli", "usage", "--url", router.url]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.splitlines()[1].startswith("client:127.0.0.2\t2\t")
+    file = tmp_path / "usage.parquet"
+    subprocess.run([*argv, "--by", "model", "--parquet", file], check=True, timeout=60)
+    assert [(MODEL, 3)] == [
+        (row["model"], row["requests"]) for row in pq.read_table(file).to_pylist()
+    ]
+    argv += ["--parquet", tmp_path / "nowhere" / "file"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (1, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert "nowhere" in done.stderr
     for query, fault in (
         ("by=colour", "by: must be some of principal,model,node,day"),
         ("month=11", "month: must be such as 2026-11"),
