@@ -43,7 +43,7 @@ def config(
 
 
 def _route(receivers: Receivers) -> Yaml:
-    # A doorbell: at once, and again each minute in case that the router missed it.
+    # At once, and again each minute in case that the router missed it.
     # The shortest group_interval, since it also delays resolves and re-fires.
     router: Yaml = {
         "receiver": "router",

@@ -36,7 +36,7 @@ def routing() -> Board:
                 "Where time goes",
                 (
                     Band(8, (_phases(), _first_token(), _duration())),
-                    Band(8, (_queue_length(), _queue_wait(), _foreign())),
+                    Band(8, (_queue_length(), _queue_wait(), _external())),
                 ),
             ),
             Section(
@@ -99,14 +99,14 @@ def _phases() -> Json:
     )
 
 
-def _foreign() -> Json:
+def _external() -> Json:
     return timeseries(
         "Work of others on the nodes",
         "Streams that the router did not send, as suspected from a node's speed, and "
         "those that an earlier router left.",
         [
-            Query(per_node("inferops_foreign_load"), "{{node}} others"),
-            Query(per_node("inferops_leftover_streams"), "{{node}} left over"),
+            Query(per_node("inferops_external_streams"), "{{node}} others"),
+            Query(per_node("inferops_recovered_streams"), "{{node}} left over"),
         ],
         Field("none", 1, low=0, empty="no router"),
     )

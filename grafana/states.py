@@ -41,7 +41,7 @@ NODE_STATE = Field("none", words=NODE_WORDS, empty="no router")
 HOLD_STATE = Field(
     "none",
     words={
-        "doorbell": ("notified, not confirmed", BLUE),
+        "provisional": ("notified, not confirmed", BLUE),
         "confirmed": ("confirmed", ORANGE),
         "unknown": ("not proven well yet", PURPLE),
     },

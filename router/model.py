@@ -174,9 +174,14 @@ class HoldKind(StrEnum):
 class HoldState(StrEnum):
     """How sure a hold is; only alerts' holds are ever less than confirmed."""
 
-    PROVISIONAL = "doorbell"  # the webhook rang; the level has not spoken yet
+    PROVISIONAL = "provisional"  # notified; the level has not spoken yet
     CONFIRMED = "confirmed"
     UNKNOWN = "unknown"  # the alert is gone, but nothing proves the node well
+
+    @classmethod
+    def _missing_(cls, value: object) -> HoldState | None:
+        """Read stored holds of releases before 0.2."""
+        return cls.PROVISIONAL if value == "doorbell" else None
 
 
 class Clear(StrEnum):

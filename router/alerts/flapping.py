@@ -79,8 +79,8 @@ class Flapping:
 
     def _count(self, event: AuditEvent, age: float) -> None:
         hold = event.hold
-        # A ring that was refuted kept the node out for nothing, and is no return.
-        rang = hold.state is HoldState.PROVISIONAL
-        if event.change is Change.LIFTED and event.by == "level" and not rang:
+        # One that was refuted kept the node out for nothing, and is no return.
+        provisional = hold.state is HoldState.PROVISIONAL
+        if event.change is Change.LIFTED and event.by == "level" and not provisional:
             key = (hold.node, hold.alert or "")
             self._returns[key].append(self._monotonic() - age)

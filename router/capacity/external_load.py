@@ -1,10 +1,10 @@
-"""Work on a node that the router did not send: only ever suspected; pure.
+"""Work on a node that the router did not send: only ever estimated; pure.
 
 Ollama tells no count of what it runs, and GPU utilisation hardly differs between
 one stream and sixteen. Three things speak: a reply slower than its concurrency
 explains, a reply that waited inside the node although a slot was free, and an
 `expires_at` that moved (it does when a model falls idle) without an end of ours.
-A suspicion takes slots away for a while, never the last one.
+An estimate takes slots away for a while, never the last one.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from enum import StrEnum
 
 from router.snapshot import ResidentModel
 
-_SECONDS = 30.0  # a suspicion lasts this long
+_SECONDS = 30.0  # an estimate lasts this long
 _SLOW_RATIO = 0.6  # far outside the noise of replies
 _SLOW_WITHIN_SECONDS = 60.0  # one slow reply may be its client's fault; two are not
 _MOST = 8
 
 
 class Evidence(StrEnum):
-    """What made a node suspect."""
+    """What speaks for others on a node."""
 
     SLOW = "slow"
     WAITED = "waited"
@@ -39,20 +39,20 @@ class ExternalEstimate:
 
 
 class ExternalLoad:
-    """What is suspected of each node; `suspicions` is mostly empty."""
+    """What is estimated for each node; `estimates` is mostly empty."""
 
     def __init__(self) -> None:
-        self.suspicions: dict[str, ExternalEstimate] = {}
+        self.estimates: dict[str, ExternalEstimate] = {}
         self._slow_at: dict[str, float] = {}
 
     def streams(self, node: str, now: float) -> int:
-        found = self.suspicion(node, now)
+        found = self.of(node, now)
         return found.streams if found else 0
 
-    def suspicion(self, node: str, now: float) -> ExternalEstimate | None:
-        found = self.suspicions.get(node)
+    def of(self, node: str, now: float) -> ExternalEstimate | None:
+        found = self.estimates.get(node)
         if found and found.until <= now:
-            del self.suspicions[node]
+            del self.estimates[node]
             return None
         return found
 
@@ -69,7 +69,7 @@ class ExternalLoad:
     def suspect(self, node: str, sign: Evidence, now: float) -> None:
         """Believe in one stream more of others, from now on for a while."""
         streams = min(_MOST, self.streams(node, now) + 1)
-        self.suspicions[node] = ExternalEstimate(streams, now + _SECONDS, sign)
+        self.estimates[node] = ExternalEstimate(streams, now + _SECONDS, sign)
 
 
 class Expiries:

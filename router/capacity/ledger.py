@@ -247,7 +247,7 @@ class Ledger:
             slots = min(slots, limits.pressed if self.pressed else limits.idle)
         if self.slow_start.active:
             slots = self.slow_start.slots(node, slots, self._clock)
-        if self._external.suspicions and slots:
+        if self._external.estimates and slots:
             return max(1, slots - self._external.streams(node, self._clock()))
         return slots
 
@@ -290,7 +290,7 @@ class Ledger:
             return None
         if self._by_model and taken and self._crowded(node, model, item=item):
             return None
-        if self._external.suspicions:
+        if self._external.estimates:
             taken += self._external.streams(node, self._clock())
         return taken
 
@@ -301,7 +301,7 @@ class Ledger:
         )
         if taken >= self.slots(node) or self._crowded(node, model, item=False):
             return None
-        return taken + self.foreign_streams(node)
+        return taken + self.external_streams(node)
 
     def running(self, node: str) -> int:
         """Return what the router itself has running there, or may have left there."""
@@ -349,9 +349,9 @@ class Ledger:
         return seconds if ends >= _ENOUGH_ENDS else None
 
     def external(self, node: str) -> ExternalEstimate | None:
-        return self._external.suspicion(node, self._clock())
+        return self._external.of(node, self._clock())
 
-    def foreign_streams(self, node: str) -> int:
+    def external_streams(self, node: str) -> int:
         return self._external.streams(node, self._clock())
 
     def ramp(self, node: str) -> float:
@@ -364,11 +364,11 @@ class Ledger:
     @property
     def unsteady(self) -> set[str]:
         """Name the nodes whose usable slots change by time alone; mostly none."""
-        if not (self.slow_start.active or self._external.suspicions):
+        if not (self.slow_start.active or self._external.estimates):
             return set(self._recovering.counts)
         return {
             *self.slow_start.nodes,
-            *self._external.suspicions,
+            *self._external.estimates,
             *self._recovering.counts,
         }
 

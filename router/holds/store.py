@@ -164,7 +164,7 @@ class HoldStore:
     def place(self, hold: Hold, actor: Actor = NOBODY) -> bool:
         """Add a hold, or assert one again; says whether anything changed.
 
-        The same identity keeps its earliest `since`; a ring of the doorbell
+        The same identity keeps its earliest `since`; a notification
         never weakens a hold that the level has confirmed.
         """
         with self._lock:

@@ -27,7 +27,7 @@ class Load(LoadView, Protocol):
 
     def recovered(self, node: str) -> int: ...
 
-    def foreign_streams(self, node: str) -> int: ...
+    def external_streams(self, node: str) -> int: ...
 
     def leases(self, node: str) -> Iterable[ReplyLease]: ...
 
@@ -129,18 +129,21 @@ class FleetCollector(Collector):
             ("node",),
             [((n,), load.slots(n)) for n in names],
         )
-        yield gauges(
-            "inferops_foreign_load",
-            "Streams of others on the node, as suspected.",
-            ("node",),
-            [((n,), load.foreign_streams(n)) for n in names],
-        )
-        yield gauges(
-            "inferops_leftover_streams",
-            "Streams of an earlier router that may still run on the node.",
-            ("node",),
-            [((n,), load.recovered(n)) for n in names],
-        )
+        # The second name of each is of releases before 0.2.
+        for name in ("inferops_external_streams", "inferops_foreign_load"):
+            yield gauges(
+                name,
+                "Streams of others on the node, as estimated.",
+                ("node",),
+                [((n,), load.external_streams(n)) for n in names],
+            )
+        for name in ("inferops_recovered_streams", "inferops_leftover_streams"):
+            yield gauges(
+                name,
+                "Streams of an earlier router that may still run on the node.",
+                ("node",),
+                [((n,), load.recovered(n)) for n in names],
+            )
         yield gauges(
             "inferops_queue_length",
             "Requests that wait for a slot.",

@@ -1,4 +1,4 @@
-"""POST /webhook/alertmanager: where Alertmanager rings the doorbell.
+"""POST /webhook/alertmanager: where Alertmanager posts its notifications.
 
 Answers 2xx to whatever is well formed, also when it has no consequence:
 Alertmanager would send it again and again. Never answers with more than one
@@ -35,7 +35,7 @@ _MOST_BYTES = 1_000_000
 
 
 class Notifiable(Protocol):
-    """What hears the alerts (`router.alerts.notify.Doorbell`)."""
+    """What hears the alerts (`router.alerts.notify.NotificationHandler`)."""
 
     def hear(
         self, alerts: Sequence[Alert], actor: Actor

@@ -75,7 +75,7 @@ NAMES = {
 
 
 def test_the_product_works_from_its_command_lines(stage, running) -> None:
-    """A request is answered, all telemetry arrives, the doorbell's token is right."""
+    """A request is answered, all telemetry arrives, the webhook's token is right."""
     router = f"http://127.0.0.1:{stage.ports.router}"
     prometheus = f"http://127.0.0.1:{stage.ports.prometheus}/api/v1"
 

@@ -60,7 +60,7 @@ def well(product, fleet):
             n["schedulable"]
             and n["factor"] == 1
             and n["in_flight"] == 0
-            and n["foreign"] is None
+            and n["external"] is None
             and scored(n)
             for n in nodes
         )

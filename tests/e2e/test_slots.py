@@ -154,13 +154,19 @@ def test_killed_router_comes_back_careful(tmp_path, fleet):
     with Router(tmp_path, fleet.inventory, prometheus_port=free_port()) as router:
         began = time.monotonic()
         until(
-            lambda: not any(n["leftover"] for n in router.nodes().values()),
+            lambda: not any(n["recovered"] for n in router.nodes().values()),
             "the nodes look idle",
             seconds=15,
         )
         print(f"\nnodes looked idle {time.monotonic() - began:.1f} s after ready")
         fleet.clear("fast")
         assert router.post("/api/chat", ask(2)).status_code == 200
+        # The names of before 0.2 stay for one release.
+        shown = router.nodes()["fast"]
+        for now, before in (("recovered", "leftover"), ("external", "foreign")):
+            assert shown[now] == shown[before]
+        for name in ("recovered_streams", "leftover_streams", "foreign_load"):
+            assert router.metric(f'inferops_{name}{{node="fast"}}') == 0.0
 
 
 def test_speeds_outlive_a_restart(tmp_path, fleet):

@@ -99,7 +99,7 @@ def test_files_belong_to_the_images_users(volumes, owners) -> None:
 
 
 def test_router_and_alertmanager_share_a_token(volumes) -> None:
-    """The doorbell opens with one token."""
+    """The webhook takes one token."""
     token = (volumes / "router" / "webhook-token").read_text()
 
     assert token == (volumes / "alertmanager" / "webhook-token").read_text()

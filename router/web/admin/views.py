@@ -6,7 +6,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from router.capacity.external_load import ExternalEstimate
 from router.capacity.ledger import Ledger
 from router.health.circuits import CircuitView
 from router.holds.store import AuditEvent, Change
@@ -34,8 +33,7 @@ def show_node(
         "ceiling": ledger.slots(name),
         "factor": ledger.slow_start.factor(name),
         "slow_start": round(ledger.ramp(name), 3),
-        "leftover": ledger.recovered(name),
-        "foreign": _external(ledger.external(name)),
+        **_others(ledger, name),
         "version": view.version,
         "models": sorted(view.present or ()),
         "resident": sorted(view.resident or ()),
@@ -48,8 +46,16 @@ def show_node(
     }
 
 
-def _external(found: ExternalEstimate | None) -> dict[str, Any] | None:
-    return {"streams": found.streams, "sign": found.sign} if found else None
+def _others(ledger: Ledger, node: str) -> dict[str, Any]:
+    """Show the streams that are not of this router; twice, as before 0.2 as well."""
+    recovered, found = ledger.recovered(node), ledger.external(node)
+    external = {"streams": found.streams, "sign": found.sign} if found else None
+    return {
+        "recovered": recovered,
+        "external": external,
+        "leftover": recovered,
+        "foreign": external,
+    }
 
 
 def show_slots(ledger: Ledger, node: str, model: str) -> dict[str, Any]:
@@ -58,8 +64,7 @@ def show_slots(ledger: Ledger, node: str, model: str) -> dict[str, Any]:
         "in_flight": ledger.in_flight(node),
         "limit": ledger.limit(node, model),
         "ceiling": ledger.slots(node),
-        "leftover": ledger.recovered(node),
-        "foreign": _external(ledger.external(node)),
+        **_others(ledger, node),
         "total_tokens_per_second": ledger.totals().get((node, model), {}),
     }
 

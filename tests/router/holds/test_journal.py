@@ -179,6 +179,17 @@ def test_a_row_that_cannot_be_read_is_an_error(path, opened):
         journal.load()
 
 
+def test_a_state_of_an_earlier_release_is_read(path, opened):
+    """What 0.1 stored goes on as it is called now."""
+    journal = opened()
+    journal.save(lambda: {FULL.key: FULL})
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("UPDATE holds SET state = 'doorbell'")
+    database.close()
+    (hold,) = journal.load()
+    assert hold.state is HoldState.PROVISIONAL
+
+
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     """The message names the file, not a stack of calls."""
     (tmp_path / "state").write_text("in the way")

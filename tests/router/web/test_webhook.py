@@ -1,4 +1,4 @@
-"""The doorbell over HTTP: who may ring, what is refused, what has no effect."""
+"""The webhook over HTTP: who may post, what is refused, what has no effect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def alert(status="firing", starts_at="2026-11-22T10:00:00Z", **labels):
 
 
 class Door:
-    """The route over a real doorbell and store; `ring` posts a notification."""
+    """The route over a real handler and store; `ring` posts a notification."""
 
     def __init__(self, token="s3cret", journal=None):
         self.clock = Clock()
