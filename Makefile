@@ -12,6 +12,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/usr/bin
 unexport PYTHONDONTWRITEBYTECODE
 RULES := $(wildcard prometheus/records/*.yml alerting/rules/*.yml)
 PROFILES := demo gpu chat tailscale ollama ollama-gpu
+CHAT := .run/clients/open-webui
 # Twice the cores of a small machine: half of the tests' time is waiting.
 WORKERS := 4
 PIP_INSTALL := $(PYTHON_RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -57,6 +58,11 @@ previews: .venv/.dev-installed tools ## take the pictures of boards of a demonst
 test-compose: .venv/.dev-installed tools ## run the containers on a real engine; writes docs/compose.md
 	INFEROPS_COMPOSE=full INFEROPS_COMPOSE_PAGE=docs/compose.md \
 		pytest -n 0 -p no:randomly tests/compose/real $(ARGS)
+
+.PHONY: test-chat
+test-chat: .venv/.dev-installed tools $(CHAT)/.installed ## chat in Open WebUI while a node dies; installs it (2.1 GB)
+	INFEROPS_LONG=1 INFEROPS_OPEN_WEBUI=$(CURDIR)/$(CHAT)/bin/open-webui INFEROPS_CHAT_PICTURE=docs/clients/open-webui.png \
+		pytest -n 0 tests/clients/test_open_webui.py $(ARGS)
 
 .PHONY: check
 check: .venv/.dev-installed tools ## lint, types, rules, configuration
@@ -160,6 +166,12 @@ tools: .venv/.run-installed
 .venv/.dev-installed: requirements-dev.lock .venv/.run-installed
 	@echo "installing the packages of $< into .venv/ ..."
 	@$(PIP_INSTALL) --requirement $<
+	@touch $@
+
+$(CHAT)/.installed: tests/clients/open-webui.in tests/clients/open-webui.override | .venv/.dev-installed
+	@echo "installing $$(tail -n 1 $<) into $(CHAT)/ ..."
+	@uv venv --quiet --clear --python '>=3.11,<3.13' $(CHAT)
+	@uv pip install --quiet --python $(CHAT)/bin/python --override tests/clients/open-webui.override --requirement $<
 	@touch $@
 
 .venv/.docs-installed: requirements-docs.lock .venv/.dev-installed

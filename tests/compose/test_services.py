@@ -65,6 +65,14 @@ def test_images_are_pinned(services) -> None:
     assert set() == loose
 
 
+def test_open_webui_is_the_one_that_is_tried(services) -> None:
+    """`make test-chat` installs the release that the profile `chat` runs."""
+    tried = (ROOT / "tests" / "clients" / "open-webui.in").read_text()
+    release = services["open-webui"]["image"].rpartition(":v")[2]
+
+    assert f"open-webui=={release}" in tried.splitlines()
+
+
 def test_the_dockerfile_is_pinned() -> None:
     """Its base has a full version, its packages come with hashes."""
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
