@@ -62,8 +62,8 @@ class Alert(_Frozen):
     status: _Status
     labels: _Texts
     annotations: _Texts = Field(default_factory=dict, validate_default=True)
-    starts_at: str = Field(alias="startsAt", min_length=1)
-    ends_at: str = Field(alias="endsAt", default="")
+    starts_at: str = Field(validation_alias="startsAt", min_length=1)
+    ends_at: str = Field(validation_alias="endsAt", default="")
     fingerprint: str = Field(min_length=1)
 
 

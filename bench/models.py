@@ -14,6 +14,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 from bench.figures import table
@@ -81,7 +82,7 @@ class Simple:
     def run(self, asks: Sequence[Ask]) -> Result:
         replies = [Reply(ask) for ask in asks]
         for reply in replies:
-            self._clock.at(reply.ask.at, lambda reply=reply: self._send(reply))  # type: ignore[misc]
+            self._clock.at(reply.ask.at, partial(self._send, reply))
         self._clock.run()
         return _result(replies, self._nodes, asks)
 

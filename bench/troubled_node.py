@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.harness.ollama import RealOllama
+from tests.harness.scripted_node import ScriptedNode
 
 RUNNER_DIED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations"
@@ -83,7 +84,7 @@ class TroubledNode:
     crashes: of the runner: clients that stream then get its error
     """
 
-    def __init__(self, ollama: RealOllama) -> None:
+    def __init__(self, ollama: RealOllama | ScriptedNode) -> None:
         self.ollama = ollama
         self.asked: list[Asked] = []
         self.crashes = 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,10 +99,12 @@ class SimulatedDriver:
 
     def __init__(
         self,
-        cards: list[SimulatedGpu] | None = None,
+        cards: Sequence[SimulatedGpu] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.cards = [SimulatedGpu()] if cards is None else cards
+        self.cards: Sequence[SimulatedGpu] = (
+            [SimulatedGpu()] if cards is None else cards
+        )
         self._clock = clock
         # As if the card had been at work for an hour.
         self._began = clock() - 3600

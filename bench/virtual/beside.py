@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from bench.virtual.runner import MODEL, Fleet, Tally, VirtualRunner
 from router.capacity.ledger import Ledger
@@ -126,7 +127,7 @@ class Beside:
 
     def run(self, asks: Sequence[Ask], seconds: float) -> Outcome:
         for ask in asks:
-            self.clock.at(ask.at, lambda ask=ask: self._ask(ask))  # type: ignore[misc]
+            self.clock.at(ask.at, partial(self._ask, ask))
         self.runner.tick()
         self.clock.run(until=seconds)
         for node, count in self.people.items():

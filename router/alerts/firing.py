@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from router.clients.prometheus import FiringAlert
 from router.errors import PrometheusError
@@ -19,7 +20,7 @@ class Firing:
 
     def __init__(self, ask: Callable[[], Sequence[FiringAlert]]) -> None:
         self._ask = ask
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[object] = threading.Lock()
         self._begun = 0
         self._answer: Sequence[FiringAlert] | PrometheusError = ()
 

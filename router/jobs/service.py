@@ -137,7 +137,7 @@ class JobService:
         return AttemptDependencies(
             owner=self._owner,
             database=parts.database,
-            bodies=parts.bodies,
+            body_of=parts.bodies.of,
             attempts=parts.attempts,
             predictor=parts.predictor,
             tally=parts.tally,

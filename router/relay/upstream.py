@@ -57,8 +57,11 @@ class SilencePolicy(Protocol):
     client_seconds: how long a client may take nothing of what there is for it
     """
 
-    step_seconds: float
-    client_seconds: float
+    @property
+    def step_seconds(self) -> float: ...
+
+    @property
+    def client_seconds(self) -> float: ...
 
     def lost(self, silent_seconds: float) -> bool:
         """Say whether to give the node up after so long a silence; must not wait."""

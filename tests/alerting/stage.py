@@ -160,7 +160,7 @@ def alertmanager(program: Path, tmp: Path, text: str) -> Iterator[str]:
     config.write_text(text)
     url = f"http://127.0.0.1:{(port := free_port())}"
     argv = [
-        program,
+        str(program),
         f"--config.file={config}",
         f"--storage.path={tmp / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",

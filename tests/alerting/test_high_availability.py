@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,11 @@ class _Loader(yaml.SafeLoader):
     """Knows Compose's own tags."""
 
 
-_Loader.add_constructor(
-    "!override", lambda loader, node: loader.construct_sequence(node)
-)
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node)
+
+
+_Loader.add_constructor("!override", _sequence)
 SERVICES: dict[str, Any] = yaml.load((HA / "compose.yml").read_text(), _Loader)[
     "services"
 ]
@@ -102,7 +105,7 @@ class Pairs:
     def start_prometheus(self, name: str, config: Path, *more: str) -> Process:
         replica = SERVICES[name]["environment"]["REPLICA"]
         argv = [
-            PROMETHEUS[0],
+            str(PROMETHEUS[0]),
             f"--config.file={config}",
             f"--storage.tsdb.path={self.folder / name}",
             f"--web.listen-address=127.0.0.1:{self.ports[name]}",
@@ -192,6 +195,12 @@ def heard(recorder: Recorder) -> list[str]:
 
 @pytest.mark.e2e
 @pytest.mark.long
+def has_always(pairs: Pairs, alertmanager: str) -> bool:
+    alerts = pairs.ask(alertmanager, "/api/v2/alerts")
+    labels = [each["labels"] for each in alerts]
+    return any(x["alertname"] == "Always" and "replica" not in x for x in labels)
+
+
 @pytest.mark.skipif(not ALERTMANAGER or not PROMETHEUS, reason="no newer programs")
 def test_one_notification_not_two(tmp_path, site) -> None:
     """Each Prometheus tells both Alertmanagers, and people hear of an alert once.
@@ -200,16 +209,7 @@ def test_one_notification_not_two(tmp_path, site) -> None:
     """
     with recording() as recorder, running(tmp_path, site, recorder) as pairs:
         for name in NAMES[2:]:
-            until(
-                lambda name=name: [
-                    each
-                    for each in pairs.ask(name, "/api/v2/alerts")
-                    if each["labels"]["alertname"] == "Always"
-                    and "replica" not in each["labels"]
-                ],
-                f"{name} has the alert",
-                seconds=60,
-            )
+            until(partial(has_always, pairs, name), f"{name} has it", seconds=60)
         until(lambda: heard(recorder), "people hear of it", seconds=60)
         for name in NAMES[:2]:
             found = pairs.ask(name, "/api/v1/alertmanagers")["data"]

@@ -92,7 +92,7 @@ def test_values_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         read.status = Status.RESOLVED
     with pytest.raises(TypeError):
-        read.labels["node"] = "other"
+        read.labels["node"] = "other"  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def ran(*argv: str | Path) -> str:
     return f"{done.stdout}{done.stderr}ended {done.returncode}"
 
 
-@pytest.fixture(params=AMTOOLS or [None], ids=str)
+@pytest.fixture(params=list[object](AMTOOLS) or [None], ids=str)
 def amtool(request) -> Path:
     if request.param is None:
         pytest.skip("amtool is not on PATH")

@@ -113,7 +113,7 @@ def prometheus(program: Path, tmp: Path, page: Played, told: str) -> Iterator[st
     (tmp / "prometheus.yml").write_text(yaml.safe_dump(config))
     url = f"http://127.0.0.1:{(port := free_port())}"
     argv = [
-        program,
+        str(program),
         f"--config.file={tmp}/prometheus.yml",
         f"--storage.tsdb.path={tmp}/tsdb",
         f"--web.listen-address=127.0.0.1:{port}",

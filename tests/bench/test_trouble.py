@@ -6,7 +6,6 @@ import contextlib
 import json
 import threading
 from math import inf
-from types import SimpleNamespace
 
 import pytest
 import requests
@@ -76,7 +75,7 @@ def node():
         exchange.stream(f"{text}\n".encode() for text in texts)
 
     with ScriptedNode(script) as ollama:
-        made = TroubledNode(SimpleNamespace(port=ollama.port))
+        made = TroubledNode(ollama)
         try:
             yield made
         finally:

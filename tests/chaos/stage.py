@@ -88,7 +88,7 @@ class Scene:
     def degrade(self) -> float:
         return self.metric("inferops_degrade_step") or 0.0
 
-    def history(self, **filters: object) -> list[dict[str, Any]]:
+    def history(self, **filters: str | float) -> list[dict[str, Any]]:
         url = f"{self.product.url}/admin/holds/history"
         answer = requests.get(url, params=filters, timeout=5)
         assert answer.ok, answer.text

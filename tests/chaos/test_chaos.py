@@ -66,7 +66,7 @@ def test_degrade_ladder(stage, begin):
     stage.product.kill("prometheus")
     case.reacted("step 1: last good readings", lambda: stage.degrade() == 1, 20)
     assert time.monotonic() - killed <= STALE_SECONDS + 3
-    scores = []
+    scores: list[float] = []
     until(
         lambda: score(stage, scores) and stage.degrade() == 2, "step 2: own", seconds=30
     )

@@ -61,9 +61,9 @@ def _alone(name: str) -> Iterator[None]:
 def _make_python(folder: Path) -> None:
     venv.create(folder, clear=True)
     python, lock = folder / "bin" / "python", HERE / "requirements.lock"
-    exact = ["--quiet", "--require-hashes", "--requirement", lock]
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", python]
-    pip = [sys.executable, "-m", "pip", "--python", python, "install"]
+    exact = ["--quiet", "--require-hashes", "--requirement", str(lock)]
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", str(python)]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
     # uv takes a tenth of the time; pip may be set up for an index of one's own.
     if _run([*uv, *exact], folder):
         _run_or_skip([*pip, *exact], folder)

@@ -349,8 +349,10 @@ def test_who_was_refused(with_token):
 
 def test_who_uploaded_and_who_asked(without_token):
     """Uploads, jobs and requests name their sender; no file's name, no prompt."""
-    form = {"purpose": (None, "batch"), "file": ("salaries.jsonl", b"{}\n")}
-    made = requests.post(f"{without_token.url}/v1/files", files=form, timeout=10).json()
+    form, upload = {"purpose": "batch"}, {"file": ("salaries.jsonl", b"{}\n")}
+    made = requests.post(
+        f"{without_token.url}/v1/files", data=form, files=upload, timeout=10
+    ).json()
     told = last(without_token, "change", path="/v1/files")
     assert ("files", "127.0.0.1", "anonymous", made["id"], "3") == tuple(
         told[name] for name in ("route", "client", "principal", "file", "bytes")

@@ -13,6 +13,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import brotli
 import pytest
@@ -298,6 +299,10 @@ def loaded(node: RealOllama) -> set[str]:
     return {model["name"] for model in answer["models"]}
 
 
+def unloaded(node: RealOllama) -> bool:
+    return not loaded(node)
+
+
 def test_ollama_stop(router, nodes):
     """`ollama stop`, and a keep_alive of 0, empty every node that holds the model."""
     generate = [f"{node.url}/api/generate" for node in nodes]
@@ -305,7 +310,7 @@ def test_ollama_stop(router, nodes):
         for node, url in zip(nodes, generate, strict=True):
             for name in loaded(node):  # another name of the same weights would stay
                 requests.post(url, json={"model": name, "keep_alive": 0}, timeout=60)
-            until(lambda n=node: not loaded(n), "nothing is loaded")
+            until(partial(unloaded, node), "nothing is loaded")
             requests.post(url, json={"model": MODEL}, timeout=60)
             assert {f"{MODEL}:latest"} == loaded(node)
         if way == "stop":
@@ -315,7 +320,7 @@ def test_ollama_stop(router, nodes):
             answer = router.post(f"/api/{way}", body)
             assert answer.json()["done_reason"] == "unload"
         for node in nodes:
-            until(lambda n=node: not loaded(n), "it is unloaded")
+            until(partial(unloaded, node), "it is unloaded")
 
 
 def queued(router: Router) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import requests
@@ -247,6 +249,10 @@ def test_client_that_leaves_at_the_seam(router, fleet):
     until(lambda: in_flight(router) == 0, "the slot is free", seconds=5)
 
 
+def all_have(heard: Iterable[Heard], lines: int) -> bool:
+    return all(len(each.lines) >= lines for each in heard)
+
+
 def test_killed_nodes_under_load(tmp_path):
     """200 streams over 8 nodes, 3 of them killed one by one: nobody notices."""
     nodes = [Simulated(f"node-{n}", slots=40, tokens_per_second=12.0) for n in range(8)]
@@ -264,8 +270,7 @@ def test_killed_nodes_under_load(tmp_path):
             for n, each in enumerate(heard)
         ]
         for n in range(3):
-            wanted = 8 * (n + 1)
-            until(lambda w=wanted: all(len(h.lines) >= w for h in heard), "all go on")
+            until(partial(all_have, heard, 8 * (n + 1)), "all go on")
             fleet.put(f"node-{n}", "refuse", reset=True)
         for stream in streams:
             stream.result(timeout=120)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -48,7 +49,7 @@ KILLS = int(os.environ.get("INFEROPS_KILLS", "3"))
 TOKENS = 40
 STALL_SECONDS = 4.0
 # Two busy cores may make a token in a second; a kill must not come late.
-WAIT = {"seconds": 120.0, "every": 0.002}
+WAIT: dict[str, Any] = {"seconds": 120.0, "every": 0.002}
 
 
 class Fleet:

@@ -49,7 +49,7 @@ SLOTS = STREAMS + WHOLE
 # Slow enough for eight at a time to be under way when the kill comes.
 MODELS = {MODEL: Shape(width=256, layers=2, feed_forward=1024)}
 TOKENS = 250
-WAIT = {"seconds": 120.0, "every": 0.002}
+WAIT: dict[str, Any] = {"seconds": 120.0, "every": 0.002}
 
 
 class Fleet:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.harness.disk import Disk, small_disk
 from tests.harness.poll import until
@@ -66,7 +67,7 @@ def start(tmp_path, fleet) -> Iterator[Start]:
         yield started
 
 
-def cordon(router: Router, node: str) -> object:
+def cordon(router: Router, node: str) -> requests.Response:
     return router.post(f"/admin/nodes/{node}/cordon", {"reason": "new fan"})
 
 

@@ -139,8 +139,10 @@ def test_other_routes_have_the_same_bound(router, dial):
 def test_file_on_its_way_to_the_disk_is_not_held(router, dial):
     """An upload may be larger than all bodies together: it is not in memory."""
     begin(dial, MIB)
-    form = {"purpose": (None, "batch"), "file": ("items.jsonl", b"x" * 8 * MIB)}
-    answer = requests.post(f"{router.url}/v1/files", files=form, timeout=60)
+    form, upload = {"purpose": "batch"}, {"file": ("items.jsonl", b"x" * 8 * MIB)}
+    answer = requests.post(
+        f"{router.url}/v1/files", data=form, files=upload, timeout=60
+    )
     assert (200, 8 * MIB) == (answer.status_code, answer.json()["bytes"])
 
 

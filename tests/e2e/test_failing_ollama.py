@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import requests
@@ -80,7 +81,7 @@ def body_of(path, model=MODEL, prompt="5", **more):
 
 TOOL = {"name": "f", "description": "d", "parameters": {"type": "object"}}
 # What is wrong, and with what it may be asked; each is refused on some of the routes.
-BAD = {
+BAD: dict[str, dict[str, Any]] = {
     "tools": {"tools": [{"type": "function", "function": TOOL}]},
     "think": {"think": True},
     "think level": {"think": "ultra"},
@@ -118,6 +119,7 @@ def test_verdicts_on_ollama(nodes, what):
         refused += 1
         kind = answer.headers["Content-Type"]
         verdict = judge(path, answer.status_code, kind, answer.content)
+        assert verdict is not None
         assert Blame.REQUEST is verdict.blame, (path, answer.status_code, answer.text)
     assert refused
 

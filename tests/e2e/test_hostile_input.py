@@ -78,7 +78,7 @@ ANSWERS: dict[str, Callable[[], Answer]] = {
     ),
     "empty-lines": ndjson(repeated(b"\n", 60 * MIB)),
     "error-lines": ndjson(
-        iter([b'{"error":[']), repeated(b"[],", 15 * MIB), iter("\n")
+        iter([b'{"error":[']), repeated(b"[],", 15 * MIB), iter([b"\n"])
     ),
     "large-head": lambda: (200, {"X-Large": "a" * 200_000}, iter([b"{}"])),
 }

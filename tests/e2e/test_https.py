@@ -47,8 +47,10 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 class Https:
     """A router that speaks https beside http; its files are copies of `first`'s."""
 
-    def __init__(self, router: Router, port: int, folder: Path) -> None:
-        self.router, self.port, self.folder = router, port, folder
+    router: Router  # which needs the files before it starts
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port, self.folder = port, folder
         self.url = f"https://127.0.0.1:{port}"
 
     def place(self, name: str) -> None:
@@ -101,7 +103,7 @@ def served(tmp_path_factory) -> Iterator[Https]:
         "ACCESS__KEYS": "required",
         **admin_token(tmp_path),
     }
-    files = Https(None, port, tmp_path)  # the router needs them first
+    files = Https(port, tmp_path)
     files.place("first")
     with (
         SimulatedFleet(tmp_path, [node]) as fleet,

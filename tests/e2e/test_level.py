@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from alerting.payload import Alert
+from alerting.payload import Alert, Status
 from router.alerts.notify import NotificationHandler, NotificationOutcome
 from router.alerts.reconcile import fingerprint
 from router.clients.prometheus import PrometheusClient
@@ -245,7 +245,7 @@ def drained(scene):
     scene.exporter.celsius = 95
     until(scene.client.firing, "Prometheus shows the alert")
     alert = Alert(
-        status="firing",
+        status=Status.FIRING,
         labels=LABELS,
         starts_at="t1",
         fingerprint=fingerprint(LABELS),
@@ -269,7 +269,7 @@ def test_a_node_that_cools_comes_back(drained):
 def test_a_forged_ring_holds_nothing(scene):
     """The bell rings, and Prometheus shows no such alert."""
     until(lambda: fresh(scene), "readings", seconds=40, every=0.2)
-    alert = Alert(status="firing", labels=LABELS, starts_at="t1", fingerprint="f")
+    alert = Alert(status=Status.FIRING, labels=LABELS, starts_at="t1", fingerprint="f")
     assert scene.notifications.hear([alert]) == (NotificationOutcome.NOT_SHOWN,)
     assert scene.holds.history() == ()
 

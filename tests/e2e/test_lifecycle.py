@@ -310,7 +310,7 @@ def test_slow_clients_are_told_and_let_go(start, dial):
     chat = post("/api/chat", ask(5))
     bell = post("/webhook/alertmanager", b"[1, 2, 3, 4, 5, 6]", **_TOKEN)
     head = b"POST /api/chat HTTP/1.1\r\nX-Long: " + b"x" * 1000
-    clients = {}
+    clients: dict[socket.socket, tuple[str, bytes]] = {}
     for name, request, at_once in (
         ("body", chat, chat.index(b"\r\n\r\n") + 4),
         ("webhook", bell, len(bell) - 15),
@@ -318,7 +318,7 @@ def test_slow_clients_are_told_and_let_go(start, dial):
     ):
         client = dial(router)
         client.sendall(request[:at_once])
-        clients[client] = [name, request[at_once:]]
+        clients[client] = (name, request[at_once:])
     answers = {}
     began = time.monotonic()
     with Pulse(router) as pulse:
@@ -327,17 +327,17 @@ def test_slow_clients_are_told_and_let_go(start, dial):
                 name, _ = clients.pop(client)
                 answers[name] = (read_answer(client), time.monotonic() - began)
                 assert closed(client)
-            for client, state in clients.items():
-                client.sendall(state[1][:1])
-                state[1] = state[1][1:] if len(state[1]) > 1 else state[1]
+            for client, (name, rest) in clients.items():
+                client.sendall(rest[:1])
+                clients[client] = (name, rest[1:] or rest)
     told = {
         name: (a.status, a.headers["connection"]) for name, (a, _) in answers.items()
     }
     assert told["body"] == (408, "close")
     assert told["head"] == (408, "close")
     assert told["webhook"][0] in {400, 408}
-    told = "the body came too slowly: nothing for 3 s, or under 500 bytes/s beyond them"
-    assert told == answers["body"][0].json["error"]
+    why = "the body came too slowly: nothing for 3 s, or under 500 bytes/s beyond them"
+    assert why == answers["body"][0].json["error"]
     assert answers["body"][1] < 6
     assert answers["head"][0].json["error"] == "the head took over 2 s"
     assert answers["head"][1] < 5
@@ -436,6 +436,7 @@ def test_few_open_files(tmp_path, fleet):
     )
     with router, contextlib.ExitStack() as stack:
         told = re.search(r"at most (\d+) connections", router.process.log.read_text())
+        assert told is not None
         promised = int(told[1])
         assert promised > 50
         clients = [stack.enter_context(connect(router.port)) for _ in range(promised)]

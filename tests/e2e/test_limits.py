@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def router(folder, fleet, **settings: str) -> Router:
     return Router(folder, fleet.inventory, prometheus_port=free_port(), settings=own)
 
 
-def make(router: Router, name: str, **limits: int) -> dict[str, str]:
+def make(router: Router, name: str, **limits: float) -> dict[str, str]:
     return bearer(make_key(router, name, limits=limits))
 
 
@@ -105,6 +106,10 @@ def refused_in_each_dialect(router: Router) -> None:
     assert 'limit="requests_per_day",mode="enforce",of="key"} 3.0' in shown
 
 
+def refused(router: Router, path: str, key: dict[str, str]) -> bool:
+    return ask(router, path, key).status_code == 429
+
+
 def tokens_and_streams(router: Router) -> None:
     """A stream that goes beyond its limit is whole; the next request is refused."""
     for path in ("/api/chat", "/v1/chat/completions"):
@@ -114,11 +119,7 @@ def tokens_and_streams(router: Router) -> None:
         assert 200 == stream.status_code
         end = '"done":true' if path == "/api/chat" else "data: [DONE]"
         assert end in stream.text
-        until(
-            lambda key=key, path=path: ask(router, path, key).status_code == 429,
-            "its tokens are counted",
-            seconds=5,
-        )
+        until(partial(refused, router, path, key), "its tokens are counted", seconds=5)
 
 
 def at_one_time(router: Router) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import requests
@@ -151,19 +152,27 @@ def test_evict_moves_streams_and_requests(product, fleet):
     print(f"\n  evict: fault to an empty node {took:.2f} s")
 
 
+def busy(product, node):
+    return in_flight(product, node) == 1
+
+
+def unheld(product, node):
+    return product.holds(node) == []
+
+
 def test_a_stream_is_moved_to_and_fro(product, fleet):
     """A node that was emptied and is well again takes the stream back."""
     cordon_all_but(product, "first")
     path, tokens = "/api/generate", 1800
     with ThreadPoolExecutor(1) as pool:
         stream = pool.submit(listen, product.url, path, request_of(path, MODEL, tokens))
-        until(lambda: in_flight(product, "first") == 1, "it runs on first")
+        until(partial(busy, product, "first"), "it runs on first")
         admin(product, "POST", "second", "uncordon")
         for here, there in (("first", "second"), ("second", "first")):
             fleet.put(here, "hot", celsius=EVICT)
-            until(lambda n=there: in_flight(product, n) == 1, f"it runs on {there}")
+            until(partial(busy, product, there), f"it runs on {there}")
             fleet.clear(here)
-            until(lambda n=here: product.holds(n) == [], f"{here} is back")
+            until(partial(unheld, product, here), f"{here} is back")
         heard = stream.result()
     assert (heard.status, heard.error, heard.ended) == (200, None, True)
     assert heard.numbers == counted(tokens)

@@ -65,13 +65,13 @@ def test_what_a_reply_tells_is_counted(router):
     assert of("reply_phase_seconds_total", phase="load") == pytest.approx(load)
     streams = {s: of("time_to_first_token_seconds_count", start=s) for s in STARTS}
     assert sum(count or 0 for count in streams.values()) == 3
-    assert of("silent_longest_seconds", reply="stream") > 0
+    assert of("silent_longest_seconds", reply="stream")
     whole = router.post("/v1/chat/completions", ask(SIMULATED, 20))
     tokens = of("tokens_total", kind="generated")
     usage = whole.json()["usage"]["completion_tokens"]
     if whole.headers["X-InferOps-Node"] == node:
         assert tokens == sum(each["eval_count"] for each in told) + usage
-        assert of("silent_longest_seconds", reply="whole") > 0
+        assert of("silent_longest_seconds", reply="whole")
 
 
 STARTS = ("warm", "cold", "unknown")
@@ -82,6 +82,7 @@ def test_a_request_that_waits_too_long_is_seen(router, fleet):
     node = router.post("/api/chat", ask(SIMULATED, 5)).headers["X-InferOps-Node"]
     of = Series(router, node, SIMULATED)
     needed = of("silent_longest_seconds", reply="stream")
+    assert needed is not None
     assert of("silent_requests", reply="stream") is None
     fleet.put(node, "hang")
     stuck = threading.Thread(

@@ -69,7 +69,7 @@ def seen_by_others(folder: Path) -> list[str]:
 
 def work(router: Router) -> None:
     """Leave all that a router keeps: a file, a job, results, holds, learned numbers."""
-    form = {
+    form: dict[str, tuple[str | None, str | bytes]] = {
         "file": ("a.csv", f"text\n{SECRET}\n".encode()),
         "model": (None, "llama3.2:3b"),
         "template": (None, "{{ text }}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import requests
@@ -30,9 +31,9 @@ def product(tmp_path_factory):
         yield made
 
 
-def notification(**changes: object) -> dict[str, object]:
+def notification(**changes: Any) -> dict[str, Any]:
     """One firing drain of node `one`, as Alertmanager sends it."""
-    alert = {
+    alert: dict[str, Any] = {
         "status": "firing",
         "labels": {
             "alertname": "GpuTooHot",
@@ -113,8 +114,8 @@ def test_forged_notification_drains_nothing(product):
     assert told.json() == {"outcomes": {"not_shown": 1}}
     for turn in range(200):
         status = "resolved" if turn % 3 == 0 else "firing"
-        told = notification(labels=uuid, status=status)
-        assert ring(product, told).status_code == 200
+        forged = notification(labels=uuid, status=status)
+        assert ring(product, forged).status_code == 200
     assert product.holds("one") == []
 
 

@@ -86,6 +86,8 @@ def test_the_exporter_asks_it_as_well(front, fleet):
     """/probe reads the same labels."""
     given = Access(token_file=str(front.key), ca_file=str(front.ca))
     deadline = time.monotonic() + 10
-    assert "version" in get_json(f"{front.url}/api/version", deadline, given)
+    said = get_json(f"{front.url}/api/version", deadline, given)
+    assert isinstance(said, dict)
+    assert "version" in said
     with pytest.raises(NoAnswerError, match="certificate verify failed"):
         get_json(f"{front.url}/api/version", deadline)

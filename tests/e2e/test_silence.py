@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ SETTINGS = {
     "DISPATCH__FIRST_BYTE_TIMEOUT_SECONDS": "2",
     "DISPATCH__CONNECT_TIMEOUT_SECONDS": "1",
 }
-WAIT = {"seconds": 120.0, "every": 0.01}
+WAIT: dict[str, Any] = {"seconds": 120.0, "every": 0.01}
 # A tool call begins with a 9 by this template: Ollama keeps back all that follows.
 TEMPLATE = (
     "{{ if .Tools }}{{ end }}{{ range .Messages }}"

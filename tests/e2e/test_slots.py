@@ -230,7 +230,7 @@ def test_ceiling_of_a_real_node_is_learned(real, ceiling):
 def test_ceiling_is_learned_while_people_wait(real, ceiling):
     """From nothing, more people than slots: it is found, and not exceeded."""
     began = time.monotonic()
-    found = []
+    found: list[float] = []
 
     def person() -> None:
         while time.monotonic() < began + 20 or not found:

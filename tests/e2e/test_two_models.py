@@ -27,7 +27,7 @@ def nodes(tmp_path):
     if ollama_binary() is None:
         pytest.skip("no ollama on PATH")
     limits = {"OLLAMA_MAX_LOADED_MODELS": "1"}
-    made = []
+    made: list[RealOllama] = []
     try:
         made.extend(
             RealOllama(

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from typing import Any
 
 import pytest
 import requests
@@ -25,11 +26,11 @@ def ask(tokens: int = 20, **more: object) -> dict[str, object]:
     return {**CHAT, "options": {"num_predict": tokens}, **more}
 
 
-def lines(answer: requests.Response) -> list[dict[str, object]]:
+def lines(answer: requests.Response) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.iter_lines() if line]
 
 
-def text(chunks: list[dict[str, object]]) -> str:
+def text(chunks: list[dict[str, Any]]) -> str:
     return "".join(c["message"]["content"] for c in chunks if "message" in c)
 
 

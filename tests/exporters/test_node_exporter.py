@@ -82,7 +82,7 @@ def test_names_types_labels_and_values_are_node_exporters(tmp_path) -> None:
     for series, value in values(ours).items():
         if series in their_values and not series.startswith("node_load"):
             expected = pytest.approx(their_values[series], rel=_SHARE, abs=2e6)
-            assert (series, value) == (series, expected)
+            assert value == expected, series
             compared += 1
     assert compared >= 20
 

@@ -73,7 +73,7 @@ def test_variables_are_chained(dashboard):
     """The datasource first; a list of values follows from the choices before it."""
     variables = dashboard["templating"]["list"]
     assert variables[0]["type"] == "datasource"
-    before = set()
+    before: set[str] = set()
     for each in variables:
         used = set(re.findall(r"\$(\w+)", each.get("definition", "")))
         assert used <= before, each["name"]

@@ -16,7 +16,7 @@ START = "count on: 101 102 103"
 
 
 def request_of(
-    path: str, model: str, tokens: int | None, **more: object
+    path: str, model: str, tokens: int | None, **more: Any
 ) -> dict[str, Any]:
     """Return a request that is answered by ` 104 105 …`, `tokens` of them."""
     body: dict[str, Any] = {"model": model, "stream": True}
@@ -29,7 +29,7 @@ def request_of(
         if tokens is not None:
             body["max_tokens"] = tokens
         return body | more
-    options = {"temperature": 0, **dict(more.pop("options", {}))}  # type: ignore[call-overload]
+    options = {"temperature": 0, **more.pop("options", {})}
     if tokens is not None:
         options["num_predict"] = tokens
     return body | {"options": options} | more

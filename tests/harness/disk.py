@@ -34,7 +34,7 @@ class Disk:
     def read_only(self, *, on: bool) -> None:
         """Have it take no writes; waits for the last process that has a file open."""
         options = "remount,ro" if on else "remount,rw"
-        command = ["mount", "-o", options, self.folder]
+        command = ["mount", "-o", options, str(self.folder)]
         until(
             lambda: (
                 subprocess.run(command, capture_output=True, check=False).returncode

@@ -10,6 +10,7 @@ import math
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +58,7 @@ def write(
                 )
         file.write("# EOF\n")
     # In few blocks, as they are after a month: each is another pass over the text.
-    argv = [promtool, "tsdb", "create-blocks-from", "--max-block-duration=744h"]
+    argv = [str(promtool), "tsdb", "create-blocks-from", "--max-block-duration=744h"]
     subprocess.run(
         [*argv, "openmetrics", text, folder],
         check=True,
@@ -81,18 +82,20 @@ def _series(nodes: Sequence[str], models: Sequence[str], end: int) -> Iterator[_
     def was_out(at: int) -> bool:
         return 0 <= at - (end - 9 * DAY) < 5 * 3600
 
+    def available(index: int, at: int) -> float:
+        return 0 if index == 1 and was_out(at) else 1
+
     def of_nodes(
         name: str, full: float, idle: float = 0, labels: str = ""
     ) -> Iterator[_Series]:
+        def value(index: int, at: int) -> float:
+            if index == 1 and was_out(at):
+                return idle
+            return idle + full * busy(at) / (index % 5 + 1.5)
+
         for index, node in enumerate(nodes):
             yield _Series(
-                name,
-                lambda _at, node=node: f'node="{node}"{labels}',
-                lambda at, index=index: (
-                    idle
-                    if index == 1 and was_out(at)
-                    else idle + full * busy(at) / (index % 5 + 1.5)
-                ),
+                name, _always(f'node="{node}"{labels}'), partial(value, index)
             )
 
     yield from of_nodes("node:attempts:rate5m", 4)
@@ -101,8 +104,8 @@ def _series(nodes: Sequence[str], models: Sequence[str], end: int) -> Iterator[_
     for index, node in enumerate(nodes):
         yield _Series(
             "node:available:ratio_avg5m",
-            lambda _at, node=node: f'node="{node}"',
-            lambda at, index=index: 0 if index == 1 and was_out(at) else 1,
+            _always(f'node="{node}"'),
+            partial(available, index),
         )
     for name, first, grows in (
         ("model:tokens:rate5m", 900.0, False),
@@ -112,14 +115,20 @@ def _series(nodes: Sequence[str], models: Sequence[str], end: int) -> Iterator[_
         for index, model in enumerate(models):
             yield _Series(
                 name,
-                lambda _at, model=model, labels=labels: f'model="{model}"{labels}',
-                lambda at, index=index, first=first, grows=grows: (
-                    first * (1 + index) * (1 + 2 * busy(at) ** 3)
-                    if grows
-                    else first * busy(at) / (index + 1.5)
-                ),
+                _always(f'model="{model}"{labels}'),
+                partial(_of_model, index, first, grows),
             )
     yield from _fleet(len(nodes), was_out)
+
+
+def _of_model(index: int, first: float, grows: bool, at: int) -> float:
+    if grows:
+        return first * (1 + index) * (1 + 2 * busy(at) ** 3)
+    return first * busy(at) / (index + 1.5)
+
+
+def _always(labels: str) -> Callable[[int], str]:
+    return lambda _at: labels
 
 
 def _fleet(nodes: int, was_out: Callable[[int], bool]) -> Iterator[_Series]:
@@ -127,9 +136,10 @@ def _fleet(nodes: int, was_out: Callable[[int], bool]) -> Iterator[_Series]:
         day = datetime.fromtimestamp(at, UTC)
         return f'hour="{day.hour}",weekday="{(day.weekday() + 1) % 7}"'
 
-    def plain(_at: int) -> str:
-        return ""
+    def events(share: tuple[float, float], at: int) -> float:
+        return 300 * rate * busy(at) * share[was_out(at)]
 
+    plain = _always("")
     rate = 2.0 * nodes
     yield from (
         _Series("fleet:requests:rate5m", plain, lambda at: rate * busy(at)),
@@ -151,8 +161,6 @@ def _fleet(nodes: int, was_out: Callable[[int], bool]) -> Iterator[_Series]:
         for slo, bad in _BAD.items():
             yield _Series(
                 name,
-                lambda _at, slo=slo: f'slo="{slo}"',
-                lambda at, bad=bad, errors=errors: (
-                    300 * rate * busy(at) * (bad[was_out(at)] if errors else 1)
-                ),
+                _always(f'slo="{slo}"'),
+                partial(events, bad if errors else (1, 1)),
             )

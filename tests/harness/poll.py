@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
 
 def until(
-    check: Callable[[], T | None],
+    check: Callable[[], T | Literal[False] | None],
     what: str,
     *,
     seconds: float = 20,

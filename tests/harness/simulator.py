@@ -44,7 +44,7 @@ class SimulatedFleet:
         self.inventory = tmp / "simulated-nodes.yml"
         self.entries = [self._entry(node) for node in nodes]
         self.write(self.entries)
-        argv = [sys.executable, "-m", "simulator", "--inventory", self.inventory]
+        argv = [sys.executable, "-m", "simulator", "--inventory", str(self.inventory)]
         argv += ["--control-port", str(control), "--scaling", scaling]
         self.process = Process(argv, log=tmp / "simulator.log")
         try:

@@ -78,8 +78,8 @@ class Streams:
 
     def _ask(self) -> tuple[int, int, bool]:
         """Give status, lines, and whether the answer ended well."""
-        body = {"model": MODEL, "prompt": "count: 1 2 3"}
-        body |= {"options": {"num_predict": self.tokens, "temperature": 0}}
+        options = {"num_predict": self.tokens, "temperature": 0}
+        body = {"model": MODEL, "prompt": "count: 1 2 3", "options": options}
         url = f"{self.url}/api/generate"
         try:
             with requests.post(url, json=body, stream=True, timeout=180) as answer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from router.capacity.ledger import Lease, Ledger
+from router.capacity.slot_policy import SlotPolicy
 from router.model import Node, Outcome, Timings
 
 MODEL = "m:latest"
@@ -39,7 +40,11 @@ class VirtualNode:
 
     def __post_init__(self) -> None:
         self.rng = Random(self.seed)
-        self.ledger = Ledger(1, lambda: self.now)
+        self.learn_by(None)
+
+    def learn_by(self, policy: SlotPolicy | None) -> None:
+        """Begin with an empty ledger."""
+        self.ledger = Ledger(1, lambda: self.now, policy)
         self.ledger.configure([Node("n", "http://n:1", slots=self.slots)])
         self.ledger.pressed = True
 

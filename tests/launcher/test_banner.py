@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from typing import Any
 
 from launcher import banner
 from launcher.services import Paths, Ports
@@ -25,7 +27,7 @@ def test_without_a_model_there_is_still_an_example() -> None:
 
 def test_the_first_model_is_waited_for() -> None:
     """The router may list no model yet when it is ready."""
-    replies = iter([None, {"models": []}, {"models": [{"name": "a:1"}]}])
+    replies: Iterator[Any] = iter([None, {"models": []}, {"models": [{"name": "a:1"}]}])
 
     assert "a:1" == banner.first_model(BASE, read=lambda url: next(replies))
 

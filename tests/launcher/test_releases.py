@@ -38,7 +38,8 @@ def names(volume: Path, kind: str) -> set[str]:
 
 def test_a_release_runs_from_the_volume(image, volume) -> None:
     """It has code and packages; the interpreter stays the link that it is."""
-    assert publish(*image, volume)
+    app, venv = image
+    assert publish(app, venv, volume)
 
     release = volume / CURRENT
     assert "first" == (release / "app" / "router" / "wsgi.py").read_text()
@@ -101,8 +102,9 @@ def test_back_to_the_version_before(image, volume) -> None:
 
 def test_a_copy_that_was_interrupted_is_made_again(image, volume) -> None:
     """What is not whole has no name of a release, and goes."""
+    app, venv = image
     (volume / "venv-3.11.0-00.part" / "bin").mkdir(parents=True)
 
-    publish(*image, volume)
+    publish(app, venv, volume)
 
     assert [] == list(volume.glob("*.part"))

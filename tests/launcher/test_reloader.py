@@ -59,7 +59,7 @@ def test_a_refused_reload_is_tried_again(reloader, said) -> None:
 
 def test_one_alertmanager_that_is_away_keeps_no_other(reloader, folder, said) -> None:
     """Of a cluster each loads the files for itself."""
-    loaded = []
+    loaded: list[str] = []
 
     def away(_url: str) -> None:
         raise OSError("refused")

@@ -120,7 +120,10 @@ def test_hot_cards_are_read_every_second(config):
     assert jobs["exporter"]["scrape_interval"] == "2s"
 
 
-@pytest.fixture(scope="module", params=programs("prometheus") or [None], ids=str)
+PROGRAMS = list[object](programs("prometheus")) or [None]
+
+
+@pytest.fixture(scope="module", params=PROGRAMS, ids=str)
 def targets(request, tmp_path_factory) -> list[dict[str, Any]]:
     """Every entry above, as a real Prometheus reads it by the shipped file."""
     if request.param is None:

@@ -189,7 +189,7 @@ def test_recorded_names_of_node_exporter_are_real(tmp_path):
     recorded = set((DATA / "exported/node_exporter.txt").read_text().split())
     used = {name for rule in rules() for name in read_by(rule.expr)} & recorded
     url = f"http://127.0.0.1:{(port := free_port())}/metrics"
-    argv = [found[0], f"--web.listen-address=127.0.0.1:{port}"]
+    argv = [str(found[0]), f"--web.listen-address=127.0.0.1:{port}"]
     with Process(argv, log=tmp_path / "node_exporter.log"):
         text = until(lambda: requests.get(url, timeout=5).text, "node_exporter answers")
     assert used

@@ -125,7 +125,7 @@ def _names(file: str) -> set[str]:
 def _in_order(expr: str) -> list[str]:
     """The names that an expression reads, as it first mentions them."""
     return sorted(
-        read_by(expr), key=lambda name: re.search(rf"\b{name}\b", expr).start()
+        read_by(expr), key=lambda name: len(re.split(rf"\b{name}\b", expr)[0])
     )
 
 

@@ -15,12 +15,13 @@ def test_a_bare_error_keeps_no_frame():
         """Stands for one."""
 
     seen = []
+    empty: dict[Body, int] = {}
 
     def fail():
         body = Body()
         seen.append(weakref.ref(body))
         try:
-            {}[body]
+            empty[body]
         except KeyError:
             raise AttemptError("no") from None
 

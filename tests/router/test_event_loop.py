@@ -71,7 +71,10 @@ def cost(call):
 def test_bodies(text):
     """Reading a request, and whether it may be continued."""
     assert cost(lambda: load(text, _WANTED)) < MOST_SECONDS
-    offloaded = lambda call: {}  # noqa: E731 - what a native thread does is not counted
+
+    def offloaded(call):
+        return {}  # what a native thread does is not counted
+
     assert cost(lambda: read_ask(ROUTES[CHAT], text, offloaded)) < MOST_SECONDS
     assert cost(lambda: refusal(CHAT, text)) < MOST_SECONDS
     if refusal(CHAT, text) is None:

@@ -34,7 +34,7 @@ def test_result_and_error_come_back():
     pool = Pool("x", 1, waiting=1, seconds=20)
     assert pool(lambda: 5) == 5
     with pytest.raises(KeyError):
-        pool(lambda: {}["x"])
+        pool(lambda: dict[str, int]()["x"])
 
 
 def test_it_runs_in_another_thread():

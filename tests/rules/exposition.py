@@ -97,7 +97,7 @@ def case(
 
 
 def _input(job: str, sample: Sample) -> dict[str, str]:
-    labels = sample.labels | {"job": job, "node": NODE}
+    labels = {**sample.labels, "job": job, "node": NODE}
     return {
         "series": str(Sample(sample.name, labels, "")),
         "values": f"{sample.value}x{SECONDS}",

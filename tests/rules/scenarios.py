@@ -5,7 +5,7 @@ One promtool run holds many scenarios side by side: each is a node of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ GONE = 6 * 60 // STEP
 END = GONE + 13 * 60 // STEP  # longer than what is said of a source that fails
 FIRST, SECOND = "GPU-00000000-0000-0000-0000-000000000000", "GPU-second"
 
-Series = Mapping[str, str]  # promtool's values by series
+Series = dict[str, str]  # promtool's values by series
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import pytest
 
 from tests.rules.catalogue import ALERTS
+from tests.rules.exposition import Sample
 from tests.rules.scenarios import (
     STEP,
     Expected,
-    Sample,
     Series,
     at,
     goes,
@@ -178,7 +178,7 @@ def test_every_alert_has_a_successor() -> None:
         for alert in ALERTS
         if alert.labels["component"] in ROUTERS and alert.name != "RouterDown"
     }
-    subjects |= SUBJECTS | dict.fromkeys(SICK, "a card")
+    subjects |= {**SUBJECTS, **dict.fromkeys(SICK, "a card")}
     # The end of these is somebody else's: a dead man's switch hears Watchdog.
     assert {alert.name for alert in ALERTS} - subjects.keys() == {
         "Watchdog",

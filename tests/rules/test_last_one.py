@@ -10,12 +10,12 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.cases import long_but
+from tests.rules.exposition import Sample
 from tests.rules.scenarios import (
     FIRST,
     GONE,
     STEP,
     Expected,
-    Sample,
     Series,
     at,
     cards,

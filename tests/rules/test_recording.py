@@ -48,7 +48,7 @@ def inputs(phase: str) -> list[dict[str, str]]:
     for at, moment in enumerate(recorded):
         for each in samples(moment["metrics"]):
             if each.name in READ:
-                labels = each.labels | {"job": "exporter", "node": NODE}
+                labels = {**each.labels, "job": "exporter", "node": NODE}
                 name = str(Sample(each.name, labels, ""))
                 columns.setdefault(name, ["_"] * len(recorded))[at] = each.value
     return [

@@ -99,8 +99,8 @@ def merged(mix: Sequence[str]) -> list[Sample]:
     taken: dict[tuple[str, str, str], list[Sample]] = {}
     for source in mix:
         ordered = sorted(expected(source), key=lambda sample: sample.card)
-        for card, found in itertools.groupby(ordered, key=lambda sample: sample.card):
-            taken.setdefault(card, list(found))
+        for card, group in itertools.groupby(ordered, key=lambda sample: sample.card):
+            taken.setdefault(card, list(group))
     found = [sample for each in taken.values() for sample in each]
     kept = [sample for sample in found if sample.name not in ADDED_UP]
     return [*kept, *added_up(kept)]

@@ -7,7 +7,6 @@ on PATH; review it as a diff.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -51,7 +50,8 @@ class Side:
 
     def outline(self, line: str) -> str:
         """Write a line without what may differ."""
-        start, payload = re.fullmatch(r"((?:data: )?)(.*)", line).groups()
+        payload = line.removeprefix("data: ")
+        start = line.removesuffix(payload)
         try:
             value = json.loads(payload)
         except ValueError:

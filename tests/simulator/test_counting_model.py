@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -27,7 +28,7 @@ def ollama(tmp_path_factory) -> Iterator[RealOllama]:
 
 def generate(
     ollama: RealOllama, prompt: str, tokens: int, model: str = MODEL
-) -> dict[str, object]:
+) -> dict[str, Any]:
     body = {
         "model": model,
         "prompt": prompt,

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -41,7 +42,7 @@ def fleet(shared) -> Iterator[SimulatedFleet]:
     yield shared
     for node in (NODE, QUICK):
         shared.clear(node)
-        until(lambda node=node: idle(shared, node), f"{node} is idle again")
+        until(partial(idle, shared, node), f"{node} is idle again")
 
 
 def idle(fleet: SimulatedFleet, node: str) -> bool:

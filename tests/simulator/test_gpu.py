@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator import gpu
-from simulator.faults import Ecc, Hot, OutOfMemory, Xid
+from simulator.faults import AnyFault, Ecc, Hot, OutOfMemory, Xid
 from simulator.gpu import BUSY_CELSIUS, IDLE_CELSIUS, Heat, gpus_of
 from simulator.hardware import Hardware
 from simulator.model import NodeSpec
@@ -96,7 +96,7 @@ def test_a_fault_strikes_one_gpu_or_all():
 def test_clearing_is_as_after_a_repair():
     """No fault leaves a trace behind."""
     hardware = Hardware(NODE, 0.0)
-    faults = [
+    faults: list[AnyFault] = [
         Ecc(fault="ecc"),
         Hot(fault="hot"),
         Xid(fault="xid"),

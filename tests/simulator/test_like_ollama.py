@@ -9,6 +9,7 @@ where there is one of that version, the record itself is checked against it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import requests
@@ -62,6 +63,10 @@ def test_the_record_is_what_ollama_answers(real, name):
     assert real.shape(*CALLS[name]) == recorded()[name]
 
 
+def lists(real, expected):
+    return real.shape("GET", "/api/ps") == expected
+
+
 def test_lists_residents_as_ollama(real, simulated):
     """`/api/ps` has the same keys once a model is loaded, and is empty after."""
     for wanted in ('{"model":"MODEL"}', '{"model":"MODEL","keep_alive":0}'):
@@ -69,7 +74,7 @@ def test_lists_residents_as_ollama(real, simulated):
             assert side.call("POST", "/api/generate", wanted).ok
         expected = simulated.shape("GET", "/api/ps")
         until(  # Ollama's runner takes a moment to go
-            lambda expected=expected: real.shape("GET", "/api/ps") == expected,
+            partial(lists, real, expected),
             f"Ollama answers as {expected}",
         )
 

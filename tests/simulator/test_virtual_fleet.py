@@ -43,7 +43,7 @@ def test_the_inventory_says_what_nodes_do(fleet):
     """Speeds are declared, or guessed by TFLOPS, and guesses are named."""
     (fast, slow), guessed = read_fleet(fleet)
     assert (137, 7000, 4) == (fast.speed, fast.prompt_speed, fast.slots)
-    assert (pytest.approx(13.7), 2) == (slow.speed, slow.slots)
+    assert pytest.approx((13.7, 2)) == (slow.speed, slow.slots)
     assert ["slow"] == guessed
 
 

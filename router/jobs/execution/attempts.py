@@ -34,13 +34,14 @@ from router.jobs.execution.partial_answers import (
     PartialAnswers,
     streamed,
 )
-from router.jobs.input.bodies import Bodies, RowError
+from router.jobs.input.bodies import RowError
 from router.jobs.model import (
     Item,
     ItemFault,
     ItemKind,
     ItemResult,
     ItemState,
+    Job,
     Preemption,
 )
 from router.jobs.planning.protocols import Attempts, ItemCounters, Predictor
@@ -77,7 +78,7 @@ class AttemptDependencies:
 
     owner: str
     database: JobDatabase
-    bodies: Bodies
+    body_of: Callable[[Job, Item], bytes | None]
     attempts: Attempts
     predictor: Predictor
     tally: ItemCounters
@@ -202,7 +203,7 @@ class AttemptsInFlight:
 
     def _send(self, active: ActiveJob, attempt: Attempt) -> tuple[CompleteReply, str]:
         item = attempt.held.item
-        body = self._parts.bodies.of(active.job, item)
+        body = self._parts.body_of(active.job, item)
         attempt.cancellation.check()
         if body is None:  # the job was deleted
             raise CancelledError(Outcome.CLIENT_GONE)

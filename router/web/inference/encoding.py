@@ -26,7 +26,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["ACCEPTED", "coding_of", "decode", "most_decoded"]
+__all__ = ["ACCEPTED", "coding_of", "decode", "most_decoded", "zstd"]
 
 _IN_BYTES = 64 * 1024
 _OUT_BYTES = 256 * 1024

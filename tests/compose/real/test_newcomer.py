@@ -37,7 +37,7 @@ def own_machine(folder: Path, address: str, port: int) -> Process:
     inventory = folder / "simulated.yml"
     inventory.write_text(json.dumps([{"targets": ["mine"], "labels": labels}]))
     (control,) = steady_ports(1)
-    argv = [sys.executable, "-m", "simulator", "--inventory", inventory]
+    argv = [sys.executable, "-m", "simulator", "--inventory", str(inventory)]
     argv += ["--listen", address, "--control-port", str(control)]
     return Process(argv, log=folder / "simulator.log")
 

@@ -70,7 +70,7 @@ def test_a_router_that_is_killed_loses_nothing(tmp_path, nodes, database):
         copies = router.metric("inferops_job_copies_total") or 0
     finally:
         router.stop()
-    seen = sum((node.seen for node in nodes), Counter())
+    seen: Counter[str] = sum((node.seen for node in nodes), Counter())
     begun = sum(count for request, count in seen.items() if request)
     print(f"{KILLS} kills: {begun - ITEMS} of {ITEMS} items were repeated")
     assert ITEMS <= begun <= ITEMS + KILLS * SLOTS * len(nodes) + copies

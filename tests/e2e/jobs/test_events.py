@@ -84,7 +84,7 @@ def test_a_router_that_stops_ends_the_stream_without_an_end(start):
     """The reader comes again, and the job goes on."""
     router = start([TalliedNode("one", slots=1, seconds=0.2)])
     name = begin(router, requests_file(60, MODEL))
-    kinds = []
+    kinds: list[str] = []
     for kind, _ in events(router, name):
         if not kinds:
             router.process.signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import subprocess
+from functools import partial
 
 import pytest
 
@@ -79,13 +80,17 @@ def postgres():
         yield cluster
 
 
+def more_done(router, name, least):
+    return done(router, name) > least
+
+
 @pytest.mark.long
 def test_postgresql_is_restarted_in_mid_job(start, nodes, postgres):
     """Killed as by the power going out, twice; the job goes on where it was."""
     router = start(nodes, BATCH__DATABASE=postgres.url, BATCH__LEASE_SECONDS="5")
     name = begin(router, requests_file(ITEMS, MODEL))
     for least in (10, 60):
-        until(lambda least=least: done(router, name) > least, "going on")
+        until(partial(more_done, router, name, least), "going on")
         postgres.restart()
     until(lambda: done(router, name) == ITEMS, "all are done", seconds=60)
     ended(router, name)

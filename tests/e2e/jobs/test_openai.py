@@ -35,6 +35,8 @@ class Place:
 def place(request, tmp_path_factory):
     """A fleet of simulated nodes, or one real Ollama with the counting model."""
     tmp = tmp_path_factory.mktemp(request.param)
+    fleet: RealOllama | SimulatedFleet
+    embedder: str | None
     if request.param == "ollama":
         if ollama_binary() is None:
             pytest.skip("no ollama on PATH")

@@ -508,7 +508,7 @@ def test_a_buffer_that_grows_between_two_calls(stepped) -> None:
     made = stepped()
     (card,) = made.cards
     real = type(made.library)._nvmlDeviceGetSamples
-    refused = []
+    refused: list[object] = []
 
     def grows(library, *given):
         if given[-1] is not None and len(refused) < 3:

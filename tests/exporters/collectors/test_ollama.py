@@ -31,7 +31,7 @@ def replies(**changed: object) -> Callable[[str, float], object]:
     return fetch
 
 
-def resident(**fields: object) -> dict[str, object]:
+def resident(**fields: object) -> dict[str, list[dict[str, object]]]:
     return {"models": [{"name": "m:latest", "size": 10, **fields}]}
 
 

@@ -20,7 +20,7 @@ Mount = namedtuple("Mount", "device mountpoint fstype")
 class FakeMachine:
     """A Mac with an empty drive, and a volume that is listed twice."""
 
-    times = MacTimes(100.0, 1.5, 50.0, 4000.25)
+    times: MacTimes | WindowsTimes = MacTimes(100.0, 1.5, 50.0, 4000.25)
 
     def virtual_memory(self):
         return SimpleNamespace(total=34_359_738_368, available=12_000_000_000)
@@ -154,8 +154,11 @@ def test_it_says_nothing_beside_a_node_exporter() -> None:
 
 def test_a_machine_without_disks_has_no_such_series() -> None:
     """Psutil says None where the system does not tell."""
-    machine = FakeMachine()
-    machine.disk_io_counters = lambda *, perdisk: None
-    metrics, error = collected(SystemCollector(ALONE, machine))
+
+    class Diskless(FakeMachine):
+        def disk_io_counters(self, *, perdisk):
+            return None
+
+    metrics, error = collected(SystemCollector(ALONE, Diskless()))
     assert error is None
     assert not [n for n in values(text(metrics)) if n.startswith("node_disk")]

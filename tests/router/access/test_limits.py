@@ -192,7 +192,9 @@ def test_items_of_jobs():
     found = meter.item_exceeded(limits, 0, NOON)
     assert found is not None
     assert "tokens_per_day" == found.name
-    assert "requests_per_day" == meter.exceeded(limits[:1], NOON).name
+    exceeded = meter.exceeded(limits[:1], NOON)
+    assert exceeded is not None
+    assert "requests_per_day" == exceeded.name
 
 
 @pytest.fixture

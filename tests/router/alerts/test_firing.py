@@ -29,7 +29,8 @@ class Counted:
 
 def test_those_who_come_while_it_is_asked_share_the_next_answer():
     """An answer that was asked for before the call may be too old for it."""
-    asked, begun, go = [], threading.Event(), threading.Semaphore(0)
+    asked: list[int] = []
+    begun, go = threading.Event(), threading.Semaphore(0)
 
     def ask():
         asked.append(len(asked))
@@ -37,8 +38,8 @@ def test_those_who_come_while_it_is_asked_share_the_next_answer():
         assert go.acquire(timeout=20)
         return [FiringAlert({"n": str(asked[-1])}, {})]
 
-    firing, answers = Firing(ask), []
-    firing._lock = lock = Counted()
+    lock, firing, answers = Counted(), Firing(ask), []
+    firing._lock = lock
 
     def call():
         answers.append(firing()[0].labels["n"])

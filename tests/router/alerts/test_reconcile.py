@@ -9,13 +9,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from alerting.payload import Alert
+from alerting.payload import Alert, Status
 from router.alerts.notify import NotificationHandler, NotificationOutcome
 from router.alerts.reconcile import (
     ActiveAlert,
     AlertObservation,
     Ignored,
+    Proofs,
+    Reconciled,
     ReconcileInput,
+    Revision,
     carry_out,
     fingerprint,
     hold_for,
@@ -64,10 +67,9 @@ class Passes:
         self.clock = Clock()
         self.holds = store(self.clock, *holds)
         self.clock.now += wait
-        self.proofs = {}
-        self.found = None
-        self.hold_downs = {}
-        self.verified = frozenset()
+        self.found = Reconciled()
+        self.hold_downs: dict[tuple[str, str], float] = {}
+        self.verified: set[Revision] = set()
 
     def see(self, *levels):
         for level in levels:
@@ -79,9 +81,8 @@ class Passes:
                 self.hold_downs,
                 self.verified,
             )
-            self.found = reconcile(self.holds.standings(), view, self.proofs)
+            self.found = reconcile(self.holds.standings(), view, self.found.proofs)
             carry_out(self.found.actions, self.holds)
-            self.proofs = self.found.proofs
             self.clock.now += 2
         return self.holds.of("rig")
 
@@ -222,7 +223,7 @@ def test_a_verified_hold_waits_for_its_check():
     """The level's proof asks for the check, and only its success lifts."""
     passes = Passes(verified_hold())
     assert passes.see(spoken(evaluated=0.0)) == (verified_hold(),)
-    assert passes.found.unverified == ()
+    assert [] == [*passes.found.unverified]
     for evaluated in (1.0, 2.0):
         assert passes.see(spoken(evaluated=evaluated)) == (verified_hold(),)
         assert [each.hold for each in passes.found.unverified] == [verified_hold()]
@@ -320,7 +321,7 @@ def test_a_ring_outlives_the_pass_that_it_woke():
     for evaluated in (1.0, 1.1, 1.2):
         assert passes.see(spoken(evaluated=evaluated)) == (RING,)
         passes.clock.now -= 1.6  # passes 0.4 s apart
-    assert passes.proofs == {}
+    assert passes.found.proofs == {}
 
 
 def test_a_refuted_ring_is_lifted():
@@ -370,7 +371,7 @@ def test_a_ring_during_a_pass_keeps_the_hold():
     view = ReconcileInput(
         spoken(evaluated=1.0), frozenset({"rig"}), passes.clock.now, 0.0
     )
-    found = reconcile(passes.holds.standings(), view, passes.proofs)
+    found = reconcile(passes.holds.standings(), view, passes.found.proofs)
     passes.holds.place(RING)
     carry_out(found.actions, passes.holds)
     assert passes.holds.of("rig") == (drain(),)
@@ -442,7 +443,7 @@ class AnySequence(RuleBasedStateMachine):
             clock=self.clock,
             monotonic=self.clock,
         )
-        self.proofs = {}
+        self.proofs: Proofs = {}
         self.proven = 0  # passes in a row that proved the node well
         self.rang = -1_000.0
         self.confirmed = False
@@ -462,7 +463,7 @@ class AnySequence(RuleBasedStateMachine):
     def ring(self, status, starts_at):
         before = self.held
         alert = Alert(
-            status=status, labels=LABELS, starts_at=starts_at, fingerprint="f"
+            status=Status(status), labels=LABELS, starts_at=starts_at, fingerprint="f"
         )
         if self.bell.hear([alert]) == (NotificationOutcome.PLACED,):
             self.rang, self.proven = self.clock.now, 0

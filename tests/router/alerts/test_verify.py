@@ -27,7 +27,7 @@ class Bench:
         self.clock = Clock()
         self.holds = store(self.clock, drain(clear=Clear.VERIFIED))
         self.why, self.ran, self.woken = None, 0, 0
-        self.counted = Counter()
+        self.counted: Counter[bool] = Counter()
         self.gate = threading.Event()
         self.gate.set()
         self.verifier = Verifier(
@@ -172,7 +172,7 @@ def test_a_node_that_is_not_well_does_not_pass(fleet, fault, details, why):
 class Embedding(BaseHTTPRequestHandler):
     """An Ollama whose models cannot generate, or that has none."""
 
-    models = ()
+    models: tuple[str, ...] = ()
 
     def do_GET(self):
         entries = [{"name": n, "digest": "d", "size": 1} for n in self.models]

@@ -83,6 +83,8 @@ def test_who_was_sent_with_a_probe_may_be_the_one_that_waits(kind):
     node.send(M, tokens=5_000)
     node.pass_time(2.0)
     regular, probe = node.send(M, tokens=200), node.send(M, tokens=200)
+    assert regular is not None
+    assert probe is not None
     node.running.remove(regular)
     regular.admitted = None
     node.waiting = deque([regular])

@@ -31,7 +31,9 @@ def test_steady_over_the_stretch_alone():
 
 def test_mostly_one_k_counts_as_it():
     """A short overlap does not spoil a reply, but is told."""
-    streams, purity = occupancy((0.0, 1), (1.0, 1)).steady(20.0, 20.0)
+    steady = occupancy((0.0, 1), (1.0, 1)).steady(20.0, 20.0)
+    assert steady is not None
+    streams, purity = steady
     assert streams == 2
     assert purity == pytest.approx(1 - 0.0475 / 0.2)
 

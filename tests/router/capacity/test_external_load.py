@@ -33,6 +33,11 @@ class Rig:
         view = NodeView(self.node, Score(1.0), resident=resident)
         self.ledger.look(Snapshot({"n": view}, self.now))
 
+    def speed(self) -> float:
+        speed = self.ledger.speed("n", M)
+        assert speed is not None
+        return speed
+
     @property
     def sign(self) -> Evidence | None:
         found = self.ledger.external("n")
@@ -60,7 +65,7 @@ def test_replies_beside_others_teach_no_number_of_streams():
     before = rig.ledger.curves["n", M].points[1].weight
     rig.reply(40.0)
     assert before == rig.ledger.curves["n", M].points[1].weight
-    assert rig.ledger.speed("n", M) < 60, "but the node is known to be slow now"
+    assert rig.speed() < 60, "but the node is known to be slow now"
 
 
 def test_short_replies_accuse_nobody():
@@ -124,5 +129,5 @@ def test_a_slow_client_accuses_nobody():
         lease.decoding_since = rig.now
         rig.now += seconds
         lease.done(Outcome.END, Timings(generated_tokens=100))
-    assert rig.ledger.speed("n", M) < 40
+    assert rig.speed() < 40
     assert rig.sign is None

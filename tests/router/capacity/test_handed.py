@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.capacity.handed import GivenUp, OfPredecessor, ceded
-from router.capacity.ledger import Ledger
+from router.capacity.ledger import Lease, Ledger
 from router.model import Node, Outcome
 
 MODEL = "m:latest"
@@ -74,7 +74,7 @@ STEPS = st.lists(
 def test_never_above_the_slots(steps):
     """In any order of requests, ends, and exchanges whose answer comes late."""
     old, new = ledger(), ledger()
-    running = {"old": [], "new": []}
+    running: dict[str, list[Lease]] = {"old": [], "new": []}
     for _ in range(3):
         running["old"].append(old.take("a", MODEL))
     given = GivenUp(old.slots, {})

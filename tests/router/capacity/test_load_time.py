@@ -30,15 +30,21 @@ def test_one_slow_load_is_soon_outweighed():
     assert times.seconds("n", M, GIGABYTE) == pytest.approx(5.0, rel=0.2)
 
 
+class Timed(Ledger):
+    """A ledger whose time a test moves."""
+
+    def __init__(self):
+        super().__init__(4, lambda: self.now)
+        self.now = 0.0
+        self.configure([Node("n", "http://n:1", slots=4)])
+
+
 @pytest.fixture
 def ledger():
-    made = Ledger(4, lambda: made.now)
-    made.now = 0.0
-    made.configure([Node("n", "http://n:1", slots=4)])
-    return made
+    return Timed()
 
 
-def load(ledger: Ledger, seconds: float, *, continued: bool = False) -> None:
+def load(ledger: Timed, seconds: float, *, continued: bool = False) -> None:
     lease = ledger.take("n", M)
     lease.continued = continued
     ledger.now += seconds + 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 
@@ -29,7 +30,7 @@ class Busy:
         self.prompts = (200, 16_000)
         for name in self.fleet.nodes:
             self.ask(name)
-            self.clock.at(self.rng.random(), lambda name=name: self.more(name))
+            self.clock.at(self.rng.random(), partial(self.more, name))
 
     def more(self, name: str) -> None:
         """Another comes, if it may, and one more after a while."""

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from router.capacity.ledger import Ledger
 from router.capacity.persistence import LedgerPersistence
 from router.capacity.scaling import NO_KIND, Place, Reply, Shape
+from router.capacity.slot_policy import LearnedSlots
 from router.model import Inventory, Node, Outcome, Score, Timings
 from router.snapshot import NodeView, ResidentModel, Snapshot
 
@@ -80,7 +81,9 @@ def test_a_file_of_an_older_router_is_taken_over(tmp_path):
 def test_what_the_fleet_showed_is_kept(tmp_path):
     """A cap that was proved holds in the next life, on nodes it never ran on too."""
     first = Life(tmp_path, unix=1e9)
-    shape = first.ledger.learned.policy.shapes.setdefault(M, Shape())
+    policy = first.ledger.learned.policy
+    assert isinstance(policy, LearnedSlots)
+    shape = policy.shapes.setdefault(M, Shape())
     for _ in range(8):
         for streams, speed in ((2, 30.0), (1, 100.0)):
             reply = Reply(streams, 400, 400 / speed, first.now)

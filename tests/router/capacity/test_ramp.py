@@ -13,7 +13,7 @@ from router.pickers import shortest_completion
 from router.scheduling.estimates import Estimates
 from router.scheduling.pipeline import RoutingContext, decide
 from router.scheduling.request import PendingRequest, RoutingRequest
-from router.snapshot import NodeView, PresentModel, Snapshot
+from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
 MODEL = "m:latest"
 
@@ -26,7 +26,7 @@ class Holds:
     factors: dict[str, float] = field(default_factory=dict)
     panic: bool = False
 
-    def blocked(self):
+    def blocked(self, among=None):
         return self.out
 
 
@@ -128,12 +128,13 @@ def ledger(**factors):
 
 def scene(made):
     present = {MODEL: PresentModel(MODEL, "d", 1)}
+    resident = {MODEL: ResidentModel(MODEL, "d", 1, 1)}
     views = {
         name: NodeView(
             Node(name, f"http://{name}:1"),
             Score(0.5),
             present=present,
-            resident=present,
+            resident=resident,
         )
         for name in "ab"
     }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from router.capacity.ledger import Ledger
 from router.capacity.scaling import Limits
+from router.capacity.slot_policy import LearnedSlots
 from router.capacity.throughput import expected_ratio
-from router.model import Node
 from tests.harness.virtual_node import FLAT, KERNEL, MEASURED, MODEL, VirtualNode
 
 
@@ -57,10 +56,7 @@ def test_learning_pays(noise, gain):
     made = []
     for policy in (None, AllSlots()):
         node = VirtualNode(MEASURED, slots=4, noise=noise)
-        ledger = Ledger(1, lambda node=node: node.now, policy)
-        ledger.configure([Node("n", "http://n:1", slots=4)])
-        ledger.pressed = True
-        node.ledger = ledger
+        node.learn_by(policy)
         node.run(800)
         made.append(node.tokens / node.now)
     assert made[0] > gain * made[1]
@@ -71,7 +67,9 @@ def test_few_replies_cap_nothing():
     node = VirtualNode({1: 1.0, 2: 1.5, 3: 2.0, 4: 0.5}, slots=4)
     node.ledger.pressed = False
     assert {3, 4} == set(node.run(5))
-    shape = node.ledger.learned.policy.shapes[MODEL]
+    policy = node.ledger.learned.policy
+    assert isinstance(policy, LearnedSlots)
+    shape = policy.shapes[MODEL]
     assert (4, {"n"}) == (shape.fleet.best(4), set(shape.looking))
 
 

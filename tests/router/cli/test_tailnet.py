@@ -6,6 +6,7 @@ import http.server
 import json
 import socketserver
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,8 @@ def test_others_are_left_out(found):
 
 class _Api(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    path: Path
+    answer: tuple[int, bytes]
 
 
 @pytest.fixture
@@ -85,6 +88,7 @@ def local_api(tmp_path):
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            assert isinstance(self.server, _Api)
             status, body = self.server.answer
             known = self.path == "/localapi/v0/status"
             self.send_response(status if known else 404)

@@ -47,6 +47,7 @@ def test_without_a_token(tmp_path):
 def test_the_token_of_the_newest_start(made, tmp_path):
     """`make up` and `inferops serve` touch theirs: that of the running one counts."""
     served = own_token(tmp_path / "state")
+    assert served is not None
     os.utime(made, (1, 1))
     assert found_here(HERE, {}, [made, served]) == served
     os.utime(served, (0, 0))
@@ -56,13 +57,15 @@ def test_the_token_of_the_newest_start(made, tmp_path):
 def test_serve_makes_its_token_once(tmp_path):
     """Long, private, and the same at the next start."""
     path = own_token(tmp_path / "state")
+    assert path is not None
     text = path.read_text()
     assert len(text) > 40
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (
         0o600,
         0o700,
     )
-    assert own_token(tmp_path / "state").read_text() == text
+    assert own_token(tmp_path / "state") == path
+    assert path.read_text() == text
 
 
 def test_token_that_cannot_be_made(tmp_path):

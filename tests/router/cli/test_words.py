@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from router.cli.terms import fields_of, options_of, text_of
 from router.cli.upload import MultipartBody
 
 ITEMS = {"total": 500, "waiting": 298, "running": 8, "done": 192, "failed": 2}
-STATE = {
+STATE: dict[str, Any] = {
     "state": "in_progress",
     "paused": False,
     "why_idle": None,
@@ -43,13 +44,8 @@ def test_a_line_says_all_of_a_job():
 
 def test_a_line_says_why_nothing_runs():
     """What cannot be told is a dash; an idle job gives its reason."""
-    figures = {
-        "rate": None,
-        "eta_seconds": None,
-        "tokens_per_second": None,
-        "nodes": {},
-    }
-    progress = STATE["progress"] | figures
+    figures = dict.fromkeys(("rate", "eta_seconds", "tokens_per_second"))
+    progress = STATE["progress"] | figures | {"nodes": {}}
     idle = STATE | {"why_idle": "people are using every slot", "progress": progress}
     assert "- items/s · ETA - · - tokens/s" in words.line(idle)
     assert words.line(idle).endswith("idle: people are using every slot")

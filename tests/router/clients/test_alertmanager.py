@@ -17,7 +17,8 @@ class Alertmanager:
     """Answers what it is told to, and remembers what it was asked."""
 
     def __init__(self, *answers):
-        self.answers, self.asked, self.counted = list(answers), [], Counter()
+        self.answers, self.asked = list(answers), []
+        self.counted: Counter[tuple[str, bool]] = Counter()
         self.silences = Silences(SERVICE, self, ask=self.ask)
 
     def ask(self, service, method, path, *, body=None):

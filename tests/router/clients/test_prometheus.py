@@ -47,8 +47,22 @@ GROUPS = [
 ]
 
 
+class Peer(http.server.ThreadingHTTPServer):
+    """Answers what it is given, `step` bytes at a time with a pause between."""
+
+    daemon_threads = True
+    answer: tuple[int, bytes]
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.paths, self.step, self.pause = [], 1 << 20, 0.0
+        self.over = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Peer
 
     def do_GET(self):
         self.server.paths.append(self.path)
@@ -68,11 +82,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def peer():
-    peer = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    peer.daemon_threads = True
-    peer.paths, peer.step, peer.pause = [], 1 << 20, 0
-    peer.over = threading.Event()
-    peer.url = f"http://127.0.0.1:{peer.server_address[1]}"
+    peer = Peer()
     thread = threading.Thread(target=peer.serve_forever, args=(0.01,))
     thread.start()
     yield peer
@@ -123,9 +133,10 @@ def test_alerting_rules_come_with_health_and_evaluation(peer, client):
         labels={"action": "drain"},
         annotations={"evidence": "x"},
         healthy=True,
-        last_evaluation=pytest.approx(1_795_378_680.123456),
+        last_evaluation=hot.last_evaluation,
         interval_seconds=1.0,
     )
+    assert hot.last_evaluation == pytest.approx(1_795_378_680.123456)
     assert (fresh.healthy, fresh.labels, fresh.annotations) == (False, {}, {})
     assert fresh.last_evaluation < 0
 

@@ -316,6 +316,7 @@ def test_documentation_names_each_setting():
 
     for section, name, field in settings():
         row = next(r for r in table.splitlines() if f"`{section}.{name}`" in r)
+        assert field.description
         assert field.description in row
         assert ("yes" in row.split("|")[-2]) == needs_restart(field)
         assert variable(section, name) == f"INFEROPS_{section}__{name}".upper()

@@ -344,7 +344,7 @@ def test_setting_that_needs_a_restart_is_named(folder, log):
 
 def test_disk_that_does_not_answer(path, log):
     """The last good value stays, and it is told; later the file is read."""
-    slow = []
+    slow: list[bool] = []
 
     def offload(call):
         if slow:

@@ -28,15 +28,16 @@ class Fleet:
     def __init__(self, *names):
         self.nodes = {name: Node(name, f"http://{name}:1") for name in names}
         self.answers = {name: dict(FINE) for name in names}
-        self.asked = Counter()
+        self.asked: Counter[tuple[str, str]] = Counter()
         self.changed = 0
         self.clock = Clock()
         self.settings = ControlSettings()
         self.holds = store(self.clock)
         self.gate = threading.Event()
         self.gate.set()
-        self.stuck, self.moving = set(), set()
-        self.timeouts = Counter()
+        self.stuck: set[str] = set()
+        self.moving: set[str] = set()
+        self.timeouts: dict[str, float] = {}
         self.before_answer = lambda: None
         self.probe = Probe(
             lambda: Inventory(tuple(self.nodes.values())),

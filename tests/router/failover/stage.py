@@ -35,7 +35,7 @@ from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority, Score
 from router.pickers import Policies
-from router.relay.pool import UpstreamRequest
+from router.relay.pool import Backends, UpstreamRequest
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
@@ -59,8 +59,8 @@ class Tally:
     """Counts what it is told."""
 
     def __init__(self):
-        self.retries = Counter()
-        self.attempts = Counter()
+        self.retries: Counter[str] = Counter()
+        self.attempts: Counter[tuple[str, object]] = Counter()
 
     def queued(self, priority, seconds, trace_id=""):
         """Waits are not counted."""
@@ -73,6 +73,29 @@ class Tally:
 
     def retried(self, reason):
         self.retries[reason] += 1
+
+
+class Running:
+    """A request under way, as an eviction sees it.
+
+    ended: why it was abandoned; moved: how often it was evicted; moves: whether the
+    node took or said something of it just now
+    """
+
+    def __init__(self, *, answered=True, movable=True):
+        self.answered, self.movable, self.mark = answered, movable, 0
+        self.ended, self.moved, self.moves = [], 0, False
+
+    def moved_within(self, seconds):
+        return self.moves
+
+    def evict(self):
+        self.moved += 1
+        return True
+
+    def abandon(self, why):
+        self.ended.append(why)
+        return len(self.ended) == 1
 
 
 # What a node may answer with: a word to an error.
@@ -114,7 +137,7 @@ class Fleet:
 
     def __init__(self, names="abc", *, slots=4, budget=0, digests=None):
         self.now = 1000.0
-        self.answers = dict.fromkeys(names, "ok")
+        self.answers: dict[str, str | list[str]] = dict.fromkeys(names, "ok")
         self.asked: list[str] = []
         self.tried: list[str] = []
         self.trial_fails: set[str] = set()
@@ -185,7 +208,7 @@ class Fleet:
         )
         self.failover = Failover(
             self.dispatcher,
-            None,
+            Backends(1.0),
             self.holds,
             self.tally,
             AttemptLimits(attempts=3),

@@ -17,7 +17,7 @@ from router.errors import (
 )
 from router.failover.findings import Aboard
 from router.model import Cause, Hold, HoldKind, Node, Outcome
-from tests.router.failover.stage import ERRORS, MODEL, Fleet
+from tests.router.failover.stage import ERRORS, MODEL, Fleet, Running
 
 
 @pytest.mark.parametrize("answer", ["gpu", "denied", "boom", "reset", "died", "long"])
@@ -373,15 +373,6 @@ def test_suspects_are_kept_apart():
     call.findings.died("gone", answering=False)
     routing = fleet.isolation.place(call.routing, call.findings, "c")
     assert frozenset("a") == routing.spared
-
-
-class Running:
-    """A reply under way."""
-
-    answered = True
-
-    def __init__(self, *, movable):
-        self.movable = movable
 
 
 def test_a_request_that_was_answered_is_cleared():

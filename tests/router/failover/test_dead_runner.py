@@ -12,18 +12,10 @@ from router.failover.liveness import Inquiry, Liveness, SilenceLimits
 from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, Published, ResidentModel, Snapshot
 from tests.router.control.fakes import Clock
+from tests.router.failover.stage import Running
 
 MODEL, OTHER = "m:latest", "other:latest"
 TOLD = "n: an error was encountered while running the model: unexpected EOF"
-
-
-class Running:
-    def __init__(self):
-        self.ended, self.mark, self.answered = [], 0, True
-
-    def abandon(self, why):
-        self.ended.append(why)
-        return len(self.ended) == 1
 
 
 class Scene:
@@ -34,9 +26,9 @@ class Scene:
         self.ledger = Ledger(8, self.clock)
         self.ledger.configure([Node(name, f"http://{name}:1") for name in "nb"])
         self.published = Published(Snapshot(dict(map(view, "nb")), 0.0))
-        self.published_times = Counter()
+        self.published_times: Counter[str] = Counter()
         self.published.listen(lambda: self.published_times.update(["times"]))
-        self.counted = Counter()
+        self.counted: Counter[tuple[str, str]] = Counter()
         self.runs = True
         self.meanwhile = lambda: None
         liveness = Liveness(
@@ -64,6 +56,9 @@ class Scene:
         lease.reply = Running()
         return lease
 
+    def take(self, lease, *, answered):
+        raise AssertionError("nothing is moved")
+
     def runner_died(self, node, model):
         self.counted[node, model] += 1
 
@@ -72,7 +67,7 @@ class Scene:
         return self.runs
 
     def loaded(self, node="n"):
-        return set(self.published.current.nodes[node].resident)
+        return set(self.published.current.nodes[node].resident or ())
 
 
 def view(name):

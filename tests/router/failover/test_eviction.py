@@ -11,6 +11,7 @@ from router.capacity.ledger import Ledger
 from router.failover.eviction import Evictor
 from router.model import Hold, HoldKind, HoldState, Node, Override
 from tests.router.control.fakes import Clock, cordon, drain, store
+from tests.router.failover.stage import Running
 
 MODEL, RARE = "m:latest", "rare:latest"
 
@@ -22,21 +23,6 @@ def evict(**changes):
 DOWN = Hold("rig", HoldKind.DOWN, "probe", "no answer within 2 s", 1_000.0)
 
 
-class Running:
-    """A request under way; `answered` ones have sent something already."""
-
-    def __init__(self, *, answered=True, movable=True):
-        self.answered, self.movable, self.moved = answered, movable, 0
-        self.moves = False
-
-    def moved_within(self, seconds):
-        return self.moves
-
-    def evict(self):
-        self.moved += 1
-        return True
-
-
 class Scene:
     """A node with three requests under way: a stream, one unanswered, a rare one."""
 
@@ -46,7 +32,7 @@ class Scene:
         self.holds.fleet(["rig", "b", "c"])
         self.ledger = Ledger(4, self.clock)
         self.ledger.configure([Node("rig", "http://rig:1", slots=4)])
-        self.counted = Counter()
+        self.counted: Counter[str] = Counter()
         self.stream, self.silent = Running(), Running(answered=False)
         self.rare = Running()
         for reply, model in (

@@ -46,7 +46,7 @@ class Fleet:
         self.held = {}
         self.answers = {}
         self.asked = []
-        self.unloaded = []
+        self.unloaded: list[str] = []
         self.under_way = 0
         self.most_under_way = 0
         self.gate = None
@@ -211,7 +211,7 @@ def test_a_flood_is_served_in_turn():
     until(lambda: fleet.under_way == 8, "eight at once", sleep=gevent.sleep)
     fleet.gate.set()
     gevent.joinall(asking, timeout=10, raise_error=True)
-    assert all(each.value.answer is WELL for each in asking)
+    assert all(each.get().answer is WELL for each in asking)
     assert fleet.most_under_way == 8
     assert len(fleet.asked) == 100
 

@@ -17,6 +17,7 @@ from router.failover.liveness import (
 )
 from router.model import Node, Outcome, Timings
 from tests.router.control.fakes import Clock
+from tests.router.failover.stage import Running
 
 MODEL, OTHER = "m:latest", "other:latest"
 DEAD = NodeSilence(20.0, answers=False)
@@ -62,13 +63,10 @@ def test_silence_is_death_only_where_words_are_due(silence, lost):
     assert lost is is_lost(silence, 10.0, 40.0)
 
 
-class Running:
-    """A reply under way, as far as is looked at."""
+class Reply(Running):
+    """It is watched, too."""
 
-    def __init__(self, *, answered=True):
-        self.answered, self.mark = answered, 0
-        self.sending, self.moved_at = False, 0.0
-        self.presentable = False
+    sending, moved_at, presentable = False, 0.0, False
 
 
 class Scene:
@@ -93,8 +91,8 @@ class Scene:
 
     def begin(self, model=MODEL, **traits):
         lease = self.ledger.take("n", model)
-        lease.reply = Running(**traits)
-        return lease, lease.reply
+        lease.reply = reply = Reply(**traits)
+        return lease, reply
 
     def ask(self, node):
         self.asked += 1

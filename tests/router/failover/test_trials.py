@@ -103,6 +103,7 @@ def test_a_trial_that_hangs_ends():
     error = stage.trials.attempt(
         Aboard(stage.fleet.published.current.nodes["a"].node, MODEL, "/api/chat")
     )
+    assert error is not None
     assert Cause.TIMEOUT == error.cause
     assert 0 == stage.fleet.ledger.in_flight("a")
 

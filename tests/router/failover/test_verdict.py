@@ -118,6 +118,7 @@ def test_of_the_node(status, text, cause):
 def test_a_proxy_in_front(status, kind, body, cause):
     """Whatever does not speak as Ollama does stands between the router and it."""
     verdict = judge(CHAT, status, kind, body)
+    assert verdict is not None
     assert (Blame.NODE, cause) == (verdict.blame, verdict.cause)
 
 
@@ -142,6 +143,7 @@ def test_unclear(status, text, cause):
 def test_an_error_with_a_200():
     """An error object is one whatever its status says."""
     verdict = judge(CHAT, 200, JSON, b'{"error":"CUDA error: out of memory"}')
+    assert verdict is not None
     assert (Blame.NODE, Cause.OUT_OF_MEMORY) == (verdict.blame, verdict.cause)
     assert Blame.REQUEST is judge_words(200, "invalid JSON schema in format").blame
 
@@ -154,5 +156,9 @@ def test_an_answer():
 
 def test_what_a_page_calls_itself_is_told():
     """An operator reads whose page it was."""
-    assert "Sign in" == judge(CHAT, 401, "text/html", LOGIN).text
-    assert "404 page not found" == judge(CHAT, 404, "", b"404 page not found").text
+    texts = {"Sign in": (401, "text/html", LOGIN)}
+    texts["404 page not found"] = 404, "", b"404 page not found"
+    for text, answer in texts.items():
+        verdict = judge(CHAT, *answer)
+        assert verdict is not None
+        assert text == verdict.text

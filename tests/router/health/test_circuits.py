@@ -144,7 +144,7 @@ def test_after_a_failure_the_next_is_sent_alone():
     assert not fleet.circuits.one_at_a_time("a", "m:latest")
     fleet.fail()
     assert fleet.circuits.one_at_a_time("a", "m:latest")
-    fleet.leases[0].reply.answered = True
+    fleet.leases[0].reply = Reply(answered=True)
     assert not fleet.circuits.one_at_a_time("a", "m:latest")
 
 

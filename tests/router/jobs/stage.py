@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from router.capacity.ledger import Ledger
 from router.failover.attempts import FirstResponse
@@ -70,7 +71,7 @@ class FakeAttempts:
     An answer is (status, body), or an exception to be raised.
     """
 
-    answers: dict[str, object] = field(default_factory=dict)
+    answers: dict[str, tuple[int, bytes] | Exception] = field(default_factory=dict)
     sent: Counter = field(default_factory=Counter)
     noted: list[tuple[str, str]] = field(default_factory=list)
     hold: set[str] = field(default_factory=set)
@@ -89,7 +90,8 @@ class FakeAttempts:
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        return FirstResponse(FakeReply(status), assignment.lease, body)
+        reply: Any = FakeReply(status)
+        return FirstResponse(reply, assignment.lease, body)
 
     def fetch(self, assignment, messages, cancellation, *, within_seconds=None):
         """Nothing is continued on played nodes."""

@@ -96,7 +96,9 @@ class TestRates:
         assert rates.per_second(101.0) is None
         for second in range(1, 200):
             rates.count(100.0 + second, 2, 30)
-        items, tokens = rates.per_second(299.0)
+        found = rates.per_second(299.0)
+        assert found is not None
+        items, tokens = found
         assert (2.0, 30.0) == (round(items, 1), round(tokens, 1))
         assert (0.0, 0.0) == rates.per_second(999.0)
 
@@ -295,7 +297,7 @@ class TestAnswers:
     def test_a_refusal_is_final(self):
         """With the node's words."""
         result, _ = read(an_item(), reply(b'{"error": {"message": "no"}}', 400))
-        assert ("request_failed", "no") == (result.error.code, result.error.message)
+        assert ItemFault("request_failed", "no") == result.error
 
     @pytest.mark.parametrize(
         ("status", "again"), [(400, False), (404, False), (429, True), (500, True)]

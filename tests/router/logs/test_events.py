@@ -157,7 +157,7 @@ def test_closed_stderr_fails_nobody(capfd):
 )
 def test_request_line(form, expected):
     """The line that is made by hand looks like the others, whatever a client sent."""
-    lines = []
+    lines: list[bytes] = []
     at = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
     log = logs.RequestLog(lambda: LogSettings(format=form), lines.append, lambda: at)
     log(
@@ -174,7 +174,7 @@ def test_request_line(form, expected):
 
 def test_request_line_below_the_level():
     """At level warning no request is told."""
-    lines = []
+    lines: list[bytes] = []
     log = logs.RequestLog(lambda: LogSettings(level="warning"), lines.append)
     log({"path": "/api/chat"})
     assert lines == []

@@ -48,7 +48,8 @@ def test_lines_come_out_in_order(pipe):
 def test_nobody_reads(pipe):
     """Who writes goes on at once; what has no room is counted, and told later."""
     reading, writing = pipe
-    writer, told = LogWriter(writing), []
+    told: list[int] = []
+    writer = LogWriter(writing)
     writer.on_drop_end = told.append
     for _ in range(20_000):
         writer(LINE)
@@ -136,7 +137,7 @@ def test_fork_and_end(patch):
 
 def test_text_is_written_by_lines():
     """A traceback's pieces come out as whole lines."""
-    lines = []
+    lines: list[bytes] = []
     stream = LineStream(lines.append)
     for piece in ("a", "b\nc", "\n", "d"):
         print(piece, end="", file=stream)

@@ -25,6 +25,9 @@ class View:
     def verifying(self):
         return [("b", "GpuXidCritical")]
 
+    def state_files(self):
+        return {"holds.db": True}
+
     def ignored(self):
         return {"unknown_node": 2}
 
@@ -67,6 +70,7 @@ def registry():
             1.0,
         ),
         ("inferops_alerts_ignored", {"reason": "unknown_node"}, 2.0),
+        ("inferops_state_writable", {"file": "holds.db"}, 1.0),
     ],
 )
 def test_state_at_the_scrape(registry, name, labels, value):

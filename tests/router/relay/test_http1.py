@@ -77,12 +77,13 @@ def test_whole_chunks_are_told_from_others(pieces, cuts, ended):
     raw = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces)
     raw += b"0\r\n\r\n" if ended else b""
     end = cuts[0] % (len(raw) + 1) if cuts else len(raw)
-    head, _ = split_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n") or ()
-    body = Body(head)
+    found = split_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert found is not None
+    body = Body(found[0])
     payload = body.feed(raw[:end])
-    found = whole_chunks(raw[:end])
-    assert found == (payload if body.between_chunks else b"")
-    assert not found or not body.ended
+    whole = whole_chunks(raw[:end])
+    assert whole == (payload if body.between_chunks else b"")
+    assert not whole or not body.ended
 
 
 def test_cut_chunk_is_no_end():

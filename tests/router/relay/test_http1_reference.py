@@ -62,6 +62,7 @@ def theirs(pieces: list[bytes]) -> Read | None:
                 elif isinstance(event, h11.Data):
                     payload += event.data
                 elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
+                    assert response is not None
                     return _read(response, payload, ended=True)
     except h11.RemoteProtocolError as error:
         if response is not None and "closed" in str(error):

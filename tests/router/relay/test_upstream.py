@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any
 
 import gevent
 import pytest
@@ -41,6 +42,11 @@ def unchunked(data: bytes) -> bytes:
     return b"".join(lines)
 
 
+def _pair() -> Any:
+    """Sockets as gevent makes them; its types do not have the real one beneath."""
+    return cooperative.socketpair()
+
+
 class Wire:
     """A node and a client, with the router's ends in between.
 
@@ -50,8 +56,8 @@ class Wire:
     def __init__(self, *, chunked: bool) -> None:
         self.chunked = chunked
         self.cancellation = Cancellation()
-        ours, self.node = cooperative.socketpair()
-        self.ours, self.client = cooperative.socketpair()
+        ours, self.node = _pair()
+        self.ours, self.client = _pair()
         self.reply = UpstreamReply(
             Connection("n", ours, reused=False), self.cancellation
         )
@@ -437,7 +443,7 @@ class Upload:
     """A node that takes a large request as the test says."""
 
     def __init__(self, size=4_000_000):
-        self.ours, self.node = cooperative.socketpair()
+        self.ours, self.node = _pair()
         self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.ours.setblocking(False)
         sent = self.ours._sock.send(b"x" * size)

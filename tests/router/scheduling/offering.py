@@ -11,9 +11,8 @@ from router.snapshot import NodeView
 
 def offer(node: str | NodeView, **given) -> Offer:
     """Make an offer of an idle, measured node that writes a token in 10 ms."""
-    view = node
     if isinstance(node, str):
-        view = NodeView(Node(node, f"http://{node}:1"), Score(0.5))
+        node = NodeView(Node(node, f"http://{node}:1"), Score(0.5))
     usual = {
         "streams": 0,
         "load": 0.0,
@@ -27,7 +26,7 @@ def offer(node: str | NodeView, **given) -> Offer:
         "read_until": 0.0,
         "measured": True,
     }
-    return Offer(view, **{**usual, **given})
+    return Offer(node, **{**usual, **given})
 
 
 def candidate(node: str | NodeView, seconds: float = 1.0) -> Candidate:

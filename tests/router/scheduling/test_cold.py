@@ -147,6 +147,7 @@ def test_a_copy_that_cannot_be_used_is_none(how):
         hold = Hold("has", HoldKind.CORDON, "operator", "repair", 0.0)
         fleet.holds.place(hold)
     explained = fleet.dispatcher.explain(routing)
+    assert explained.picked is not None
     assert "other" == explained.picked.name
     assert {"has"} == explained.rejected.keys()
 

@@ -8,7 +8,7 @@ import pytest
 
 from router.scheduling.demand import Demand
 from router.scheduling.eviction import Evictions, Permit, Victim, price
-from router.scheduling.residency import Residency, Standing
+from router.scheduling.residency import Residency, Standing, _Node
 
 USED = Victim(per_second=1.0, left=0, load=5.0, lost=0.0)
 
@@ -73,6 +73,9 @@ class Rig:
         self.evictions = Evictions(self.residency, self.demand)
         self.evictions.waiting = SimpleNamespace(version=0, wanted=wanted.__contains__)
 
+    def loaded(self, at: float) -> None:
+        self.residency._nodes["n"] = _Node(loaded_at=at)
+
     def permit(self, model="b", *, nodes=8, now=30.0):
         standing = Standing(cold=True, victims=("a",))
         return self.evictions.permit("n", model, standing, nodes, now)
@@ -96,7 +99,7 @@ def test_who_can_use_no_copy_need_not_wait_for_the_minute():
     rig = Rig(1, wanted=frozenset({"a"}))
     rig.evictions.begun(30.0)
     assert Permit.STRANDED is rig.permit()
-    rig.residency.loaded_at = {"n": 25.0}.get
+    rig.loaded(25.0)
     assert Permit.NO is rig.permit()
 
 
@@ -117,7 +120,7 @@ def test_a_model_without_any_copy_is_loaded():
 def test_those_who_wait_have_their_turn():
     """The only copy of what others wait for stays a while after it was loaded."""
     rig = Rig(1, wanted=frozenset({"a"}))
-    rig.residency.loaded_at = {"n": 25.0}.get
+    rig.loaded(25.0)
     assert not rig.allowed("c")
     assert rig.allowed("c", now=46.0)
 
@@ -125,5 +128,5 @@ def test_those_who_wait_have_their_turn():
 def test_nobody_has_a_turn_who_does_not_wait():
     """An idle model makes room at once."""
     rig = Rig(1)
-    rig.residency.loaded_at = {"n": 25.0}.get
+    rig.loaded(25.0)
     assert rig.allowed("c")

@@ -44,6 +44,7 @@ def test_held_back_from_a_slow_node():
     assert match([asking()], seen, 1, 0.0) is None
 
     back = held_back(asking(), offer("slow", **SLOW), 99.0, Moment(seen, 1, 0.0))
+    assert back is not None
     assert ("slow", ("quick",)) == (back.free, back.better)
     assert back.seconds == pytest.approx(1 / 5.0)
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from router.capacity.ledger import Ledger
+from router.capacity.ledger import Lease, Ledger
 from router.model import Node, Outcome, Score, Timings
 from router.scheduling.board import LOOKED_AT
 from router.scheduling.estimates import Estimates
@@ -36,7 +36,7 @@ class Rig:
         }
         self.snapshot = Snapshot(views, 0.0)
         self.estimates.look(self.snapshot)
-        self.leases = []
+        self.leases: list[Lease] = []
 
     @property
     def scene(self) -> RoutingContext:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.capacity.ledger import Ledger
+from router.capacity.ledger import Lease, Ledger
 from router.model import Hold, HoldKind, Node, Outcome, Score, Timings
 from router.pickers import PICKERS, Policies, least_in_flight, shortest_completion
 from router.scheduling import pipeline
@@ -44,6 +44,11 @@ def scene(*views: NodeView, holds: dict[str, Hold] | None = None) -> RoutingCont
     )
 
 
+def take(seen: RoutingContext, node: str) -> Lease:
+    assert isinstance(seen.load, Ledger)
+    return seen.load.take(node, MODEL)
+
+
 def decide(routing, seen, picker):
     return pipeline.decide(PendingRequest(routing), seen, picker, 0.0)
 
@@ -66,7 +71,7 @@ def test_reasons(change, routing, reason):
     seen = scene(view("a"), holds=change.get("holds"))
     if change.get("busy"):
         for _ in range(2):
-            seen.load.take("a", MODEL)
+            take(seen, "a")
     decision = decide(routing, seen, shortest_completion)
     assert decision.picked is None
     assert {"a": reason} == decision.rejected
@@ -110,7 +115,7 @@ def test_resident_model_beats_a_load():
 def test_idle_node_beats_a_second_stream():
     """Decoding together hardly pays: an idle weaker node is taken first."""
     seen = scene(view("busy", 0.9), view("idle", 0.7))
-    seen.load.take("busy", MODEL)
+    take(seen, "busy")
     assert (
         decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "idle"
     )
@@ -121,7 +126,7 @@ def test_measured_speed_overrules_the_score():
     seen = scene(view("boaster", 0.9), view("modest", 0.3))
     for node, speed in (("boaster", 10), ("modest", 50)):
         timings = Timings(generated_tokens=speed * 2, generate_seconds=2.0)
-        seen.load.take(node, MODEL).done(Outcome.END, timings)
+        take(seen, node).done(Outcome.END, timings)
     assert (
         decide(RoutingRequest(MODEL), seen, shortest_completion).picked.name == "modest"
     )
@@ -140,7 +145,7 @@ def test_spilling_model_is_avoided():
 def test_least_in_flight():
     """The emptier node is taken, whatever it is expected to do."""
     seen = scene(view("fast", 0.9), view("slow", 0.1))
-    seen.load.take("fast", MODEL)
+    take(seen, "fast")
     assert decide(RoutingRequest(MODEL), seen, least_in_flight).picked.name == "slow"
 
 
@@ -155,7 +160,7 @@ def picked_by(name, *views, busy=(), times=1, session=""):
     """Return the names of the nodes that a policy takes, one after the other."""
     seen, picker = scene(*views), PICKERS[name]().pick
     for each in busy:
-        seen.load.take(each, MODEL)
+        take(seen, each)
     routing = RoutingRequest(MODEL, session=session)
     return [decide(routing, seen, picker).picked.name for _ in range(times)]
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router.capacity.ledger import Ledger
+from router.capacity.ledger import Lease, Ledger
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.pickers import Policies
@@ -25,6 +25,11 @@ class Forgetful:
 
     def save(self, changes):
         return changes()
+
+
+def lease_of(waiter: Waiter) -> Lease:
+    assert waiter.assignment is not None
+    return waiter.assignment.lease
 
 
 class Fleet(RuleBasedStateMachine):
@@ -77,7 +82,7 @@ class Fleet(RuleBasedStateMachine):
         timings = Timings(
             generated_tokens=max(2, int(speed * seconds)), generate_seconds=seconds
         )
-        waiter.assignment.lease.done(Outcome.END, timings)
+        lease_of(waiter).done(Outcome.END, timings)
 
     @rule(pick=st.integers(0, 99))
     def leave(self, pick):
@@ -113,7 +118,7 @@ class Fleet(RuleBasedStateMachine):
     def within_the_ceiling(self):
         held = dict.fromkeys(SLOTS, 0)
         for waiter in self.running:
-            held[waiter.assignment.lease.node] += 1
+            held[lease_of(waiter).node] += 1
         for name, slots in SLOTS.items():
             assert held[name] == self.ledger.in_flight(name) <= slots
             assert held[name] == len(self.ledger.leases(name))
@@ -126,8 +131,8 @@ class Fleet(RuleBasedStateMachine):
         for waiter in self.waiting:
             assert self.dispatcher.explain(waiter.asking.routing).picked is None
         for model in ("x:1", "y:1"):
-            wanted = sum(w.model == model for w in self.waiting)
-            assert wanted == self.queue.ahead(model, Priority.BATCH)
+            count = sum(w.model == model for w in self.waiting)
+            assert count == self.queue.ahead(model, Priority.BATCH)
 
 
 TestFleet = Fleet.TestCase

@@ -14,7 +14,7 @@ class Log:
     def __init__(self):
         self.told = []
 
-    def warning(self, event, /, **fields):
+    def warning(self, event, *_args, **fields):
         self.told.append((event, fields["signal"]))
 
 

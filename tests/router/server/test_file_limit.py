@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ class Limits:
 
 class Log:
     def __init__(self):
-        self.fields = None
+        self.fields: dict[str, Any] = {}
 
-    def warning(self, event, /, **fields):
+    def warning(self, event, *_args, **fields):
         self.fields = fields
 
 
@@ -41,7 +42,7 @@ def test_enough(hard, soft):
     """The soft limit becomes the hard one; nothing is said."""
     limits, log = Limits(1024, hard), Log()
     assert connections_within(10_000, 50, log, limits) == 10_000
-    assert ((soft, hard), None) == (limits.now, log.fields)
+    assert ((soft, hard), {}) == (limits.now, log.fields)
 
 
 def test_several_files_each():

@@ -95,7 +95,7 @@ def test_head_request_has_no_body():
 
 def test_what_does_not_fit_is_waited_for():
     """The rest goes the way that waits."""
-    rest = []
+    rest: list[bytes] = []
     slow = SimpleNamespace(_sock=SimpleNamespace(send=lambda data: 3))
     slow.sendall = rest.append
     send_all(slow, b"abcdef")

@@ -40,6 +40,7 @@ def test_read_as_opentelemetry_reads(version, trace_id, span_id, flags, more):
 def test_what_is_written_is_read(flags):
     """Both flags survive: sampled, and random of Level 2."""
     found = parse(traceparent(TRACE, SPAN, flags))
+    assert found is not None
     assert (TRACE, SPAN, flags) == (found.trace_id, found.span_id, found.flags)
 
 

@@ -97,7 +97,7 @@ def test_who_decides(queue, header, ratio, recorded):
 
 def test_off_costs_no_call():
     """Without spans an attempt calls nothing of tracing, and as much as ever."""
-    calls = Counter()
+    calls: Counter[str] = Counter()
 
     def note(frame, event, _):
         if event == "call":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from router.capacity.ledger import Ledger
+from router.capacity.ledger import Lease, Ledger
 from router.errors import StateError
 from router.model import Node, Outcome, Timings
 from router.usage.account import COLUMNS
@@ -143,7 +144,10 @@ def test_all_joules_have_an_owner(seed):
     """Random streams, late readings: rows and idle together are the meters' counts."""
     rng, rig = random.Random(seed), Rig()
     counters = {("a", "GPU-0"): 1e6, ("a", "GPU-1"): 5e5, ("b", "GPU-0"): 7.0}
-    start, running, seen, rows = dict(counters), [], {}, {}
+    start = dict(counters)
+    running: list[Lease] = []
+    seen: dict[tuple[str, str], float] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for (node, card), joules in counters.items():
         rig.meter(joules, node, card=card)
     for _ in range(400):
@@ -166,7 +170,7 @@ def test_all_joules_have_an_owner(seed):
     nodes = rig.usage.nodes.values()
     metered = sum(counters.values()) - sum(start.values())
     assert sum(node.metered for node in nodes) == pytest.approx(metered)
-    used = sum(row["joules"] or 0.0 for row in rows.values())
+    used = sum(float(row["joules"] or 0) for row in rows.values())
     assert used + sum(node.idle for node in nodes) == pytest.approx(metered)
     assert used > 0.2 * metered
 
@@ -271,7 +275,7 @@ def test_disk_that_fails(tmp_path):
     rig.meter(500.0)
     writer.flush()
     assert (1, 0) == (len(rig.usage), writer.written)
-    assert "no space" in writer.fault
+    assert "no space" in (writer.fault or "")
     full = False
     writer.flush()
     assert (0, 1, None) == (len(rig.usage), writer.written, writer.fault)
@@ -312,7 +316,8 @@ def test_spreadsheets_run_nothing():
 
 def test_top_principals():
     """The largest have names, the rest is `other`, and no counter falls."""
-    top, last = TopPrincipals(2), {}
+    top = TopPrincipals(2)
+    last: dict[str, float] = {}
     rng = random.Random(1)
     for number in range(2000):
         who = f"p{min(rng.randrange(20), rng.randrange(20))}"
@@ -339,7 +344,11 @@ def test_top_forgets():
 def test_what_counts_against_limits():
     """A request's energy and time are its principal's; an item's are its maker's."""
     rig, told = Rig(), []
-    rig.usage.charge = lambda payer, **used: told.append((payer, used))
+
+    def charge(payer, /, **used):
+        told.append((payer, used))
+
+    rig.usage.charge = charge
     lease = rig.begin()
     item = rig.slots.take("b", "m:1")
     item.job_of, item.payer = "team-a", "key:2"

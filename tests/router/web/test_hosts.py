@@ -96,7 +96,7 @@ def test_more_by_configuration(more, host, expected):
 )
 def test_who_must_use_one(more, peer, status):
     """A browser on this machine; anybody, once the operator has named a name."""
-    sent_away = []
+    sent_away: list[object] = []
     check = ingress(Response("said"), Hosts(more), refused=sent_away.append)
     answer = Client(check).get(
         "/admin/nodes", headers={"Host": REBOUND}, environ_base={"REMOTE_ADDR": peer}

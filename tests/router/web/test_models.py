@@ -46,6 +46,7 @@ def client():
         if model != "fresh:latest":
             return frozenset()
         fresh = view("d", "0.33.0", {"Fresh:latest": "d3"})
+        assert fresh.present is not None
         present = {"fresh:latest": fresh.present["Fresh:latest"]}
         nodes = {**published.current.nodes, "d": replace(fresh, present=present)}
         published.publish(Snapshot(nodes, 0.0))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from router.relay.protocols import ROUTES
 from router.web.access import scopes_of
 from router.web.access_page import served
-from router.web.openapi import ROUTES, described
+from router.web.openapi import described
 from router.web.operations import OPERATIONS
 
 

@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -42,9 +43,9 @@ class Door:
         self.clock = Clock()
         self.journal = journal or MemoryJournal()
         self.holds = HoldStore(self.journal, self.clock, 1.0, self.clock)
-        self.outcomes = Counter()
+        self.outcomes: Counter[object] = Counter()
         self.woken = self.asked = 0
-        self.shown = ()  # by Prometheus
+        self.shown: list[dict[str, Any]] | Exception = []  # by Prometheus
         self.notifications = notifications = NotificationHandler(
             self.holds,
             lambda: frozenset({"rig", "b"}),

@@ -58,9 +58,12 @@ class TableNode:
         stops = (body.get("options") or {}).get("stop", ())
         said = " 107" if self.samples and stops else self.says
         said = "" if said in stops else said
-        ids = list(range(tokens(read + said)))
-        told = {"response": said, "context": ids}
-        return {"prompt_eval_count": count, "eval_count": 1, **told}
+        return {
+            "prompt_eval_count": count,
+            "eval_count": 1,
+            "response": said,
+            "context": list(range(tokens(read + said))),
+        }
 
     def _render(self, path: str, body: Mapping[str, Any]) -> str:
         if body.get("raw"):

@@ -15,6 +15,7 @@ from router.jobs.execution.attempts import (
     AttemptSettings,
     AttemptsInFlight,
 )
+from router.jobs.execution.leased import leased_item
 from router.jobs.input.bodies import RowError
 from router.jobs.model import ItemState, Preemption, Tallies
 from router.jobs.planning.length_predictor import LengthPredictor
@@ -29,7 +30,6 @@ from tests.router.jobs.stage import (
     FakeTally,
     a_grant,
     an_active,
-    leased_item,
 )
 from tests.router.jobs.store.stage import PLACE, item
 
@@ -51,14 +51,14 @@ class Field:
         self.attempts = FakeAttempts({"one": said("hi"), "two": said("ho")})
         self.tally = FakeTally()
         self.seconds = 60.0
-        self.ended = []
+        self.ended: list[object] = []
         self.active = an_active(**terms)
         self.row_fault = None
         self.in_flight = AttemptsInFlight(
             AttemptDependencies(
                 owner="me",
                 database=self.database,
-                bodies=self,
+                body_of=self.body_of,
                 attempts=self.attempts,
                 predictor=LengthPredictor(),
                 tally=self.tally,
@@ -79,8 +79,7 @@ class Field:
             )
         ]
 
-    def of(self, job, item):
-        """Be the source of requests."""
+    def body_of(self, job, item):
         if self.row_fault:
             raise RowError(self.row_fault)
         return self.database.read(lambda c: items.body(c, item.id))

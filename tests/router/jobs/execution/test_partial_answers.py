@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import gevent
 import orjson
@@ -63,7 +64,7 @@ class FakeStream:
         self.evicted = self.runner_died = False
         self.mark = 0
         self._cancellation = cancellation
-        self._drain = None
+        self._drain: Any = None
 
     def deliver_to(self, drain):
         self._drain = drain
@@ -99,7 +100,7 @@ class Table:
 
     def take(self, assignment, asked, cancellation):
         self.sent.append(orjson.loads(asked.body))
-        reply = FakeStream(cancellation)
+        reply: Any = FakeStream(cancellation)
         self.streams.append(reply)
         first = reply.gate.feed(line(f" {104 + 3 * (len(self.streams) - 1)}"))
         return FirstResponse(reply, assignment.lease, first)
@@ -127,7 +128,7 @@ class Scene:
     def __init__(self, **traits):
         self.table = Table(**traits)
         self.ledger = Ledger(4, time.monotonic)
-        self.ended = []
+        self.ended: list[tuple[object, ...]] = []
         self.ledger.listen(lambda *each: self.ended.append(each[1:]))
 
     def talk(self, digest="d"):
@@ -304,7 +305,9 @@ def test_what_must_not_be_continued_is_no_stream(asked):
 
 def test_openai_streams_tell_their_usage():
     """Without it an item would have no counters."""
-    fields = orjson.loads(streamed(message(CHAT)).body)
+    asked = streamed(message(CHAT))
+    assert asked is not None
+    fields = orjson.loads(asked.body)
     assert (True, {"include_usage": True}) == (
         fields["stream"],
         fields["stream_options"],
@@ -326,7 +329,9 @@ def test_of_two_drafts_the_longer_is_kept():
     assert 3 == drafts.put(1, a_draft(5))
     assert 2 == drafts.put(1, a_draft(2))
     assert (5, 1) == (drafts.tokens(1), len(drafts))
-    assert 5 == drafts.take(1).tokens
+    taken = drafts.take(1)
+    assert taken is not None
+    assert 5 == taken.tokens
     assert (None, 0) == (drafts.take(1), drafts.drop(1))
 
 

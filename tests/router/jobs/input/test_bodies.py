@@ -35,7 +35,7 @@ class Stage:
 
     def __init__(self, folder):
         self.folder = folder
-        self.stored = {}
+        self.stored: dict[int, bytes] = {}
         self.items = []
         self.bodies = Bodies(
             self.stored.get, lambda file: folder / file, lambda: SETTINGS
@@ -60,7 +60,7 @@ class Stage:
         return made
 
     def said(self, job, item):
-        return orjson.loads(self.bodies.of(job, item))["messages"][-1]["content"]
+        return orjson.loads(self.bodies.of(job, item) or b"")["messages"][-1]["content"]
 
 
 @pytest.fixture

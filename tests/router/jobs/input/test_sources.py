@@ -46,7 +46,7 @@ def a_job(kind=Format.CSV, template="say {{ text }}", rows_read=0, **terms):
 
 def read(path, job, *, copies=False):
     """Return its items, and what was noted."""
-    notes = []
+    notes: list[object] = []
     pages = files(copies=copies).pages(job, path, notes.extend)
     return [item for page in pages for item in page], notes
 

@@ -159,7 +159,9 @@ def test_what_is_there_is_not_waited_for():
         stage.lengths.learn(begun, tokens)
     stage = Stage([begun], speeds)
     stage.run(item(9), "quick")
-    assert stage.policy._times._run_seconds("slow", begun, 1, stage.scene) < 256
+    seconds = stage.policy._times._run_seconds("slow", begun, 1, stage.scene)
+    assert seconds is not None
+    assert seconds < 256
 
 
 def test_copy_of_what_takes_longest():
@@ -228,9 +230,9 @@ def test_quick_node_first():
     """With several idle, the best is served first."""
     stage = Stage([item(1)], GivenSpeeds({"slow": 20.0, "quick": 100.0}))
 
-    free, choice = stage.policy.assign(
-        [stage.free("slow"), stage.free("quick")], stage.scene
-    )
+    found = stage.policy.assign([stage.free("slow"), stage.free("quick")], stage.scene)
+    assert found is not None
+    free, choice = found
 
     assert ("quick", StartItem(1)) == (free.node, choice)
 
@@ -346,7 +348,7 @@ class Job:
             attempt = stage.begin(free.node, choice)
             number = attempt.item.id
             self.begun[number] = self.begun.get(number, 0) + 1
-            seconds = self.lengths[number] / speeds.by_node[free.node]
+            seconds = self.lengths[number] / (speeds.by_node[free.node] or 0.0)
             self.number += 1
             heapq.heappush(self.ends, (stage.now + seconds, self.number, attempt))
 
@@ -382,19 +384,17 @@ def test_nothing_idles_where_work_would_end_sooner(job):
     items = [item(n) for n in range(len(lengths))]
     nodes = {f"n{i}": speed for i, speed in enumerate(speeds)}
     stage = Stage(items, GivenSpeeds(nodes, slots=slots))
-    run = Job(stage, dict(enumerate(lengths)))
-    fill = run._fill
 
-    def checked() -> None:
-        fill()
-        if len(stage.waiting):
-            idle = [n for n in nodes if stage.speeds.streams(n) < slots]
-            working = [n for n in nodes if stage.speeds.streams(n)]
-            assert working
-            assert all(nodes[n] <= max(map(nodes.get, working)) for n in idle)
+    class Checked(Job):
+        def _fill(self) -> None:
+            super()._fill()
+            if len(stage.waiting):
+                idle = [n for n in nodes if stage.speeds.streams(n) < slots]
+                working = [nodes[n] for n in nodes if stage.speeds.streams(n)]
+                assert working
+                assert all(nodes[n] <= max(working) for n in idle)
 
-    run._fill = checked
-    run.run()
+    Checked(stage, dict(enumerate(lengths))).run()
 
 
 @settings(max_examples=50)
@@ -494,7 +494,9 @@ def test_what_opens_a_job_is_spread():
     rows = [opening(n) for n in range(6)] + [item(n) for n in range(6, 20)]
     stage = Stage(rows, speeds)
     for _ in range(6):
-        free, choice = stage.policy.assign([stage.free(n) for n in "abc"], stage.scene)
+        found = stage.policy.assign([stage.free(n) for n in "abc"], stage.scene)
+        assert found is not None
+        free, choice = found
         assert stage.begin(free.node, choice).item.opening
     assert speeds.busy == {"a": 2, "b": 2, "c": 2}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from router.jobs.model import ItemFault, ItemKind, ItemResult
 from router.jobs.reducers import Merge, Reducer, ReducerEffect, SkipSamples
@@ -57,6 +58,12 @@ class Run:
     @property
     def open(self) -> list[str]:
         return [key for key in self.merges if key not in self.answered]
+
+    def output(self) -> Any:
+        return self.reducer.output()
+
+    def partial(self) -> Any:
+        return self.reducer.partial()
 
     def finish(self) -> None:
         while self.open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from router.jobs.reducers import REDUCERS, reducer_for
 from tests.router.jobs.reducers.stage import Run
 
-SPECS = [
+SPECS: list[dict[str, Any]] = [
     {"kind": "map"},
     {"kind": "concat", "separator": "|"},
     {"kind": "stats", "field": "n"},
@@ -101,11 +102,11 @@ def test_a_tree_covers_each_row_once(total, threshold, failed, seed):
         if run.open and seed.random() < 0.5:
             run.merge(seed.choice(run.open))
     run.finish()
-    output = run.reducer.output()
+    output = run.output()
     kept = [index for index in range(total) if index not in failed]
     assert kept == [int(number) for number in re.findall(r"r(\d+)", output)]
     assert run.reducer.finished()
-    assert total == run.reducer.partial().covers
+    assert total == run.partial().covers
     assert all(2 <= len(merge.texts) <= threshold for merge in run.merges.values())
 
 
@@ -121,7 +122,7 @@ def test_an_early_stop_gives_what_all_samples_would_give(votes, order):
         if not early.reducer.finished():
             early.feed(sample, votes[sample])
         whole.feed(sample, votes[sample])
-    [stopped], [full] = (run.reducer.output()["rows"] for run in (early, whole))
+    [stopped], [full] = (run.output()["rows"] for run in (early, whole))
     assert full["answer"] == stopped["answer"]
 
 

@@ -15,6 +15,7 @@ from router.jobs.reducers import (
     wave,
 )
 from router.jobs.reducers.concat import SHOWN_CHARACTERS
+from router.jobs.reducers.tree import Tree
 from tests.router.jobs.reducers.stage import Run, result
 
 
@@ -88,13 +89,13 @@ def test_concat_shows_the_text_as_far_as_it_is_complete():
     """What waits for a row before it is not shown yet."""
     run = Run(reducer_for({"kind": "concat"}, 4))
     run.feed(2, "c")
-    assert ("", 0) == (run.reducer.partial().value, run.reducer.partial().covers)
+    assert ("", 0) == (run.partial().value, run.partial().covers)
     run.feed(0, "a")
     run.feed(1, None)  # failed: leaves nothing, also no empty line
-    assert ("a\nc", 3) == (run.reducer.partial().value, run.reducer.partial().covers)
+    assert ("a\nc", 3) == (run.partial().value, run.partial().covers)
     assert not run.reducer.finished()
     run.feed(3, "")
-    assert "a\nc\n" == run.reducer.partial().value
+    assert "a\nc\n" == run.partial().value
     assert run.reducer.finished()
 
 
@@ -103,7 +104,7 @@ def test_concat_keeps_the_end_of_a_long_text():
     run = Run(reducer_for({"kind": "concat", "separator": ""}, 30))
     for index in range(30):
         run.feed(index, f"{index % 10}" * 10_000)
-    partial = run.reducer.partial()
+    partial = run.partial()
     assert (300_000 - SHOWN_CHARACTERS, SHOWN_CHARACTERS) == (
         partial.offset,
         len(partial.value),
@@ -131,7 +132,7 @@ def test_stats_find_numbers_where_models_put_them():
         "median": 2.5,
         "p90": 4.0,
         "p99": 4.0,
-    } == run.reducer.output()
+    } == run.output()
 
 
 def test_stats_over_nothing_are_null():
@@ -139,7 +140,7 @@ def test_stats_over_nothing_are_null():
     run = Run(reducer_for({"kind": "stats"}, 1))
     run.feed(0, "none")
     assert {"count": 0, "mean": None, "min": None, "median": None}.items() <= (
-        run.reducer.output().items()
+        run.output().items()
     )
 
 
@@ -148,7 +149,7 @@ def test_sums_too_large_for_a_float_are_null():
     run = Run(reducer_for({"kind": "stats"}, 2))
     run.feed(0, "1e308")
     run.feed(1, "1e308")
-    figures = run.reducer.output()
+    figures = run.output()
     assert (None, 1e308, 0.0) == (
         figures["sum"],
         figures["mean"],
@@ -167,7 +168,7 @@ def test_count_counts_whole_answers_and_fields():
         "unusable": 1,
         "different": 3,
         "values": {"spam": 2, "egg": 1, "ham": 1},
-    } == run.reducer.output()
+    } == run.output()
 
 
 def test_a_vote_is_settled_as_soon_as_it_is_decided():
@@ -183,10 +184,8 @@ def test_a_vote_is_settled_as_soon_as_it_is_decided():
     assert [1] == run.settled
     assert {
         "rows": [{"index": 1, "answer": "No", "votes": 4, "samples": 5}]
-    } == run.reducer.output()
-    assert {"rows": 2, "decided": 1, "values": {"No": 1}} == (
-        run.reducer.partial().value
-    )
+    } == run.output()
+    assert {"rows": 2, "decided": 1, "values": {"No": 1}} == (run.partial().value)
     assert not run.reducer.finished()
 
 
@@ -195,7 +194,7 @@ def test_a_tied_vote_goes_to_the_earliest_sample():
     run = Run(reducer_for({"kind": "vote", "samples": 4}, 4))
     for sample, text in [(3, "b"), (1, "b"), (2, "a"), (0, "a")]:
         run.feed(sample, text)
-    assert "a" == run.reducer.output()["rows"][0]["answer"]
+    assert "a" == run.output()["rows"][0]["answer"]
 
 
 def test_a_vote_in_which_all_samples_fail_has_no_answer():
@@ -204,7 +203,7 @@ def test_a_vote_in_which_all_samples_fail_has_no_answer():
     run.feed(0, None)
     run.feed(1, None)
     assert run.reducer.finished()
-    assert run.reducer.output()["rows"][0]["answer"] is None
+    assert run.output()["rows"][0]["answer"] is None
 
 
 def test_a_tree_asks_for_a_merge_as_soon_as_a_group_is_there():
@@ -215,11 +214,11 @@ def test_a_tree_asks_for_a_merge_as_soon_as_a_group_is_there():
     run.feed(2, "c")
     assert {"merge-1-1": Merge("merge-1-1", 1, 1, ("c", "d"))} == run.merges
     run.merge("merge-1-1")
-    assert ("(c d)", 2) == (run.reducer.partial().value, run.reducer.partial().covers)
+    assert ("(c d)", 2) == (run.partial().value, run.partial().covers)
     for index, text in [(0, "a"), (1, "b"), (4, "e")]:
         run.feed(index, text)
     run.finish()
-    assert "(((a b) (c d)) e)" == run.reducer.output()
+    assert "(((a b) (c d)) e)" == run.output()
     assert run.reducer.finished()
     assert [1, 1, 2, 3] == sorted(merge.level for merge in run.merges.values())
 
@@ -227,12 +226,14 @@ def test_a_tree_asks_for_a_merge_as_soon_as_a_group_is_there():
 def test_a_merge_that_fails_leaves_its_texts():
     """A dead letter among the merges loses no row, and the tree goes on."""
     spec = {"kind": "tree", "threshold": 2}
-    run = Run(reducer_for(spec, 4), answer=lambda merge: None)
+    reducer = reducer_for(spec, 4)
+    assert isinstance(reducer, Tree)
+    run = Run(reducer, answer=lambda merge: None)
     for index, text in enumerate("abcd"):
         run.feed(index, text)
     run.finish()
-    assert "a\n\nb\n\nc\n\nd" == run.reducer.output()
-    assert 3 == run.reducer.failed_merges
+    assert "a\n\nb\n\nc\n\nd" == run.output()
+    assert 3 == reducer.failed_merges
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_a_tree_asks_nobody_where_there_is_nothing_to_merge(given, expected):
         run.feed(index, text)
     assert ({}, expected, True) == (
         run.merges,
-        run.reducer.output(),
+        run.output(),
         run.reducer.finished(),
     )
 
@@ -262,7 +263,7 @@ def test_a_partial_tree_stays_small():
         run.feed(index, "t")
     for key in run.open:
         run.merge(key)
-    assert 64 * 1024 == len(run.reducer.partial().value)
+    assert 64 * 1024 == len(run.partial().value)
 
 
 def test_a_job_without_rows_is_reduced_at_once():

@@ -77,10 +77,12 @@ def test_a_call_that_breaks_spares_the_others(database):
     def broken(connection):
         connection.execute(text("SELECT nonsense FROM nowhere"))
 
+    def fail():
+        database.write(broken)
+
     with pytest.raises(StoreError, match="fails"):
         gevent.joinall(
-            [gevent.spawn(add, 1), gevent.spawn(database.write, broken)],
-            raise_error=True,
+            [gevent.spawn(each) for each in (lambda: add(1), fail)], raise_error=True
         )
     add(2)
     assert 2 == database.read(lambda c: items.counts(c, JOB))[0].waiting

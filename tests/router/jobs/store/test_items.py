@@ -148,7 +148,7 @@ class TestResults:
         """Several routers lease at one time: nobody waits, nothing is leased twice."""
         databases = [connect() for _ in range(3)]
         filled(databases[0], 90)
-        taken = []
+        taken: list[int] = []
 
         def take(database, owner):
             while some := lease(database, owner, 5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -48,7 +49,8 @@ class Recorder:
 
 def application(context) -> Flask:
     """With the pages of jobs, whose frame the boards have."""
-    return routed([pages_blueprint(None), boards_blueprint(context)], lambda: None)
+    pages: Any = None  # none of theirs is asked for
+    return routed([pages_blueprint(pages), boards_blueprint(context)], lambda: None)
 
 
 class Rig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import brotli
 import pytest
@@ -25,7 +26,7 @@ def bare_deflate(data):
     return packer.compress(data) + packer.flush()
 
 
-PACKERS = {
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": zstd.compress,
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
@@ -100,7 +101,7 @@ def test_something_else(coding, data):
 
 def test_the_window_is_bounded():
     """A frame of zstd that wants more memory than its window may have is refused."""
-    options = {zstd.CompressionParameter.window_log: 27}
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
     packer = zstd.ZstdCompressor(options=options)
     wide = packer.compress(bytes(range(256)) * 40) + packer.flush()
     with pytest.raises(

@@ -66,6 +66,7 @@ def test_climbing(path, leads_to):
 def test_passed_on(path, dialect):
     """A route that a newer node may have is passed on, errors in its own dialect."""
     route = passed_on(path)
+    assert route is not None
     assert (path, dialect, True) == (route.path, route.dialect, route.unknown)
     assert "other" == route.label
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from router.jobs.model import ItemFault
@@ -40,7 +42,7 @@ def database(tmp_path_factory):
     filled(made, len(TEXTS))
     for n, text in enumerate(TEXTS):
         ended = result(n, error=FAILED if text is None else None, text=text or "")
-        made.write(lambda c, ended=ended: items.finish(c, JOB, ended))
+        made.write(partial(items.finish, job=JOB, result=ended))
     yield made
     made.close()
 

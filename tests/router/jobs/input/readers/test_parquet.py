@@ -217,7 +217,9 @@ def test_rows_are_found_again_in_any_order(tmp_path):
     path.write_bytes(written(pa.table({"n": list(range(100))}), row_group_size=30))
     with open_dataset(path, Format.PARQUET, LIMITS) as dataset:
         for place in (0, 1, 50, 49, 99, 10, 11, 70):
-            assert {"n": place} == dataset.at(place, ["n"]).fields
+            row = dataset.at(place, ["n"])
+            assert isinstance(row, Row)
+            assert {"n": place} == row.fields
         with pytest.raises(DatasetError, match="the file has no row 101"):
             dataset.at(100)
 
