@@ -58,7 +58,7 @@ def up(stack: Stack) -> int:
     """Start every service, follow until asked to stop, end what this call started."""
     with signals.until_stopped():
         # Before anything is touched: a build that fails changes nothing.
-        _compose(stack, "build", seconds=_BUILD_SECONDS)
+        _compose(stack, "build", *_unbuilt(stack), seconds=_BUILD_SECONDS)
         before = running(stack)
         try:
             _start(stack)
@@ -109,6 +109,17 @@ def _listed(stack: Stack, *arguments: str) -> frozenset[str]:
     if asked.returncode != 0:
         raise LaunchError(f"{' '.join(command)}: {asked.stderr.strip()}")
     return frozenset(asked.stdout.split())
+
+
+def _unbuilt(stack: Stack) -> tuple[str, ...]:
+    """Name what is to be built: the router's image only where it is missing.
+
+    Compose labels what it builds with its version and the project's name. So a second
+    build may give another image, for which the router's container would be recreated.
+    """
+    (init, router), image = _CORE, _listed(stack, "config", "--images", "router")
+    there = bool(image) and _answers("image", "inspect", *image)
+    return (init,) if there else (init, router)
 
 
 def _start(stack: Stack) -> None:

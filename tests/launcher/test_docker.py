@@ -80,7 +80,8 @@ def test_up_follows_until_told_to_stop(launched, tmp_path) -> None:
     assert [
         "info",
         "compose version",
-        "compose build",
+        "compose config --images router",
+        "compose build init router",
         "compose --profile * ps --services --filter status=running",
         "compose up --detach --no-build init router",
         "compose up --detach --no-build --wait router",
@@ -133,7 +134,18 @@ def test_a_failed_build_touches_nothing(engine, tmp_path) -> None:
     with launch(tmp_path) as process:
         assert 1 == process.wait()
 
-    assert (tmp_path / "calls").read_text().endswith("compose build\n")
+    assert (tmp_path / "calls").read_text().endswith("compose build init router\n")
+
+
+def test_the_routers_image_is_built_once(engine, tmp_path) -> None:
+    """Another build could give another image, and a new container cuts streams."""
+    engine('case "$*" in *--images*) echo runtime:1;; *build*) exit 17;; esac')
+
+    with launch(tmp_path) as process:
+        assert 1 == process.wait()
+
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ["image inspect runtime:1", "compose build init"] == calls[-2:]
 
 
 def test_telemetry_that_does_not_start_is_named(engine, tmp_path) -> None:
