@@ -8,6 +8,7 @@
     signals.yml   in place of router/signals.yml
     rules/*.yml   more rules for Prometheus
     secrets/*     receivers' secrets (alerting/receivers.py)
+    tls/*         with Docker: server.pem and key.pem, for https (docs/access.md)
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _RUNBOOKS = "alerting/runbooks"
 _ROUTER = "router/router.yml"
 _PROMETHEUS = "prometheus/prometheus.yml"
 _SIGNALS = "router/signals.yml"
+_HTTPS = ("server.pem", "key.pem")
 _SITE_RULES = f"{RULES}/site-"
 # What is written in the runbooks.
 _ROUTER_LINK = "http://127.0.0.1:8000"
@@ -112,6 +114,12 @@ def inventory(site: Path) -> Path | None:
     """Name a person's own inventory, where there is one."""
     own = site / "nodes.yml"
     return own if own.is_file() else None
+
+
+def https(site: Path) -> dict[str, str]:
+    """Read a person's certificate and its key, where they are."""
+    there = (site / "tls" / name for name in _HTTPS)
+    return {path.name: _read(path) for path in there if path.is_file()}
 
 
 def publish(folder: Path, wanted: Mapping[str, str], *, whole: bool) -> bool:

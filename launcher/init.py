@@ -4,7 +4,8 @@
 repository and the inventory's folder are mounted, then the volume of the configuration,
 the folder of the secrets' volumes, and the volume from which the router runs.
 
-Configuration is copied, so that a checkout that only its owner may read works.
+Configuration is copied, so that a checkout that only its owner may read works; so are
+a certificate and its key for https, from site/tls, which only the router may read.
 File secrets of Compose are bind mounts with the wrong owner for a non-root user;
 here each file belongs to the one who reads it, and to nobody else. Originals stay
 in a volume that only init sees, so that a second start keeps every secret.
@@ -41,8 +42,11 @@ class Consumer:
 
 
 ALERTMANAGER = Consumer("alertmanager", 65534, (WEBHOOK_TOKEN, PASSWORD))
+ROUTER = Consumer(
+    "router", 10001, (WEBHOOK_TOKEN, "admin-token", METRICS_TOKEN, PASSWORD)
+)
 CONSUMERS = (
-    Consumer("router", 10001, (WEBHOOK_TOKEN, "admin-token", METRICS_TOKEN, PASSWORD)),
+    ROUTER,
     ALERTMANAGER,
     Consumer("prometheus", 65534, (PASSWORD, METRICS_TOKEN)),
     Consumer("grafana", 472, ("grafana-admin-password",)),
@@ -89,6 +93,8 @@ def prepare(
         }
         if consumer is ALERTMANAGER:
             given = _with_people(sources, given, volumes.alertmanager, links)
+        elif consumer is ROUTER:
+            given |= configuration.https(sources.site)
         changed |= _hand_out(volumes.secrets / consumer.volume, given, consumer, own)
     return changed
 

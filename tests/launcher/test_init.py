@@ -130,6 +130,27 @@ def test_receivers_come_and_go(volumes, receivers, run) -> None:
     assert "slack-api-url" not in names(volumes / "alertmanager")
 
 
+def test_the_key_for_https_is_the_routers_alone(volumes, sources, run, owners) -> None:
+    """A certificate and its key of one's own come, and go, to no other service."""
+    folder = sources.site / "tls"
+    folder.mkdir()
+    for name in ("server.pem", "key.pem", "notes.txt"):
+        (folder / name).write_text(f"{name} of mine")
+
+    assert run()
+
+    key = volumes / "router" / "key.pem"
+    assert "key.pem of mine" == key.read_text()
+    assert 0o400 == key.stat().st_mode & 0o777
+    assert 10001 == owners["router"]
+    assert [key] == list(volumes.rglob("key.pem"))
+    assert [] == list(volumes.rglob("notes.txt"))
+    for each in folder.iterdir():
+        each.unlink()
+    assert run()
+    assert [] == list(volumes.rglob("*.pem"))
+
+
 def test_the_routers_token_is_named_where_alertmanager_sees_it(volumes) -> None:
     """The path in alertmanager.yml is the volume's, not init's originals'."""
     text = (volumes / "alertmanager" / "alertmanager.yml").read_text()
