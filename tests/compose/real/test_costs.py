@@ -16,7 +16,9 @@ from tests.harness.poll import until
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1500)]
 
 # What may fail requests: the router is alone, and is replaced or killed.
-ROUTER_AWAY = {"restart router", "kill -9 router"}
+_HEAD = "| step | answered | failed | longest time without an answer |"
+RECREATED = "a variable of the router changed"
+ROUTER_AWAY = {"restart router", "kill -9 router", RECREATED}
 KILLED = (
     *("prometheus", "alertmanager", "grafana", "exporter", "node-exporter"),
     *("config-reloader", "router"),
@@ -45,6 +47,8 @@ def test_costs(stack) -> None:
     measured("receiver added", lambda: _receiver(stack))
     measured("hot node", lambda: _heat(stack))
     measured("restart router", lambda: stack.compose("restart", "router"))
+    stack.environment["INFEROPS_HOSTS"] = "ai.lan"
+    measured(RECREATED, stack.up)
     stack.remove()
     own_nodes(stack, {"one": 4, "two": 2})
     stack.up()
@@ -111,7 +115,7 @@ def _heat(stack: Stack) -> None:
 def _write(rows: dict[str, Meter]) -> None:
     page = os.environ.get("INFEROPS_COMPOSE_PAGE")
     lines = [
-        "| step | answered | failed | longest time without an answer |",
+        _HEAD,
         "|---|---|---|---|",
         *(
             f"| {name} | {meter.answered} | {meter.failed} | {meter.gap:.1f} s |"
@@ -122,5 +126,5 @@ def _write(rows: dict[str, Meter]) -> None:
     print(f"\n{text}")
     if page:
         path = Path(page)
-        head, _, _ = path.read_text().partition("| step |")
+        head, _, _ = path.read_text().partition(_HEAD)
         path.write_text(f"{head}{text}\n")

@@ -6,6 +6,7 @@ Simulated: the node of one's own is a simulated Ollama on this machine.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -28,6 +29,14 @@ def from_readme(stack: Stack, beginning: str) -> list[str]:
     lines = (ROOT / "README.md").read_text().splitlines()
     (line,) = (each for each in lines if each.startswith(beginning))
     return shlex.split(line.replace(":8000", f":{stack.ports['router']}"))
+
+
+def asked_inside() -> list[list[str]]:
+    """Give the commands of docs/compose.md that are run in a service of every stack."""
+    page = (ROOT / "docs" / "compose.md").read_text()
+    found = re.findall(r"`docker compose exec (?!ollama)([^`]+)`", page)
+    assert found
+    return [shlex.split(each) for each in found]
 
 
 def own_machine(folder: Path, address: str, port: int) -> Process:
@@ -60,6 +69,10 @@ def test_from_a_clone_to_a_page(stack, tmp_path) -> None:
     stack.up()
     until(answered, "the README's request is answered", seconds=300, every=1)
     step("`docker compose up -d` to a chat answer")
+    stack.healthy("grafana", "config-reloader")
+    for words in asked_inside():
+        assert stack.compose("exec", "--no-TTY", *words).stdout.strip(), words
+    began = time.monotonic()
 
     (port,) = steady_ports(1)
     address = gateway(stack)
