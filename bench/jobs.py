@@ -43,7 +43,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
         before = done(url, name)
         beside = measure_streams(bench, router, args.streams, args.seconds)
         rate = (done(url, name) - before) / args.seconds
-        requests.post(f"{url}/batches/{name}/cancel", timeout=60)
+        requests.post(f"{url}/v1/jobs/{name}/cancel", timeout=60)
         wait_over(url, name)
         streams.append({"alone": alone, "beside": beside, "items_per_second": rate})
     report["streams"] = streams
@@ -69,7 +69,7 @@ def measure_large(router: Proxy, url: str, items: int) -> dict[str, Any]:
     assert done(url, name) == items
     over = {what: timed(call) for what, call in calls.items()}
     began = time.monotonic()
-    answer = requests.get(f"{url}/batches/{name}/results", stream=True, timeout=600)
+    answer = requests.get(f"{url}/v1/jobs/{name}/results", stream=True, timeout=600)
     size = sum(len(piece) for piece in answer.iter_content(1 << 20))
     return {
         "created_seconds": created,
@@ -90,12 +90,12 @@ def measure_large(router: Proxy, url: str, items: int) -> dict[str, Any]:
 def _calls(url: str, name: str) -> dict[str, Callable[[], requests.Response]]:
     with requests.Session() as session:
         return {
-            "job": lambda: session.get(f"{url}/batches/{name}", timeout=60),
-            "list": lambda: session.get(f"{url}/batches?limit=100", timeout=60),
+            "job": lambda: session.get(f"{url}/v1/jobs/{name}", timeout=60),
+            "list": lambda: session.get(f"{url}/v1/jobs?limit=100", timeout=60),
             "batch": lambda: session.get(f"{url}/v1/batches/{name}", timeout=60),
             "files": lambda: session.get(f"{url}/v1/files?limit=100", timeout=60),
             "results": lambda: session.get(
-                f"{url}/batches/{name}/results?after=5000&limit=100", timeout=60
+                f"{url}/v1/jobs/{name}/results?after=5000&limit=100", timeout=60
             ),
             "metrics": lambda: session.get(f"{url}/metrics", timeout=60),
             "upload": lambda: session.post(
@@ -121,7 +121,7 @@ def begin(url: str, items: int) -> str:
     """Upload rows and make a job of them; returns its id."""
     rows = "".join(f"{n},What is {n} times seven?\n" for n in range(items))
     answer = requests.post(
-        f"{url}/batches",
+        f"{url}/v1/jobs",
         files={"file": ("rows.csv", f"id,text\n{rows}")},
         data={
             "model": MODEL,
@@ -137,7 +137,7 @@ def begin(url: str, items: int) -> str:
 
 
 def job(url: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = requests.get(f"{url}/batches/{name}", timeout=60).json()
+    found: dict[str, Any] = requests.get(f"{url}/v1/jobs/{name}", timeout=60).json()
     return found
 
 

@@ -248,7 +248,7 @@ def _database() -> Section:
                     timeseries(
                         "Kept on the disk",
                         "Jobs with their results, and uploaded files. Both go when "
-                        "their time is over: `batch.retention_seconds`.",
+                        "their time is over: `jobs.retention_seconds`.",
                         [Query("sum by (what) (inferops_job_kept_bytes)", "{{what}}")],
                         Field("bytes", 1, low=0),
                     ),

@@ -51,7 +51,7 @@ class Handover:
     scheduler: Scheduler
     persistence: LedgerPersistence
     health: HealthServices
-    batches: JobService
+    service: JobService
 
     # Coming
 
@@ -112,7 +112,7 @@ class Handover:
             if not leaving:  # a successor may die, and another one come
                 leaving = True
                 leaves()
-                self.batches.stop()
+                self.service.stop()
                 self.persistence.note_speeds()
                 self.persistence.keep_no_more()
                 self.health.keep_no_more()

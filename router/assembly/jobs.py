@@ -8,7 +8,7 @@ from pathlib import Path
 
 from router.assembly.dispatch import DispatchServices
 from router.assembly.foundation import Foundation
-from router.config.settings import BatchSettings
+from router.config.settings import JobSettings
 from router.jobs.input.bodies import Bodies
 from router.jobs.input.readers import ReadLimits
 from router.jobs.input.room import Room, RoomLimits
@@ -40,8 +40,8 @@ class JobServices:
 def build_jobs(base: Foundation, dispatch: DispatchServices) -> JobServices:
     """Build jobs and what reads their files. Raises ConfigError."""
 
-    def settings() -> BatchSettings:
-        return base.config.batch
+    def settings() -> JobSettings:
+        return base.config.jobs
 
     folder = base.config.state.directory
     tally = JobMetrics(base.registry)
@@ -84,14 +84,14 @@ def build_jobs(base: Foundation, dispatch: DispatchServices) -> JobServices:
     return JobServices(service, files)
 
 
-def _database(settings: BatchSettings, folder: Path, tally: JobMetrics) -> JobDatabase:
+def _database(settings: JobSettings, folder: Path, tally: JobMetrics) -> JobDatabase:
     url = database_url(settings.database, folder, settings.database_password_file)
     database = JobDatabase(url, migrate)
     database.committed = tally.committed
     return database
 
 
-def _file_settings(settings: BatchSettings) -> FileSettings:
+def _file_settings(settings: JobSettings) -> FileSettings:
     limits = ReadLimits(
         rows=settings.max_items,
         row_bytes=settings.max_line_bytes,
@@ -100,7 +100,7 @@ def _file_settings(settings: BatchSettings) -> FileSettings:
     return FileSettings(limits, settings.reader_memory_bytes)
 
 
-def _room_limits(settings: BatchSettings) -> RoomLimits:
+def _room_limits(settings: JobSettings) -> RoomLimits:
     return RoomLimits(settings.max_stored_bytes, settings.min_free_bytes)
 
 

@@ -22,7 +22,7 @@ from router.assembly.reload import ingress_limits, reload_files
 from router.assembly.secrets import token_reader
 from router.assembly.usage import UsageService
 from router.clients.http_json import ask
-from router.config.settings import BatchSettings, Config
+from router.config.settings import Config, JobSettings
 from router.failover.light import LightCalls
 from router.logs.events import RequestLog
 from router.web.admin.routes import AdminContext
@@ -116,8 +116,8 @@ def _flask(parts: WebDependencies, access: _Access) -> Flask:
 def _routes(parts: WebDependencies, access: _Access) -> WebParts:
     base, jobs = parts.base, parts.jobs
 
-    def settings() -> BatchSettings:
-        return base.config.batch
+    def settings() -> JobSettings:
+        return base.config.jobs
 
     return WebParts(
         admin=_admin(parts, access),
@@ -126,7 +126,7 @@ def _routes(parts: WebDependencies, access: _Access) -> WebParts:
         notifications=parts.control.notifications,
         webhook_token=token_reader(base.config.webhook.token_file),
         notified=lambda outcome: base.metrics.notifications.labels(outcome).inc(),
-        batches=jobs.service,
+        service=jobs.service,
         settings=settings,
         jobs=JobContext(jobs.service, jobs.files, settings),
         pages=PageContext(

@@ -73,7 +73,7 @@ class Client:
         fields: Mapping[str, str],
         path: Path,
         sent: Callable[[int, int], None],
-        to: str = "/batches",
+        to: str = "/v1/jobs",
     ) -> dict[str, Any]:
         """Upload a file with the fields of a form."""
         try:
@@ -123,7 +123,7 @@ class Client:
     def events(self, job: str) -> Iterator[ServerEvent]:
         """Yield a job's events until the connection ends. Raises LostError."""
         answer = self._call(
-            "GET", f"/batches/{job}/events", stream=True, silence=_SILENT_SECONDS
+            "GET", f"/v1/jobs/{job}/events", stream=True, silence=_SILENT_SECONDS
         )
         try:
             yield from events(answer.iter_lines(chunk_size=None))

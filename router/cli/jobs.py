@@ -111,7 +111,7 @@ def run(session: Session, file: Path, **given: Any) -> Exit:
         return Exit.DONE
     ended, code = _watched(session, job["id"])
     if ended is not None and given["output"]:
-        _save(client.stream(f"/batches/{job['id']}/output"), given["output"])
+        _save(client.stream(f"/v1/jobs/{job['id']}/output"), given["output"])
         console.say(f"the end product is in {given['output']}")
     elif ended is not None and not console.json:
         console.say(f"its results: inferops jobs results {job['id']}")
@@ -124,7 +124,7 @@ def _preview(session: Session, path: Path, wanted: dict[str, Any]) -> Exit:
     with console.progress(path.name) as progress:
         file = client.send({"purpose": "dataset"}, path, progress.sent, "/v1/files")
     try:
-        shown = client.post("/batches/preview", {"file_id": str(file["id"])} | wanted)
+        shown = client.post("/v1/jobs/preview", {"file_id": str(file["id"])} | wanted)
     finally:
         client.delete(f"/v1/files/{file['id']}")
     if console.json:
@@ -170,7 +170,7 @@ def list_(session: Session, state: str | None, limit: int) -> Exit:
     query: dict[str, str | int] = {"limit": limit}
     if state:
         query["state"] = state
-    found = session.client.get("/batches", **query)
+    found = session.client.get("/v1/jobs", **query)
     if session.console.json:
         session.console.data(found)
         return Exit.DONE
@@ -200,9 +200,9 @@ def _change(verb: str, about: str) -> click.Command:
     def change(session: Session, jobs: tuple[str, ...]) -> Exit:
         for job in jobs:
             if verb == "rm":
-                answer = session.client.delete(f"/batches/{job}")
+                answer = session.client.delete(f"/v1/jobs/{job}")
             else:
-                answer = session.client.post(f"/batches/{job}/{verb}")
+                answer = session.client.post(f"/v1/jobs/{job}/{verb}")
             if session.console.json:
                 session.console.data(answer)
             else:
@@ -238,7 +238,7 @@ def results(
     """Write the results of JOB, one JSON object a line."""
     if failed + product + partial > 1:
         raise click.UsageError("--failed, --product and --partial exclude each other")
-    path = f"/batches/{job}"
+    path = f"/v1/jobs/{job}"
     query = {"failed": "true"} if failed else {}
     what = "output" if product else "partial" if partial else "results"
     pieces = session.client.stream(f"{path}/{what}", **query)

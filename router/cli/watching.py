@@ -32,7 +32,7 @@ def follow(client: Client, console: Console, job: str, time: Time) -> dict[str, 
     Raises Detached, LostError once the router was away for two minutes, and
     CliError where there is no such job.
     """
-    name = client.get(f"/batches/{job}")["name"]
+    name = client.get(f"/v1/jobs/{job}")["name"]
     watch = _Watch(client, console, job, time)
     try:
         with console.progress(name) as progress:

@@ -20,10 +20,11 @@ from router.config.yaml import ABSENT, YamlFault
 from router.errors import ConfigError
 
 PREFIX = "INFEROPS_"
-# Names before 0.2, which work until then: section, old name, new name.
+# Names before 0.2, which work until then: sections, then settings by their section.
+RENAMED_SECTIONS = {"batch": "jobs"}
 RENAMED = {
     ("control", "doorbell_seconds"): "provisional_hold_seconds",
-    ("batch", "give_way"): "preemption",
+    ("jobs", "give_way"): "preemption",
 }
 ENVIRONMENT = "environment"
 
@@ -83,6 +84,9 @@ def _renamed(content: object) -> object:
     if not isinstance(content, dict):
         return content
     content = dict(content)
+    for old, new in RENAMED_SECTIONS.items():
+        if old in content and new not in content:
+            content[new] = content.pop(old)
     for (section, old), new in RENAMED.items():
         found = content.get(section)
         if isinstance(found, dict) and old in found and new not in found:
@@ -104,6 +108,13 @@ def _overrides(environ: Mapping[str, str]) -> tuple[dict[_Place, str], list[str]
     places |= {
         variable(section, name): (section, name) for section, name, _ in settings()
     }
+    for old, new in RENAMED_SECTIONS.items():
+        start, now = variable(old, ""), variable(new, "")
+        places |= {
+            start + name.removeprefix(now): place
+            for name, place in places.items()
+            if name.startswith(now)
+        }
     found: dict[_Place, str] = {}
     lines = []
     for name in sorted(environ):

@@ -341,7 +341,7 @@ class WebhookSettings(Section):
     )
 
 
-class BatchSettings(Section):
+class JobSettings(Section):
     """Jobs: where they are kept, how they run, and their limits."""
 
     database: str = setting(
@@ -632,7 +632,7 @@ class Config(Section):
     admin: AdminSettings = AdminSettings()
     access: AccessSettings = AccessSettings()
     web: WebSettings = WebSettings()
-    batch: BatchSettings = BatchSettings()
+    jobs: JobSettings = JobSettings()
     usage: UsageSettings = UsageSettings()
     traces: TraceSettings = TraceSettings()
     metrics: MetricsSettings = MetricsSettings()

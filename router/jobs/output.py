@@ -54,7 +54,7 @@ def _one_line(body: bytes) -> bytes:
 
 
 def result_fields(result: ItemResult) -> dict[str, Any]:
-    """Show a result in the words of `/batches`."""
+    """Show a result in the words of `/v1/jobs`."""
     return {
         "index": result.index,
         "key": result.key,

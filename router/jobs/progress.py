@@ -10,7 +10,7 @@ from router.jobs.model import Counts, ItemKind, Job
 
 
 def shown(job: Job, active: ActiveJob | None) -> dict[str, Any]:
-    """Make the PROGRESS object of `/batches`; `active` is None for what is over."""
+    """Make the PROGRESS object of `/v1/jobs`; `active` is None for what is over."""
     counts = job.counts or (active.counts if active else (Counts(), Counts()))
     rates = active.rates.per_second(time.monotonic()) if active else None
     attempts = active.in_flight() if active else []

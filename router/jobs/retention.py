@@ -26,7 +26,7 @@ _PIECE = 2000
 _PAUSE_SECONDS = 0.01
 ASKED, RETENTION = "asked", "retention"
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from router.access.principal import Principal
 from router.capacity.ledger import Ledger
-from router.config.settings import BatchSettings
+from router.config.settings import JobSettings
 from router.errors import (
     BadRequestError,
     ConflictError,
@@ -56,7 +56,7 @@ from router.scheduling.idle import SpareCapacity
 _SWEEP_SECONDS = 60.0
 _LANDING_SECONDS = 1.0
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class JobServiceDependencies:
     source: ItemSource
     make_reducer: MakeReducer
     memory: PredictorPersistence
-    settings: Callable[[], BatchSettings]
+    settings: Callable[[], JobSettings]
     refused: Refused = lambda _who, _running: None
 
 

@@ -17,6 +17,7 @@ from router.web.inference.paths import passed_on, tidy
 __all__ = [
     "LOCAL_PAGES",
     "NAMED_PAGES",
+    "OLD_JOBS",
     "OWNED",
     "READS",
     "Area",
@@ -40,11 +41,13 @@ class Area(StrEnum):
     TELEMETRY = "telemetry"
 
 
+OLD_JOBS = "/batches"  # what `/v1/jobs` was called before 0.2
 _PREFIXES = (
     ("/admin", Area.ADMIN),
     ("/boards", Area.ADMIN),
     ("/webhook", Area.WEBHOOK),
-    ("/batches", Area.JOBS),
+    ("/v1/jobs", Area.JOBS),
+    (OLD_JOBS, Area.JOBS),
     ("/jobs", Area.JOBS),
     ("/v1/batches", Area.JOBS),
     ("/v1/files", Area.JOBS),
@@ -142,7 +145,7 @@ _SHARED = frozenset(
     {"name", "key", "path:name", "path:filename"}
     | {"uid", "int:number", "int:panel", "target"}  # of boards
 )
-_LISTS = frozenset({"/batches", "/v1/batches", "/v1/files", "/jobs", _EXPLAIN})
+_LISTS = frozenset({"/v1/jobs", "/v1/batches", "/v1/files", "/jobs", _EXPLAIN})
 _PART = re.compile(r"<([^>]+)>")
 
 

@@ -21,7 +21,8 @@ _HEAD = """\
 
 Written by `python -m router.web.api_page` from the routes that are served.
 [Access](access.md) says who may use which; [clients](clients.md) says what inference
-routes accept, [jobs](jobs.md) what `/batches` and OpenAI's batch routes accept. Errors
+routes accept, [jobs](jobs-api.md) what `/v1/jobs` and OpenAI's batch routes accept;
+`/batches`, as `/v1/jobs` was called before 0.2, works until then. Errors
 have the form of the route's protocol: Ollama's, OpenAI's or Anthropic's error object.
 For programs `GET /openapi.json` has the same with parameters, bodies and status codes.
 """

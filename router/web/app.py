@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -19,11 +20,14 @@ from router.errors import (
 )
 from router.logs.events import get_logger
 from router.relay.protocols import ROUTES, dialect_of, error_body
-from router.web.access import Area, area_of
+from router.web.access import OLD_JOBS, Area, area_of
 from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.request import request_id
 from router.web.openapi import described, routes_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = get_logger("web")
 
@@ -45,9 +49,23 @@ def flask_app(
     app = routed(blueprints, not_ready, warnings)
     metrics = make_wsgi_app(registry)
     app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, {"/metrics": metrics}
+        _with_old_paths(app.wsgi_app), {"/metrics": metrics}
     )
     return app
+
+
+def _with_old_paths(app: WSGIApplication) -> WSGIApplication:
+    """Answer `/batches…` as `/v1/jobs…`; what it was called before 0.2."""
+
+    def renamed(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == OLD_JOBS or path.startswith(f"{OLD_JOBS}/"):
+            environ["PATH_INFO"] = f"/v1/jobs{path.removeprefix(OLD_JOBS)}"
+        return app(environ, start_response)
+
+    return renamed
 
 
 def routed(

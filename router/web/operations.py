@@ -232,42 +232,42 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /api/version": Operation("the oldest Ollama version of the fleet"),
     "GET /v1/models": Operation("models that some node has, as OpenAI lists them"),
     "GET /v1/models/<path:name>": Operation("one model"),
-    "GET /batches": Operation(
+    "GET /v1/jobs": Operation(
         "jobs, newest first: `limit`, `after`, `state`",
         {**_OF_PAGE, "state": _one_of(*JobState)},
         failures=_TURNS,
     ),
-    "POST /batches": Operation(
+    "POST /v1/jobs": Operation(
         "create a job: multipart form, or JSON with `file_id`",
         body=_JOB,
         status=201,
         failures=_CONFLICT | _TURNS,
     ),
-    "POST /batches/preview": Operation(
+    "POST /v1/jobs/preview": Operation(
         "columns, first rows and prompts of a file",
         body={JSON: _object("file_id", file_id=_NAMED, template=_TEXT, **_READING)},
         failures=_TURNS,
     ),
-    "GET /batches/<job>": Operation("one job and its progress"),
-    "DELETE /batches/<job>": _job_change(
+    "GET /v1/jobs/<job>": Operation("one job and its progress"),
+    "DELETE /v1/jobs/<job>": _job_change(
         "delete a job that has ended, with all that belongs to it"
     ),
-    "POST /batches/<job>/cancel": _job_change("end a job; results so far stay"),
-    "GET /batches/<job>/events": Operation(
+    "POST /v1/jobs/<job>/cancel": _job_change("end a job; results so far stay"),
+    "GET /v1/jobs/<job>/events": Operation(
         "progress and partial results as events; `text`",
         {"text": _FLAG},
         kinds=("text/event-stream",),
     ),
-    "GET /batches/<job>/output": Operation(
+    "GET /v1/jobs/<job>/output": Operation(
         "the output of a job that has ended, as a file",
         kinds=(_LINES, "text/plain", JSON),
         failures=_CONFLICT | _TURNS,
     ),
-    "GET /batches/<job>/partial": Operation(
+    "GET /v1/jobs/<job>/partial": Operation(
         "what the reducer has now", failures=_TURNS
     ),
-    "POST /batches/<job>/pause": _job_change("start no more items"),
-    "GET /batches/<job>/results": Operation(
+    "POST /v1/jobs/<job>/pause": _job_change("start no more items"),
+    "GET /v1/jobs/<job>/results": Operation(
         "results in input order",
         {
             "after": _whole(0, 10_000_000),
@@ -277,8 +277,8 @@ OPERATIONS: Mapping[str, Operation] = {
         kinds=(_LINES,),
         failures=_TURNS,
     ),
-    "POST /batches/<job>/resume": _job_change("continue a paused or parked job"),
-    "POST /batches/<job>/retry": _job_change("run failed items again"),
+    "POST /v1/jobs/<job>/resume": _job_change("continue a paused or parked job"),
+    "POST /v1/jobs/<job>/retry": _job_change("run failed items again"),
     "GET /jobs": Operation(
         "page: jobs", {**_OF_PAGE, "limit": _whole(1, 30)}, kinds=(_PAGE,)
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint
 
-from router.config.settings import BatchSettings
+from router.config.settings import JobSettings
 from router.jobs.service import JobService
 from router.snapshot import Published
 from router.web.admin.routes import AdminContext, admin_blueprint
@@ -38,8 +38,8 @@ class WebParts:
     notifications: Notifiable
     webhook_token: Callable[[], str | None]
     notified: Callable[[str], None]
-    batches: JobService
-    settings: Callable[[], BatchSettings]
+    service: JobService
+    settings: Callable[[], JobSettings]
     jobs: JobContext
     pages: PageContext
     login: LoginContext
@@ -52,8 +52,8 @@ def blueprints(parts: WebParts) -> list[Blueprint]:
         admin_blueprint(parts.admin),
         fleet_blueprint(parts.published, parts.find),
         webhook_blueprint(parts.notifications, parts.webhook_token, parts.notified),
-        files_blueprint(parts.batches, parts.jobs.limits),
-        batches_blueprint(parts.batches, parts.settings),
+        files_blueprint(parts.service, parts.jobs.limits),
+        batches_blueprint(parts.service, parts.settings),
         jobs_blueprint(parts.jobs),
         pages_blueprint(parts.pages),
         login_blueprint(parts.login),

@@ -1,6 +1,6 @@
 """What the virtual fleets are given: traces where their files are, else synthetic.
 
-The traces are not part of this project: `bench.batch` takes their paths. Without
+The traces are not part of this project: `bench.jobs_virtual` takes their paths. Without
 one, a synthetic workload with the same marginals is made, and said to be so.
 """
 

@@ -60,19 +60,19 @@ MATRIX = {
     "GET /api/status": "inference",
     "GET /api/tags": "inference",
     "GET /api/version": "inference",
-    "GET /batches": "jobs",
-    "POST /batches": "jobs",
-    "DELETE /batches/<job>": "jobs",
-    "GET /batches/<job>": "jobs",
-    "POST /batches/<job>/cancel": "jobs",
-    "GET /batches/<job>/events": "jobs",
-    "GET /batches/<job>/output": "jobs",
-    "GET /batches/<job>/partial": "jobs",
-    "POST /batches/<job>/pause": "jobs",
-    "GET /batches/<job>/results": "jobs",
-    "POST /batches/<job>/resume": "jobs",
-    "POST /batches/<job>/retry": "jobs",
-    "POST /batches/preview": "jobs",
+    "GET /v1/jobs": "jobs",
+    "POST /v1/jobs": "jobs",
+    "DELETE /v1/jobs/<job>": "jobs",
+    "GET /v1/jobs/<job>": "jobs",
+    "POST /v1/jobs/<job>/cancel": "jobs",
+    "GET /v1/jobs/<job>/events": "jobs",
+    "GET /v1/jobs/<job>/output": "jobs",
+    "GET /v1/jobs/<job>/partial": "jobs",
+    "POST /v1/jobs/<job>/pause": "jobs",
+    "GET /v1/jobs/<job>/results": "jobs",
+    "POST /v1/jobs/<job>/resume": "jobs",
+    "POST /v1/jobs/<job>/retry": "jobs",
+    "POST /v1/jobs/preview": "jobs",
     "GET /boards": "admin-read",
     "GET /boards/<uid>": "admin-read",
     "GET /boards/<uid>/board.json": "admin-read",
@@ -169,7 +169,7 @@ def things(router, keys) -> dict[str, str]:
         headers=headers,
     ).json()["id"]
     job = router.post(
-        "/batches",
+        "/v1/jobs",
         {"file_id": file, "model": model, "template": "{{ text }}", "name": "mine"},
         headers=headers,
     )
@@ -177,7 +177,7 @@ def things(router, keys) -> dict[str, str]:
     id_ = job.json()["id"]
     until(
         lambda: (
-            router.get(f"/batches/{id_}", headers=headers).json()["state"]
+            router.get(f"/v1/jobs/{id_}", headers=headers).json()["state"]
             == "completed"
         ),
         "the job is over",
@@ -242,7 +242,7 @@ def test_another_owner(router, keys, things):
     assert dict.fromkeys(found, 404) == found
 
 
-@pytest.mark.parametrize("path", ["/batches", "/v1/batches", "/v1/files", "/jobs"])
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches", "/v1/files", "/jobs"])
 def test_lists_leave_out_what_others_own(router, keys, things, path):
     """Its owner and an operator see it, others do not, by `after` neither."""
     mine = {things["job"], things["file"], "mine"}
@@ -266,8 +266,8 @@ def test_another_owners_file_makes_no_job(router, keys, things):
         "completion_window": "24h",
     }
     for path, fields in (
-        ("/batches", body),
-        ("/batches/preview", {"file_id": things["file"]}),
+        ("/v1/jobs", body),
+        ("/v1/jobs/preview", {"file_id": things["file"]}),
         ("/v1/batches", batch),
     ):
         answer = router.post(path, fields, headers=keys["foreign"])
@@ -279,7 +279,7 @@ def test_its_owner_and_an_operator_get_on(router, keys, things):
     terms = {"name": "second", "scopes": ["jobs"], "owner": "owner-of-jobs"}
     second = router.post("/admin/keys", terms, headers=keys["admin"]).json()["key"]
     for headers in (keys["jobs"], keys["admin"], bearer(second), OPERATOR):
-        for route in ("GET /batches/<job>/results", "GET /v1/files/<file>/content"):
+        for route in ("GET /v1/jobs/<job>/results", "GET /v1/files/<file>/content"):
             assert 200 == ask(router, route, headers, things).status_code, route
     own = f"/admin/explain/{things['request_id']}"
     for name in ("inference", "admin-read", "admin"):
@@ -293,7 +293,7 @@ def test_models_of_a_key_hold_for_its_jobs(router, keys):
     few = bearer(made)
     rows = {"file": ("rows.csv", b"text\nx\n")}
     form = {"model": "forbidden", "template": "{{ text }}"}
-    refused = router.post("/batches", data=form, files=rows, headers=few)
+    refused = router.post("/v1/jobs", data=form, files=rows, headers=few)
     assert (403, True) == (refused.status_code, "'forbidden:latest'" in refused.text)
     body = {"model": "forbidden", "messages": [{"role": "user", "content": "x"}]}
     line = {

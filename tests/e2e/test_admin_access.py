@@ -200,7 +200,7 @@ def test_page_of_this_machine_is_no_admin(without_token, method):
         return found.status_code
 
     assert [403] * 4 == [
-        status(path) for path in (CORDON, "/admin/nodes", "/batches", "/metrics")
+        status(path) for path in (CORDON, "/admin/nodes", "/v1/jobs", "/metrics")
     ]
     assert status("/api/tags") != 403
     assert not held(without_token)

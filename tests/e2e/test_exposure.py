@@ -105,4 +105,4 @@ def test_a_person_at_this_machine_makes_the_first_key(tmp_path, fleet):
         assert 401 == refused.status_code
         assert 201 == started.post("/admin/keys", {"name": "first"}).status_code
         assert started.get("/admin/keys").ok
-        assert 401 == requests.get(f"{started.url}/batches", timeout=10).status_code
+        assert 401 == requests.get(f"{started.url}/v1/jobs", timeout=10).status_code

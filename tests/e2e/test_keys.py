@@ -111,7 +111,7 @@ def test_each_way_to_send_a_key(router, way):
 def test_a_key_in_a_path_is_for_inference_only(router):
     """It opens no other route, and no error says it back."""
     admin = make_key(router, "path-admin", scopes=["admin"])
-    for path in ("/admin/nodes", "//admin/nodes", "/batches", "/metrics", "/nonsense"):
+    for path in ("/admin/nodes", "//admin/nodes", "/v1/jobs", "/metrics", "/nonsense"):
         answer = router.get(f"/key/{admin}{path}")
         assert 401 == answer.status_code, path
         assert admin not in answer.text
@@ -156,7 +156,7 @@ def test_what_a_scope_opens(router):
     key = bearer(make_key(router, "inference-only"))
     answer = chat(router, key)
     assert 200 == answer.status_code, answer.text
-    for path in ("/admin/nodes", "/batches", "/metrics", "/admin/keys"):
+    for path in ("/admin/nodes", "/v1/jobs", "/metrics", "/admin/keys"):
         refused = router.get(path, headers=key)
         assert 403 == refused.status_code, path
         assert "it needs" in refused.text

@@ -181,10 +181,10 @@ def items_of_a_job(router: Router) -> None:
     rows = {"file": ("rows.csv", b"text\n" + b"x\n" * 6)}
     form = {"model": model(router), "template": "{{ text }}"}
     form["options"] = '{"num_predict": 3}'
-    job = router.post("/batches", data=form, files=rows, headers=key).json()["id"]
+    job = router.post("/v1/jobs", data=form, files=rows, headers=key).json()["id"]
 
     def shown() -> dict[str, Any]:
-        found: dict[str, Any] = router.get(f"/batches/{job}", headers=key).json()
+        found: dict[str, Any] = router.get(f"/v1/jobs/{job}", headers=key).json()
         return found
 
     until(
@@ -192,7 +192,7 @@ def items_of_a_job(router: Router) -> None:
         "the job waits for tomorrow",
         seconds=30,
     )
-    results = router.get(f"/batches/{job}/results", headers=key).text
+    results = router.get(f"/v1/jobs/{job}/results", headers=key).text
     assert 3 == len(results.splitlines())
 
 

@@ -61,7 +61,7 @@ def things(router) -> dict[str, list[str]]:
     ).json()["id"]
     model = router.get("/api/tags", headers=OPERATOR).json()["models"][0]["name"]
     job = router.post(
-        "/batches",
+        "/v1/jobs",
         {"file_id": file, "model": model, "template": "{{ text }}"},
         headers=OPERATOR,
     ).json()["id"]

@@ -80,7 +80,7 @@ def test_slow_previews(start):
 
     def preview() -> None:
         asked = {"file_id": file, "template": "{{ text }}"}
-        answers.append(router.post("/batches/preview", asked, timeout=120).status_code)
+        answers.append(router.post("/v1/jobs/preview", asked, timeout=120).status_code)
 
     threads = [threading.Thread(target=preview) for _ in range(4)]
     for each in threads:

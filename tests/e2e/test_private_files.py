@@ -74,8 +74,8 @@ def work(router: Router) -> None:
         "model": (None, "llama3.2:3b"),
         "template": (None, "{{ text }}"),
     }
-    made = requests.post(f"{router.url}/batches", files=form, timeout=30)
-    job = f"/batches/{made.json()['id']}"
+    made = requests.post(f"{router.url}/v1/jobs", files=form, timeout=30)
+    job = f"/v1/jobs/{made.json()['id']}"
     until(lambda: router.get(job).json()["state"] == "completed", "the job is done")
     assert router.post("/admin/nodes/one/cordon", {}).ok
 

@@ -57,13 +57,13 @@ def dataset(router: Router, name: str, data: bytes, **terms: object) -> dict[str
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in terms.items()
     }
-    answer = router.post("/batches", files={"file": (name, data)}, data=fields)
+    answer = router.post("/v1/jobs", files={"file": (name, data)}, data=fields)
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
 def job(router: Router, name: str) -> dict[str, Any]:
-    answer = router.get(f"/batches/{name}")
+    answer = router.get(f"/v1/jobs/{name}")
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -79,7 +79,7 @@ def ended(router: Router, name: str, seconds: float = 60) -> dict[str, Any]:
 
 
 def results(router: Router, name: str) -> list[dict[str, Any]]:
-    answer = router.get(f"/batches/{name}/results")
+    answer = router.get(f"/v1/jobs/{name}/results")
     return [json.loads(line) for line in answer.text.splitlines()]
 
 

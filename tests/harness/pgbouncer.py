@@ -38,7 +38,7 @@ def postgres_to_pool() -> Iterator[Postgres]:
 
 
 class PgBouncer(DatabaseServer):
-    """One pooler; `url` is what `batch.database` takes.
+    """One pooler; `url` is what `jobs.database` takes.
 
     settings: of its configuration, such as `pool_mode`
     """

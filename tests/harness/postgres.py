@@ -37,7 +37,7 @@ def _user() -> str | None:
 
 
 class Postgres(DatabaseServer):
-    """One database cluster; `url` is what `batch.database` takes."""
+    """One database cluster; `url` is what `jobs.database` takes."""
 
     def __init__(self) -> None:
         programs = postgres_folder()
@@ -72,7 +72,7 @@ class Postgres(DatabaseServer):
         )
 
     def fresh(self) -> str:
-        """Make an empty database; returns what `batch.database` takes."""
+        """Make an empty database; returns what `jobs.database` takes."""
         self._made += 1
         name = f"jobs{self._made}"
         place = ("-h", "127.0.0.1", "-p", self.port, "-U", "inferops")

@@ -198,7 +198,7 @@ def parked_words(job: Job) -> str:
     """Say why a job is parked, and how it goes on."""
     return (
         f"parked: {job.parked}; see the router's log, then"
-        f" `inferops jobs resume {job.id}` (POST /batches/{job.id}/resume)"
+        f" `inferops jobs resume {job.id}` (POST /v1/jobs/{job.id}/resume)"
     )
 
 

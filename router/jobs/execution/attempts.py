@@ -62,7 +62,7 @@ _NO_TRY = (NotSentError, EvictedError, RunnerDiedError)
 _HOME_SECONDS = 30.0  # a node's cache keeps a text until others have used its slots
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 @dataclass(frozen=True, slots=True)

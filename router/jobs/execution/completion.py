@@ -29,7 +29,7 @@ _PAUSE_SECONDS = 0.02
 # What a job gives in the end is kept with it up to here; texts are made anew.
 _MOST_REDUCED_BYTES = 8 * 1024 * 1024
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 def output_file(job: str) -> str:

@@ -42,7 +42,7 @@ from router.scheduling.queue import Assignment
 _MOST_BYTES = 32 * 1024 * 1024
 _EACH_BYTES = 16_384  # of a draft beside its text: its first and last lines, at most
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 class PartialAnswer:

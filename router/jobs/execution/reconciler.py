@@ -59,7 +59,7 @@ _ABSENT_SECONDS = 30.0
 # Results that come at one time are fed at one time.
 _GATHER_SECONDS = 0.05
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 # Makes the reducer of a job with so many items; None where it only collects.
 MakeReducer = Callable[[JobSpec, int], Reducer | None]

@@ -41,7 +41,7 @@ from router.snapshot import NodeView
 Refused = Callable[[str, Callable[[str], int]], str | None]
 _TICK_SECONDS = 0.5
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 class ItemRunner:

@@ -141,7 +141,7 @@ class Requests:
 def parse(line: TextLine, longest: int) -> dict[str, Any]:
     """Read one line's JSON object. Raises LineError with the column."""
     if line.fault:
-        raise LineError(f"longer than {longest} bytes (batch.max_line_bytes)")
+        raise LineError(f"longer than {longest} bytes (jobs.max_line_bytes)")
     text = line.text
     if line.damaged:
         place = next(n for n, letter in enumerate(text) if damage(letter))

@@ -109,7 +109,7 @@ class Reading:
             raise FileError(
                 ItemFault(
                     "too_many_rows",
-                    f"more than {limits.items} items (batch.max_items); split the file",
+                    f"more than {limits.items} items (jobs.max_items); split the file",
                 )
             )
         if progress.stored_bytes > limits.stored_bytes:
@@ -117,7 +117,7 @@ class Reading:
                 ItemFault(
                     "job_too_large",
                     f"its items take more than {limits.stored_bytes:,} bytes"
-                    " (batch.max_job_bytes); split the file",
+                    " (jobs.max_job_bytes); split the file",
                 )
             )
         if job.spec.bad_lines is BadLines.FAIL_JOB:

@@ -53,14 +53,14 @@ class Room:
         if kept + written + size > limits.stored_bytes:
             raise DiskFullError(
                 f"jobs and files take {kept:,} bytes, at most {limits.stored_bytes:,}"
-                " are kept (batch.max_stored_bytes); delete jobs or files"
+                " are kept (jobs.max_stored_bytes); delete jobs or files"
             )
         usage = shutil.disk_usage(self._existing())
         floor = min(limits.free_bytes, usage.total // _SHARE)
         if usage.free - size < floor:
             raise DiskFullError(
                 f"the router's disk has {usage.free:,} bytes free, less than"
-                f" {floor:,} must not be left (batch.min_free_bytes): nothing new is"
+                f" {floor:,} must not be left (jobs.min_free_bytes): nothing new is"
                 " accepted, what was accepted goes on"
             )
 

@@ -13,7 +13,7 @@ from router.logs.events import get_logger
 
 _SCHEMA = 1
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 class Restorable(Protocol):

@@ -72,7 +72,7 @@ _WHY = (
     ("read-only transaction", "is read-only: a standby answers"),
     (
         "unsupported startup parameter",
-        "is behind a pooler that refuses a parameter of batch.database",
+        "is behind a pooler that refuses a parameter of jobs.database",
     ),
     ("password authentication failed", "refuses the login"),
     ("no such user", "refuses the login"),
@@ -362,20 +362,20 @@ def database_url(text: str, folder: Path, password_file: Path | None) -> URL:
     try:
         url = make_url(text)
     except SQLAlchemyError:
-        raise ConfigError("batch.database: not a URL") from None
+        raise ConfigError("jobs.database: not a URL") from None
     if url.get_backend_name() != "postgresql":
         raise ConfigError(
-            "batch.database: must begin with postgresql://,"
+            "jobs.database: must begin with postgresql://,"
             f" got {url.get_backend_name()!r}"
         )
     if url.password is not None:
-        raise ConfigError("batch.database: a password belongs into a file of its own")
+        raise ConfigError("jobs.database: a password belongs into a file of its own")
     if password_file is not None:
         try:
             url = url.set(password=password_file.read_text().strip())
         except OSError as error:
             raise ConfigError(
-                f"batch.database_password_file: {error.strerror}, got"
+                f"jobs.database_password_file: {error.strerror}, got"
                 f" {str(password_file)!r}"
             ) from error
     return url.set(drivername="postgresql+psycopg")

@@ -12,7 +12,7 @@ from router.jobs.store.database import StoreError, as_request_error
 from router.logs.events import get_logger
 from router.relay.protocols import Dialect, error_body
 
-log = get_logger("batch")
+log = get_logger("jobs")
 
 
 def add_error_handlers(routes: Blueprint) -> None:

@@ -32,13 +32,13 @@ class Events:
 
     def __init__(
         self,
-        batches: JobService,
+        service: JobService,
         job: str,
         show: Show,
         partial: Callable[[Job, Partial], dict[str, Any]],
         text: JobText | None = None,
     ) -> None:
-        self._batches = batches
+        self._service = service
         self._job = job
         self._show = show
         self._partial = partial
@@ -50,7 +50,7 @@ class Events:
 
     def __iter__(self) -> Iterator[bytes]:
         yield _RETRY
-        while not self._batches.stopping:
+        while not self._service.stopping:
             try:
                 ended, pieces = self._look()
                 yield from self._new_text()
@@ -67,12 +67,12 @@ class Events:
             gevent.sleep(_PAUSE_SECONDS)
 
     def _look(self) -> tuple[bool, list[bytes]]:
-        active = self._batches.active(self._job)
+        active = self._service.active(self._job)
         quiet = time.monotonic() - self._told_at < _QUIET_SECONDS
         if active is not None and self._seen[0] == active.version and quiet:
             return False, []
         if active is None:  # it is over, or was not seen yet
-            job, active = self._batches.get(self._job)
+            job, active = self._service.get(self._job)
         else:
             job = active.job
         shown = self._show(job, active)
@@ -88,7 +88,7 @@ class Events:
         return False, pieces + self._partials(job)
 
     def _partials(self, job: Job) -> list[bytes]:
-        partial = self._batches.partial(job.id)
+        partial = self._service.partial(job.id)
         if partial is None or partial == self._told_partial:
             return []
         if self._text is not None:

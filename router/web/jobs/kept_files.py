@@ -20,13 +20,13 @@ _MONTH_SECONDS = 30 * 86_400
 
 
 def keep(
-    batches: JobService, form: Form, purpose: str, expires: float | None
+    service: JobService, form: Form, purpose: str, expires: float | None
 ) -> StoredFile:
     """Put a form's file in its place on the disk; the database is told by who asked.
 
     Raises FieldError, DiskFullError, UnavailableError.
     """
-    return _placed(batches, checked_draft(form), form.filename, purpose, expires)
+    return _placed(service, checked_draft(form), form.filename, purpose, expires)
 
 
 def checked_draft(form: Form) -> PendingUpload:
@@ -39,7 +39,7 @@ def checked_draft(form: Form) -> PendingUpload:
 
 
 def _placed(
-    batches: JobService,
+    service: JobService,
     draft: PendingUpload,
     name: str,
     purpose: str,
@@ -55,13 +55,13 @@ def _placed(
         expires=expires,
         account=principal_of(request.environ).owner,
     )
-    draft.keep(batches.uploads.path(upload.id))
+    draft.keep(service.uploads.path(upload.id))
     g.audit = {"file": upload.id, "bytes": upload.size}
     return upload
 
 
 def keep_file(
-    batches: JobService,
+    service: JobService,
     draft: PendingUpload,
     name: str,
     purpose: str,
@@ -71,11 +71,11 @@ def keep_file(
 
     Raises DiskFullError, UnavailableError, StoreError.
     """
-    upload = _placed(batches, draft, name, purpose, expires)
+    upload = _placed(service, draft, name, purpose, expires)
     try:
-        batches.add_file(upload)
+        service.add_file(upload)
     except BaseException:
-        batches.uploads.remove(upload.id)
+        service.uploads.remove(upload.id)
         raise
     return upload
 

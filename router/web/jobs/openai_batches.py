@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 
-from router.config.settings import BatchSettings
+from router.config.settings import JobSettings
 from router.jobs.execution.active import ActiveJob, parked_words
 from router.jobs.execution.completion import error_file, output_file
 from router.jobs.model import (
@@ -35,37 +35,37 @@ _LONGEST_WINDOW = "24h"
 
 
 def batches_blueprint(
-    batches: JobService, settings: Callable[[], BatchSettings]
+    service: JobService, settings: Callable[[], JobSettings]
 ) -> Blueprint:
     """Build the routes."""
     routes = Blueprint("openai batches", __name__, url_prefix="/v1/batches")
-    create = partial(_create, batches, settings)
+    create = partial(_create, service, settings)
     routes.add_url_rule("", "create", create, methods=["POST"])
-    routes.add_url_rule("", "list", partial(_list, batches), methods=["GET"])
-    routes.add_url_rule("/<job>", "get", partial(_get, batches), methods=["GET"])
-    cancel = partial(_cancel, batches)
+    routes.add_url_rule("", "list", partial(_list, service), methods=["GET"])
+    routes.add_url_rule("/<job>", "get", partial(_get, service), methods=["GET"])
+    cancel = partial(_cancel, service)
     routes.add_url_rule("/<job>/cancel", "cancel", cancel, methods=["POST"])
     add_error_handlers(routes)
-    add_ownership(routes, lambda: batches)
+    add_ownership(routes, lambda: service)
     return routes
 
 
-def _create(batches: JobService, settings: Callable[[], BatchSettings]) -> Response:
+def _create(service: JobService, settings: Callable[[], JobSettings]) -> Response:
     asked = read_object(read_json_body())
     asked.fields.pop("output_expires_after", None)  # outputs live as long as the job
     spec = _spec(asked, settings())
-    upload = own_file(batches, spec.file)
+    upload = own_file(service, spec.file)
     if upload.purpose != "batch":
         what = f"must be a file of purpose 'batch', got {upload.purpose!r}"
         raise FieldError("input_file_id", what)
     who = principal_of(request.environ)
     spec = replace(spec, models=who.models)
-    job = batches.create(spec, who, openai=True, upload=None)
+    job = service.create(spec, who, openai=True, upload=None)
     g.audit = {"job": job.id}
     return answer(show_batch(job, None))
 
 
-def _spec(asked: RequestFields, settings: BatchSettings) -> JobSpec:
+def _spec(asked: RequestFields, settings: JobSettings) -> JobSpec:
     endpoint = asked.required("endpoint")
     if endpoint not in OPENAI_ENDPOINTS:
         known = ", ".join(sorted(OPENAI_ENDPOINTS))
@@ -78,7 +78,7 @@ def _spec(asked: RequestFields, settings: BatchSettings) -> JobSpec:
     )
 
 
-def read_terms(asked: RequestFields, settings: BatchSettings) -> dict[str, Any]:
+def read_terms(asked: RequestFields, settings: JobSettings) -> dict[str, Any]:
     """Read what every kind of job may say of how it runs; refuses the rest."""
     terms = {
         "bad_lines": asked.choice("bad_lines", BadLines, BadLines.FAIL_LINE),
@@ -94,27 +94,27 @@ def read_terms(asked: RequestFields, settings: BatchSettings) -> dict[str, Any]:
     return terms
 
 
-def _preemption(asked: RequestFields, settings: BatchSettings) -> Preemption:
+def _preemption(asked: RequestFields, settings: JobSettings) -> Preemption:
     """Read `preemption`, or `give_way` as it was called before 0.2."""
     default = Preemption(settings.preemption)
     old = asked.choice("give_way", Preemption, default)
     return asked.choice("preemption", Preemption, old)
 
 
-def _list(batches: JobService) -> Response:
+def _list(service: JobService) -> Response:
     page = read_page(request.args, 20, _MOST_JOBS)
-    found, more = batches.listed(page, (), openai_only=True, account=own_account())
+    found, more = service.listed(page, (), openai_only=True, account=own_account())
     shown = [show_batch(job, active) for job, active in found]
     return answer(show_list(shown, more=more))
 
 
-def _get(batches: JobService, job: str) -> Response:
-    return answer(show_batch(*batches.get(job)))
+def _get(service: JobService, job: str) -> Response:
+    return answer(show_batch(*service.get(job)))
 
 
-def _cancel(batches: JobService, job: str) -> Response:
-    batches.cancel(job)
-    return answer(show_batch(*batches.get(job)))
+def _cancel(service: JobService, job: str) -> Response:
+    service.cancel(job)
+    return answer(show_batch(*service.get(job)))
 
 
 def show_batch(job: Job, active: ActiveJob | None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _MOST_ANSWERS, _MOST_UPLOADS = 32, 64
 
 
 def files_blueprint(
-    batches: JobService, limits: Callable[[], UploadLimits]
+    service: JobService, limits: Callable[[], UploadLimits]
 ) -> Blueprint:
     """Build the routes from the table at the end."""
     routes = Blueprint("files", __name__, url_prefix="/v1")
@@ -39,26 +39,26 @@ def files_blueprint(
         Turns(_MOST_ANSWERS, "downloads"),
         Turns(_MOST_UPLOADS, "uploads"),
     )
-    create = partial(uploads.for_request(_create), batches, limits)
+    create = partial(uploads.for_request(_create), service, limits)
     routes.add_url_rule("/files", "create", create, methods=["POST"])
     for method, rule, view in _ROUTES:
         name = view.__name__.strip("_")
         counted = answers.for_answer(view) if view in {_list, _content} else view
-        call = partial(counted, batches)
+        call = partial(counted, service)
         routes.add_url_rule(f"/files{rule}", name, call, methods=[method])
-    add_uploads(routes, batches, limits, uploads)
-    add_ownership(routes, lambda: batches)
+    add_uploads(routes, service, limits, uploads)
+    add_ownership(routes, lambda: service)
     add_error_handlers(routes)
     return routes
 
 
-def _create(batches: JobService, limits: Callable[[], UploadLimits]) -> Response:
-    form = read_form(request.environ, limits(), batches.uploads.draft)
+def _create(service: JobService, limits: Callable[[], UploadLimits]) -> Response:
+    form = read_form(request.environ, limits(), service.uploads.draft)
     try:
         purpose = check_purpose(form.fields.get("purpose", ""))
         expires = _expires(form.fields)
         draft = checked_draft(form)
-        upload = keep_file(batches, draft, form.filename, purpose, expires)
+        upload = keep_file(service, draft, form.filename, purpose, expires)
     finally:
         form.discard()
     return answer(show_file(upload))
@@ -71,31 +71,31 @@ def _expires(fields: dict[str, str]) -> float | None:
     return check_expiry(fields.get("expires_after[anchor]", "created_at"), text)
 
 
-def _list(batches: JobService) -> Response:
+def _list(service: JobService) -> Response:
     page = read_page(request.args, _MOST_FILES, _MOST_FILES)
     page = replace(page, limit=min(page.limit, _FILES_AT_ONCE))
     purpose = request.args.get("purpose", "")
-    found, more = batches.files(page, purpose, own_account())
+    found, more = service.files(page, purpose, own_account())
     return answer(show_list([show_file(each) for each in found], more=more))
 
 
-def _get(batches: JobService, file: str) -> Response:
-    return answer(show_file(batches.file(file)))
+def _get(service: JobService, file: str) -> Response:
+    return answer(show_file(service.file(file)))
 
 
-def _delete(batches: JobService, file: str) -> Response:
-    batches.remove_file(file)
+def _delete(service: JobService, file: str) -> Response:
+    service.remove_file(file)
     return answer({"id": file, "object": "file", "deleted": True})
 
 
-def _content(batches: JobService, file: str) -> Response:
-    upload = batches.file(file)
+def _content(service: JobService, file: str) -> Response:
+    upload = service.file(file)
     pieces: Iterable[bytes]
     if upload.job:
         states = ANSWERED if upload.purpose == "batch_output" else NOT_ANSWERED
-        pieces = rendered(batches.database, upload.job, states, openai_line)
+        pieces = rendered(service.database, upload.job, states, openai_line)
     else:
-        pieces = batches.uploads.pieces(file)
+        pieces = service.uploads.pieces(file)
     response = Response(pieces, content_type="application/octet-stream")
     response.headers["Content-Length"] = str(upload.size)
     return response

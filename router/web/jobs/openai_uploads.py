@@ -34,17 +34,17 @@ Limits = Callable[[], UploadLimits]
 
 
 def add_uploads(
-    routes: Blueprint, batches: JobService, limits: Limits, turns: Turns
+    routes: Blueprint, service: JobService, limits: Limits, turns: Turns
 ) -> None:
     """Add the routes of the table at the end."""
     for rule, view in _ROUTES:
         name = f"upload_{view.__name__.strip('_')}"
         counted = turns.for_request(view) if view is _add else view
-        call = partial(counted, batches, limits)
+        call = partial(counted, service, limits)
         routes.add_url_rule(f"/uploads{rule}", name, call, methods=["POST"])
 
 
-def _create(batches: JobService, limits: Limits) -> Response:
+def _create(service: JobService, limits: Limits) -> Response:
     asked = read_object(read_json_body())
     name = asked.required("filename").replace("\\", "/").rpartition("/")[2]
     purpose = check_purpose(asked.required("purpose"))
@@ -56,11 +56,11 @@ def _create(batches: JobService, limits: Limits) -> Response:
         raise FieldError("bytes", "is required")
     most = limits().most_bytes
     if size > most:
-        raise BodyTooLargeError(f"bytes: over {most} bytes (batch.max_file_bytes)")
+        raise BodyTooLargeError(f"bytes: over {most} bytes (jobs.max_file_bytes)")
     name = name[:_MOST_NAME_CHARACTERS] or "file"
     account = principal_of(request.environ).owner
-    made = batches.parted.create(name, purpose, size, expires, account)
-    return answer(_show(batches, made))
+    made = service.parted.create(name, purpose, size, expires, account)
+    return answer(_show(service, made))
 
 
 def _expires(asked: RequestFields) -> float | None:
@@ -71,15 +71,15 @@ def _expires(asked: RequestFields) -> float | None:
     return check_expiry(str(given.get("anchor", "created_at")), str(seconds))
 
 
-def _add(batches: JobService, limits: Limits, upload: str) -> Response:
-    batches.parted.pending(upload)
+def _add(service: JobService, limits: Limits, upload: str) -> Response:
+    service.parted.pending(upload)
     most = min(_MOST_PART_BYTES, limits().most_bytes)
     terms = replace(limits(), most_bytes=most, part="data")
-    form = read_form(request.environ, terms, batches.uploads.draft)
+    form = read_form(request.environ, terms, service.uploads.draft)
     try:
         if form.draft is None or form.draft.size == 0:
             raise FieldError("data", "is required")
-        part = batches.parted.add(upload, form.draft)
+        part = service.parted.add(upload, form.draft)
     finally:
         form.discard()
     return answer(
@@ -92,24 +92,24 @@ def _add(batches: JobService, limits: Limits, upload: str) -> Response:
     )
 
 
-def _complete(batches: JobService, _limits: Limits, upload: str) -> Response:
+def _complete(service: JobService, _limits: Limits, upload: str) -> Response:
     asked = read_object(read_json_body())
     parts = asked.texts("part_ids", MOST_PARTS)
     md5 = asked.text("md5").lower()
     asked.nothing_else()
 
     def keep(found: PartedUpload, draft: PendingUpload) -> str:
-        kept = keep_file(batches, draft, found.filename, found.purpose, found.expires)
+        kept = keep_file(service, draft, found.filename, found.purpose, found.expires)
         return kept.id
 
-    return answer(_show(batches, batches.parted.complete(upload, parts, md5, keep)))
+    return answer(_show(service, service.parted.complete(upload, parts, md5, keep)))
 
 
-def _cancel(batches: JobService, _limits: Limits, upload: str) -> Response:
-    return answer(_show(batches, batches.parted.cancel(upload)))
+def _cancel(service: JobService, _limits: Limits, upload: str) -> Response:
+    return answer(_show(service, service.parted.cancel(upload)))
 
 
-def _show(batches: JobService, upload: PartedUpload) -> dict[str, Any]:
+def _show(service: JobService, upload: PartedUpload) -> dict[str, Any]:
     done = upload.status == COMPLETED
     return {
         "id": upload.id,
@@ -120,7 +120,7 @@ def _show(batches: JobService, upload: PartedUpload) -> dict[str, Any]:
         "filename": upload.filename,
         "purpose": upload.purpose,
         "status": upload.status,
-        "file": show_file(batches.file(upload.file)) if done else None,
+        "file": show_file(service.file(upload.file)) if done else None,
     }
 
 

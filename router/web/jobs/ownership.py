@@ -15,21 +15,21 @@ from router.web.authentication import principal_of
 __all__ = ["OWNED", "add_ownership", "own_account", "own_file"]
 
 
-def _account_of_upload(batches: JobService, upload: str) -> str:
-    return batches.parted.get(upload).account
+def _account_of_upload(service: JobService, upload: str) -> str:
+    return service.parted.get(upload).account
 
 
 # What a part of a path names, to the account that it belongs to.
 OWNED: Mapping[str, Callable[[JobService, str], str]] = {
-    "job": lambda batches, job: batches.account_of(job),
-    "file": lambda batches, file: batches.file(file).account,
+    "job": lambda service, job: service.account_of(job),
+    "file": lambda service, file: service.file(file).account,
     "upload": _account_of_upload,
 }
 
 
-def add_ownership(routes: Blueprint, batches: Callable[[], JobService]) -> None:
+def add_ownership(routes: Blueprint, service: Callable[[], JobService]) -> None:
     """Keep others away from what the path of each of the routes names."""
-    routes.before_request(partial(_check, batches))
+    routes.before_request(partial(_check, service))
 
 
 def _check(jobs: Callable[[], JobService]) -> None:
@@ -42,9 +42,9 @@ def _check(jobs: Callable[[], JobService]) -> None:
             raise NotFoundError(f"no {kind} {name!r}")
 
 
-def own_file(batches: JobService, file: str) -> StoredFile:
+def own_file(service: JobService, file: str) -> StoredFile:
     """Return a file that a request names in its body. Raises NotFoundError."""
-    found = batches.file(file)
+    found = service.file(file)
     if not principal_of(request.environ).sees(found.account):
         raise NotFoundError(f"no file {file!r}")
     return found

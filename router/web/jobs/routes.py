@@ -1,4 +1,4 @@
-"""`/batches`: jobs over datasets, for people and their programs."""
+"""`/v1/jobs`: jobs over datasets, for people and their programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, g, request
 
-from router.config.settings import BatchSettings
+from router.config.settings import JobSettings
 from router.errors import ConflictError, DatasetError, ForbiddenError
 from router.jobs import window
 from router.jobs.execution.active import ActiveJob, parked_words
@@ -69,9 +69,9 @@ MOST_ANSWERS, MOST_UPLOADS = 32, 64
 class JobContext:
     """What the routes work with."""
 
-    batches: JobService
+    service: JobService
     files: DatasetFiles
-    settings: Callable[[], BatchSettings]
+    settings: Callable[[], JobSettings]
 
     def limits(self) -> UploadLimits:
         settings = self.settings()
@@ -80,7 +80,7 @@ class JobContext:
 
 def jobs_blueprint(parts: JobContext) -> Blueprint:
     """Build the routes from the table at the end."""
-    routes = Blueprint("jobs", __name__, url_prefix="/batches")
+    routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
     answers = Turns(MOST_ANSWERS, "lists and downloads")
     uploads = Turns(MOST_UPLOADS, "uploads")
     for method, rule, view in _ROUTES:
@@ -91,7 +91,7 @@ def jobs_blueprint(parts: JobContext) -> Blueprint:
             counted = uploads.for_request(view)
         routes.add_url_rule(rule, name, partial(counted, parts), methods=[method])
     add_error_handlers(routes)
-    add_ownership(routes, lambda: parts.batches)
+    add_ownership(routes, lambda: parts.service)
     return routes
 
 
@@ -101,11 +101,11 @@ def jobs_blueprint(parts: JobContext) -> Blueprint:
 def _create(parts: JobContext) -> Response:
     if request.mimetype != "multipart/form-data":
         asked = read_object(read_json_body())
-        upload = own_file(parts.batches, asked.required("file_id"))
+        upload = own_file(parts.service, asked.required("file_id"))
         return _make(parts, asked, upload, fresh=False)
-    form = read_form(request.environ, parts.limits(), parts.batches.uploads.draft)
+    form = read_form(request.environ, parts.limits(), parts.service.uploads.draft)
     try:
-        upload = keep(parts.batches, form, "dataset", None)
+        upload = keep(parts.service, form, "dataset", None)
     finally:
         form.discard()
     try:
@@ -113,7 +113,7 @@ def _create(parts: JobContext) -> Response:
             parts, RequestFields(dict(form.fields), form=True), upload, fresh=True
         )
     except BaseException:  # nothing half-made stays, whatever went wrong
-        parts.batches.uploads.remove(upload.id)
+        parts.service.uploads.remove(upload.id)
         raise
 
 
@@ -121,20 +121,20 @@ def _make(
     parts: JobContext, asked: RequestFields, upload: StoredFile, *, fresh: bool
 ) -> Response:
     spec = _spec(asked, upload, parts.settings())
-    parts.batches.check_reducer(spec)
-    path = parts.batches.uploads.path(upload.id)
+    parts.service.check_reducer(spec)
+    path = parts.service.uploads.path(upload.id)
     _look(parts, Look(path, spec.format, spec.reading, spec.template))
     kept = upload if fresh else None
     who = principal_of(request.environ)
     if not who.may_use(spec.model):
         raise ForbiddenError(f"this API key is not for model {spec.model!r}")
     spec = replace(spec, models=who.models)
-    job = parts.batches.create(spec, who, openai=False, upload=kept)
+    job = parts.service.create(spec, who, openai=False, upload=kept)
     g.audit = {**g.get("audit", {}), "job": job.id}
     return answer(show_job(job, None), 201)
 
 
-def _spec(asked: RequestFields, upload: StoredFile, settings: BatchSettings) -> JobSpec:
+def _spec(asked: RequestFields, upload: StoredFile, settings: JobSettings) -> JobSpec:
     file_format = _format(asked, upload.name)
     model = canonical(asked.required("model").strip())
     template = asked.required("template")
@@ -186,11 +186,11 @@ def _look(parts: JobContext, asked: Look) -> bytes:
 
 def _preview(parts: JobContext) -> Response:
     asked = read_object(read_json_body())
-    upload = own_file(parts.batches, asked.required("file_id"))
+    upload = own_file(parts.service, asked.required("file_id"))
     kind = _format(asked, upload.name)
     text, reading = asked.text("template"), _reading(asked)
     asked.nothing_else()
-    path = parts.batches.uploads.path(upload.id)
+    path = parts.service.uploads.path(upload.id)
     shown = _look(parts, Look(path, kind, reading, text, show=True))
     return Response(shown, content_type="application/json")
 
@@ -204,46 +204,46 @@ def _list(parts: JobContext) -> Response:
     if "state" in request.args:
         asked = RequestFields({"state": request.args["state"]})
         states = [asked.choice("state", JobState, JobState.IN_PROGRESS)]
-    found, more = parts.batches.listed(
+    found, more = parts.service.listed(
         page, states, openai_only=False, account=own_account()
     )
     return answer(show_list([show_job(*each) for each in found], more=more))
 
 
 def _get(parts: JobContext, job: str) -> Response:
-    return answer(show_job(*parts.batches.get(job)))
+    return answer(show_job(*parts.service.get(job)))
 
 
 def _results(parts: JobContext, job: str) -> Response:
     after = query_number(request.args, "after", 0, 0, _MOST_RESULTS)
     limit = query_number(request.args, "limit", 0, 1, _MOST_RESULTS) or None
     states = NOT_ANSWERED if query_flag(request.args, "failed") else EVERYTHING
-    parts.batches.get(job)  # or there is no such job
+    parts.service.get(job)  # or there is no such job
     place = ResultCursor(after - 1, 2**62)
-    found = pages(parts.batches.database, job, states, place, limit=limit)
+    found = pages(parts.service.database, job, states, place, limit=limit)
     lines = (b"".join(result_line(job, each) for each in page) for page in found)
     return Response(lines, content_type="application/x-ndjson")
 
 
 def _partial(parts: JobContext, job: str) -> Response:
-    found, _ = parts.batches.get(job)
-    partial = parts.batches.partial(job) or parts.batches.reduced(job)
+    found, _ = parts.service.get(job)
+    partial = parts.service.partial(job) or parts.service.reduced(job)
     return answer(_show_partial(found, partial))
 
 
 def _output(parts: JobContext, job: str) -> Response:
-    found, _ = parts.batches.get(job)
+    found, _ = parts.service.get(job)
     if not found.state.over:
         raise ConflictError(f"job {job!r} is {found.state.value}: not over yet")
     kind = found.spec.reducer.get("kind", "map")
-    database = parts.batches.database
+    database = parts.service.database
     if kind == "map":
         lines = rendered(database, job, EVERYTHING, result_line)
         return _file(lines, f"{job}.jsonl", "application/x-ndjson")
     if kind == "concat":
         pieces = joined(database, job, _between(found.spec))
         return _file(pieces, f"{job}.txt", "text/plain; charset=utf-8")
-    value = parts.batches.reduced(job).value
+    value = parts.service.reduced(job).value
     if isinstance(value, str):
         text = [value.encode(errors="replace")]
         return _file(text, f"{job}.txt", "text/plain; charset=utf-8")
@@ -262,9 +262,9 @@ def _file(pieces: Iterable[bytes], name: str, kind: str) -> Response:
 
 
 def _events(parts: JobContext, job: str) -> Response:
-    found, _ = parts.batches.get(job)  # or there is no such job
+    found, _ = parts.service.get(job)  # or there is no such job
     text = _text(parts, found) if query_flag(request.args, "text") else None
-    events = Events(parts.batches, job, show_job, _show_partial, text)
+    events = Events(parts.service, job, show_job, _show_partial, text)
     first = iter(events)
     response = Response(chain([next(first)], first), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
@@ -276,34 +276,34 @@ def _text(parts: JobContext, job: Job) -> JobText:
     if job.spec.reducer.get("kind") != "concat":
         raise FieldError("text", "is for jobs whose reducer is 'concat'")
     at = read_mark(request.headers.get("Last-Event-ID"))
-    return JobText(parts.batches.database, job.id, _between(job.spec), at)
+    return JobText(parts.service.database, job.id, _between(job.spec), at)
 
 
 # Changing
 
 
 def _pause(parts: JobContext, job: str) -> Response:
-    parts.batches.pause(job, paused=True)
+    parts.service.pause(job, paused=True)
     return _get(parts, job)
 
 
 def _resume(parts: JobContext, job: str) -> Response:
-    parts.batches.pause(job, paused=False)
+    parts.service.pause(job, paused=False)
     return _get(parts, job)
 
 
 def _cancel(parts: JobContext, job: str) -> Response:
-    parts.batches.cancel(job)
+    parts.service.cancel(job)
     return _get(parts, job)
 
 
 def _retry(parts: JobContext, job: str) -> Response:
-    parts.batches.retry(job)
+    parts.service.retry(job)
     return _get(parts, job)
 
 
 def _delete(parts: JobContext, job: str) -> Response:
-    parts.batches.remove(job)
+    parts.service.remove(job)
     return answer({"id": job, "object": "job", "deleted": True})
 
 
@@ -314,7 +314,7 @@ _GIVE_WAY = {Preemption.AFTER_ITEM: "item", Preemption.IMMEDIATE: "at_once"}
 
 
 def show_job(job: Job, active: ActiveJob | None) -> dict[str, Any]:
-    """Show a job in the words of `/batches`."""
+    """Show a job in the words of `/v1/jobs`."""
     spec = job.spec
     return {
         "id": job.id,

@@ -1,6 +1,6 @@
 """`/jobs`: pages on which people without a terminal start and watch jobs.
 
-Rendered here with Jinja2; what moves on them asks the same `/batches` that programs
+Rendered here with Jinja2; what moves on them asks the same `/v1/jobs` that programs
 ask. No build step, nothing from elsewhere: a policy in each answer forbids it.
 Changes need a token of their own where somebody is logged in; `router.web.cors` refuses
 foreign pages on every path, and no page of ours may be framed.
@@ -46,7 +46,7 @@ class PageContext:
     max_file_bytes: of an upload, to be told before it is tried
     """
 
-    batches: JobService
+    service: JobService
     models: Callable[[], Iterable[str]]
     max_file_bytes: Callable[[], int]
 
@@ -68,13 +68,13 @@ def pages_blueprint(parts: PageContext) -> Blueprint:
         StoreError, lambda error: _refused(as_request_error(error))
     )
     routes.after_request(guarded)
-    add_ownership(routes, lambda: parts.batches)
+    add_ownership(routes, lambda: parts.service)
     return routes
 
 
 def _list(parts: PageContext) -> str:
     page = read_page(request.args, _SHOWN_JOBS, _SHOWN_JOBS)
-    found, more = parts.batches.listed(
+    found, more = parts.service.listed(
         page, [], openai_only=False, account=own_account()
     )
     jobs = [show_job(*each) for each in found]
@@ -98,7 +98,7 @@ def _new(parts: PageContext) -> str:
 
 def _one(parts: PageContext, job: str) -> str:
     found: Job
-    found, active = parts.batches.get(job)
+    found, active = parts.service.get(job)
     return render_template("job.html", job=show_job(found, active), words=words)
 
 

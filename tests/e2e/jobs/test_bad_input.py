@@ -33,10 +33,10 @@ def router(folder):
     with TalliedNode("one", seconds=0.01) as node:
         inventory = write_inventory(folder / "nodes.yml", [node])
         settings = {
-            "BATCH__MAX_FILE_BYTES": str(400 * MIB),
-            "BATCH__MAX_LINE_BYTES": str(MIB),
-            "BATCH__MAX_ITEMS": "5000",
-            "BATCH__UPLOAD_STALL_SECONDS": "1",
+            "JOBS__MAX_FILE_BYTES": str(400 * MIB),
+            "JOBS__MAX_LINE_BYTES": str(MIB),
+            "JOBS__MAX_ITEMS": "5000",
+            "JOBS__UPLOAD_STALL_SECONDS": "1",
             "DISPATCH__BODY_TIMEOUT_SECONDS": "1",
         }
         with Router(
@@ -179,8 +179,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(router):
         ("/v1/files", "limit=x", "limit"),
         ("/v1/files", "order=up", "order"),
         ("/v1/batches", "limit=1000", "limit"),
-        ("/batches", "state=nonsense", "state"),
-        ("/batches", "limit=-1", "limit"),
+        ("/v1/jobs", "state=nonsense", "state"),
+        ("/v1/jobs", "limit=-1", "limit"),
     ],
 )
 def test_lists_are_asked_wrongly(router, path, query, param):
@@ -198,16 +198,16 @@ def test_lists_are_asked_wrongly(router, path, query, param):
         ("GET", "/v1/batches/batch_none"),
         ("POST", "/v1/batches/batch_none/cancel"),
         ("GET", "/v1/batches?after=batch_none"),
-        ("GET", "/batches/batch_none"),
-        ("DELETE", "/batches/batch_none"),
-        ("POST", "/batches/batch_none/pause"),
-        ("POST", "/batches/batch_none/resume"),
-        ("POST", "/batches/batch_none/cancel"),
-        ("POST", "/batches/batch_none/retry"),
-        ("GET", "/batches/batch_none/results"),
-        ("GET", "/batches/batch_none/partial"),
-        ("GET", "/batches/batch_none/output"),
-        ("GET", "/batches/batch_none/events"),
+        ("GET", "/v1/jobs/batch_none"),
+        ("DELETE", "/v1/jobs/batch_none"),
+        ("POST", "/v1/jobs/batch_none/pause"),
+        ("POST", "/v1/jobs/batch_none/resume"),
+        ("POST", "/v1/jobs/batch_none/cancel"),
+        ("POST", "/v1/jobs/batch_none/retry"),
+        ("GET", "/v1/jobs/batch_none/results"),
+        ("GET", "/v1/jobs/batch_none/partial"),
+        ("GET", "/v1/jobs/batch_none/output"),
+        ("GET", "/v1/jobs/batch_none/events"),
         ("GET", "/v1/files/..%2f..%2fjobs.db/content"),
     ],
 )
@@ -251,7 +251,7 @@ def test_batches_are_asked_wrongly(router, fields, param):
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff\xfe", b"null"])
-@pytest.mark.parametrize("path", ["/v1/batches", "/batches", "/batches/preview"])
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/jobs", "/v1/jobs/preview"])
 def test_bodies_that_are_no_objects(router, path, body):
     """Broken JSON, other JSON, no UTF-8."""
     headers = {"Content-Type": "application/json"}
@@ -279,7 +279,7 @@ def test_bodies_that_are_no_objects(router, path, body):
 def test_datasets_are_asked_wrongly(router, fields, param, message):
     """The upload is dropped with the job that was not made."""
     call = form("rows.csv", CSV, **{**GOOD, **fields})
-    assert message in told(router.post("/batches", **call), 400, param)
+    assert message in told(router.post("/v1/jobs", **call), 400, param)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_datasets_are_asked_wrongly(router, fields, param, message):
 )
 def test_files_that_are_no_datasets(router, name, data, message):
     """400 at once, before a job is made."""
-    answer = router.post("/batches", **form(name, data, **GOOD))
+    answer = router.post("/v1/jobs", **form(name, data, **GOOD))
     assert 400 == answer.status_code, answer.text
     assert message in answer.json()["error"]["message"]
 
@@ -351,7 +351,7 @@ def test_a_line_without_end_costs_no_memory(router):
     assert (1, 1) == (items["done"], items["failed"])
     assert worker.memory_info().rss - before < 40 * MIB
     (error,) = lines(router, batch(router, name)["error_file_id"])
-    message = f"line 1: longer than {MIB} bytes (batch.max_line_bytes)"
+    message = f"line 1: longer than {MIB} bytes (jobs.max_line_bytes)"
     assert message == error["error"]["message"]
     router.delete(f"/v1/files/{upload['id']}")
 
@@ -390,10 +390,10 @@ def test_a_dataset_is_no_file_of_lines(router):
     asked = {"input_file_id": file, "endpoint": "/v1/chat/completions"}
     message = told(router.post("/v1/batches", asked), 400, "input_file_id")
     assert "must be a file of purpose 'batch'" in message
-    shown = router.post("/batches/preview", {"file_id": file, "template": "{{ id }}!"})
+    shown = router.post("/v1/jobs/preview", {"file_id": file, "template": "{{ id }}!"})
     assert ["1!", "2!"] == shown.json()["prompts"]
     told(
-        router.post("/batches/preview", {"file_id": file, "template": "{{ no }}"}),
+        router.post("/v1/jobs/preview", {"file_id": file, "template": "{{ no }}"}),
         400,
         "template",
     )
@@ -401,7 +401,7 @@ def test_a_dataset_is_no_file_of_lines(router):
 
 def test_methods_that_are_not_there(router):
     """405 with those that are."""
-    answer = router.delete("/batches")
+    answer = router.delete("/v1/jobs")
     assert 405 == answer.status_code
     assert "GET" in answer.headers["Allow"]
 
@@ -410,6 +410,6 @@ def test_pausing_what_is_over(router):
     """409: the state is named."""
     name = begin(router, requests_file(1, MODEL))
     ended(router, name)
-    assert "is completed" in told(router.post(f"/batches/{name}/pause"), 409)
+    assert "is completed" in told(router.post(f"/v1/jobs/{name}/pause"), 409)
     assert "is completed" in told(router.post(f"/v1/batches/{name}/cancel"), 409)
     assert "completed" == job(router, name)["state"]

@@ -27,7 +27,7 @@ def nodes():
 
 def done(router, name):
     """Count what is done; 0 while the database does not answer."""
-    answer = router.get(f"/batches/{name}")
+    answer = router.get(f"/v1/jobs/{name}")
     return answer.ok and answer.json()["progress"]["items"]["done"]
 
 
@@ -35,7 +35,7 @@ def done(router, name):
 def test_a_job_goes_on_whatever_happens_to_either(start, nodes, postgres, mode):
     """The pooler is restarted and hangs, the server restarts; each item once."""
     with PgBouncer(postgres, pool_mode=mode, server_login_retry=1) as pooler:
-        router = start(nodes, BATCH__DATABASE=pooler.url(), BATCH__LEASE_SECONDS="5")
+        router = start(nodes, JOBS__DATABASE=pooler.url(), JOBS__LEASE_SECONDS="5")
         name = begin(router, requests_file(ITEMS, MODEL))
         until(lambda: done(router, name) > 5, "begun")
         pooler.restart()
@@ -56,13 +56,13 @@ def test_a_job_goes_on_whatever_happens_to_either(start, nodes, postgres, mode):
 def test_a_pooler_that_cannot_serve_is_named(start, nodes, postgres):
     """Statement pooling: who asks is told what to change; then jobs are taken."""
     with PgBouncer(postgres, pool_mode="statement") as pooler:
-        router = start(nodes, BATCH__DATABASE=pooler.url())
+        router = start(nodes, JOBS__DATABASE=pooler.url())
         wanted = "whose pool_mode must be 'transaction' or 'session'"
-        until(lambda: wanted in router.get("/batches").text, "the reason is told")
+        until(lambda: wanted in router.get("/v1/jobs").text, "the reason is told")
         question = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
         assert 200 == router.post("/v1/chat/completions", question).status_code
         pooler.set(pool_mode="transaction")
-        until(lambda: router.get("/batches").ok, "jobs are there", seconds=30)
+        until(lambda: router.get("/v1/jobs").ok, "jobs are there", seconds=30)
         name = begin(router, requests_file(5, MODEL))
         assert "completed" == ended(router, name)["state"]
 
@@ -70,14 +70,14 @@ def test_a_pooler_that_cannot_serve_is_named(start, nodes, postgres):
 def test_a_dataset_is_read_by_way_of_the_pooler(start, nodes, postgres):
     """Its rows are copied: another router may run them, and has no such file."""
     with PgBouncer(postgres, pool_mode="transaction") as pooler:
-        router = start(nodes, BATCH__DATABASE=pooler.url())
+        router = start(nodes, JOBS__DATABASE=pooler.url())
         lines = "".join(f"{n},text {n}\n" for n in range(50))
         call = {
             "files": {"file": ("rows.csv", f"id,text\n{lines}".encode())},
             "data": {"model": MODEL, "template": "say {{ text }}"},
         }
-        name = router.post("/batches", **call).json()["id"]
+        name = router.post("/v1/jobs", **call).json()["id"]
         assert "completed" == ended(router, name)["state"]
-        found = router.get(f"/batches/{name}/results").text.splitlines()
+        found = router.get(f"/v1/jobs/{name}/results").text.splitlines()
         assert 50 == len(found)
         assert 50 == job(router, name)["progress"]["items"]["done"]

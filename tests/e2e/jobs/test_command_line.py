@@ -40,7 +40,7 @@ def router(tmp_path_factory):
             folder,
             fleet.inventory,
             prometheus_port=free_port(),
-            settings={"BATCH__MAX_FILE_BYTES": "50000000"},
+            settings={"JOBS__MAX_FILE_BYTES": "50000000"},
         ) as router,
     ):
         yield router
@@ -87,7 +87,7 @@ def test_run_watches_to_the_end_and_saves(router, inferops, reviews, tmp_path):
     assert f"{job} completed: 20 of 20 items done, 0 failed" in errors
     assert "\x1b" not in errors
     text = (tmp_path / "out.txt").read_text()
-    assert router.get(f"/batches/{job}/output").text == text != ""
+    assert router.get(f"/v1/jobs/{job}/output").text == text != ""
     shown = jobs.job(router, job)
     assert {"num_predict": 9} == shown["options"]
     assert ["out.txt", "reviews.csv"] == sorted(
@@ -179,7 +179,7 @@ def test_bad_input_leaves_nothing(router, inferops, tmp_path, file, message):
 
     def kept():
         files = router.get("/v1/files", params={"limit": 1000}).json()["data"]
-        found = router.get("/batches", params={"limit": 100}).json()["data"]
+        found = router.get("/v1/jobs", params={"limit": 100}).json()["data"]
         return [each["id"] for each in (*files, *found)]
 
     before = kept()

@@ -46,7 +46,7 @@ def database(request):
     if postgres_folder() is None:
         pytest.skip("no PostgreSQL under /usr/lib/postgresql")
     with Postgres() as postgres:
-        yield {"BATCH__DATABASE": postgres.url, "BATCH__LEASE_SECONDS": "2"}
+        yield {"JOBS__DATABASE": postgres.url, "JOBS__LEASE_SECONDS": "2"}
 
 
 def test_a_router_that_is_killed_loses_nothing(tmp_path, nodes, database):

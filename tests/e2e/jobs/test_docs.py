@@ -1,4 +1,4 @@
-"""Each example of docs/batches.md, run as it stands over a real router."""
+"""Each example of docs/jobs.md, run as it stands over a real router."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.harness.process import ROOT
 from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
 
-TEXT = (ROOT / "docs/batches.md").read_text()
+TEXT = (ROOT / "docs/jobs.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 # What the page calls `inferops` is on PATH in `.venv/bin` after `make up`.
 INFEROPS = f'inferops() {{ "{ROOT}/launcher/inferops" "$@"; }}\n'

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 def events(router, name):
     """Yield (kind, content) until the stream ends."""
-    url = f"{router.url}/batches/{name}/events"
+    url = f"{router.url}/v1/jobs/{name}/events"
     with requests.get(url, stream=True, timeout=30) as answer:
         assert "text/event-stream" == answer.headers["Content-Type"]
         kind = ""
@@ -75,7 +75,7 @@ def test_partial_results_are_there_before_a_tenth_is_done(start):
     assert first is not None
     assert first[0] < 10
     assert first[1]["value"].startswith("said row 0")
-    whole = router.get(f"/batches/{name}/output")
+    whole = router.get(f"/v1/jobs/{name}/output")
     assert "|".join(f"said row {n}" for n in range(100)) == whole.text
 
 
@@ -108,7 +108,7 @@ def test_a_reader_that_leaves_costs_nothing(start):
 
 def texts(router, name, last: str | None = None, most: int | None = None):
     """Follow a text; return its pieces, the last id, and whether it ended."""
-    url = f"{router.url}/batches/{name}/events?text=true"
+    url = f"{router.url}/v1/jobs/{name}/events?text=true"
     headers = {"Last-Event-ID": last} if last else {}
     pieces, mark, kind = [], last, ""
     with requests.get(url, stream=True, timeout=30, headers=headers) as answer:
@@ -134,7 +134,7 @@ def test_a_text_is_followed_from_its_beginning_to_its_end(start):
         more, mark, ended_well = texts(router, name, mark, most=1)
         pieces += more
         visits += 1
-    whole = router.get(f"/batches/{name}/output").text
+    whole = router.get(f"/v1/jobs/{name}/output").text
     assert "|".join(f"said row {n}" for n in range(120)) == whole
     assert whole == "".join(pieces)
     assert visits > 3, "the job was still running"
@@ -145,6 +145,6 @@ def test_only_a_text_that_grows_can_be_followed(start):
     """Other jobs have none; an id of another stream is refused."""
     router = start([TalliedNode("one", seconds=0.01)])
     name = begin(router, requests_file(3, MODEL))
-    answer = router.get(f"/batches/{name}/events?text=true")
+    answer = router.get(f"/v1/jobs/{name}/events?text=true")
     assert 400 == answer.status_code
     assert "text" == answer.json()["error"]["param"]

@@ -36,7 +36,7 @@ def nodes():
 
 def done(router, name):
     """Count what is done; 0 while the database does not answer."""
-    answer = router.get(f"/batches/{name}")
+    answer = router.get(f"/v1/jobs/{name}")
     return answer.ok and answer.json()["progress"]["items"]["done"]
 
 
@@ -87,7 +87,7 @@ def more_done(router, name, least):
 @pytest.mark.long
 def test_postgresql_is_restarted_in_mid_job(start, nodes, postgres):
     """Killed as by the power going out, twice; the job goes on where it was."""
-    router = start(nodes, BATCH__DATABASE=postgres.url, BATCH__LEASE_SECONDS="5")
+    router = start(nodes, JOBS__DATABASE=postgres.url, JOBS__LEASE_SECONDS="5")
     name = begin(router, requests_file(ITEMS, MODEL))
     for least in (10, 60):
         until(partial(more_done, router, name, least), "going on")
@@ -100,12 +100,12 @@ def test_postgresql_is_restarted_in_mid_job(start, nodes, postgres):
 def test_postgresql_is_not_there_at_the_start(start, nodes, postgres):
     """Inference is served all the same; jobs are taken as soon as it answers."""
     postgres.kill()
-    router = start(nodes, BATCH__DATABASE=postgres.url)
+    router = start(nodes, JOBS__DATABASE=postgres.url)
     question = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
     assert 200 == router.post("/v1/chat/completions", question).status_code
-    assert 503 == router.get("/batches").status_code
+    assert 503 == router.get("/v1/jobs").status_code
     postgres.start()
-    until(lambda: router.get("/batches").status_code == 200, "jobs are there")
+    until(lambda: router.get("/v1/jobs").status_code == 200, "jobs are there")
     name = begin(router, requests_file(5, MODEL))
     ended(router, name)
     each_once(router, name, 5)
@@ -154,11 +154,11 @@ def test_a_full_disk_refuses_uploads_and_delays_jobs(start, nodes, small_disk):
 @pytest.mark.long
 def test_two_routers_share_a_job(start, nodes, postgres, tmp_path):
     """Over one PostgreSQL; each item is sent once, by one of them."""
-    first = start(nodes, BATCH__DATABASE=postgres.url)
+    first = start(nodes, JOBS__DATABASE=postgres.url)
     beside = tmp_path / "beside"
     beside.mkdir()
     inventory = tmp_path / "nodes.yml"
-    settings = {"BATCH__DATABASE": postgres.url}
+    settings = {"JOBS__DATABASE": postgres.url}
     with Router(
         beside, inventory, prometheus_port=free_port(), settings=settings
     ) as second:

@@ -97,7 +97,7 @@ def test_a_pause_stands_and_a_resume_goes_on(start):
     router = start([node])
     name = begin(router, requests_file(60, MODEL))
     until(lambda: running(router, name), "items run")
-    paused = router.post(f"/batches/{name}/pause").json()
+    paused = router.post(f"/v1/jobs/{name}/pause").json()
     assert paused["paused"]
     until(lambda: running(router, name) == 0, "what ran has ended")
     assert "paused" == job(router, name)["why_idle"]
@@ -107,7 +107,7 @@ def test_a_pause_stands_and_a_resume_goes_on(start):
     router.wait_ready()
     until(lambda: job(router, name)["why_idle"] == "paused", "it is paused still")
     assert seen == sum(of_jobs(node).values())
-    assert not router.post(f"/batches/{name}/resume").json()["paused"]
+    assert not router.post(f"/v1/jobs/{name}/resume").json()["paused"]
     ended(router, name)
     each_once(router, name, 60)
 
@@ -153,10 +153,10 @@ def test_what_fails_each_time_is_a_dead_letter_and_may_be_tried_again(start):
     assert {"node_failed"} == {line["error"]["code"] for line in errors}
     assert "on strike" in errors[0]["error"]["message"]
     node.refuse = None
-    assert 200 == router.post(f"/batches/{name}/retry").status_code
+    assert 200 == router.post(f"/v1/jobs/{name}/retry").status_code
     ended(router, name)
     each_once(router, name, 3)
-    assert 409 == router.post(f"/batches/{name}/retry").status_code
+    assert 409 == router.post(f"/v1/jobs/{name}/retry").status_code
 
 
 def test_what_the_node_calls_wrong_is_not_tried_again(start):
@@ -193,13 +193,13 @@ def test_a_deleted_job_leaves_nothing(start):
     """Only once it is over."""
     router = start([TalliedNode("one", seconds=0.3)])
     name = begin(router, requests_file(20, MODEL))
-    assert 409 == router.get(f"/batches/{name}/output").status_code
-    assert 409 == router.delete(f"/batches/{name}").status_code
-    router.post(f"/batches/{name}/cancel")
+    assert 409 == router.get(f"/v1/jobs/{name}/output").status_code
+    assert 409 == router.delete(f"/v1/jobs/{name}").status_code
+    router.post(f"/v1/jobs/{name}/cancel")
     ended(router, name)
     output = batch(router, name)["output_file_id"]
-    assert router.delete(f"/batches/{name}").json()["deleted"]
-    assert 404 == router.get(f"/batches/{name}").status_code
+    assert router.delete(f"/v1/jobs/{name}").json()["deleted"]
+    assert 404 == router.get(f"/v1/jobs/{name}").status_code
     assert 404 == router.get(f"/v1/files/{output}").status_code
 
 
@@ -220,6 +220,6 @@ def test_votes_stop_early(start):
     items = found["progress"]["items"]
     assert (100, 0) == (items["total"], items["failed"])
     assert 60 <= items["done"] < 100
-    output = router.get(f"/batches/{made['id']}/output").json()
+    output = router.get(f"/v1/jobs/{made['id']}/output").json()
     assert [f"said row {n}" for n in range(20)] == [r["answer"] for r in output["rows"]]
     assert 100 == len(results(router, made["id"]))

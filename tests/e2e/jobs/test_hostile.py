@@ -123,7 +123,7 @@ def uploaded(router, name, data, purpose="dataset"):
 
 def look(router, file, template):
     asked = {"file_id": file, "template": template}
-    return lambda: router.post("/batches/preview", asked, timeout=300)
+    return lambda: router.post("/v1/jobs/preview", asked, timeout=300)
 
 
 def parquet(folder, table, **options):
@@ -170,7 +170,7 @@ def test_files(stage, tmp_path, make):
     answers = together([look(stage.router, file, "{{ a }}")] * LOOKS)
     assert {200, 400, 429} >= {each.status_code for each in answers}
     asked = {"file_id": file, "template": "{{ a }}", "model": MODEL}
-    made = stage.router.post("/batches", asked, timeout=120)
+    made = stage.router.post("/v1/jobs", asked, timeout=120)
     if made.status_code == 201:
         name = made.json()["id"]
         until(
@@ -178,7 +178,7 @@ def test_files(stage, tmp_path, make):
             "read",
             seconds=300,
         )
-        stage.router.post(f"/batches/{name}/cancel")
+        stage.router.post(f"/v1/jobs/{name}/cancel")
     stage.unharmed()
 
 
@@ -201,7 +201,7 @@ def test_templates(stage, template):
     answers = together([look(stage.router, file, template)] * LOOKS)
     assert {200, 400, 429} >= {each.status_code for each in answers}
     asked = {"file_id": file, "template": template, "model": MODEL}
-    made = stage.router.post("/batches", asked, timeout=120)
+    made = stage.router.post("/v1/jobs", asked, timeout=120)
     if made.status_code == 201:
         assert ended(stage.router, made.json()["id"], seconds=120)["state"] == "failed"
     stage.unharmed()
@@ -227,13 +227,13 @@ def test_polls_that_are_not_read(stage):
         "data": {"model": MODEL, "template": "{{ a }}{# " + "x" * 200_000 + " #}"},
     }
     made = [
-        stage.router.post("/batches", timeout=120, **form).json()["id"]
+        stage.router.post("/v1/jobs", timeout=120, **form).json()["id"]
         for _ in range(3)
     ]
     for name in made:
         assert "completed" == ended(stage.router, name, seconds=120)["state"]
-    paths = [f"/batches/{made[0]}/results", "/batches?limit=100", "/v1/files"]
-    paths += [f"/batches/{made[0]}/output", f"/batches/{made[1]}/events"]
+    paths = [f"/v1/jobs/{made[0]}/results", "/v1/jobs?limit=100", "/v1/files"]
+    paths += [f"/v1/jobs/{made[0]}/output", f"/v1/jobs/{made[1]}/events"]
     with contextlib.ExitStack() as stack:
         for number in range(200):
             sock = raw(stage.router, get(paths[number % len(paths)]))
@@ -274,7 +274,7 @@ def test_bodies(stage, body):
 
     def ask():
         headers = {"Content-Type": "application/json"}
-        url = f"{stage.router.url}/batches"
+        url = f"{stage.router.url}/v1/jobs"
         return requests.post(url, data=body, headers=headers, timeout=120)
 
     answers = together([ask] * 20)

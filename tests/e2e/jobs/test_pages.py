@@ -65,7 +65,7 @@ def many_reviews(tmp_path):
 def kept(router):
     """Ids of the files that the router keeps, and of its jobs."""
     files = router.get("/v1/files", params={"limit": 1000}).json()["data"]
-    jobs = router.get("/batches", params={"limit": 100}).json()["data"]
+    jobs = router.get("/v1/jobs", params={"limit": 100}).json()["data"]
     return {each["id"] for each in (*files, *jobs)}
 
 
@@ -111,13 +111,13 @@ def test_a_file_becomes_a_result(router, desktop, reviews, tmp_path):
     desktop.shown("value")
     assert desktop.text("state") == "running", "the result is shown before the end"
     finished(desktop)
-    shown = router.get(f"/batches/{job}").json()
+    shown = router.get(f"/v1/jobs/{job}").json()
     assert {"kind": "tree", "threshold": 4} == shown["reducer"]
     assert (str(ROWS), "11 of 11") == (desktop.text("over"), desktop.text("merges"))
     desktop.shown("output").click()
     file = tmp_path / f"{job}.txt"
     until(file.exists, "the result is downloaded")
-    assert router.get(f"/batches/{job}/output").text == file.read_text()
+    assert router.get(f"/v1/jobs/{job}/output").text == file.read_text()
     assert [] == desktop.complaints()
     assert [] == desktop.nameless()
 
@@ -300,11 +300,11 @@ def test_a_killed_router_is_waited_for(router, desktop, tmp_path):
     router.wait_ready()
     desktop.until(lambda: desktop.text("connection") == "", "it is back", 60)
     finished(desktop, 120)
-    lines = router.get(f"/batches/{job}/results").text.splitlines()
+    lines = router.get(f"/v1/jobs/{job}/results").text.splitlines()
     assert list(range(60)) == [json.loads(line)["index"] for line in lines]
 
 
-@pytest.mark.parametrize("path", ["/v1/files", "/batches", "/batches/preview"])
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/jobs", "/v1/jobs/preview"])
 def test_pages_of_others_cannot_start_anything(router, path):
     """What a foreign page sends, also as a plain form, is refused by its origin."""
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json"):

@@ -55,7 +55,7 @@ def test_a_job_whose_router_died_three_times_is_parked(router, node):
     (error,) = batch(router, name)["errors"]["data"]
     assert ("job_parked", True) == (error["code"], why in error["message"])
     assert router.metric("inferops_jobs_parked") == 2.0
-    assert router.post(f"/batches/{given_up}/cancel").ok
+    assert router.post(f"/v1/jobs/{given_up}/cancel").ok
     assert "cancelled" == ended(router, given_up)["state"]
 
     node.seconds = 0.05
@@ -63,7 +63,7 @@ def test_a_job_whose_router_died_three_times_is_parked(router, node):
     assert "completed" == ended(router, other)["state"]
     assert not runs(router, name)
 
-    assert router.post(f"/batches/{name}/resume").json()["parked"] is None
+    assert router.post(f"/v1/jobs/{name}/resume").json()["parked"] is None
     assert "completed" == ended(router, name)["state"]
 
 

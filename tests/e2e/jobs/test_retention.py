@@ -19,9 +19,9 @@ def test_a_job_goes_when_its_time_is_over(start):
     ended(first, name)
     assert 2 == len(first.get("/v1/files").json()["data"]), "upload and output"
     first.stop()
-    second = start([node], BATCH__RETENTION_SECONDS="0.001")
+    second = start([node], JOBS__RETENTION_SECONDS="0.001")
     until(
-        lambda: second.get(f"/batches/{name}").status_code == 404,
+        lambda: second.get(f"/v1/jobs/{name}").status_code == 404,
         "it is deleted",
     )
     deleted = 'inferops_jobs_deleted_total{reason="retention"}'

@@ -56,15 +56,15 @@ def test_below_the_floor_what_was_accepted_goes_on(start, node, small_disk):
     call = {"files": {"file": ("a", b"x")}, "data": {"purpose": "batch"}}
     assert "nothing new is accepted" in refused(router.post("/v1/files", **call))
     asked = {"input_file_id": file, "endpoint": "/v1/chat/completions"}
-    assert "batch.min_free_bytes" in refused(router.post("/v1/batches", asked))
-    refused(router.post(f"/batches/{over}/retry"))
+    assert "jobs.min_free_bytes" in refused(router.post("/v1/batches", asked))
+    refused(router.post(f"/v1/jobs/{over}/retry"))
     parts = {"filename": "a", "purpose": "batch", "bytes": 5, "mime_type": "x"}
     refused(router.post("/v1/uploads", parts))
     form = {
         "files": {"file": ("a.csv", b"a\n1\n")},
         "data": {"model": MODEL, "template": "{{ a }}"},
     }
-    refused(router.post("/batches", **form))
+    refused(router.post("/v1/jobs", **form))
 
     ended(router, name)
     each_once(router, name, ITEMS)
@@ -74,22 +74,22 @@ def test_below_the_floor_what_was_accepted_goes_on(start, node, small_disk):
 
 def test_a_quota_of_all_that_is_kept(start, node):
     """It is named; deleting a file makes room once that was measured."""
-    router = start([node], BATCH__MAX_STORED_BYTES=str(3 * MIB))
+    router = start([node], JOBS__MAX_STORED_BYTES=str(3 * MIB))
     call = {"files": {"file": ("a", b"x" * 2 * MIB)}, "data": {"purpose": "batch"}}
     assert router.post("/v1/files", **call).ok
-    assert "batch.max_stored_bytes" in refused(router.post("/v1/files", **call))
+    assert "jobs.max_stored_bytes" in refused(router.post("/v1/files", **call))
 
 
 def test_a_quota_of_one_job(start, node, tmp_path):
     """A job that would store too much fails while it is read, and leaves nothing."""
-    router = start([node], BATCH__MAX_JOB_BYTES="100000")
+    router = start([node], JOBS__MAX_JOB_BYTES="100000")
     rows = "".join(f"{n}\n" for n in range(1000))
     form = {"model": MODEL, "template": "{{ a }}"}
     made = dataset(router, "a.csv", f"a\n{rows}".encode(), **form)
     found = ended(router, made["id"])
     assert ("failed", 0) == (found["state"], found["progress"]["items"]["total"])
     assert "job_too_large" == found["faults"][0]["code"]
-    assert "batch.max_job_bytes" in found["faults"][0]["message"]
+    assert "jobs.max_job_bytes" in found["faults"][0]["message"]
 
 
 def test_a_small_file_that_unfolds_takes_little_room(start, node, tmp_path):
@@ -107,7 +107,7 @@ def test_a_small_file_that_unfolds_takes_little_room(start, node, tmp_path):
         seconds=200,
     )
     assert "in_progress" == job(router, made["id"])["state"]
-    router.post(f"/batches/{made['id']}/cancel")
+    router.post(f"/v1/jobs/{made['id']}/cancel")
     assert 2000 == ended(router, made["id"])["progress"]["items"]["total"]
     kept = (tmp_path / "router-state").glob("jobs.db*")
     assert sum(path.stat().st_size for path in kept) < 30 * MIB

@@ -72,10 +72,10 @@ REJECTED = {
         "control.longest_hold_down_seconds: must be > hold_down_seconds (60), got 60",
     ],
     "job-room": [
-        "batch.max_job_bytes: must be >= 65536, got 1",
-        "batch.max_stored_bytes: must be >= 1048576, got 0",
-        "batch.min_free_bytes: must be >= 0, got -1",
-        "batch.reader_memory_bytes: must be >= 67108864, got 1000",
+        "jobs.max_job_bytes: must be >= 65536, got 1",
+        "jobs.max_stored_bytes: must be >= 1048576, got 0",
+        "jobs.min_free_bytes: must be >= 0, got -1",
+        "jobs.reader_memory_bytes: must be >= 67108864, got 1000",
     ],
     "list-at-top": ["must be a mapping, got a list of 1"],
     "not-finite": [
@@ -263,7 +263,9 @@ def test_the_old_name_of_a_picker_is_accepted():
     ("old", "value", "new"),
     [
         ("control.doorbell_seconds", 30, "control.provisional_hold_seconds"),
-        ("batch.give_way", "item", "batch.preemption"),
+        ("jobs.give_way", "item", "jobs.preemption"),
+        ("batch.give_way", "item", "jobs.preemption"),
+        ("batch.max_items", 5, "jobs.max_items"),
     ],
 )
 def test_old_names_work_for_a_release(old, value, new):

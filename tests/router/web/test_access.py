@@ -21,7 +21,7 @@ from router.web.access import Area, area_of
         ("/v1//files", Area.JOBS),
         ("/v1/fine_tuning/jobs", Area.TELEMETRY),  # would change a node
         ("/v1/batches/b1", Area.JOBS),
-        ("/batches", Area.JOBS),
+        ("/v1/jobs", Area.JOBS),
         ("/jobs/new", Area.JOBS),
         ("/admin", Area.ADMIN),
         ("/admin/nodes", Area.ADMIN),

@@ -26,7 +26,7 @@ def test_every_kind_of_route_is_there():
         "/",
         "/api/chat",
         "/v1/models",
-        "/batches/<job>/results",
+        "/v1/jobs/<job>/results",
         "/jobs",
         "/v1/files",
         "/admin/nodes/<name>/cordon",

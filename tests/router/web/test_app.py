@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from flask import Blueprint
 from prometheus_client import CollectorRegistry
 from werkzeug.test import Client
 
@@ -42,6 +43,17 @@ def test_errors_in_the_dialect(client, method, path, allow, text):
     assert (expected, allow) == (answer.status_code, answer.headers.get("Allow"))
     assert answer.text.startswith(text)
     assert answer.headers["X-Request-Id"] == "mine"
+
+
+def test_paths_of_before_0_2_work_for_a_release():
+    """Jobs were at `/batches`; what only begins like it is nothing of ours."""
+    jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+    jobs.add_url_rule("", "list", lambda: "all")
+    jobs.add_url_rule("/<job>/output", "output", lambda job: job)
+    client = Client(flask_app([jobs], CollectorRegistry(), lambda: None))
+    assert "all" == client.get("/batches").text
+    assert "batch_1" == client.get("/batches/batch_1/output").text
+    assert 404 == client.get("/batches-of-mine").status_code
 
 
 def test_own_paths():

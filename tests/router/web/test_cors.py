@@ -93,7 +93,7 @@ def test_foreign_page(client, path, start, method):
 HERE = "http://localhost:5173"
 NAMED = "https://chat.example"
 INFERENCE = ("/api/chat", "/api/tags", "/v1/chat/completions", "/v1/models", "/")
-JOBS = ("/batches", "/batches/j/results", "/v1/files", "/v1/batches", "/jobs")
+JOBS = ("/v1/jobs", "/v1/jobs/j/results", "/v1/files", "/v1/batches", "/jobs")
 SHUT = ("/admin/nodes", "/admin/reload", "/webhook/alertmanager", "/metrics", "/x")
 
 

@@ -63,7 +63,7 @@ class _Bounded(io.RawIOBase):
         if self._count > self._most_bytes:
             raise DatasetError(
                 f"the file unpacks to more than {self._most_bytes:,} bytes"
-                " (batch.max_file_bytes); split it"
+                " (jobs.max_file_bytes); split it"
             )
         buffer[: len(piece)] = piece
         return len(piece)

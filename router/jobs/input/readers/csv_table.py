@@ -30,7 +30,7 @@ _NAMES_AGAIN = "the names stand here again; the line is left out"
 _DOS_END = "\x1a"
 _CSV_FAULTS = (
     ("new-line", "a carriage return stands inside a field; put the field in quotes"),
-    ("field larger", "a field is too long (batch.max_line_bytes)"),
+    ("field larger", "a field is too long (jobs.max_line_bytes)"),
     ("line contains NUL", "there is a NUL byte"),
 )
 
@@ -197,7 +197,7 @@ class _Feed:
         if line.fault:
             raise _BrokenError(line.fault, line=line.number, column=line.column)
         if self._size > self._limits.row_bytes:
-            raise _BrokenError("the row is too long (batch.max_line_bytes)")
+            raise _BrokenError("the row is too long (jobs.max_line_bytes)")
         return line.text
 
     @property

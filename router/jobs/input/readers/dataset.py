@@ -65,7 +65,7 @@ class Dataset:
             count += 1
             if count > most:
                 raise DatasetError(
-                    f"the file has more than {most:,} rows (batch.max_items); split it"
+                    f"the file has more than {most:,} rows (jobs.max_items); split it"
                 )
             yield each
         if not count:

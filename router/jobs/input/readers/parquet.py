@@ -58,7 +58,7 @@ class ParquetTable:
         if count > limits.rows:
             raise DatasetError(
                 f"the file has {count:,} rows, at most {limits.rows:,} can be used"
-                " (batch.max_items); split it"
+                " (jobs.max_items); split it"
             )
 
     def names(self) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ class ParquetTable:
             return
         raise DatasetError(
             f"row group {group.number} does not fit into the memory that reading a"
-            " file may take (batch.reader_memory_bytes); write smaller row groups, or"
+            " file may take (jobs.reader_memory_bytes); write smaller row groups, or"
             " use fewer columns"
         )
 
@@ -304,7 +304,7 @@ def _unfolded(
     elif batch.num_rows:
         message = (
             f"the row unfolds to {weight:,} bytes, at most {limits.row_bytes:,} can"
-            " be used (batch.max_line_bytes)"
+            " be used (jobs.max_line_bytes)"
         )
         yield BadRow(index, index + 1, None, message)
 

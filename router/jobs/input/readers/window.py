@@ -123,4 +123,4 @@ class SlidingWindow:
 
 
 def _too_long(longest: int) -> str:
-    return f"a row is longer than {longest:,} characters (batch.max_line_bytes)"
+    return f"a row is longer than {longest:,} characters (jobs.max_line_bytes)"

@@ -93,14 +93,14 @@ class Sandbox:
         if code in {OUT_OF_MEMORY, -signal.SIGKILL}:
             return SandboxError(
                 f"it does not fit into {mebibytes} MiB of memory"
-                " (batch.reader_memory_bytes)"
+                " (jobs.reader_memory_bytes)"
             )
         if code == -signal.SIGXCPU:
             seconds = self._limits.cpu_seconds
             return SandboxError(f"it took more than {seconds} s of processor time")
         return SandboxError(
             f"it ended the process reading it: it is damaged, or does not fit into"
-            f" {mebibytes} MiB of memory (batch.reader_memory_bytes)"
+            f" {mebibytes} MiB of memory (jobs.reader_memory_bytes)"
         )
 
     def end(self, wait_seconds: float = 0.0) -> int | None:

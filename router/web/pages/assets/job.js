@@ -7,7 +7,7 @@ const SHOWN_FAILURES = 20;
 const ANSWERS_EVERY_MS = 2000;
 const TEXT_CHARACTERS = 20000;
 let job = JSON.parse($("job-state").textContent);
-const base = `/batches/${job.id}`;
+const base = `/v1/jobs/${job.id}`;
 
 function show() {
   const { progress } = job;

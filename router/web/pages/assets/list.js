@@ -27,7 +27,7 @@ async function look() {
   );
   if (!open) return;
   try {
-    const { data } = await call("GET", "/batches?limit=30");
+    const { data } = await call("GET", "/v1/jobs?limit=30");
     for (const job of data) if (cards.has(job.id)) show(cards.get(job.id), job);
   } catch {
     // The next look may be luckier; what is shown stays.

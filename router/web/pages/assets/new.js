@@ -62,7 +62,7 @@ async function take(chosen) {
 }
 
 async function look() {
-  showFile(await call("POST", "/batches/preview", { file_id: file.id, ...reading() }));
+  showFile(await call("POST", "/v1/jobs/preview", { file_id: file.id, ...reading() }));
 }
 
 // What is said of how the file is written; the rest is found out.
@@ -160,7 +160,7 @@ async function preview() {
   asking = mine;
   try {
     const body = { file_id: file.id, template, ...reading() };
-    const found = await call("POST", "/batches/preview", body, { signal: mine.signal });
+    const found = await call("POST", "/v1/jobs/preview", body, { signal: mine.signal });
     prompts = found.prompts;
     shownRow = Math.min(shownRow, Math.max(prompts.length - 1, 0));
     showPrompt();
@@ -235,7 +235,7 @@ async function start(event) {
   }
   $("start").disabled = true;
   try {
-    const job = await call("POST", "/batches", terms());
+    const job = await call("POST", "/v1/jobs", terms());
     started = true;
     location.assign(`/jobs/${job.id}`);
   } catch (error) {

@@ -37,7 +37,7 @@ def test_below_the_floor_nothing_new_is_accepted(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     room = a_room(tmp_path, free=2**60)  # never more than a tenth of the disk
     room.check(0)
-    with pytest.raises(DiskFullError, match=r"\(batch.min_free_bytes\): nothing new"):
+    with pytest.raises(DiskFullError, match=r"\(jobs.min_free_bytes\): nothing new"):
         room.check(free)
 
 

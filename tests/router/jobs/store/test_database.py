@@ -321,9 +321,9 @@ class TestUrl:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ("mysql://me@db/jobs", "batch.database: must begin with postgresql://"),
+            ("mysql://me@db/jobs", "jobs.database: must begin with postgresql://"),
             ("postgresql://me:hush@db/jobs", "a password belongs into a file"),
-            ("no url", "batch.database: not a URL"),
+            ("no url", "jobs.database: not a URL"),
         ],
     )
     def test_others_are_refused_without_showing_them(self, tmp_path, given, message):

@@ -227,7 +227,7 @@ def test_a_file_full_of_open_quotes_ends(tmp_path):
         ('a,"b\n1,2\n', "line 1, column 3: a quote that begins here does not end"),
         (b"PK\x03\x04", "the file is a ZIP archive or an Excel workbook; save it as"),
         (b"PAR1", "the file is a Parquet file; name it .parquet, or give the format"),
-        ("a\n" + "1\n" * 51, "the file has more than 50 rows (batch.max_items); spli"),
+        ("a\n" + "1\n" * 51, "the file has more than 50 rows (jobs.max_items); spli"),
         (
             b"a,b\n1,\x81\xfe\n",
             "the file is neither UTF-8 nor Windows-1252 (byte 0x81)",

@@ -118,7 +118,7 @@ def test_a_list_is_read_as_what_it_is(tmp_path):
         (b"\n \n", "the file holds no rows"),
         (b"PK\x03\x04rest", "the file is a ZIP archive or an Excel workbook; save it"),
         (b"{}\nab\0", "line 2, column 3: there is a NUL byte: this is not a text file"),
-        (b"{}\n" * 51, "the file has more than 50 rows (batch.max_items); split it"),
+        (b"{}\n" * 51, "the file has more than 50 rows (jobs.max_items); split it"),
     ],
     ids=["empty", "blank", "zip", "binary", "too many rows"],
 )

@@ -335,7 +335,7 @@ def test_shared_prefixes_unfold_a_few_rows_at_a_time(tmp_path):
         (
             {"a": [1] * 100},
             replace(LIMITS, rows=99),
-            "the file has 100 rows, at most 99 can be used (batch.max_items); split it",
+            "the file has 100 rows, at most 99 can be used (jobs.max_items); split it",
         ),
         (
             {f"c{n}": [1] for n in range(21)},

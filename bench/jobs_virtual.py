@@ -4,10 +4,10 @@ The decisions are the router's own code: policy, predictor, ledger, learned spee
 and, for people, dispatcher and picker. Nodes and time are simulated
 (`bench/virtual`). Nothing is known of a node at the start of a run.
 
-    python -m bench.batch --items-trace sharegpt.csv --people-trace azure.csv
-    python -m bench.batch makespan --sizes 200 1000 --scalings measured
-    python -m bench.batch beside --seconds 900
-    python -m bench.batch tree
+    python -m bench.jobs_virtual --items-trace sharegpt.csv --people-trace azure.csv
+    python -m bench.jobs_virtual makespan --sizes 200 1000 --scalings measured
+    python -m bench.jobs_virtual beside --seconds 900
+    python -m bench.jobs_virtual tree
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.batch import main
+from bench.jobs_virtual import main
 from bench.virtual.beside import Beside, Way
 from bench.virtual.runner import Fleet, VirtualRunner
 from bench.virtual.tree import TreeJob, When
