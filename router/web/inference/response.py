@@ -295,7 +295,9 @@ class InferenceResponse:
 
     def _following(self, node: str, outcome: Outcome) -> FirstResponse | bytes:
         if self._continuity is None:
-            raise CannotContinueError("this request allows no continuation")
+            assert self._call is not None  # noqa: S101 - a stream is presented for it
+            message = self._call.message
+            raise CannotContinueError(f"{refusal(message.path, message.body)}")
         return self._continuity.go_on(node, outcome)
 
     def _frame(self, outcome: Outcome, message: str) -> bytes:

@@ -101,7 +101,8 @@ def test_broken_stream_that_may_not_go_on(played):
     answer = stage.post("/api/chat", {**CHAT, "tools": [{"type": "function"}]})
     *text, last = answer.lines
     assert ["one ", "two "] == [each["message"]["content"] for each in text]
-    assert "broke off in mid-stream; not continued" in last["error"]
+    assert "broke off in mid-stream" in last["error"]
+    assert last["error"].endswith("; not continued: tools are in play")
     assert [] == stage.nodes["b"].asked
 
 
