@@ -8,11 +8,11 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.harness.stopping import Stopping
 
 
-class DatabaseServer(abc.ABC):
+class DatabaseServer(Stopping):
     """A child in a folder of its own, which is not pytest's: that one is closed."""
 
     def __init__(self, name: str) -> None:
@@ -45,14 +45,3 @@ class DatabaseServer(abc.ABC):
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
             self._child.wait(30)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+
+from tests.harness.http_thread import Quiet, Served
 
 MIB = 1024 * 1024
 JSON = "application/json; charset=utf-8"
@@ -23,7 +23,7 @@ def repeated(unit: bytes, size: int) -> Iterator[bytes]:
         yield piece
 
 
-class HostileNode:
+class HostileNode(Served):
     """Answers each POST by its model; `listing` names the models that it has.
 
     answers: what makes an answer, by the model that the body names
@@ -39,10 +39,7 @@ class HostileNode:
         self.asked: list[str] = []
         self.polls = 0
         self.listing = json.dumps({"models": [_entry(name) for name in answers]})
-        self._http = _Server(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        self._thread = threading.Thread(target=self._http.serve_forever)
-        self._thread.start()
+        super().__init__(_handler(self))
 
     def answer_to(self, body: bytes) -> Answer:
         for name, make in self.answers.items():
@@ -50,29 +47,13 @@ class HostileNode:
                 return make()
         return 404, {"Content-Type": JSON}, iter([b'{"error":"not found"}'])
 
-    def __enter__(self) -> HostileNode:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent: the router has heard enough."""
-
 
 def _entry(name: str) -> dict[str, object]:
     return {"name": f"{name}:latest", "digest": "d", "size": 1}
 
 
 def _handler(node: HostileNode) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -107,8 +88,5 @@ def _handler(node: HostileNode) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 for piece in pieces:
                     self.wfile.write(piece)
-
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
 
     return Handler

@@ -8,7 +8,6 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 import requests
@@ -17,6 +16,7 @@ from tests.harness.counting_model import MODELFILE, Shape, write_counting_model
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import Process
+from tests.harness.stopping import Stopping
 
 MODEL = "counting"
 
@@ -26,7 +26,7 @@ def ollama_binary() -> str | None:
     return shutil.which("ollama")
 
 
-class RealOllama:
+class RealOllama(Stopping):
     """`ollama serve` on a free port, with the counting models it shall have.
 
     models: name to shape; made on first use and kept in `tmp / "gguf"`, so one
@@ -141,17 +141,6 @@ class RealOllama:
         family = self._family()
         self.process.stop()
         _end(family, signal.SIGKILL)
-
-    def __enter__(self) -> RealOllama:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _stopped(process: psutil.Process) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -15,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.harness.http_thread import Quiet, Served
 from tests.harness.poll import until
 
 
@@ -35,7 +35,7 @@ class Received:
     state: str
 
 
-class Collector:
+class Collector(Served):
     """Keeps the spans that it is sent; `status` is what it answers."""
 
     def __init__(self) -> None:
@@ -44,11 +44,7 @@ class Collector:
         self.resources: list[dict[str, Any]] = []
         self.raw = b""
         self.status = 200
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        super().__init__(self._handler())
 
     def trace(self, trace_id: str, count: int = 1) -> list[Received]:
         """Return a trace once it has at least so many spans, by when they began."""
@@ -69,7 +65,7 @@ class Collector:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         collector = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
@@ -85,18 +81,7 @@ class Collector:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
-
         return Handler
-
-    def __enter__(self) -> Collector:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
 
 
 def _received(span: Span) -> Received:

@@ -8,12 +8,13 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+
+from tests.harness.stopping import Stopping
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Process:
+class Process(Stopping):
     """A child in its own process group; its output goes to `log`."""
 
     def __init__(
@@ -81,14 +82,3 @@ class Process:
 
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.harness.http_thread import Quiet, Served
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,14 @@ class Received:
     annotations: dict[str, str]
 
 
-class Recorder:
+class Recorder(Served):
     """Listens on a free port; `url` is what Alertmanager is given."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
         recorder = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 recorder.take(json.loads(self.rfile.read(length)))
@@ -35,13 +36,7 @@ class Recorder:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/"
+        super().__init__(Handler)
 
     def take(self, notification: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -61,11 +56,3 @@ class Recorder:
             ),
             None,
         )
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.harness.http_thread import Quiet, Served
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Sent:
     body: bytes
 
 
-class RecordingNode:
+class RecordingNode(Served):
     """Has one model; every POST gets the answer that is set, or that is made for it.
 
     answer: bytes, or what makes an answer's pieces and its type; each goes out at once
@@ -35,17 +36,13 @@ class RecordingNode:
             "/api/tags": {"models": [entry]},
             "/api/ps": {"models": []},
         }
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever)
-        self._thread.start()
-        self.address = f"127.0.0.1:{self._http.server_address[1]}"
-        self.url = f"http://{self.address}"
+        super().__init__(self._handler())
+        self.address = f"127.0.0.1:{self.port}"
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         node = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -79,15 +76,4 @@ class RecordingNode:
                     for piece in pieces:
                         self.wfile.write(piece)
 
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
-
         return Handler
-
-    def __enter__(self) -> RecordingNode:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()

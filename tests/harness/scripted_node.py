@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from tests.harness.http_thread import Quiet, Served
 
 JSON = "application/json; charset=utf-8"
 Script = Callable[["Exchange"], None]
@@ -87,7 +88,7 @@ def answers(seconds: float = 0.0) -> Script:
     return script
 
 
-class ScriptedNode:
+class ScriptedNode(Served):
     """Answers as its script says; `asked` has every POST, trials included."""
 
     def __init__(
@@ -106,11 +107,7 @@ class ScriptedNode:
             "/api/tags": {"models": entries},
             "/api/ps": {"models": entries},
         }
-        self._http = _Server(("127.0.0.1", port), self._handler())
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
-        self._thread.start()
-        self.port = self._http.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(self._handler(), port)
 
     @property
     def requests(self) -> list[Exchange]:
@@ -121,7 +118,7 @@ class ScriptedNode:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         node = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -137,29 +134,7 @@ class ScriptedNode:
                 node.asked.append(exchange)
                 node.script(exchange)
 
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
-
         return Handler
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    def __enter__(self) -> ScriptedNode:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, *_: object) -> None:
-        """Stay silent: clients come and go."""
 
 
 def write_inventory(path: Path, urls: dict[str, str], *, slots: int | None = 2) -> Path:

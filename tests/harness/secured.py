@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlsplit
 
 import trustme
+
+from tests.harness.http_thread import HttpThread, Quiet
+from tests.harness.stopping import Stopping
 
 PREFIX = "/ollama"
 TOKEN = "a-token-of-the-proxy"
 
 
-class Secured:
+class Secured(Stopping):
     """Forwards to `backend` what comes under `PREFIX` with the token.
 
     ca:   the authority's certificate, to be trusted
@@ -31,13 +32,10 @@ class Secured:
         self.ca, self.key = folder / "ca.pem", folder / "token"
         authority.cert_pem.write_to_path(self.ca)
         self.key.write_text(f"{TOKEN}\n")
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("127.0.0.1").configure_cert(self._context)
-        self._http = _Server(("127.0.0.1", 0), _handler(self))
-        self._http.context = self._context
-        self.url = f"https://127.0.0.1:{self._http.server_address[1]}{PREFIX}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
-        self._thread.start()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        self._http = _Server(_handler(self), context)
+        self.url = f"https://127.0.0.1:{self._http.port}{PREFIX}"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -48,35 +46,24 @@ class Secured:
             "__ollama_token_file": str(self.key),
         }
 
-    def __enter__(self) -> Secured:
-        return self
+    def stop(self) -> None:
+        self._http.stop()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+
+class _Server(HttpThread):
+    def __init__(
+        self, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext
     ) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    context: ssl.SSLContext
+        self.context = context
+        super().__init__(handler)
 
     def finish_request(self, request, client_address) -> None:
         with self.context.wrap_socket(request, server_side=True) as secure:
             super().finish_request(secure, client_address)
 
-    def handle_error(self, *_: object) -> None:
-        """Stay silent: connections break on purpose."""
-
 
 def _handler(front: Secured) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -107,8 +94,5 @@ def _handler(front: Secured) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(b"0\r\n\r\n")
             finally:
                 node.close()
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     return Handler

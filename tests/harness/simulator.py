@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import requests
@@ -15,6 +14,7 @@ import requests
 from tests.harness.poll import until
 from tests.harness.ports import free_ports
 from tests.harness.process import Process
+from tests.harness.stopping import Stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Simulated:
     gpus: int = 1
 
 
-class SimulatedFleet:
+class SimulatedFleet(Stopping):
     """`python -m simulator` with an inventory of its own on free ports."""
 
     def __init__(
@@ -103,14 +103,3 @@ class SimulatedFleet:
 
     def stop(self) -> None:
         self.process.stop()
-
-    def __enter__(self) -> SimulatedFleet:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -6,7 +6,9 @@ import json
 import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.harness.http_thread import Quiet, Served
 
 MODEL = "vl"
 _ENTRY = {"name": f"{MODEL}:latest", "model": f"{MODEL}:latest", "digest": "d"}
@@ -18,7 +20,7 @@ _LISTINGS = {
 _ANSWER = {"message": {"role": "assistant", "content": "ok"}, "done": True}
 
 
-class SlowNode:
+class SlowNode(Served):
     """Has one model, and says `ok` to whatever it took.
 
     cut_off: how many bodies broke off
@@ -28,17 +30,13 @@ class SlowNode:
         self.rate = bytes_per_second
         self.cut_off = 0
         self._over = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        super().__init__(self._handler())
         self._http.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         node = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -73,16 +71,8 @@ class SlowNode:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
-
         return Handler
 
-    def __enter__(self) -> SlowNode:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._over.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        super().stop()

@@ -12,23 +12,17 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from tests.harness.http_thread import HttpThread, Quiet
+from tests.harness.stopping import Stopping
 
 MODEL = "tallied:latest"
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    allow_reuse_address = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Stay silent: connections break on purpose."""
-
-
-class TalliedNode:
+class TalliedNode(Stopping):
     """`seen` counts requests by their id, as they began.
 
     refuse: the status and text it answers with instead, while it is set
@@ -48,10 +42,8 @@ class TalliedNode:
 
     def _listen(self) -> None:
         self._gone.clear()
-        self._http = _Server(("127.0.0.1", self._port), self._handler())
-        self._port = self._http.server_address[1]
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
-        self._thread.start()
+        self._http = HttpThread(self._handler(), self._port)
+        self._port = self._http.port
 
     @property
     def url(self) -> str:
@@ -66,13 +58,11 @@ class TalliedNode:
     def die(self) -> None:
         """Break every connection and shut the port."""
         self._gone.set()
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.stop()
         with self._lock:
             for each in self._open:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
 
     def come_back(self) -> None:
         self._listen()
@@ -84,7 +74,7 @@ class TalliedNode:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         node = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def setup(self) -> None:
@@ -122,15 +112,9 @@ class TalliedNode:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
-
         return Handler
 
-    def __enter__(self) -> TalliedNode:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         if not self._gone.is_set():
             self.die()
 

@@ -16,7 +16,7 @@ from router.config.load import parse_config
 from router.errors import StateError
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Inventory, Node
-from tests.router.scheduling.test_scheduler import Forgetful
+from tests.router.control.fakes import MemoryJournal
 
 NOW = 1_700_000_000.0
 FILE = "audit.sqlite"
@@ -176,7 +176,7 @@ def test_what_happens_without_a_request(tmp_path):
 
     registry = CollectorRegistry()
     service = AuditService(tmp_path, registry)
-    holds = HoldStore(Forgetful())
+    holds = HoldStore(MemoryJournal())
     holds.fleet({"a"})
     service.watch_holds(holds)
     hold = Hold("a", HoldKind.DRAIN, "alert:GpuHot:1", "hot", NOW)

@@ -41,18 +41,9 @@ from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTrace
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
+from tests.router.control.fakes import MemoryJournal
 
 MODEL = "m:latest"
-
-
-class Forgetful:
-    """A journal for tests that restart nothing."""
-
-    def load(self):
-        return ()
-
-    def save(self, changes):
-        return changes()
 
 
 class Tally:
@@ -154,7 +145,7 @@ class Fleet:
                 resident={},
             )
         self.published = Published(Snapshot(views, made_at=0.0))
-        self.holds = HoldStore(Forgetful())
+        self.holds = HoldStore(MemoryJournal())
         self.holds.fleet(views)
         self.ledger = Ledger(1, lambda: self.now)
         self.ledger.configure(v.node for v in views.values())

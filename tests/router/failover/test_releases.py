@@ -7,6 +7,7 @@ import pytest
 from router.failover.releases import Releases
 from router.model import Node, Score
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
+from tests.router.control.fakes import Clock
 
 PATH = "/v1/systemone"
 MODEL = "m:latest"
@@ -15,13 +16,6 @@ MODEL = "m:latest"
 def view(name, version, *, has=True):
     present = {MODEL: PresentModel(MODEL, "d", 1)} if has else {}
     return NodeView(Node(name, f"http://{name}"), Score(0.5), version, present)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -10,18 +10,9 @@ from router.health.circuit import Failure
 from router.health.circuits import CIRCUIT, Circuits
 from router.holds.store import HoldStore
 from router.model import Cause, Hold, HoldKind, Outcome
+from tests.router.control.fakes import MemoryJournal
 
 MODELS = ("m:latest", "other:latest", "third:latest")
-
-
-class Forgetful:
-    """A journal for tests that restart nothing."""
-
-    def load(self):
-        return ()
-
-    def save(self, changes):
-        return changes()
 
 
 @dataclass
@@ -44,7 +35,7 @@ class Fleet:
         self.now = 100.0
         self.present = present
         self.leases: list[Lease] = []
-        self.holds = HoldStore(Forgetful())
+        self.holds = HoldStore(MemoryJournal())
         self.holds.fleet(("a", "b"))
         self.circuits = Circuits(
             self.holds,

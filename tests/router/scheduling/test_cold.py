@@ -15,18 +15,9 @@ from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
+from tests.router.control.fakes import MemoryJournal
 
 MODEL, OTHER = "m:latest", "o:latest"
-
-
-class Forgetful:
-    """A journal that restarts nothing."""
-
-    def load(self):
-        return ()
-
-    def save(self, changes):
-        return changes()
 
 
 class Fleet:
@@ -43,7 +34,7 @@ class Fleet:
             loaded = {} if model is None else {model: ResidentModel(model, "d", 1, 1)}
             node = Node(name, f"http://{name}:1", slots=4)
             views[name] = NodeView(node, Score(0.5), present=present, resident=loaded)
-        holds = HoldStore(Forgetful())
+        holds = HoldStore(MemoryJournal())
         holds.fleet(views)
         self.ledger.configure(view.node for view in views.values())
         published = Published(Snapshot(views, made_at=0.0))

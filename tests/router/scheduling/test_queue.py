@@ -14,17 +14,10 @@ from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import RoutingRequest
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
+from tests.router.control.fakes import MemoryJournal
 
 SLOTS = {"a": 1, "b": 3, "c": 4}
 MODELS = {"a": ("x:1",), "b": ("x:1", "y:1"), "c": ("y:1",)}
-
-
-class Forgetful:
-    def load(self):
-        return ()
-
-    def save(self, changes):
-        return changes()
 
 
 def lease_of(waiter: Waiter) -> Lease:
@@ -48,7 +41,7 @@ class Fleet(RuleBasedStateMachine):
             for name, slots in SLOTS.items()
         }
         self.published = Published(Snapshot(views, made_at=0.0))
-        self.holds = HoldStore(Forgetful())
+        self.holds = HoldStore(MemoryJournal())
         self.holds.fleet(views)
         self.ledger = Ledger(1, lambda: self.now)
         self.ledger.configure(v.node for v in views.values())

@@ -24,18 +24,9 @@ from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import PendingRequest, Traits
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
+from tests.router.control.fakes import MemoryJournal
 
 ROUTING = RoutingRequest("m:latest")
-
-
-class Forgetful:
-    """A journal for tests that restart nothing."""
-
-    def load(self):
-        return ()
-
-    def save(self, changes):
-        return changes()
 
 
 class Fleet:
@@ -49,7 +40,7 @@ class Fleet:
             present = {"m:latest": PresentModel("m:latest", "d", 1)}
             views[name] = NodeView(node, Score(score), present=present, resident={})
         self.published = Published(Snapshot(views, made_at=0.0))
-        self.holds = HoldStore(Forgetful())
+        self.holds = HoldStore(MemoryJournal())
         self.holds.fleet(views)
         self.ledger = Ledger(1, clock)
         self.ledger.configure(v.node for v in views.values())

@@ -8,21 +8,15 @@ from router.capacity.ledger import Ledger
 from router.jobs.planning.speeds import LearnedSpeeds
 from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
+from tests.router.control.fakes import Clock
 from tests.router.jobs.fleet import MODEL
 
 OTHER = "other:latest"
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

@@ -25,14 +25,7 @@ from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTrace, DecisionTraces, TraceStep
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
 from router.web.admin.routes import AdminContext, admin_blueprint
-
-
-class Forgetful:
-    def load(self):
-        return ()
-
-    def save(self, changes):
-        return changes()
+from tests.router.control.fakes import MemoryJournal
 
 
 @pytest.fixture
@@ -45,7 +38,7 @@ def rig(tmp_path):
         node = Node(name, f"http://{name}:1", slots=2)
         views[name] = NodeView(node, Score(0.8, parts), "0.17.4", present, {})
     published = Published(Snapshot(views, 0.0))
-    holds = HoldStore(Forgetful())
+    holds = HoldStore(MemoryJournal())
     holds.fleet(views)
     ledger = Ledger(1, time.monotonic)
     ledger.configure(v.node for v in views.values())
