@@ -35,6 +35,7 @@ __all__ = ["BoardContext", "boards_blueprint"]
 
 # Fewer than Prometheus answers at a time (20), so that control is never behind them.
 MOST_QUERIES = 12
+_STEP = "X-InferOps-Step"  # seconds between points, without which gaps are unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,11 @@ _QUERIES: tuple[tuple[str, Callable[..., Any]], ...] = (
 def _asked(parts: BoardContext, board: ShownBoard, query: BoardQuery) -> Response:
     over = _over()
     expression = filled(query, over, _chosen(parts, board))
-    return _plain(parts.samples.query(expression, over.params(query)))
+    params = over.params(query)
+    answer = _plain(parts.samples.query(expression, params))
+    if "step" in params:
+        answer.headers[_STEP] = params["step"]
+    return answer
 
 
 def _chosen(parts: BoardContext, board: ShownBoard) -> dict[str, str]:

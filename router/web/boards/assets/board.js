@@ -40,7 +40,7 @@ async function read(path) {
   }
   const found = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
   if (!answer.ok) throw new Error(found.error?.message ?? found.error);
-  return found;
+  return { ...found, step: Number(answer.headers.get("X-InferOps-Step")) };
 }
 
 const ask = (path, view, points) => turn(() => read(`/boards/${uid}/${path}?${view.query(points)}`));
@@ -141,8 +141,7 @@ async function draw(panel, { made, box, fault }, view) {
   try {
     const points = pointsOf(box);
     const answers = await Promise.all((panel.targets ?? []).map(async (target) => {
-      const { data } = await ask(`panels/${panel.id}/${target.refId}`, view, points);
-      const step = Math.max(1, Math.ceil(Math.max((view.over.until - view.over.since) / points, span(target.interval))));
+      const { data, step } = await ask(`panels/${panel.id}/${target.refId}`, view, points);
       return { ...data, step };
     }));
     fault.textContent = "";
@@ -162,8 +161,7 @@ const span = (text) => {
 async function marksOf(board, view) {
   const lists = await Promise.all(board.annotations.list.map(async (mark, index) => {
     if (hidden.has(mark.name)) return [];
-    const { data } = await ask(`marks/${index}`, view, 300);
-    const step = Math.max(span(mark.target.interval), Math.ceil((view.over.until - view.over.since) / 300));
+    const { data, step } = await ask(`marks/${index}`, view, 300);
     return data.result.flatMap(({ metric, values }) =>
       values.filter(([at], i) => (i ? at - values[i - 1][0] > step : at > view.over.since + step))
         .map(([at]) => ({ at, colour: colour(mark.iconColor), text: legend(mark.titleFormat, metric) })));

@@ -74,6 +74,21 @@ def rig():
     return Rig()
 
 
+def test_the_step_between_points_is_told(rig):
+    """Whoever draws them has to know what is a gap: here a scrape, not 60 / 100 s."""
+    line = next(
+        panel
+        for panel in grafana.panels(NODE_BOARD)
+        if panel["type"] == "timeseries" and not panel["targets"][0].get("interval")
+    )
+    path = f"/boards/inferops-node/panels/{line['id']}/A?from=0&to=60&points=100"
+    answer = rig.client.get(path)
+    ((_, params),) = rig.prometheus.asked
+    assert "5" == params["step"] == answer.headers["X-InferOps-Step"]
+    instant = rig.client.get(f"{STAT}?{RANGE}")
+    assert "X-InferOps-Step" not in instant.headers
+
+
 def test_a_query_is_asked_as_committed(rig):
     """By board, panel and target; Prometheus' bytes come back as they are."""
     answer = rig.client.get(f"{STAT}?{RANGE}&var-node=a")
