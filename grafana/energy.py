@@ -91,7 +91,7 @@ def _range() -> tuple[Json, ...]:
             "Energy in the time range",
             "Kilowatt-hours of the chosen nodes' cards, in steps of 5 min.",
             f"sum({KWH})",
-            _field("none", 2, "nothing recorded yet: 5 min"),
+            _field("kwatth", 2, "nothing recorded yet: 5 min"),
         ),
         _figure(
             "Cost in the time range",

@@ -75,7 +75,7 @@ def _range() -> tuple[Json, ...]:
             "Energy of requests",
             "Kilowatt-hours of cards beyond their idle power.",
             f"{_over(JOULES)} / 3.6e6",
-            _field("none", 3, NO_METER),
+            _field("kwatth", 2, NO_METER),
         ),
         _figure(
             "Idle share",

@@ -19,7 +19,7 @@ from tests.harness import grafana
 # Of Grafana's value formats, those that are in use; a typing error is none.
 UNITS = {
     *("none", "short", "percentunit", "s", "bytes"),
-    *("celsius", "watt", "hertz", "Bps", "reqps", "cps", "joule", "massg"),
+    *("celsius", "watt", "hertz", "Bps", "reqps", "cps", "joule", "kwatth", "massg"),
 }
 # A glance, and nobody scrolls past it; what is more goes to another board.
 MOST_PANELS = 25

@@ -26,6 +26,7 @@ const UNITS = {
   bytes: (value, decimals) => scaled(value, decimals, IEC, "B", " "),
   Bps: (value, decimals) => scaled(value, decimals, SI, "B/s", " "),
   watt: (value, decimals) => scaled(value, decimals, SI, "W", " "),
+  kwatth: (value, decimals) => scaled(value * 1000, decimals, SI, "Wh", " "),
   joule: (value, decimals) => scaled(value, decimals, SI, "J", " "),
   massg: (value, decimals) => scaled(value, decimals, SI, "g", " "),
   hertz: (value, decimals) => scaled(value, decimals, SI, "Hz", " "),
