@@ -115,6 +115,8 @@ def run(session: Session, file: Path, **given: Any) -> Exit:
         console.say(f"the end product is in {given['output']}")
     elif ended is not None and not console.json:
         console.say(f"its results: inferops jobs results {job['id']}")
+        if ended["reducer"].get("kind", "map") != "map":
+            console.say(f"its end product: inferops jobs results {job['id']} --product")
     return code
 
 

@@ -99,8 +99,9 @@ def test_a_row_that_fails_is_an_exit_code(inferops, reviews, tmp_path):
     """The job is completed, but not every item has an answer: 1, and which ones."""
     with (tmp_path / reviews).open("a") as file:
         file.write("20\n")
-    code, _, errors = inferops("run", reviews, *TERMS)
+    code, _, errors = inferops("run", reviews, *TERMS, "--reducer", "count")
     assert 1 == code
+    assert re.search(r"end product: inferops jobs results batch_\w+ --product", errors)
     assert "20 of 21 items done, 1 failed" in errors
     assert "line 22: the row has no column 'text' (it has 'id')" in errors
     assert "note: line 22: the row has fewer fields than there are names" in errors
