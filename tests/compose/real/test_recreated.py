@@ -15,6 +15,11 @@ from tests.harness.poll import until
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(600)]
 
 GRACE_SECONDS = 25  # shutdown.grace_seconds
+LONGER_SECONDS = 45  # above the shipped stop_grace_period
+LONGER = f"""
+  router:
+    stop_grace_period: {LONGER_SECONDS + 15}s
+"""
 SPEED = 60  # tokens per second of a node of `own_nodes`
 SHORT, ENDLESS = 15 * SPEED, 600 * SPEED
 
@@ -39,12 +44,17 @@ class Answer(threading.Thread):
         self.ended = time.monotonic()
 
 
-def test_streams_have_their_seconds(stack) -> None:
+@pytest.mark.parametrize("seconds", [GRACE_SECONDS, LONGER_SECONDS])
+def test_streams_have_their_seconds(stack, seconds) -> None:
     """A stream that ends within the grace is whole, another gets the error frame.
 
     No stream breaks without a word, and the new container serves at once.
     """
     own_nodes(stack, {"one": 4})
+    if seconds != GRACE_SECONDS:
+        stack.clone.write("site/router.yml", f"shutdown: {{grace_seconds: {seconds}}}")
+        override = stack.clone.folder / "docker-compose.override.yml"
+        override.write_text(override.read_text() + LONGER)
     stack.up()
     stack.healthy()
     until(lambda: stack.generate().ok, "it answers", seconds=60, every=0.5)
@@ -70,4 +80,4 @@ def test_streams_have_their_seconds(stack) -> None:
     assert (SHORT + 1, True) == (short.lines, short.last["done"])
     assert "error" not in short.last
     assert "error" in endless.last
-    assert endless.ended - began > GRACE_SECONDS
+    assert seconds < endless.ended - began < seconds + 15
