@@ -62,7 +62,10 @@ def make_key(stack: Stack) -> str:
 
 
 def test_https(engine, tmp_path) -> None:
-    """A private clone with a private key answers over https; a new pair is shown."""
+    """A private clone with a private key answers over https; a new pair is shown.
+
+    New code takes the address for https over too.
+    """
     stack = Stack(Clone(tmp_path / "clone", umask=PRIVATE))
     (port,) = steady_ports(1)
     authority = trustme.CA()
@@ -93,5 +96,17 @@ def test_https(engine, tmp_path) -> None:
         place(authority, stack.clone.folder / "site" / "tls")
         until(lambda: shown(port) != before, "the new pair is shown", seconds=30)
         assert chat(bearer(key)).ok
+
+        router = stack.ids()["router"]
+        code = stack.clone.folder / "router" / "__init__.py"
+        code.write_text(f"{code.read_text()}\nCHANGED = True\n")
+        stack.up()
+        until(
+            lambda: "predecessor_ended" in stack.compose("logs", "router").stdout,
+            "new code has taken over",
+            seconds=90,
+        )
+        assert router == stack.ids()["router"]
+        until(lambda: chat(bearer(key)).ok, "it answers over https", seconds=60)
     finally:
         stack.remove()
