@@ -218,7 +218,7 @@ put_code() {
     rm -rf "$app.new"
     cp -R "$HERE" "$app.new"
     find "$app.new" -name __pycache__ -prune -exec rm -rf {} +
-    if diff -qr "$app.new" "$app" >/dev/null 2>&1; then
+    if diff -qrx __pycache__ "$app.new" "$app" >/dev/null 2>&1; then
         rm -rf "$app.new"
         return
     fi

@@ -8,6 +8,7 @@ from grafana.panels import BLUE, GREEN, Field, Json, Query, heatmap, timeseries
 from grafana.promql import (
     BOTH,
     FIRST_BUCKETS,
+    LENGTH_BUCKETS,
     LOAD_BUCKETS,
     MODEL,
     PACE_BUCKETS,
@@ -35,6 +36,18 @@ def models() -> Board:
             Section(
                 "Use",
                 (Band(8, (_requests(), _tokens(), _lengths())), Band(8, (_where(),))),
+            ),
+            Section(
+                "Lengths",
+                (
+                    Band(
+                        8,
+                        (
+                            _length_spread("prompt", "Prompt length, spread"),
+                            _length_spread("generated", "Answer length, spread"),
+                        ),
+                    ),
+                ),
             ),
             Section(
                 "First token",
@@ -142,9 +155,11 @@ def _quantile(share: float, name: str, buckets: str) -> Query:
     return Query(expr, f"{{{{model}}}} {name}", RECORD_STEP)
 
 
-def _spread(title: str, about: str, buckets: str, matchers: str) -> Json:
+def _spread(
+    title: str, about: str, buckets: str, matchers: str, unit: str = "s"
+) -> Json:
     rates = f"sum by (le) ({buckets}{{{matchers}}})"
-    field = Field("s", empty="no replies")
+    field = Field(unit, empty="no replies")
     return heatmap(title, about, rates, field, min_step=RECORD_STEP)
 
 
@@ -154,6 +169,16 @@ def _first_spread(start: str) -> Json:
         f"Streams per second by how long they took, of those that began {start}.",
         FIRST_BUCKETS,
         f'{BOTH}, start="{start}"',
+    )
+
+
+def _length_spread(kind: str, title: str) -> Json:
+    return _spread(
+        title,
+        "Replies per second by their tokens. Two bands: two uses of the model.",
+        LENGTH_BUCKETS,
+        f'{BOTH}, kind="{kind}"',
+        "short",
     )
 
 

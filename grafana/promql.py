@@ -56,6 +56,7 @@ RECORD_STEP = "15s"
 FIRST_BUCKETS = "node:first_token_buckets:rate1m"
 PACE_BUCKETS = "node:token_time_buckets:rate1m"
 LOAD_BUCKETS = "node:load_buckets:rate1m"
+LENGTH_BUCKETS = "node:reply_tokens_buckets:rate1m"
 
 
 def recorded_quantile(share: float, buckets: str, matchers: str, by: str) -> str:

@@ -37,6 +37,7 @@ def routing() -> Board:
                 (
                     Band(8, (_phases(), _first_token(), _duration())),
                     Band(8, (_queue_length(), _queue_wait(), _external())),
+                    Band(8, (_policies(), _prediction_error())),
                 ),
             ),
             Section(
@@ -97,6 +98,40 @@ def _phases() -> Json:
         Field("s", 2, low=0, empty="no requests"),
         stacked=True,
     )
+
+
+def _policies() -> Json:
+    replies = 'inferops_scheduled_seconds_count{stage="completion"}'
+    by_policy = f"sum by (picker) (rate({replies}[$__rate_interval]))"
+    return timeseries(
+        "Whole replies by the policy that chose",
+        "Per second. Another policy than usual: one that was set for a model, or that "
+        "requests asked for, to compare it.",
+        [Query(by_policy, "{{picker}}")],
+        Field("reqps", 2, low=0, empty="no whole reply"),
+        stacked=True,
+    )
+
+
+def _prediction_error() -> Json:
+    return timeseries(
+        "Prediction error",
+        "Mean absolute error over what then happened: of the time to the first token, "
+        "of the completion, and of the answer's length. Below 0.5 is good for lengths.",
+        [
+            Query(_missed("inferops_prediction_seconds_total", "stage"), "{{stage}}"),
+            Query(_missed("inferops_prediction_tokens_total", ""), "answer length"),
+        ],
+        Field("percentunit", 0, low=0, empty="nothing predicted yet"),
+    )
+
+
+def _missed(totals: str, by: str) -> str:
+    error, actual = (
+        f'sum by ({by}) (rate({totals}{{kind="{kind}"}}[$__rate_interval]))'
+        for kind in ("absolute_error", "actual")
+    )
+    return f"{error}\n/\n({actual} > 0)"
 
 
 def _external() -> Json:

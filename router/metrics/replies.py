@@ -26,6 +26,7 @@ FIRST_TOKEN_EDGES = (
     *(10, 15, 20, 30, 60, 120, 300),
 )
 PER_TOKEN_EDGES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
+LENGTH_EDGES = (4, 16, 64, 256, 1024, 4096, 16384, 65536)  # tokens
 LOAD_EDGES = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)  # Ollama gives up at 300
 
 # Of a node and model nobody asks for any more, the oldest are forgotten.
@@ -107,6 +108,8 @@ class _Pair:
     generate_seconds: float = 0.0
     wait_seconds: float = 0.0
     first_token: dict[ModelStart, Buckets] = field(default_factory=dict)
+    prompts: Buckets = field(default_factory=lambda: Buckets(LENGTH_EDGES))
+    answers: Buckets = field(default_factory=lambda: Buckets(LENGTH_EDGES))
     per_token: Buckets = field(default_factory=lambda: Buckets(PER_TOKEN_EDGES))
     load: Buckets = field(default_factory=lambda: Buckets(LOAD_EDGES))
     longest: dict[ReplyKind, float] = field(default_factory=dict)
@@ -211,6 +214,10 @@ def _start(lease: ReplyLease, timings: ReplyTimings | None) -> ModelStart:
 def _tokens(pair: _Pair, timings: ReplyTimings) -> None:
     pair.prompt_tokens += timings.prompt_tokens
     pair.generated_tokens += timings.generated_tokens
+    if timings.prompt_tokens:
+        pair.prompts.observe(timings.prompt_tokens)
+    if timings.generated_tokens:
+        pair.answers.observe(timings.generated_tokens)
 
 
 def _phases(pair: _Pair, timings: ReplyTimings) -> None:
@@ -317,9 +324,16 @@ def _histograms(pairs: _Pairs) -> Iterator[Metric]:
         " room included, load_duration of its last line.",
         labels=_PAIR,
     )
+    lengths = HistogramMetricFamily(
+        "inferops_reply_tokens",
+        "Tokens of a reply's prompt and of its answer, as its node counts them.",
+        labels=(*_PAIR, "kind"),
+    )
     for key, pair in pairs:
         for start, buckets in pair.first_token.items():
             buckets.add_to(first, (*key, start.value))
         pair.per_token.add_to(per_token, key)
         pair.load.add_to(load, key)
-    yield from (first, per_token, load)
+        pair.prompts.add_to(lengths, (*key, "prompt"))
+        pair.answers.add_to(lengths, (*key, "generated"))
+    yield from (first, per_token, load, lengths)

@@ -210,6 +210,19 @@ def test_pairs_are_bounded(stage) -> None:
     assert len(families["inferops_tokens"].samples) == 2 * MOST_PAIRS
 
 
+def test_lengths_of_prompts_and_answers(stage) -> None:
+    """By powers of four, as the node counts; an answer of nothing is none."""
+    stage.stream(NATIVE)
+    stage.stream(Timings(prompt_tokens=65))
+    for kind, edge, count in (
+        ("prompt", "64.0", 0),
+        ("prompt", "256.0", 2),
+        ("generated", "64.0", 0),
+        ("generated", "256.0", 1),
+    ):
+        assert count == stage.value("reply_tokens_bucket", kind=kind, le=edge)
+
+
 def test_a_node_that_left_is_forgotten(stage) -> None:
     """Its series end with it."""
     stage.stream(NATIVE)

@@ -74,7 +74,7 @@ def test_a_request_is_read(read):
         (line(body=[]), "body: must be an object, got []", None, "a"),
         (line(body={}), "body.model: must be a text", None, "a"),
         (line(body={"model": "m", "stream": True}), "body.stream: must not", None, "a"),
-        (b'{"a": "' + b"x" * 1000, "longer than 1000 bytes (batch.max_l", None, ""),
+        (b'{"a": "' + b"x" * 1000, "longer than 1000 bytes (jobs.max_l", None, ""),
         (line(custom_id="b"), "custom_id: must be unique in the file", None, "b"),
     ],
 )

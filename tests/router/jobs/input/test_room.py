@@ -23,7 +23,7 @@ def test_what_is_kept_counts_until_it_is_measured_again(tmp_path):
     room.measure(lambda: 40)
     room.added(50)
     room.check(10)
-    with pytest.raises(DiskFullError, match=r"take 90 bytes, at most 100 are kept \(b"):
+    with pytest.raises(DiskFullError, match=r"take 90 bytes, at most 100 are kept \(j"):
         room.check(11)
     room.measure(lambda: 80)
     room.check(20)

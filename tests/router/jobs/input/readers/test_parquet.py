@@ -278,7 +278,7 @@ def test_a_dictionary_bomb_fails_row_by_row(tmp_path):
     assert len(raw) < 100_000
     found = parquet(tmp_path, raw)
     assert 9_999 == len(found)
-    message = "the row unfolds to 1,048,577 bytes, at most 100,000 can be used (batch."
+    message = "the row unfolds to 1,048,577 bytes, at most 100,000 can be used (jobs."
     assert {message} == {row.message[: len(message)] for row in found}
 
 
