@@ -17,7 +17,7 @@ _ROWS: list[report.Row] = []
 _STEPS: list[tuple[str, str, str]] = []
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # else it runs on beside all that follow
 def product_scene(tmp_path_factory):
     with scene(tmp_path_factory.mktemp("chaos")) as made:
         yield made
