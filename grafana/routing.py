@@ -101,8 +101,8 @@ def _phases() -> Json:
 
 
 def _policies() -> Json:
-    replies = 'inferops_scheduled_seconds_count{stage="completion"}'
-    by_policy = f"sum by (picker) (rate({replies}[$__rate_interval]))"
+    replies = "inferops_scheduled_seconds_count"
+    by_policy = rate(replies, 'stage="completion"', by="picker")
     return timeseries(
         "Whole replies by the policy that chose",
         "Per second. Another policy than usual: one that was set for a model, or that "
@@ -117,7 +117,7 @@ def _prediction_error() -> Json:
     return timeseries(
         "Prediction error",
         "Mean absolute error over what then happened: of the time to the first token, "
-        "of the completion, and of the answer's length. Below 0.5 is good for lengths.",
+        "of the completion, and of the answer's length.",
         [
             Query(_missed("inferops_prediction_seconds_total", "stage"), "{{stage}}"),
             Query(_missed("inferops_prediction_tokens_total", ""), "answer length"),
@@ -128,8 +128,7 @@ def _prediction_error() -> Json:
 
 def _missed(totals: str, by: str) -> str:
     error, actual = (
-        f'sum by ({by}) (rate({totals}{{kind="{kind}"}}[$__rate_interval]))'
-        for kind in ("absolute_error", "actual")
+        rate(totals, f'kind="{kind}"', by=by) for kind in ("absolute_error", "actual")
     )
     return f"{error}\n/\n({actual} > 0)"
 
@@ -141,7 +140,7 @@ def _external() -> Json:
         "those that an earlier router left.",
         [
             Query(per_node("inferops_external_streams"), "{{node}} others"),
-            Query(per_node("inferops_recovered_streams"), "{{node}} left over"),
+            Query(per_node("inferops_recovered_streams"), "{{node}} recovered"),
         ],
         Field("none", 1, low=0, empty="no router"),
     )

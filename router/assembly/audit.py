@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gevent
 from prometheus_client import CollectorRegistry, Gauge, Metric
-from prometheus_client.registry import Collector
 
 from router.access.file import KeysFile
 from router.access.limits import KeyLimits
@@ -20,7 +20,7 @@ from router.audit.trail import ROUTER, AuditTrail, changed
 from router.config.settings import Config
 from router.holds.store import AuditEvent, Change, HoldStore
 from router.logs.events import get_logger
-from router.metrics.families import gauges
+from router.metrics.families import AtScrape, gauges
 from router.model import Hold, Inventory, Signal
 
 __all__ = ["AuditService"]
@@ -51,7 +51,7 @@ class AuditService:
             registry=registry,
         )
         waiting.set_function(lambda: len(self.trail) + self.trail.dropped)
-        registry.register(_LastEntries(self.trail))
+        registry.register(AtScrape(partial(_last_entries, self.trail)))
 
     def start(self) -> None:
         self.trail.record("router.start", "router")
@@ -102,19 +102,13 @@ class AuditService:
         self.trail.record("keys.reload", "access.keys_file", before=before, after=after)
 
 
-class _LastEntries(Collector):
-    """When each action was last noted, so that boards can mark it."""
-
-    def __init__(self, trail: AuditTrail) -> None:
-        self._trail = trail
-
-    def collect(self) -> Iterator[Metric]:
-        yield gauges(
-            "inferops_audit_last_entry_timestamp_seconds",
-            "When an action was last noted in the audit log, in unix seconds.",
-            ("action",),
-            [((action,), at) for action, at in sorted(self._trail.latest.items())],
-        )
+def _last_entries(trail: AuditTrail) -> Metric:
+    return gauges(
+        "inferops_audit_last_entry_timestamp_seconds",
+        "When an action was last noted in the audit log, in unix seconds.",
+        ("action",),
+        [((action,), at) for action, at in sorted(trail.latest.items())],
+    )
 
 
 def _hold(hold: Hold) -> dict[str, Any]:

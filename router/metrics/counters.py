@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from router.logs.writer import LogWriter
-from router.metrics.families import totals
+from router.metrics.families import AtScrape, totals
 from router.metrics.plain import PlainCounter, PlainHistogram
 from router.metrics.replies import Replies
 from router.model import Priority
@@ -143,11 +143,11 @@ class Metrics:
 
     def watch_log(self, writer: LogWriter) -> None:
         """Show at each scrape how many lines nobody could take."""
-        self.registry.register(_Dropped(writer))
+        self.registry.register(AtScrape(partial(_dropped, writer)))
 
     def watch_traces(self, queue: SpanQueue) -> None:
         """Show at each scrape what became of the spans of requests."""
-        self.registry.register(_Traces(queue))
+        self.registry.register(AtScrape(partial(_traces, queue)))
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> PlainCounter:
         return PlainCounter(name, text, labels, registry=self.registry)
@@ -188,37 +188,24 @@ class Metrics:
         self.pass_failures.labels(stage).inc()
 
 
-class _Traces(Collector):
-    """Requests whose spans were sent, or not; counted by their queue."""
-
-    def __init__(self, queue: SpanQueue) -> None:
-        self._queue = queue
-
-    def collect(self) -> Iterator[Metric]:
-        queue = self._queue
-        yield totals(
-            "inferops_traced_requests",
-            "Requests whose spans were exported, not taken by the collector (failed),"
-            " or had no room in the queue (dropped).",
-            ("outcome",),
-            [
-                (("exported",), queue.exported),
-                (("failed",), queue.failed),
-                (("dropped",), queue.dropped),
-            ],
-        )
+def _traces(queue: SpanQueue) -> Metric:
+    return totals(
+        "inferops_traced_requests",
+        "Requests whose spans were exported, not taken by the collector (failed),"
+        " or had no room in the queue (dropped).",
+        ("outcome",),
+        [
+            (("exported",), queue.exported),
+            (("failed",), queue.failed),
+            (("dropped",), queue.dropped),
+        ],
+    )
 
 
-class _Dropped(Collector):
-    """Log lines that were dropped; counted by whoever writes the log."""
-
-    def __init__(self, writer: LogWriter) -> None:
-        self._writer = writer
-
-    def collect(self) -> Iterator[Metric]:
-        yield totals(
-            "inferops_log_lines_dropped",
-            "Log lines that were dropped: nobody read the log, or its disk was full.",
-            (),
-            [((), self._writer.dropped)],
-        )
+def _dropped(writer: LogWriter) -> Metric:
+    return totals(
+        "inferops_log_lines_dropped",
+        "Log lines that were dropped: nobody read the log, or its disk was full.",
+        (),
+        [((), writer.dropped)],
+    )

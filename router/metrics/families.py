@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 Row = tuple[tuple[str, ...], float]
 
@@ -26,3 +27,13 @@ def totals(
     for values, value in rows:
         family.add_metric(values, value)
     return family
+
+
+class AtScrape(Collector):
+    """A family that is made of what others count, whenever it is asked for."""
+
+    def __init__(self, make: Callable[[], Metric]) -> None:
+        self._make = make
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._make()

@@ -15,6 +15,9 @@ from router.metrics.silence import silent_families
 from router.model import Degrade, HoldKind, Inventory, Priority
 from router.snapshot import LoadView, Published
 
+_EXTERNAL = "Streams of others on the node, as estimated."
+_RECOVERED = "Streams of an earlier router that may still run on the node."
+
 
 class Load(LoadView, Protocol):
     """A ledger that can also list what it learned."""
@@ -111,39 +114,29 @@ class FleetCollector(Collector):
     def _load_families(self) -> Iterator[Metric]:
         names = [node.name for node in self._inventory().nodes]
         load = self._load
-        yield gauges(
-            "inferops_in_flight",
-            "Requests that hold a slot of the node.",
-            ("node",),
-            [((n,), load.in_flight(n)) for n in names],
-        )
-        yield gauges(
-            "inferops_slots",
-            "Slots of the node that the router uses now.",
-            ("node",),
-            [((n,), load.usable(n)) for n in names],
-        )
-        yield gauges(
-            "inferops_slot_ceiling",
-            "Slots that the node has: configured, or learned.",
-            ("node",),
-            [((n,), load.slots(n)) for n in names],
-        )
-        # The second name of each is of releases before 0.2.
-        for name in ("inferops_external_streams", "inferops_foreign_load"):
-            yield gauges(
-                name,
-                "Streams of others on the node, as estimated.",
-                ("node",),
-                [((n,), load.external_streams(n)) for n in names],
-            )
-        for name in ("inferops_recovered_streams", "inferops_leftover_streams"):
-            yield gauges(
-                name,
-                "Streams of an earlier router that may still run on the node.",
-                ("node",),
-                [((n,), load.recovered(n)) for n in names],
-            )
+        for name, text, value in (
+            (
+                "inferops_in_flight",
+                "Requests that hold a slot of the node.",
+                load.in_flight,
+            ),
+            (
+                "inferops_slots",
+                "Slots of the node that the router uses now.",
+                load.usable,
+            ),
+            (
+                "inferops_slot_ceiling",
+                "Slots that the node has: configured, or learned.",
+                load.slots,
+            ),
+            ("inferops_external_streams", _EXTERNAL, load.external_streams),
+            ("inferops_recovered_streams", _RECOVERED, load.recovered),
+            # Their names before 0.2.
+            ("inferops_foreign_load", _EXTERNAL, load.external_streams),
+            ("inferops_leftover_streams", _RECOVERED, load.recovered),
+        ):
+            yield gauges(name, text, ("node",), [((n,), value(n)) for n in names])
         yield gauges(
             "inferops_queue_length",
             "Requests that wait for a slot.",

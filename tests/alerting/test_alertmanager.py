@@ -21,8 +21,9 @@ from tests.alerting.stage import (
     rendered,
     secrets_for,
 )
+from tests.harness.cases import one_each_time
 from tests.harness.poll import until
-from tests.rules.catalogue import ACTIONS, one_each_time, promtool_tests
+from tests.rules.catalogue import ACTIONS, promtool_tests
 
 pytestmark = pytest.mark.e2e
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.pictures import picture
 from tests.harness.ports import free_port
 from tests.harness.router import Router
+from tests.harness.scripted_node import write_inventory
 
 pytestmark = [
     pytest.mark.e2e,
@@ -65,15 +65,8 @@ def fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
             )
             for name in ("one", "two")
         }
-        labels = {
-            name: {"node": name, "__ollama": node.url, "__scrape": "probe"}
-            for name, node in nodes.items()
-        }
-        entries = [
-            {"targets": ["127.0.0.1"], "labels": each} for each in labels.values()
-        ]
-        inventory = folder / "nodes.yml"
-        inventory.write_text(json.dumps(entries))
+        urls = {name: node.url for name, node in nodes.items()}
+        inventory = write_inventory(folder / "nodes.yml", urls, slots=None)
         router = Router(
             folder, inventory, prometheus_port=free_port(), settings=settings
         )

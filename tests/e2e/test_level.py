@@ -24,6 +24,7 @@ from router.holds.journal import SqliteHolds
 from router.holds.store import HoldStore
 from router.model import Degrade, HoldState, Inventory, Node, Signal
 from router.snapshot import Published, Snapshot
+from tests.harness.cases import one_each_time
 from tests.harness.poll import until
 from tests.harness.ports import free_ports
 from tests.harness.process import Process
@@ -81,11 +82,7 @@ def binaries():
 
 @pytest.fixture(
     # One version each time; the others in `make test-long`.
-    params=[
-        pytest.param(path, marks=pytest.mark.long) if at else path
-        for at, path in enumerate(binaries())
-    ]
-    or [None],
+    params=one_each_time(binaries()),
     ids=lambda path: path and Path(path).parent.parent.name + "/" + Path(path).name,
 )
 def binary(request):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 
 import pytest
 
@@ -16,3 +16,8 @@ def long_but(cases: Iterable[object], daily: Container[object]) -> list[object]:
         pytest.param(case, marks=[] if case in daily else pytest.mark.long)
         for case in cases
     ]
+
+
+def one_each_time(versions: Sequence[object]) -> list[object]:
+    """Give a fixture's params: the first is the daily one; None where there is none."""
+    return long_but(versions, versions[:1]) or [None]

@@ -9,6 +9,7 @@ import pytest
 import requests
 import yaml
 
+from tests.harness.cases import one_each_time
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import Process
@@ -20,7 +21,6 @@ from tests.rules.catalogue import (
     RECORDS,
     RULE_FILES,
     RUNBOOKS,
-    one_each_time,
     programs,
 )
 from tests.rules.exposition import samples

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,9 +75,3 @@ def programs(name: str) -> list[Path]:
     folders = os.environ.get("PATH", "").split(os.pathsep)
     found = (Path(folder) / name for folder in folders if folder)
     return list({each.resolve(): each for each in found if each.is_file()}.values())
-
-
-def one_each_time(versions: Sequence[object]) -> list[object]:
-    """Return fixture's parameters: the first; the others are for `make test-long`."""
-    rest = [pytest.param(each, marks=pytest.mark.long) for each in versions[1:]]
-    return [*versions[:1], *rest] or [None]

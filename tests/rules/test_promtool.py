@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.rules.catalogue import CASE_FILES, ROOT, RULE_FILES, one_each_time, programs
+from tests.harness.cases import one_each_time
+from tests.rules.catalogue import CASE_FILES, ROOT, RULE_FILES, programs
 
 PROMTOOLS = programs("promtool")
 # A fifth of promtool's time is Go's collector's: memory is cheaper here.

@@ -1,1 +1,1 @@
-"""Routes of jobs, files and OpenAI service."""
+"""Routes of jobs, files and OpenAI batches."""

@@ -87,6 +87,11 @@ class Clone:
         path.write_text(text)
         return path
 
+    def change_code(self, text: str = "CHANGED = True") -> None:
+        """Add a line to the router's code."""
+        code = self.folder / "router" / "__init__.py"
+        code.write_text(f"{code.read_text()}\n{text}\n")
+
 
 @dataclass
 class Stack:

@@ -82,8 +82,7 @@ def _pid(container: str) -> int:
 
 
 def _upgrade(stack: Stack) -> None:
-    code = stack.clone.folder / "router" / "__init__.py"
-    code.write_text(f"{code.read_text()}\nCHANGED = True\n")
+    stack.clone.change_code()
     stack.up()
     until(
         lambda: "predecessor_ended" in stack.compose("logs", "router").stdout,

@@ -161,8 +161,7 @@ def test_rebuilt_when_the_code_changed_and_only_then(stack, program) -> None:
         seconds=40,
         every=0.5,
     )
-    code = stack.clone.folder / "router" / "__init__.py"
-    code.write_text(f"{code.read_text()}\nCHANGED = True\n")
+    stack.clone.change_code()
     stack.up()
 
     after = stack.ids()

@@ -98,8 +98,7 @@ def test_https(engine, tmp_path) -> None:
         assert chat(bearer(key)).ok
 
         router = stack.ids()["router"]
-        code = stack.clone.folder / "router" / "__init__.py"
-        code.write_text(f"{code.read_text()}\nCHANGED = True\n")
+        stack.clone.change_code()
         stack.up()
         until(
             lambda: "predecessor_ended" in stack.compose("logs", "router").stdout,

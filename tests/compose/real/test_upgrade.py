@@ -112,7 +112,7 @@ def test_upgrade(stack) -> None:
         status.splitlines()
     )
 
-    change_code(stack)
+    stack.clone.change_code()
     rules = stack.clone.folder / "alerting" / "rules" / "jobs.yml"
     rules.write_text(rules.read_text().replace("JobStuck", "JobStuckElsewhere"))
 
@@ -144,11 +144,6 @@ def test_upgrade(stack) -> None:
     )
 
 
-def change_code(stack: Stack, text: str = "CHANGED = True") -> None:
-    code = stack.clone.folder / "router" / "__init__.py"
-    code.write_text(f"{code.read_text()}\n{text}\n")
-
-
 @pytest.mark.parametrize("program", [("docker", "compose"), ("docker-compose",)])
 def test_an_upgrade_loses_no_stream(stack, program) -> None:
     """The page's command, under 50 streams: none fails, none is cut."""
@@ -160,7 +155,7 @@ def test_an_upgrade_loses_no_stream(stack, program) -> None:
     stack.healthy()
     until(lambda: stack.generate().ok, "it answers", seconds=60, every=0.5)
     router = stack.ids()["router"]
-    change_code(stack)
+    stack.clone.change_code()
     stack.compose("build")  # so that most of the streams are under way at the change
 
     def replace() -> None:
@@ -180,7 +175,7 @@ def test_code_that_does_not_start_changes_nothing(stack) -> None:
     """The router before it serves on; mended code then takes over."""
     stack.up()
     stack.healthy()
-    change_code(stack, "raise RuntimeError('proof')")
+    stack.clone.change_code("raise RuntimeError('proof')")
     stack.up()
     until(lambda: "the one before it serves on" in logs(stack), "it failed", seconds=90)
     stack.healthy("simulator")

@@ -168,24 +168,25 @@ def test_a_newer_file_is_refused(path, opened):
         SqliteHolds(path)
 
 
-def test_a_row_that_cannot_be_read_is_an_error(path, opened):
-    """A hold is never dropped in silence."""
-    journal = opened()
+def stored_as(path, journal, state):
+    """Have a hold on disk whose state is called so."""
     journal.save(lambda: {FULL.key: FULL})
     database = sqlite3.connect(path, isolation_level=None)
-    database.execute("UPDATE holds SET state = 'asleep'")
+    database.execute("UPDATE holds SET state = ?", (state,))
     database.close()
+    return journal
+
+
+def test_a_row_that_cannot_be_read_is_an_error(path, opened):
+    """A hold is never dropped in silence."""
+    journal = stored_as(path, opened(), "asleep")
     with pytest.raises(StateError, match=r"'asleep' is not a valid HoldState"):
         journal.load()
 
 
 def test_a_state_of_an_earlier_release_is_read(path, opened):
     """What 0.1 stored goes on as it is called now."""
-    journal = opened()
-    journal.save(lambda: {FULL.key: FULL})
-    database = sqlite3.connect(path, isolation_level=None)
-    database.execute("UPDATE holds SET state = 'doorbell'")
-    database.close()
+    journal = stored_as(path, opened(), "doorbell")
     (hold,) = journal.load()
     assert hold.state is HoldState.PROVISIONAL
 
