@@ -49,6 +49,8 @@ STREAMS = {"alice": 1, "bob": 3}
 TOKENS = {"alice": 1500, "bob": 300}
 # Scrapes come each 5 s; the ledger asks as often.
 _PAST_SECONDS = 12.0
+# A card that has just worked draws some watts more; idle power is learned anew in it.
+_GAP_SECONDS = 45.0
 _LOOK_SECONDS = 0.1
 _FALL_SECONDS = 7.0
 
@@ -241,14 +243,16 @@ def load(
         each.join()
 
 
-def settled(served: Product) -> dict[str, float]:
+def settled(served: Product, seconds: float) -> dict[str, float]:
     """Return what the ledger says of each key once meters have gone past now."""
-    time.sleep(_PAST_SECONDS)
+    time.sleep(seconds)
     groups = served.report()["usage"]
     return {each["name"]: each["joules"] for each in groups}
 
 
-def measure(node: MeteredNode, served: Product, seconds: float) -> dict[str, Any]:
+def measure(
+    node: MeteredNode, served: Product, seconds: float, gap: float
+) -> dict[str, Any]:
     """Play the phases; returns all figures in joules."""
     secrets = {name: served.key(name) for name in STREAMS}
     ask(served, node.model, secrets["bob"], 20)  # loads the model
@@ -259,7 +263,7 @@ def measure(node: MeteredNode, served: Product, seconds: float) -> dict[str, Any
     )
     tell("learning the idle power with the model loaded")
     with Driver(node.joules) as driver:
-        known = settled(served)
+        known = settled(served, gap)
         begin, ledger = moved(served)
         phases = []
         for names in (["alice"], ["bob"], ["alice", "bob"], ["bob"], ["alice", "bob"]):
@@ -267,7 +271,7 @@ def measure(node: MeteredNode, served: Product, seconds: float) -> dict[str, Any
             began = time.monotonic()
             load(served, node.model, secrets, names, seconds)
             ended = time.monotonic()
-            now = settled(served)
+            now = settled(served, gap)
             used = {n: now.get(n, 0.0) - known.get(n, 0.0) for n in secrets}
             known = now
             phases.append({"keys": names, "began": began, "ended": ended, "used": used})
@@ -362,6 +366,12 @@ def show(found: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--phase-seconds", type=float, default=45.0)
+    parser.add_argument(
+        "--gap-seconds",
+        type=float,
+        default=_GAP_SECONDS,
+        help=f"between two phases, at least {_PAST_SECONDS:g}",
+    )
     parser.add_argument("--simulated", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
@@ -370,7 +380,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         tell("starting the node")
         node = stack.enter_context((simulated if args.simulated else real)(folder))
         served = stack.enter_context(product(folder, node))
-        found = measure(node, served, args.phase_seconds)
+        found = measure(
+            node, served, args.phase_seconds, max(_PAST_SECONDS, args.gap_seconds)
+        )
     print(machine())
     print(show(found))
     if args.out:
