@@ -48,7 +48,7 @@ class NodeView:
     resident: Mapping[str, ResidentModel] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # no two are compared node by node
 class Snapshot:
     """One decision of the control loop.
 

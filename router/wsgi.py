@@ -237,7 +237,7 @@ def _tune_interpreter() -> None:
     # of the CPU went into looking for them.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(10_000, 4, 250)
 
 
 router = _started()

@@ -6,7 +6,7 @@ Nothing in here waits, so under gevent each method is one atomic step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from typing import Protocol
@@ -29,6 +29,7 @@ from router.capacity.slot_policy import SlotPolicy
 from router.model import Node, Outcome, Timings
 from router.snapshot import PresentModel, Snapshot
 from router.tracing.spans import RecordedSpan
+from router.turns import in_turns
 from router.usage.account import UsageAccount
 
 _SHARE = 0.1  # of a new reading of how long a slot is held
@@ -192,6 +193,7 @@ class Ledger:
         self._limits = self.learned.limits
         self._alone: dict[Key, int] = {}  # models that Ollama runs one at a time
         self._present: dict[str, Mapping[str, PresentModel]] = {}  # as last looked at
+        self._looked_at: Snapshot | None = None
         self._yielding: dict[str, int] = {}  # leases that a person may have, by node
         self._people_left: dict[str, float] = {}
         self._ends: dict[str, tuple[int, float]] = {}
@@ -332,12 +334,15 @@ class Ledger:
             return speed * self.slow_start.factor(node)
         return speed
 
-    def speeds(self) -> dict[Key, float]:
-        return {key: speed for key, c in self.curves.items() if (speed := c.speed(1))}
+    def speeds(self) -> Iterator[tuple[Key, float]]:
+        for key, curve in tuple(self.curves.items()):
+            if speed := curve.speed(1):
+                yield key, speed
 
-    def totals(self) -> dict[Key, dict[int, float]]:
-        """Return the learned totals in tokens/s, by key and number of streams."""
-        return {key: curve.totals() for key, curve in self.curves.items()}
+    def totals(self) -> Iterator[tuple[Key, dict[int, float]]]:
+        """Yield the learned totals in tokens/s by number of streams."""
+        for key, curve in tuple(self.curves.items()):
+            yield key, curve.totals()
 
     def load_seconds(self, node: str, model: str, size_bytes: int) -> float:
         """Return how long the node takes to load a model, as far as it has shown."""
@@ -456,7 +461,10 @@ class Ledger:
     def look(self, snapshot: Snapshot) -> None:
         """Take what the polls saw: who fell idle, and whether by our doing."""
         now = self._clock()
-        for node, view in snapshot.nodes.items():
+        self._looked_at = snapshot
+        for node, view in in_turns(snapshot.nodes.items()):
+            if self._looked_at is not snapshot:
+                return  # a newer one was taken in meanwhile
             if view.present is not None and view.present is not self._present.get(node):
                 self._look_at_models(node, view.present)
             if view.resident is None:

@@ -210,11 +210,10 @@ class Circuits:
 
     # For people
 
-    def shown(self, node: str | None = None) -> Iterator[CircuitView]:
+    def shown(self) -> Iterator[CircuitView]:
         """Yield the circuits that are not clean."""
         for (name, model), circuit in tuple(self._circuits.items()):
-            if node in (None, name):
-                yield CircuitView(name, model, circuit)
+            yield CircuitView(name, model, circuit)
 
     # Inside
 

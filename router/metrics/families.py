@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.turns import in_turns
+
 Row = tuple[tuple[str, ...], float]
 
 
 def gauges(
     name: str, text: str, labels: tuple[str, ...], rows: Iterable[Row]
 ) -> Metric:
+    """Return gauges; of what others write to, `rows` are a copy."""
     family = GaugeMetricFamily(name, text, labels=labels)
-    for values, value in rows:
+    for values, value in in_turns(rows):
         family.add_metric(values, value)
     return family
 
@@ -24,7 +27,7 @@ def totals(
 ) -> Metric:
     """Return counters; `name` is without its `_total`."""
     family = CounterMetricFamily(name, text, labels=labels)
-    for values, value in rows:
+    for values, value in in_turns(rows):
         family.add_metric(values, value)
     return family
 

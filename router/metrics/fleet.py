@@ -14,6 +14,7 @@ from router.metrics.replies import ReplyLease
 from router.metrics.silence import silent_families
 from router.model import Degrade, HoldKind, Inventory, Priority
 from router.snapshot import LoadView, Published
+from router.turns import in_turns
 
 _EXTERNAL = "Streams of others on the node, as estimated."
 _RECOVERED = "Streams of an earlier router that may still run on the node."
@@ -22,9 +23,9 @@ _RECOVERED = "Streams of an earlier router that may still run on the node."
 class Load(LoadView, Protocol):
     """A ledger that can also list what it learned."""
 
-    def speeds(self) -> dict[tuple[str, str], float]: ...
+    def speeds(self) -> Iterable[tuple[tuple[str, str], float]]: ...
 
-    def totals(self) -> dict[tuple[str, str], dict[int, float]]: ...
+    def totals(self) -> Iterable[tuple[tuple[str, str], dict[int, float]]]: ...
 
     def usable(self, node: str) -> int: ...
 
@@ -136,7 +137,7 @@ class FleetCollector(Collector):
             ("inferops_foreign_load", _EXTERNAL, load.external_streams),
             ("inferops_leftover_streams", _RECOVERED, load.recovered),
         ):
-            yield gauges(name, text, ("node",), [((n,), value(n)) for n in names])
+            yield gauges(name, text, ("node",), (((n,), value(n)) for n in names))
         yield gauges(
             "inferops_queue_length",
             "Requests that wait for a slot.",
@@ -147,17 +148,17 @@ class FleetCollector(Collector):
             "inferops_generation_tokens_per_second",
             "Learned speed of one stream.",
             ("node", "model"),
-            list(load.speeds().items()),
+            load.speeds(),
         )
         yield gauges(
             "inferops_concurrent_tokens_per_second",
             "Learned total speed of so many streams at once.",
             ("node", "model", "streams"),
-            [
+            (
                 ((*key, str(streams)), total)
-                for key, totals in load.totals().items()
+                for key, totals in load.totals()
                 for streams, total in totals.items()
-            ],
+            ),
         )
 
     def _silent_families(self) -> Iterator[Metric]:
@@ -171,24 +172,24 @@ class FleetCollector(Collector):
             "inferops_node_score",
             "Base capability, 0 to 1.",
             ("node",),
-            [((name,), view.score.value) for name, view in views.items()],
+            (((name,), view.score.value) for name, view in views.items()),
         )
         parts = [
             ((name, part.signal), part)
-            for name, view in views.items()
+            for name, view in in_turns(views.items())
             for part in view.score.parts
         ]
         yield gauges(
             "inferops_node_signal_value",
             "A signal's reading on a node, in the signal's own unit.",
             ("node", "signal"),
-            [(key, p.reading) for key, p in parts if p.reading is not None],
+            ((key, p.reading) for key, p in parts if p.reading is not None),
         )
         yield gauges(
             "inferops_node_signal_score",
             "The reading between the signal's worst (0) and best (1).",
             ("node", "signal"),
-            [(key, p.normalised) for key, p in parts if p.normalised is not None],
+            ((key, p.normalised) for key, p in parts if p.normalised is not None),
         )
 
     def _hold_families(self) -> Iterator[Metric]:
@@ -198,7 +199,7 @@ class FleetCollector(Collector):
             "inferops_node_schedulable",
             "1 while no hold keeps new work from the node.",
             ("node",),
-            [((n,), float(not holds.blocking(n))) for n in names],
+            (((n,), float(not holds.blocking(n))) for n in names),
         )
         yield gauges(
             "inferops_node_hold",

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from router.holds.store import HoldStore
+from router.turns import in_turns
 
 __all__ = ["HealthCollector", "HealthCounters", "HoldsMetricsView"]
 
@@ -119,7 +120,7 @@ class HealthCollector(Collector):
             "inferops_node_slow_start_ratio",
             "Share of its slots that a node which came back may use.",
             ("node",),
-            {(name,): self._view.ramp(name) for name in names},
+            {(name,): self._view.ramp(name) for name in in_turns(names)},
         )
 
     def _alerts(self) -> Iterator[Metric]:
@@ -151,6 +152,6 @@ def _family(
     rows: Mapping[Any, float],
 ) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
-    for values, value in rows.items():
+    for values, value in in_turns(rows.items()):
         family.add_metric(values, value)
     return family

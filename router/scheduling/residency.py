@@ -17,6 +17,7 @@ from typing import NamedTuple
 from router.capacity.ledger import Lease
 from router.model import Outcome
 from router.snapshot import NodeView, ResidentModel, Snapshot
+from router.turns import in_turns
 
 # A poll may have been under way before our request was, and is published later.
 _OWN_SECONDS = 8.0
@@ -109,7 +110,9 @@ class Residency:
         for name in self._nodes.keys() - snapshot.nodes.keys():
             self._hold(self._nodes.pop(name), {})
             self._loading.discard(name)
-        for name, view in snapshot.nodes.items():
+        for name, view in in_turns(snapshot.nodes.items()):
+            if self._views is not snapshot.nodes:
+                break  # a newer one was taken in meanwhile
             if view.resident is not None and self._polled(name, view.resident, now):
                 changed.append(name)
         return changed

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -25,6 +25,7 @@ from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.request import request_id
 from router.web.openapi import described, routes_of
+from router.web.scrape import metrics_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,9 +48,8 @@ def flask_app(
     warnings:  what is wrong though it does
     """
     app = routed(blueprints, not_ready, warnings)
-    metrics = make_wsgi_app(registry)
     app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
-        _with_old_paths(app.wsgi_app), {"/metrics": metrics}
+        _with_old_paths(app.wsgi_app), {"/metrics": metrics_app(registry)}
     )
     return app
 

@@ -6,7 +6,7 @@ node, or use its account, is shut, with a sentence on how an operator does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from flask import Blueprint, Response, request
 from router.model import canonical, is_model_name
 from router.relay.protocols import Dialect, error_body
 from router.snapshot import PresentModel, Published, Snapshot
+from router.turns import in_turns
 from router.web.authentication import principal_of
 
 _CHANGES = "this would change a node's models, so the router keeps it shut"
@@ -48,6 +49,7 @@ def fleet_blueprint(published: Published, find: Find) -> Blueprint:
     find: has the nodes asked for a model that none is known to have
     """
     routes = Blueprint("fleet", __name__)
+    present = _PresentModels()
 
     @routes.get("/")
     def root() -> Response:
@@ -65,25 +67,25 @@ def fleet_blueprint(published: Published, find: Find) -> Blueprint:
 
     @routes.get("/api/tags")
     def tags() -> Response:
-        models = [each for each in _present(published.current) if _mine(each)]
+        models = list(filter(_mine, present(published.current)))
         return _answer(Dialect.OLLAMA, {"models": models})
 
     @routes.get("/api/ps")
     def resident() -> Response:
-        models = [each for each in _resident(published.current) if _mine(each)]
+        models = list(filter(_mine, _resident(published.current)))
         return _answer(Dialect.OLLAMA, {"models": models})
 
     @routes.get("/v1/models")
     def models() -> Response:
-        found = filter(_mine, _present(published.current))
+        found = filter(_mine, present(published.current))
         data = [_openai(entry) for entry in found]
         return _answer(Dialect.OPENAI, {"object": "list", "data": data})
 
     @routes.get("/v1/models/<path:name>")
     def model(name: str) -> Response:
-        entry = _entry(published.current, name)
+        entry = _entry(present(published.current), name)
         if entry is None and is_model_name(name) and find(canonical(name)):
-            entry = _entry(published.current, name)
+            entry = _entry(present(published.current), name)
         if entry is not None and _mine(entry):
             return _answer(Dialect.OPENAI, _openai(entry))
         return _error(Dialect.OPENAI, 404, f"model '{name}' not found", "not_found")
@@ -129,13 +131,28 @@ def _version_order(version: str) -> tuple[int, ...]:
     return tuple(int(n) if n.isdigit() else 0 for n in numbers)
 
 
+class _PresentModels:
+    """What the nodes have, gathered once for a snapshot: it takes a while of many."""
+
+    def __init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._entries: list[dict[str, Any]] = []
+
+    def __call__(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        if snapshot is self._snapshot:
+            return self._entries
+        entries = list(_present(snapshot))
+        self._snapshot, self._entries = snapshot, entries
+        return entries
+
+
 def _present(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     """Yield each model once, with the nodes that have it, as most of them have it.
 
     digests: where nodes have different builds of it, which nodes have which
     """
     found: dict[str, dict[str, list[tuple[str, PresentModel]]]] = {}
-    for name, view in snapshot.nodes.items():
+    for name, view in in_turns(snapshot.nodes.items()):
         for model in (view.present or {}).values():
             builds = found.setdefault(model.name, {})
             builds.setdefault(model.digest, []).append((name, model))
@@ -150,9 +167,8 @@ def _present(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         yield entry
 
 
-def _entry(snapshot: Snapshot, name: str) -> dict[str, Any] | None:
+def _entry(entries: Iterable[dict[str, Any]], name: str) -> dict[str, Any] | None:
     wanted = canonical(name)
-    entries = _present(snapshot)
     return next((e for e in entries if canonical(e["name"]) == wanted), None)
 
 
@@ -164,7 +180,7 @@ def present_models(snapshot: Snapshot) -> Iterator[str]:
 
 def _resident(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     """Yield each loaded model of each node: they expire apart."""
-    for name, view in snapshot.nodes.items():
+    for name, view in in_turns(snapshot.nodes.items()):
         for model in (view.resident or {}).values():
             yield {**model.listing, "node": name}
 

@@ -10,36 +10,25 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import gevent
 import greenlet
 
 from router.wsgi import app
+from tests.harness.loop_time import LoopTime
 
 __all__ = ["app"]
 
 _FILE = "INFEROPS_TEST_MEASURE"
 
 
-class _Measure:
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self._since = time.thread_time()
-
-    def switched(self, _event: str, _greenlets: object) -> None:
-        now = time.thread_time()
-        self.longest = max(self.longest, now - self._since)
-        self._since = now
-
-
 def _write(path: Path) -> None:
-    measure = _Measure()
+    measure = LoopTime()
     greenlet.settrace(measure.switched)
     while True:
         if not path.exists():
-            measure.longest = 0.0
+            measure.begin()
         part = path.with_suffix(".part")
         part.write_text(json.dumps({"longest": measure.longest}))
         part.replace(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Response, jsonify
 
@@ -20,6 +21,7 @@ from router.holds.store import AuditEvent, HoldStore, Key
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.snapshot import NodeView, Published
+from router.turns import in_turns
 from router.usage.reports import UsageReports
 from router.web.admin.views import (
     show_circuit,
@@ -28,6 +30,8 @@ from router.web.admin.views import (
     show_override,
 )
 from router.web.caller import local
+
+T = TypeVar("T")
 
 
 def _nothing() -> Mapping[Key, str]:
@@ -77,23 +81,36 @@ class AdminContext:
             raise NotFoundError(f"no node {name!r} in the inventory")
         return view
 
-    def shown(self, view: NodeView) -> dict[str, Any]:
-        """Show a node with everything that holds it, and what overrules that."""
-        name, waits = view.node.name, self.waits()
-        schedulable = not self.holds.blocking(name)
-        holds = self.holds.of(name)
-        node = show_node(view, holds, self.ledger, schedulable=schedulable)
-        node["holds"] = [show_hold(h, waits.get(h.key)) for h in holds]
-        node["overrides"] = [
-            show_override(each)
-            for each in self.holds.overrides.list()
-            if each.node == name
-        ]
-        node["circuits"] = [
-            show_circuit(each, time.monotonic(), self.clock())
-            for each in (self.circuits.shown(name) if self.circuits else ())
-        ]
-        return node
+    def shown(self, views: Iterable[NodeView]) -> Iterator[dict[str, Any]]:
+        """Show nodes with everything that holds them, and what overrules that."""
+        curves = _by_node(
+            (n, (m, c)) for (n, m), c in tuple(self.ledger.curves.items())
+        )
+        overrides = _by_node((o.node, o) for o in self.holds.overrides.list())
+        circuits = _by_node(
+            (c.node, c) for c in (self.circuits.shown() if self.circuits else ())
+        )
+        waits = self.waits()
+        for view in in_turns(views):
+            name = view.node.name
+            holds = self.holds.of(name)
+            free = not self.holds.blocking(name)
+            yield {
+                **show_node(view, holds, self.ledger, curves[name], schedulable=free),
+                "holds": [show_hold(h, waits.get(h.key)) for h in holds],
+                "overrides": [show_override(each) for each in overrides[name]],
+                "circuits": [
+                    show_circuit(each, time.monotonic(), self.clock())
+                    for each in circuits[name]
+                ],
+            }
 
     def answer(self, name: str, **more: Any) -> Response:
-        return jsonify({**self.shown(self.view(name)), **more})
+        return jsonify({**next(self.shown([self.view(name)])), **more})
+
+
+def _by_node(items: Iterable[tuple[str, T]]) -> defaultdict[str, list[T]]:
+    found = defaultdict[str, list[T]](list)
+    for node, item in in_turns(items):
+        found[node].append(item)
+    return found

@@ -7,15 +7,18 @@ must be JSON, which a foreign web page cannot send here without being asked firs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
+import orjson
 from flask import Blueprint, Response, g, jsonify, request
 
 from router.access.principal import Scope
 from router.errors import NotFoundError
 from router.model import Priority, canonical
 from router.scheduling.pipeline import BUSY, RoutingRequest
+from router.turns import in_turns
 from router.web.access import Area, area_of
 from router.web.admin import history as health
 from router.web.admin import holds as holding
@@ -59,8 +62,7 @@ def admin_blueprint(parts: AdminContext) -> Blueprint:
 
 
 def _nodes(parts: AdminContext) -> Response:
-    views = parts.published.current.nodes.values()
-    return jsonify([parts.shown(view) for view in views])
+    return _listed(parts.shown(parts.published.current.nodes.values()))
 
 
 def _one_node(parts: AdminContext, name: str) -> Response:
@@ -69,7 +71,13 @@ def _one_node(parts: AdminContext, name: str) -> Response:
 
 def _holds(parts: AdminContext) -> Response:
     waits = parts.waits()
-    return jsonify([show_hold(h, waits.get(h.key)) for h in parts.holds.list()])
+    return _listed(show_hold(h, waits.get(h.key)) for h in parts.holds.list())
+
+
+def _listed(entries: Iterable[Mapping[str, Any]]) -> Response:
+    """Write a long list in turns with everything else."""
+    shown = [orjson.dumps(e, option=orjson.OPT_SORT_KEYS) for e in in_turns(entries)]
+    return Response(b"[%b]\n" % b",".join(shown), content_type="application/json")
 
 
 def _queue(parts: AdminContext) -> Response:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from router.capacity.ledger import Ledger
+from router.capacity.throughput import ThroughputCurve
 from router.health.circuits import CircuitView
 from router.holds.store import AuditEvent, Change
 from router.model import Hold, HoldKind, Override
@@ -16,18 +17,24 @@ _LAST_MOMENT = "9999-12-31T23:59:59.999+00:00"
 
 
 def show_node(
-    view: NodeView, holds: tuple[Hold, ...], ledger: Ledger, *, schedulable: bool
+    view: NodeView,
+    holds: tuple[Hold, ...],
+    ledger: Ledger,
+    curves: Iterable[tuple[str, ThroughputCurve]],
+    *,
+    schedulable: bool,
 ) -> dict[str, Any]:
+    """Show a node; `curves` are those of its models, by name."""
     name = view.node.name
-    speeds = ledger.speeds().items()
+    speeds = ((model, curve.speed(1)) for model, curve in curves)
+    totals = ((model, curve.totals()) for model, curve in curves)
     return {
         "name": name,
         "url": view.node.url,
         "schedulable": schedulable,
         "state": _state(holds, ledger.in_flight(name)),
         "score": round(view.score.value, 4),
-        "parts": [asdict(part) for part in view.score.parts],
-        "holds": [show_hold(hold) for hold in holds],
+        "parts": view.score.parts,
         "in_flight": ledger.in_flight(name),
         "slots": ledger.usable(name),
         "ceiling": ledger.slots(name),
@@ -37,11 +44,11 @@ def show_node(
         "version": view.version,
         "models": sorted(view.present or ()),
         "resident": sorted(view.resident or ()),
-        "tokens_per_second": {m: round(s, 2) for (n, m), s in speeds if n == name},
+        "tokens_per_second": {model: round(s, 2) for model, s in speeds if s},
         "total_tokens_per_second": {
-            m: {str(k): total for k, total in totals.items()}
-            for (n, m), totals in ledger.totals().items()
-            if n == name and totals
+            model: {str(k): total for k, total in known.items()}
+            for model, known in totals
+            if known
         },
     }
 
@@ -60,12 +67,13 @@ def _others(ledger: Ledger, node: str) -> dict[str, Any]:
 
 def show_slots(ledger: Ledger, node: str, model: str) -> dict[str, Any]:
     """Say why a node that would do has no slot free for the model."""
+    curve = ledger.curves.get((node, model))
     return {
         "in_flight": ledger.in_flight(node),
         "limit": ledger.limit(node, model),
         "ceiling": ledger.slots(node),
         **_others(ledger, node),
-        "total_tokens_per_second": ledger.totals().get((node, model), {}),
+        "total_tokens_per_second": curve.totals() if curve else {},
     }
 
 
