@@ -29,7 +29,7 @@ def ran(*argv: str | Path) -> str:
         argv,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env=ENVIRONMENT,
     )

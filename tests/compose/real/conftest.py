@@ -1,8 +1,8 @@
 """A Docker engine and a clone of this checkout, for tests on real containers.
 
 `make test-compose` (INFEROPS_COMPOSE=full) runs them all, and starts an engine of its
-own where ../shared/docker has one; `make test` runs the short one, on an engine that
-answers already.
+own where ../shared/docker has one. `make test` runs the short one, on an engine that
+answers already or, in continuous integration (INFEROPS_COMPOSE=own), on such an engine.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from tests.compose.real.stack import Clone, Stack, answers, built
 from tests.harness.process import ROOT
 
 _SHARED = ROOT.parent / "shared" / "docker"
-_START_SECONDS = 600
-FULL = os.environ.get("INFEROPS_COMPOSE") == "full"
+_WANTED = os.environ.get("INFEROPS_COMPOSE")
+FULL = _WANTED == "full"
+_START_SECONDS = 600 if FULL else 300
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if _WANTED == "own":  # minutes of waiting: the other workers go on meanwhile
+        items.sort(key=lambda item: "compose/real" not in str(item.path))
     for item in items:
         if item.get_closest_marker("long") and "compose/real" in str(item.path):
             item.add_marker(
@@ -30,16 +34,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
 
 
-def _own(command: str, **environment: str) -> str:
-    """Let ../shared/docker's engine do something."""
+def _run(*argv: str | Path, **environment: str) -> str:
     return subprocess.run(
-        [_SHARED / "engine.sh", command],
+        argv,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=_START_SECONDS,
         check=True,
     ).stdout
+
+
+def _own(command: str, **environment: str) -> str:
+    """Let ../shared/docker's engine do something."""
+    return _run(_SHARED / "engine.sh", command, **environment)
 
 
 def _adopt() -> None:
@@ -52,26 +60,37 @@ def _adopt() -> None:
     os.environ["PATH"] = os.pathsep.join(first)
 
 
-@pytest.fixture(scope="session")
-def engine() -> Iterator[None]:
-    """An engine with the images: the one that answers, else one of our own."""
-    before = dict(os.environ)
+def _start() -> bool:
+    """Have an engine with the images; tells whether it is one of our own."""
     started = False
-    if answers() and not FULL and not built():
-        pytest.skip("its image is not built yet: `make test-compose` does it")
     if not answers():
-        if not (FULL and (_SHARED / "engine.sh").exists() and os.geteuid() == 0):
+        may = _WANTED in {"full", "own"} and os.geteuid() == 0
+        if not (may and (_SHARED / "engine.sh").exists()):
             pytest.skip("no Docker engine with Compose answers")
         _own("start")
         started = True
         _adopt()
+    elif _WANTED is None and not built():
+        pytest.skip("its image is not built yet: `make test-compose` does it")
     if (_SHARED / "images.sh").exists():
-        subprocess.run(
-            [_SHARED / "images.sh", ROOT, _programs()],
-            check=True,
-            timeout=_START_SECONDS,
-            stdout=subprocess.DEVNULL,
-        )
+        _run(_SHARED / "images.sh", ROOT, _programs())
+    return started
+
+
+@pytest.fixture(scope="package")
+def engine() -> Iterator[None]:
+    """An engine with the images: the one that answers, else one of our own."""
+    before = dict(os.environ)
+    try:
+        started = _start()
+    except subprocess.SubprocessError as error:
+        os.environ.clear()
+        os.environ.update(before)
+        if FULL:
+            raise
+        _own("stop")
+        last = str(getattr(error, "stderr", None) or "").strip().splitlines()[-1:]
+        pytest.skip(f"no engine of our own here: {error}: {last}")
     yield
     if started:
         _own("stop")
