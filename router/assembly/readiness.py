@@ -43,6 +43,9 @@ class Readiness:
         for file, fault in base.health.other_files.items():
             if why := fault():
                 found.append(f"{file} is not written: {why}")
+        for each in base.watched():
+            if each.status().fault:  # which may quote the file: only in the log
+                found.append(f"{each.status().file} is rejected, see the log")
         if base.keys.fault:
             found.append(f"API keys that were made here do not work: {base.keys.fault}")
         if base.certificate is not None and base.certificate.fault:

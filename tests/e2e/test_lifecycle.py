@@ -247,12 +247,16 @@ def test_reload_touches_no_stream(start, fleet, tmp_path, begin):
     answer = router.post("/admin/reload", {}).json()["files"]
     assert [False] * 3 == [each["successful"] for each in answer]
     assert all(each["fault"].startswith(each["file"]) for each in answer)
-    assert router.get("/readyz").ok
+    ready = router.get("/readyz")
+    assert ready.ok
+    rejected = {f"{path.name} is rejected, see the log" for path in good}
+    assert rejected == set(ready.json()["warnings"])
 
     for path, text in good.items():
         path.write_text(text)
     answer = router.post("/admin/reload", {}).json()["files"]
     assert [(True, None)] * 3 == [(e["successful"], e["fault"]) for e in answer]
+    assert "warnings" not in router.get("/readyz").json()
     assert counted(client, 1000)
 
 
