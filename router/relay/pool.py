@@ -7,6 +7,7 @@ once, and reads what comes back (`router.relay.upstream`).
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from collections import defaultdict, deque
@@ -33,6 +34,7 @@ _IDLE_PER_NODE = 1024
 _SURELY_ALIVE_SECONDS = 0.5
 
 _COPIED_BYTES = 16_384
+_NAMED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Connection:
     """A socket to a node; `reused` ones may turn out to be dead on first use.
 
     address: the node's base URL: one that has moved is not asked there again
+    until:   how long it is used again; a name may lead somewhere else by then
     bodies: where the bytes of its replies are counted while they are held
     unsent: the rest of a request that the node has not taken yet
     """
@@ -80,6 +83,7 @@ class Connection:
     address: str
     sock: CooperativeSocket
     reused: bool
+    until: float = math.inf
     idle_since: float = 0.0
     bodies: BodyBudget = field(default_factory=BodyBudget)
     unsent: memoryview = _NOTHING
@@ -147,8 +151,11 @@ class Backends:
         idle = self._idle[node.url]
         while idle:
             connection = idle.pop()
-            rested = time.monotonic() - connection.idle_since
-            if rested < _SURELY_ALIVE_SECONDS or _alive(connection.raw):
+            now = time.monotonic()
+            rested = now - connection.idle_since
+            if now < connection.until and (
+                rested < _SURELY_ALIVE_SECONDS or _alive(connection.raw)
+            ):
                 return connection
             connection.close()
         return None
@@ -159,7 +166,11 @@ class Backends:
         except OSError as error:
             raise NotSentError(f"{node.name}: cannot connect: {error}") from error
         socket_ = cast("CooperativeSocket", sock)
-        return Connection(node.url, socket_, reused=False, bodies=self._bodies)
+        named = _family(endpoint(node.url)[0]) is None
+        until = time.monotonic() + _NAMED_SECONDS if named else math.inf
+        return Connection(
+            node.url, socket_, reused=False, until=until, bodies=self._bodies
+        )
 
 
 def _opened(node: Node, seconds: float) -> cooperative.socket:

@@ -1,8 +1,8 @@
 """Looks names up in threads of their own, with a deadline, and remembers answers.
 
 A name server that does not answer holds a thread for up to half a minute. So each name
-is looked up once at a time, however many ask; who asked goes on after two seconds, with
-the last answer where there is one; and an address is not looked up at all.
+is looked up once at a time, however many ask; who asked goes on after two seconds, or
+soon and with the last answer where there is one; and an address is not looked up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Key = tuple[Any, ...]
 
 _THREADS = 32
 _SECONDS = 2.0
-_FRESH_SECONDS = 5.0  # a name that has moved is found again after so long
+_SOON_SECONDS = 0.1
+_FRESH_SECONDS = 2.0  # a name that has moved is found again after so long
 _MOST_REMEMBERED = 4096
 
 
@@ -64,22 +65,22 @@ class Resolver(ThreadResolver):
         if known and time.monotonic() - known[0] < _FRESH_SECONDS:
             return known[1]
         try:
-            return self._asked(key)
+            return self._asked(key, _SOON_SECONDS if known else self._seconds)
         except _socket.gaierror as error:
             if known and error.errno == _socket.EAI_AGAIN:
                 return known[1]
             raise
 
-    def _asked(self, key: Key) -> Answer:
+    def _asked(self, key: Key, seconds: float) -> Answer:
         looking = self._under_way.get(key)
         if looking is None:
             if len(self._under_way) >= self._threads:
                 raise _again(f"{self._threads} names are being looked up")
             looking = self._under_way[key] = gevent.spawn(self._look, key)
-        looking.join(self._seconds)
+        looking.join(seconds)
         found: Answer | OSError | None = looking.value
         if found is None:
-            raise _again(f"no answer within {self._seconds:g} s")
+            raise _again(f"no answer within {seconds:g} s")
         if isinstance(found, OSError):
             raise found
         return found

@@ -23,10 +23,15 @@ class HttpThread(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), handler)
+    def __init__(
+        self,
+        handler: type[BaseHTTPRequestHandler],
+        port: int = 0,
+        host: str = "127.0.0.1",
+    ) -> None:
+        super().__init__((host, port), handler)
         self.port: int = self.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.02,), daemon=True
         )
@@ -46,8 +51,13 @@ class HttpThread(ThreadingHTTPServer):
 class Served(Stopping):
     """What answers by HTTP."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
-        self._http = HttpThread(handler, port)
+    def __init__(
+        self,
+        handler: type[BaseHTTPRequestHandler],
+        port: int = 0,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._http = HttpThread(handler, port, host)
         self.port, self.url = self._http.port, self._http.url
 
     def stop(self) -> None:

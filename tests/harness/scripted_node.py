@@ -98,6 +98,7 @@ class ScriptedNode(Served):
         models: Iterable[str] = ("m:latest",),
         digest: str = "d1",
         port: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
         self.script = script
         self.asked: list[Exchange] = []
@@ -107,7 +108,7 @@ class ScriptedNode(Served):
             "/api/tags": {"models": entries},
             "/api/ps": {"models": entries},
         }
-        super().__init__(self._handler(), port)
+        super().__init__(self._handler(), port, host)
 
     @property
     def requests(self) -> list[Exchange]:

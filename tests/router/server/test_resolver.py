@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import socket
+import time
 
 import gevent
 import pytest
@@ -119,3 +120,13 @@ def test_a_name_that_is_none():
     """What cannot be asked for is no name."""
     with pytest.raises(socket.gaierror):
         Resolver(gevent.get_hub()).getaddrinfo("x" * 300 + ".lan", 80)
+
+
+def test_who_knows_an_address_does_not_wait_long(resolver, names):
+    """A node that is known is asked soon, whatever its name server does."""
+    assert resolver.getaddrinfo("gpu.lan", 80) == ANSWER
+    stale(resolver)
+    names.hanging.acquire()
+    began = time.monotonic()
+    assert resolver.getaddrinfo("gpu.lan", 80) == ANSWER  # the fixture's wait is 20 s
+    assert time.monotonic() - began < 10
