@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -13,9 +15,11 @@ from tests.harness.counting import START, listen, request_of
 from tests.harness.otlp import Collector
 from tests.harness.poll import until
 from tests.harness.ports import free_port
+from tests.harness.process import Process
 from tests.harness.recording_node import RecordingNode
 from tests.harness.router import Router
 from tests.harness.simulator import Simulated, SimulatedFleet
+from tests.rules.catalogue import programs
 
 pytestmark = pytest.mark.e2e
 
@@ -224,6 +228,56 @@ def test_exemplars_lead_to_traces(traced, collector):
         }
         assert trace_id in shown, name
     assert any(sample.name.startswith("gen_ai_client_token") for sample in samples)
+
+
+def prometheus(program: Path, folder: Path, router: Router) -> tuple[Process, str]:
+    """Start one that keeps exemplars and scrapes the router alone."""
+    config, port = folder / "exemplars.yml", free_port()
+    config.write_text(
+        "scrape_configs:\n"
+        "  - {job_name: router, scrape_interval: 250ms, scrape_timeout: 250ms,"
+        f" static_configs: [{{targets: ['127.0.0.1:{router.port}']}}]}}\n"
+    )
+    argv = [
+        str(program),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--enable-feature=exemplar-storage",
+        "--scrape.discovery-reload-interval=100ms",  # 5 s else
+    ]
+    return Process(argv, log=folder / "prometheus.log"), f"http://127.0.0.1:{port}"
+
+
+def kept_exemplars(url: str, name: str) -> Iterator[tuple[str, float]]:
+    """Yield trace and value of each exemplar that a Prometheus has of a histogram."""
+    now = time.time()
+    asked = {"query": f"{name}_bucket", "start": f"{now - 60}", "end": f"{now + 60}"}
+    found = requests.get(f"{url}/api/v1/query_exemplars", params=asked, timeout=5)
+    for series in found.json()["data"]:
+        for each in series["exemplars"]:
+            yield each["labels"]["trace_id"], float(each["value"])
+
+
+def test_prometheus_keeps_exemplars(traced, collector, tmp_path):
+    """A real Prometheus names the trace of a request that was made, by each latency."""
+    found = programs("prometheus")
+    if not found:
+        pytest.skip("prometheus is not on PATH")
+    router = traced[0]
+    trace_id, sent = header(11)
+    answer = router.post("/api/chat", request_of("/api/chat", MODEL, 5), headers=sent)
+    request, *_ = collector.trace(trace_id, 3)
+    process, url = prometheus(found[0], tmp_path, router)
+    try:
+        until(lambda: list(kept_exemplars(url, LATENCIES[0])), "some are kept")
+        kept = {name: dict(kept_exemplars(url, name)) for name in LATENCIES}
+    finally:
+        process.kill()
+    assert trace_id in answer.headers["traceresponse"]
+    assert [] == [name for name, found in kept.items() if trace_id not in found]
+    took = kept[LATENCIES[0]][trace_id]
+    assert took == pytest.approx((request.ended - request.began) / 1e9, abs=0.05)
 
 
 def test_a_dead_collector_costs_no_request(traced, collector):
