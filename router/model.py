@@ -316,6 +316,18 @@ class Cause(StrEnum):
     STALLED = "stalled"  # a stream that stood still for too long
 
 
+class DoneReason(StrEnum):
+    """Why a node says that its reply ended, in Ollama's words for all dialects."""
+
+    STOP = "stop"  # the model came to an end, or to a word that was to stop it
+    LENGTH = "length"  # as long as was asked for, or as the context allows
+    TOOL_CALLS = "tool_calls"  # only `/v1` tells it: `/api` says stop
+    LOAD = "load"  # nothing was asked: the model was only loaded
+    UNLOAD = "unload"
+    OTHER = "other"  # a word that is not known here
+    NONE = "none"  # untold
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """What a finished reply tells of itself; seconds and tokens, 0 if untold."""
@@ -326,6 +338,7 @@ class Timings:
     generate_seconds: float = 0.0
     load_seconds: float = 0.0
     total_seconds: float = 0.0
+    done_reason: DoneReason = DoneReason.NONE
 
     @property
     def tokens_per_second(self) -> float | None:

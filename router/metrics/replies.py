@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from router.capacity.load_time import COLD_LOAD_SECONDS
 from router.metrics.buckets import Buckets
 from router.metrics.families import gauges, totals
-from router.model import Outcome
+from router.model import DoneReason, Outcome
 from router.tracing.spans import RecordedSpan
 
 # Every target of an objective is an edge: between edges a share can only be guessed.
@@ -28,6 +28,8 @@ FIRST_TOKEN_EDGES = (
 PER_TOKEN_EDGES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
 LENGTH_EDGES = (4, 16, 64, 256, 1024, 4096, 16384, 65536)  # tokens
 LOAD_EDGES = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)  # Ollama gives up at 300
+
+CUT = "cut"  # beside the reasons that nodes give
 
 # Of a node and model nobody asks for any more, the oldest are forgotten.
 MOST_PAIRS = 4096
@@ -93,6 +95,8 @@ class ReplyTimings(Protocol):
     def load_seconds(self) -> float: ...
     @property
     def total_seconds(self) -> float: ...
+    @property
+    def done_reason(self) -> DoneReason: ...
 
 
 @dataclass(slots=True)
@@ -113,6 +117,10 @@ class _Pair:
     per_token: Buckets = field(default_factory=lambda: Buckets(PER_TOKEN_EDGES))
     load: Buckets = field(default_factory=lambda: Buckets(LOAD_EDGES))
     longest: dict[ReplyKind, float] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def end(self, reason: str) -> None:
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
 
 class Replies(Collector):
@@ -135,6 +143,7 @@ class Replies(Collector):
         ):
             return  # nothing came, or an error that names any model a client likes
         pair = self._pair(lease.node, lease.model)
+        _reason(pair, lease, timings, whole=whole)
         now = self._clock()
         trace_id = lease.span.trace_id if lease.span is not None else ""
         _silence(pair, lease, now, whole=whole)
@@ -150,6 +159,11 @@ class Replies(Collector):
             pace = seconds_per_token(lease.decoding_since, timings, now)
             if pace is not None:
                 pair.per_token.observe(pace, trace_id)
+
+    def answered(self, node: str, model: str, reason: DoneReason) -> None:
+        """Count a reply that needed no slot; one that tells no reason is none."""
+        if reason is not DoneReason.NONE:
+            self._pair(node, model).end(reason)
 
     def keep(self, nodes: Collection[str]) -> None:
         """Forget the nodes that left the inventory."""
@@ -167,6 +181,17 @@ class Replies(Collector):
 
     def collect(self) -> Iterator[Metric]:
         pairs = list(self._pairs.items())
+        yield totals(
+            "inferops_replies",
+            "Replies by why they ended, as their node says it; cut: one that had begun"
+            " and did not end there, none: its node did not say.",
+            (*_PAIR, "reason"),
+            [
+                ((*key, reason), count)
+                for key, pair in pairs
+                for reason, count in pair.reasons.items()
+            ],
+        )
         yield from _token_families(pairs)
         yield from _phase_families(pairs)
         yield from _histograms(pairs)
@@ -185,8 +210,26 @@ class Replies(Collector):
 
 def _counted(timings: ReplyTimings) -> bool:
     return bool(
-        timings.prompt_tokens or timings.generated_tokens or timings.total_seconds
+        timings.prompt_tokens
+        or timings.generated_tokens
+        or timings.total_seconds
+        or timings.done_reason is not DoneReason.NONE
     )
+
+
+def _reason(
+    pair: _Pair, lease: ReplyLease, timings: ReplyTimings | None, *, whole: bool
+) -> None:
+    """Count why it ended, of whatever has an end: an embedding has none."""
+    reason = timings.done_reason if timings else DoneReason.NONE
+    if not whole:
+        pair.end(CUT)
+    elif (
+        reason is not DoneReason.NONE
+        or lease.decoding_since is not None
+        or (timings and timings.generated_tokens)
+    ):
+        pair.end(reason)
 
 
 def _silence(pair: _Pair, lease: ReplyLease, now: float, *, whole: bool) -> None:

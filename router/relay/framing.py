@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import orjson
 
-from router.model import Timings
+from router.model import DoneReason, Timings
+from router.relay.done_reason import done_reason_in, done_reason_of
 from router.relay.http1 import ProtocolError
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -139,10 +141,14 @@ class Framer:
 
     def timings(self) -> Timings:
         """Read the timings from the stream's last lines; zeros if there are none."""
-        for line in reversed(self._tail().split(b"\n")):
+        tail, timings = self._tail(), Timings()
+        for line in reversed(tail.split(b"\n")):
             if b'"eval_count"' in line or b'"usage"' in line:
-                return read_timings(line.removeprefix(b"data: "))
-        return Timings()
+                timings = read_timings(line.removeprefix(b"data: "))
+                break
+        if timings.done_reason is DoneReason.NONE:  # on `/v1` another line tells it
+            return replace(timings, done_reason=done_reason_in(tail))
+        return timings
 
 
 # How `/v1/responses` and Anthropic's `/v1/messages` say that a stream is whole.
@@ -182,7 +188,8 @@ def read_timings(reply: bytes) -> Timings:
         found = _COUNTERS.findall(reply[-_EDGE_BYTES:])
         counters = {name.decode(): int(value) for name, value in found}
         usage = any(name.endswith("_tokens") for name in counters)
-        return read_timings_of({"usage": counters} if usage else counters)
+        timings = read_timings_of({"usage": counters} if usage else counters)
+        return replace(timings, done_reason=done_reason_in(reply))
     try:
         fields = orjson.loads(reply)
     except orjson.JSONDecodeError:
@@ -197,6 +204,7 @@ def read_timings_of(fields: Mapping[str, object]) -> Timings:
         return Timings(
             prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
             generated_tokens=_count(usage, "completion_tokens", "output_tokens"),
+            done_reason=done_reason_of(fields),
         )
     return Timings(
         prompt_tokens=_count(fields, "prompt_eval_count"),
@@ -205,6 +213,7 @@ def read_timings_of(fields: Mapping[str, object]) -> Timings:
         generate_seconds=_count(fields, "eval_duration") / 1e9,
         load_seconds=_count(fields, "load_duration") / 1e9,
         total_seconds=_count(fields, "total_duration") / 1e9,
+        done_reason=done_reason_of(fields),
     )
 
 

@@ -150,6 +150,28 @@ def test_starts_of_a_real_ollama_are_told_apart(real, in_front):
     assert (of("model_load_seconds_count") or 0) == expected["cold"]
 
 
+def test_why_replies_of_a_real_ollama_ended(in_front):
+    """By its own words, streamed and whole, on /api and /v1, loads and unloads too."""
+    of = Series(in_front, "real", f"{MODEL}:latest")
+    in_front.post("/api/generate", {"model": MODEL})
+    whole = {"stream": False}
+    in_front.post("/api/chat", ask(MODEL, 3))
+    in_front.post("/api/chat", ask(MODEL, 3, **whole))
+    for more in ({}, {"stream": True}):
+        in_front.post("/v1/chat/completions", ask(MODEL, 1) | {"max_tokens": 3} | more)
+    stop = {"options": {"num_predict": 20, "stop": [" 10"]}}
+    for more in ({}, whole):
+        in_front.post("/api/chat", ask(MODEL, 20) | stop | more)
+    in_front.post("/api/embed", {"model": MODEL, "input": "has no end"})
+    in_front.post("/api/generate", {"model": MODEL, "keep_alive": 0})
+    expected = {"load": 1, "length": 4, "stop": 2, "unload": 1}
+    counts = {word: of("replies_total", reason=word) for word in (*expected, *NEVER)}
+    assert expected == {word: count for word, count in counts.items() if count}
+
+
+NEVER = ("none", "other", "cut", "tool_calls")
+
+
 def test_loads_of_a_real_ollama_are_counted(real):
     """And its silence, stopped as it is, is told within the deadline."""
     collector = OllamaCollector(real.url)

@@ -247,7 +247,9 @@ class Exchange:
         timings = gate.timings()
         if resumption:  # most of its prompt was in the node's cache already
             timings = Timings(
-                0, timings.generated_tokens, 0.0, timings.generate_seconds
+                generated_tokens=timings.generated_tokens,
+                generate_seconds=timings.generate_seconds,
+                done_reason=timings.done_reason,
             )
         return CompleteReply(200, draft.whole.reply(), timings)
 

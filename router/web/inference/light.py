@@ -5,6 +5,7 @@ from __future__ import annotations
 from router.errors import NotFoundError
 from router.failover.light import LightAnswer, LightRequest
 from router.model import Outcome, canonical
+from router.relay.done_reason import done_reason_in
 from router.relay.fields import Ask, Need
 from router.web.inference.context import InferenceContext
 from router.web.inference.request import ClientRequest
@@ -32,6 +33,9 @@ def answer_light(
         request.model = model
         if found.answer.status < 500:
             request.outcome = Outcome.END.value
+        if ask.need is not Need.DISK and found.answer.status < 400:
+            reason = done_reason_in(found.answer.body)
+            context.metrics.replies.answered(found.node, model, reason)
         if ask.need is Need.UNLOAD and found.answer.status < 400:
             _note_unload(context, request, model)
     return found

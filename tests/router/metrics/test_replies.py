@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from router.capacity.ledger import Lease, Ledger
 from router.capacity.load_time import COLD_LOAD_SECONDS
 from router.metrics.replies import FIRST_TOKEN_EDGES, Replies
-from router.model import Node, Outcome, Timings
+from router.model import DoneReason, Node, Outcome, Timings
 
 KEY = {"node": "n", "model": "m:latest"}
 NATIVE = Timings(
@@ -221,6 +221,34 @@ def test_lengths_of_prompts_and_answers(stage) -> None:
         ("generated", "256.0", 1),
     ):
         assert count == stage.value("reply_tokens_bucket", kind=kind, le=edge)
+
+
+def told(reason: DoneReason, tokens: int = 9) -> Timings:
+    return Timings(generated_tokens=tokens, done_reason=reason)
+
+
+def test_replies_by_why_they_ended(stage) -> None:
+    """The node's word, also of a load; cut: no end; none: an end without a word."""
+    for reason in (DoneReason.STOP, DoneReason.STOP, DoneReason.LENGTH):
+        stage.stream(told(reason))
+    stage.stream(Timings())
+    for outcome in (Outcome.EOF, Outcome.CLIENT_GONE):
+        stage.stream(outcome=outcome)
+    for timings in (told(DoneReason.LOAD, 0), told(DoneReason.NONE)):
+        stage.take(streams=False).done(Outcome.END, timings)
+    stage.replies.answered("n", "m:latest", DoneReason.UNLOAD)
+    expected = {"stop": 2, "length": 1, "none": 2, "cut": 2, "load": 1, "unload": 1}
+    found = {word: stage.value("replies_total", reason=word) for word in expected}
+    assert expected == found
+
+
+def test_what_has_no_end_has_no_reason(stage) -> None:
+    """Embeddings, and a model's details, tell none and are not counted."""
+    embedded = Timings(prompt_tokens=9, total_seconds=0.2)
+    stage.take(streams=False).done(Outcome.END, embedded)
+    stage.replies.answered("n", "m:latest", DoneReason.NONE)
+    families = {family.name: family for family in stage.replies.collect()}
+    assert families["inferops_replies"].samples == []
 
 
 def test_a_node_that_left_is_forgotten(stage) -> None:

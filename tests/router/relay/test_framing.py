@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.model import Timings
+from router.model import DoneReason, Timings
 from router.relay.framing import Framer, is_sse, message_in, read_timings
 
 NDJSON = (
@@ -49,7 +49,7 @@ def test_ndjson_timings():
     """Ollama's last line tells counts and nanoseconds."""
     gate = Framer(sse=False)
     feed(gate, NDJSON, [])
-    assert Timings(7, 4, 2.0, 1.0, 5e-9) == gate.timings()
+    assert Timings(7, 4, 2.0, 1.0, 5e-9, 0.0, DoneReason.STOP) == gate.timings()
     assert gate.timings().tokens_per_second == 4.0
 
 

@@ -66,6 +66,29 @@ def test_whole_reply(played):
     assert answer.headers["Content-Length"] == str(len(answer.body))
 
 
+def ends(stage):
+    """Return the counted replies of node a by why they ended."""
+    registry = stage.router.base.registry
+    (family,) = (f for f in registry.collect() if f.name == "inferops_replies")
+    return {s.labels["reason"]: s.value for s in family.samples if s.value}
+
+
+def test_why_replies_ended(played):
+    """A stream and a whole reply, each by its node's word."""
+    body = {"model": "m", "response": "hi", "done": True, "done_reason": "length"}
+    stage = played([HI, plain("200 OK", body)])
+    stage.post("/api/chat", CHAT)
+    stage.post("/api/generate", {"model": "m", "prompt": "x", "stream": False})
+    assert {"stop": 1, "length": 1} == ends(stage)
+
+
+def test_a_stream_that_broke_off_is_cut(played):
+    """On its node; the other one ends it by its own word."""
+    stage = played([BROKEN], [HI])
+    stage.post("/api/chat", {**CHAT, "tools": [{"type": "function"}]})
+    assert {"cut": 1} == ends(stage)
+
+
 @pytest.mark.parametrize("faults", [[CUT], [ERROR], [ERROR, ERROR]])
 def test_next_node_before_the_first_byte(played, faults):
     """The client hears nothing of a node that failed but the number of attempts."""
