@@ -8,7 +8,7 @@ from __future__ import annotations
 from grafana.board import Board
 from grafana.grid import Band, Section
 from grafana.panels import BLUE, Field, Json, Query, stat, timeseries
-from grafana.promql import BOTH, NODE, tokens
+from grafana.promql import BOTH, NODE, RECORD_STEP, tokens
 from grafana.variables import CO2, MODEL, PRICE
 from grafana.variables import NODE as NODE_VARIABLE
 
@@ -118,7 +118,7 @@ def _power() -> Json:
     return timeseries(
         "Power by node",
         "Of all cards of a node.",
-        [Query(POWER, "{{node}}")],
+        [Query(POWER, "{{node}}", RECORD_STEP)],
         Field("watt", 0, low=0, empty=NO_POWER),
         stacked=True,
     )
@@ -129,7 +129,7 @@ def _idle() -> Json:
         "Power while idle",
         "Of nodes that have no request just then. Loaded models keep cards from their "
         "lowest state.",
-        [Query(IDLE, "{{node}}")],
+        [Query(IDLE, "{{node}}", RECORD_STEP)],
         Field("watt", 0, low=0, empty="no node is idle"),
     )
 
@@ -139,7 +139,7 @@ def _by_node() -> Json:
         "Joules per token by node",
         "Power over generated tokens. Fuller nodes need less for a token: a batch "
         "shares each reading of the weights.",
-        [Query(f"{POWER} / on (node) ({TOKENS} > 0)", "{{node}}")],
+        [Query(f"{POWER} / on (node) ({TOKENS} > 0)", "{{node}}", RECORD_STEP)],
         Field("joule", 2, low=0, empty=NO_TOKENS),
     )
 
@@ -149,7 +149,7 @@ def _by_model() -> Json:
         "Joules per token by model",
         "A node's power is shared out to its models by their tokens, since no source "
         "tells them apart.",
-        [Query(BY_MODEL, "{{model}}")],
+        [Query(BY_MODEL, "{{model}}", RECORD_STEP)],
         Field("joule", 2, low=0, empty=NO_TOKENS),
     )
 
@@ -158,7 +158,7 @@ def _cost() -> Json:
     return timeseries(
         "Cost of a million tokens by model",
         "At the price above, in its currency; power of the cards only.",
-        [Query(f"(\n{BY_MODEL}\n) * 1e6 / 3.6e6 * $price", "{{model}}")],
+        [Query(f"(\n{BY_MODEL}\n) * 1e6 / 3.6e6 * $price", "{{model}}", RECORD_STEP)],
         Field("none", 3, low=0, empty=NO_TOKENS),
     )
 
@@ -167,6 +167,6 @@ def _yield() -> Json:
     return timeseries(
         "Tokens per watt by node",
         "Generated tokens a second for each watt: which card to buy again.",
-        [Query(f"{TOKENS} / on (node) ({POWER} > 0)", "{{node}}")],
+        [Query(f"{TOKENS} / on (node) ({POWER} > 0)", "{{node}}", RECORD_STEP)],
         Field("none", 3, low=0, empty=NO_TOKENS),
     )

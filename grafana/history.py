@@ -58,6 +58,7 @@ def history() -> Board:
         (NODE_VARIABLE, MODEL_VARIABLE),
         since="now-30d",
         refresh="5m",
+        most_points=None,  # weeks, of few series
     )
 
 

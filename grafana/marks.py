@@ -57,11 +57,8 @@ def _changes() -> str:
 def _upgrades(node: str) -> str:
     """Another version than 5 min ago, of an Ollama that had one."""
     versions = f"node:ollama_version:info{{{node}}}"
-    before = f"max by (node, version) ({versions} offset 5m)"
-    return (
-        f"max by (node, version) ({versions})\n"
-        f"unless\n{before}\nand on (node)\n{before}"
-    )
+    before = f"{versions} offset 5m"
+    return f"{versions}\nunless\n{before}\nand on (node)\n{before}"
 
 
 def _mark(name: str, colour: str, expr: str, title: str, text: str) -> Json:

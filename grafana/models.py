@@ -16,13 +16,13 @@ from grafana.promql import (
     or_zero,
     rate,
     recorded_quantile,
+    tokens,
 )
 from grafana.tables import matrix
 from grafana.variables import MODEL as MODEL_VARIABLE
 from grafana.variables import NODE as NODE_VARIABLE
 
 FIRST = "inferops_time_to_first_token_seconds"
-PACE = "inferops_time_per_output_token_seconds"
 SPEED = "inferops_generation_tokens_per_second"
 SECONDS = Field("s", 2, low=0, empty="no replies")
 
@@ -35,7 +35,10 @@ def models() -> Board:
         (
             Section(
                 "Use",
-                (Band(8, (_requests(), _tokens(), _lengths())), Band(8, (_where(),))),
+                (
+                    Band(8, (_requests(), _tokens(), _lengths())),
+                    Band(8, (_where(), _reasons()), (14, 10)),
+                ),
             ),
             Section(
                 "Lengths",
@@ -66,6 +69,7 @@ def models() -> Board:
             Section("Loads", (Band(8, (_loads(), _load_spread(), _resident())),)),
         ),
         (NODE_VARIABLE, MODEL_VARIABLE),
+        most_points=100,  # a quantile of all nodes' buckets reads 40 series of each
     )
 
 
@@ -82,28 +86,23 @@ def _requests() -> Json:
 
 
 def _tokens() -> Json:
-    by_model = rate("inferops_tokens_total", BOTH, by="model, kind")
+    by_model = or_zero(tokens(BOTH, by="model, kind"), "kind")
     return timeseries(
         "Tokens per second by model",
         "Prompt tokens read and tokens generated: what the fleet is used for.",
-        [Query(or_zero(by_model, "kind"), "{{model}} {{kind}}")],
+        [Query(by_model, "{{model}} {{kind}}", RECORD_STEP)],
         Field("short", 1, low=0, empty="no router"),
     )
 
 
 def _lengths() -> Json:
-    tokens = rate("inferops_tokens_total", BOTH, by="model, kind")
-    replies = rate(f"{PACE}_count", BOTH, by="model")
+    by_model = tokens(BOTH, by="model, kind")
+    replies = f'sum by (model, kind) ({LENGTH_BUCKETS}{{{BOTH}, le="+Inf"}})'
     return timeseries(
         "Mean prompt and answer length",
-        "Tokens of a reply, of replies with two tokens and more. Long prompts make "
-        "the first token late, long answers keep slots.",
-        [
-            Query(
-                f"{tokens}\n/ on (model) group_left ()\n({replies} > 0)",
-                "{{model}} {{kind}}",
-            )
-        ],
+        "Tokens of a reply. Long prompts make the first token late, long answers "
+        "keep slots.",
+        [Query(f"{by_model}\n/\n({replies} > 0)", "{{model}} {{kind}}", RECORD_STEP)],
         Field("short", 0, low=0, empty="no replies"),
     )
 
@@ -122,6 +121,18 @@ def _where() -> Json:
             empty="no Ollama answers",
         ),
         by="model",
+    )
+
+
+def _reasons() -> Json:
+    replies = rate("inferops_replies_total", BOTH, by="model, reason")
+    return timeseries(
+        "Replies by done reason",
+        "Per second. Length: at the limit of tokens or of the context. Load, unload: "
+        "nothing was asked. None: its node gave no reason. Cut: it did not end there.",
+        [Query(or_zero(replies, "reason"), "{{model}} {{reason}}")],
+        Field("reqps", 2, low=0, empty="no router"),
+        stacked=True,
     )
 
 

@@ -120,12 +120,12 @@ def _share() -> Json:
 
 
 def _tokens() -> Json:
-    by_node = promql.rate("inferops_tokens_total", NODE, by="node, kind")
+    by_node = promql.or_node_zero(promql.tokens(NODE, by="node, kind"), "kind")
     return timeseries(
         "Tokens per second by node",
         "Prompt tokens read and tokens generated, as the nodes themselves counted "
-        "them at the end of each reply.",
-        [Query(promql.or_node_zero(by_node, "kind"), "{{node}} {{kind}}")],
+        "them at the end of each reply; over a minute.",
+        [Query(by_node, "{{node}} {{kind}}", promql.RECORD_STEP)],
         Field("short", 1, low=0),
     )
 

@@ -197,6 +197,12 @@ def timeseries(
     return made
 
 
+def renamed(made: Json, pattern: str, to: str) -> Json:
+    """Shorten names in a panel's legend; `pattern`: a regular expression in slashes."""
+    options = {"regex": pattern, "renamePattern": to}
+    return made | {"transformations": [{"id": "renameByRegex", "options": options}]}
+
+
 def timeline(title: str, about: str, queries: Sequence[Query], field: Field) -> Json:
     """Show a band of states over time for each series."""
     made = panel("state-timeline", title, about, targets(queries, instant=False), field)

@@ -56,6 +56,7 @@ RECORD_STEP = "15s"
 FIRST_BUCKETS = "node:first_token_buckets:rate1m"
 PACE_BUCKETS = "node:token_time_buckets:rate1m"
 LOAD_BUCKETS = "node:load_buckets:rate1m"
+ATTEMPTS = "node:attempts:rate1m"
 LENGTH_BUCKETS = "node:reply_tokens_buckets:rate1m"
 
 
@@ -119,17 +120,5 @@ def serving(series: str) -> str:
 
 
 def gpu(series: str) -> str:
-    """One series for each GPU, with a short label `gpu` to tell a node's apart.
-
-    A whole uuid makes a legend unreadable: its first characters have to do.
-    """
-    return _short(f"max by (node, uuid) ({series}{{{GPU}}})")
-
-
-def gpu_by(series: str, label: str) -> str:
-    """One series for each GPU and value of a label, named as `gpu` does."""
-    return _short(f"max by (node, uuid, {label}) ({series}{{{GPU}}})")
-
-
-def _short(each: str) -> str:
-    return f'label_replace({each}, "gpu", "$1", "uuid", "(?:GPU-)?(.{{1,12}}).*")'
+    """A record of each GPU: one series for each, whichever source read it."""
+    return f"{series}{{{GPU}}}"

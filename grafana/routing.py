@@ -11,9 +11,8 @@ from grafana.variables import NODE as NODE_VARIABLE
 
 # Shares of all nodes, the chosen ones picked afterwards: a share of a choice lies.
 TRAFFIC = (
-    "sum by (node) (rate(inferops_attempts_total[$__rate_interval]))"
-    " / scalar(sum(rate(inferops_attempts_total[$__rate_interval])) > 0)"
-)
+    f"sum by (node) ({promql.ATTEMPTS}) / scalar(sum({promql.ATTEMPTS}) > 0)"
+)  # fmt: skip
 SCORES = (
     "max by (node) (inferops_node_score and on (node) inferops_node_schedulable == 1)"
 )
@@ -59,8 +58,8 @@ def _shares() -> Json:
         "What part of all attempts a node gets, and dashed what part of all scores it "
         "has. They part where models, slots or speed say more than the score.",
         [
-            Query(chosen(TRAFFIC), "{{node}} traffic"),
-            Query(chosen(SCORE_SHARE), "{{node}} score"),
+            Query(chosen(TRAFFIC), "{{node}} traffic", promql.RECORD_STEP),
+            Query(chosen(SCORE_SHARE), "{{node}} score", promql.RECORD_STEP),
         ],
         Field("percentunit", 0, low=0, high=1, empty="no requests"),
         dashed="/ score$/",
@@ -245,12 +244,12 @@ def _requests() -> Json:
 
 
 def attempts_by_node() -> Json:
-    attempts = promql.rate("inferops_attempts_total", NODE, by="node, outcome")
+    attempts = promql.or_node_zero(f"{promql.ATTEMPTS}{{{NODE}}}", "outcome")
     return timeseries(
         "Attempts by node",
-        "Attempts per second; more than one for a request is failover. A node whose "
-        "attempts end in errors is about to be held as down.",
-        [Query(promql.or_node_zero(attempts, "outcome"), "{{node}} {{outcome}}")],
+        "Attempts per second, over a minute; more than one for a request is failover. "
+        "A node whose attempts end in errors is about to be held as down.",
+        [Query(attempts, "{{node}} {{outcome}}", promql.RECORD_STEP)],
         Field("reqps", 2, low=0),
         stacked=True,
     )
@@ -287,7 +286,7 @@ def _first_token() -> Json:
         "models, or it is slow; compare its score parts.",
         [
             Query(
-                promql.recorded_quantile(0.95, promql.FIRST_BUCKETS, NODE, "node"),
+                f"node:first_token:seconds_p95_1m{{{NODE}}}",
                 "{{node}}",
                 promql.RECORD_STEP,
             )

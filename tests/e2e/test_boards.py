@@ -25,7 +25,7 @@ EXCUSED = {
     ("*", "annotation Upgrades", ""): "no Ollama is upgraded",
     ("gpu.json", "Driver calls that failed", ""): "no driver call fails",
     ("history.json", "Load in a week, at this pace", ""): "no day is recorded yet",
-    ("gpu.json", "GPUs that are seen", "{{node}} {{gpu}} instances"): "no MIG card",
+    ("gpu.json", "GPUs that are seen", "{{node}} {{uuid}} instances"): "no MIG card",
 }
 # `make boards` writes the one, `make previews` the others.
 PAGE = os.environ.get("INFEROPS_BOARDS_PAGE")
@@ -153,6 +153,8 @@ def undrawn(made: Demo, folder: Path) -> dict[str, list[str]]:
         for dashboard in boards.dashboards().values():
             board_page.open_board(page, dashboard["uid"], made.began)
             wrong = board_page.faults(page)
+            # A card's whole uuid, which a transformation is to shorten.
+            wrong += [each for each in board_page.legends(page) if "GPU-" in each]
             if wrong:
                 found[dashboard["uid"]] = wrong
     return found

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from grafana.board import Board
+from grafana.gpu import UUID
 from grafana.grid import Band, Section, layout
-from grafana.panels import Field, Query, stat, timeseries
+from grafana.panels import Field, Query, renamed, stat, timeseries
 from grafana.tables import Column, joined, matrix
 
 
@@ -64,6 +68,34 @@ def test_limits_are_dashed():
         "id": "custom.lineStyle",
         "value": {"dash": [8, 8], "fill": "dash"},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("one GPU-5fd4f4ba-1111-2222-3333-444455556666 max", "one 5fd4f4ba-111 max"),
+        ("GPU-rig GPU-5fd4f4ba-1111-2222-3333-444455556666", "GPU-rig 5fd4f4ba-111"),
+        ("one 3", "one 3"),
+    ],
+)
+def test_a_card_has_a_short_name(name, expected):
+    """Its first characters; a node that is called like a card keeps its name."""
+    made = renamed(timeseries("t", "d", [Query("up", "x")], Field("none")), UUID, "$1")
+    (transformation,) = made["transformations"]
+    assert transformation["id"] == "renameByRegex"
+    pattern = transformation["options"]["regex"].strip("/")
+    assert re.sub(pattern, r"\1", name, count=1) == expected
+
+
+@pytest.mark.parametrize(("most", "expected"), [(200, [None, 200]), (None, [None] * 2)])
+def test_points_of_a_board_are_bounded(most, expected):
+    """Over time; a figure of now has one."""
+    queries, field = [Query("up", "x")], Field("none")
+    shown = stat("a", "d", queries, field), timeseries("b", "d", queries, field)
+    section = Section("First", (Band(4, shown),))
+    board = Board("x", "X", "About.", (section,), most_points=most)
+    _, *panels = board.render()["panels"]
+    assert [each.get("maxDataPoints") for each in panels] == expected
 
 
 def test_a_joined_table_names_its_columns():

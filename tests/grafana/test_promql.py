@@ -43,8 +43,6 @@ BY_NODE = promql.or_node_zero(
     promql.rate("inferops_attempts_total", promql.NODE, by="node, outcome")
 )
 MEDIAN = promql.quantile(0.5, "inferops_time_to_first_token_seconds", promql.NODE)
-TEMPERATURE = promql.gpu("node_gpu:temperature:celsius")
-CARD = "GPU-5fd4f4ba-1111-2222"
 
 CASES = {
     "no request yet reads 0": (REQUESTS, [ROUTER_UP], {"{}": 0}),
@@ -120,16 +118,6 @@ CASES = {
     },
     "a quantile of nothing is nothing": (MEDIAN, first_token("5x20"), {}),
     "a quantile of something": (MEDIAN, first_token("0+60x20"), {"{}": 0.5}),
-    "a card's short name": (
-        TEMPERATURE,
-        [
-            {
-                "series": f'node_gpu:temperature:celsius{{node="a", uuid="{CARD}"}}',
-                "values": "60x20",
-            }
-        ],
-        {f'{{node="a", uuid="{CARD}", gpu="5fd4f4ba-111"}}': 60},
-    ),
 }
 
 
@@ -141,7 +129,7 @@ def test_shared_promql(expr, series, expected, tmp_path):
     promtool = shutil.which("promtool")
     if not promtool:
         pytest.skip("promtool is not on PATH")
-    values = {"__rate_interval": "5m", "node": ".+", "gpu": ".+"}
+    values = {"__rate_interval": "5m", "node": ".+"}
     filled = grafana.fill(expr, values)
     samples = [{"labels": labels, "value": each} for labels, each in expected.items()]
     question = {"expr": filled, "eval_time": "10m", "exp_samples": samples}

@@ -52,6 +52,13 @@ def faults(page: Page) -> list[str]:
     return found
 
 
+def legends(page: Page) -> list[str]:
+    """Return the names of each chart's lines."""
+    script = "return [...document.querySelectorAll('.keys')].map((e) => e.textContent)"
+    found: list[str] = page.run(script)
+    return found
+
+
 def until_items_done(made: Demo, items: int) -> None:
     """Let the job of the demonstration go on, now that nobody else asks."""
     done = f'sum(inferops_job_items_ended_total{{state="done"}}) >= {items}'

@@ -27,7 +27,7 @@ from tests.harness.process import ROOT, Process
 
 _HOLD_DOWN = {"keep_firing_for: 30s": "keep_firing_for: 2s"}
 # Of groups that are evaluated seldom.
-EAGER = {"interval: 5m": "interval: 2s", "interval: 30s": "interval: 2s"}
+EAGER = {f"interval: {seldom}": "interval: 2s" for seldom in ("5m", "30s", "15s")}
 # A broken rule, or a restart, leaves its last samples visible for this long.
 _LOOKBACK = {"--query.lookback-delta=1m": "--query.lookback-delta=10s"}
 _QUICK = {

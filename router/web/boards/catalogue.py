@@ -31,11 +31,16 @@ NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")  # that a variable may be
 
 @dataclass(frozen=True, slots=True)
 class BoardQuery:
-    """PromQL with variables; `min_step` in seconds, 0 where the query sets none."""
+    """PromQL with variables.
+
+    min_step:    in seconds, 0 where the query sets none
+    most_points: that its panel takes, 0 where it sets no limit
+    """
 
     expr: str
     instant: bool
     min_step: float = 0
+    most_points: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +123,12 @@ def _queries(
     for panel in panels:
         yield from _queries(panel.get("panels", ()))  # of a row that is folded
         for target in panel.get("targets", ()):
-            instant = bool(target.get("instant"))
-            asked = BoardQuery(target["expr"], instant, _min_step(target))
+            asked = BoardQuery(
+                target["expr"],
+                bool(target.get("instant")),
+                _min_step(target),
+                int(panel.get("maxDataPoints") or 0),
+            )
             yield (panel["id"], target["refId"]), asked
 
 

@@ -48,7 +48,8 @@ class TimeRange:
         Never less than a scrape: as Grafana, which asks for no point twice.
         """
         least = query.min_step or SCRAPE_SECONDS
-        return math.ceil(max(self.seconds / self.points, least))
+        points = min(self.points, query.most_points or self.points)
+        return math.ceil(max(self.seconds / points, least))
 
     def params(self, query: BoardQuery) -> dict[str, str]:
         """Return Prometheus' parameters; edges lie on multiples of the step."""

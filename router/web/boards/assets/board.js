@@ -7,7 +7,7 @@ import { colour, knownUnit, legend } from "./values.js";
 const DRAWN = {
   stat, table, timeseries, heatmap, bargauge, text, "state-timeline": stateTimeline,
 };
-const TRANSFORMED = new Set(["joinByField", "groupingToMatrix", "organize"]);
+const TRANSFORMED = new Set(["joinByField", "groupingToMatrix", "organize", "renameByRegex"]);
 const MATCHED = new Set(["byName", "byRegexp"]);
 const CELLS = new Set(["auto", "color-text", "color-background", "gauge"]);
 const MOST_AT_ONCE = 4;

@@ -1,7 +1,7 @@
 // What goes over time: lines by uPlot, bands of states and heat maps on its axes.
 
 import { anchor } from "./links.js";
-import { blend, fieldOf, format, inkOn, legend, lineColour, shown } from "./values.js";
+import { blend, fieldOf, format, inkOn, lineColour, seriesName, shown } from "./values.js";
 
 const { uPlot } = window;
 // Between labels of the time axis, in seconds.
@@ -15,7 +15,7 @@ function aligned(panel, answers, over) {
   const series = panel.targets.flatMap((target, index) =>
     answers[index].result.map(({ metric, values }) => ({
       labels: metric,
-      name: legend(target.legendFormat, metric),
+      name: seriesName(panel, target, metric),
       found: new Map(values.map(([at, value]) => [at, number(value)])),
     })));
   const step = Math.min(...answers.map((each) => each.step));

@@ -1,7 +1,7 @@
 // Figures in the page itself: stat, table, bar gauge, text.
 
 import { anchor } from "./links.js";
-import { blend, fieldOf, inkOn, legend, shown } from "./values.js";
+import { blend, fieldOf, inkOn, seriesName, shown } from "./values.js";
 
 const element = (name, className, text) => {
   const made = document.createElement(name);
@@ -17,7 +17,7 @@ function figures(panel, answers) {
   return panel.targets.flatMap((target, index) =>
     answers[index].result.map((series) => ({
       labels: series.metric,
-      name: legend(target.legendFormat, series.metric),
+      name: seriesName(panel, target, series.metric),
       value: number(series.value ?? series.values.at(-1)),
     })));
 }

@@ -110,6 +110,15 @@ export function legend(pattern, labels) {
   return name + (pairs.length ? `{${pairs.join(", ")}}` : "") || "value";
 }
 
+// A series' name in its panel: the legend, as a transformation may shorten it.
+export function seriesName(panel, target, labels) {
+  const renaming = (panel.transformations ?? []).filter(({ id }) => id === "renameByRegex");
+  return renaming.reduce((name, { options }) => {
+    const [, pattern, flags] = /^\/(.*)\/([a-z]*)$/s.exec(options.regex);
+    return name.replace(new RegExp(pattern, flags), options.renamePattern);
+  }, legend(target.legendFormat, labels));
+}
+
 // Black or white, whichever is read more easily on a colour.
 export function inkOn(hex) {
   const [red, green, blue] = [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));

@@ -28,6 +28,13 @@ def test_every_query_is_there(catalogue):
         assert [each.expr for each in found.marks] == marks
 
 
+def test_bounds_of_points_are_read(catalogue):
+    """Of the panel, for each of its queries; a stat and a month have none."""
+    for uid, expected in (("fleet", {0, 200}), ("gpu", {120}), ("history", {0})):
+        found = catalogue.board(f"inferops-{uid}").panels.values()
+        assert {each.most_points for each in found} == expected
+
+
 def test_variables_are_labels_and_numbers(catalogue):
     """Addresses, which only links use, can never get into a query."""
     assert catalogue.board("inferops-energy").variables == {

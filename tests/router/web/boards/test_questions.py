@@ -107,6 +107,14 @@ def test_points_lie_on_multiples_of_the_step():
     }
 
 
+def test_a_panel_may_take_fewer_points():
+    """Never more than were asked for."""
+    hour = TimeRange(0, 3600, 100)
+    for most, seconds in ((0, 36), (50, 72), (1000, 36)):
+        query = BoardQuery("up", instant=False, most_points=most)
+        assert hour.step(query) == seconds
+
+
 def test_an_instant_query_is_of_the_end():
     """So that a stat shows what was there at the end of a past range."""
     assert HOUR.params(BoardQuery("up", instant=True)) == {"time": "3600.000"}
