@@ -2,8 +2,9 @@
 
 One client asks for a part of the fleet, alone and then beside another that asks for
 many times its share. The router's own queue, dispatcher, ledger and learned speeds run
-in front of simulated nodes (`simulator/virtual`). `one line` is the same with both
-clients taken for one: first come, first served.
+in front of simulated nodes (`simulator/virtual`). `limited` is the same where the
+flood's key has a limit of concurrent requests; `one line` the same with both clients
+taken for one: first come, first served.
 
     python -m bench.fairness --loads 0.2 0.4
 """
@@ -26,11 +27,15 @@ FLEETS = {"mixed-8": MIXED_8, "mixed-8 + CPU": (*MIXED_8, CPU)}
 _SHARE = 0.5  # of the fleet, for each of two
 _WARM = 0.2  # of the requests, not counted
 _WAITING = 512  # the router's default
+_MOST = 8  # requests of a key that has a limit: a quarter of the slots
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """One run: `load` is the polite client's, `times` the flood over its share."""
+    """One run: `load` is the polite client's, `times` the flood over its share.
+
+    most: requests of the flood at once, others are refused; 0: any number
+    """
 
     load: float
     times: float
@@ -39,6 +44,7 @@ class Flood:
     seconds: float = 300.0
     seed: int = 101
     fair: bool = True
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,24 @@ class Served:
     wait_p99: float
     first_p99: float
     whole_p99: float
+
+
+class _Limited(Routed):
+    """Refuses a flood that has too many under way, as a key's limit does."""
+
+    def __init__(self, setup: Setup, clock: Clock, most: int) -> None:
+        super().__init__(setup, clock)
+        self._free = most
+
+    def _request(self, reply: Reply) -> None:
+        if reply.ask.principal != "flood":
+            super()._request(reply)
+        elif self._free:
+            self._free -= 1
+            super()._request(reply)
+            self._free += 1
+        else:
+            reply.failure = "limit"
 
 
 def run(flood: Flood) -> Served:
@@ -65,7 +89,8 @@ def run(flood: Flood) -> Served:
         asks = [replace(each, session=each.principal == "polite") for each in asks]
         asks = [replace(each, principal="") for each in asks]
     setup = Setup(specs, flood.scaling, max_waiting=_WAITING)
-    replies = Routed(setup, Clock()).run(asks)
+    routed = _Limited(setup, Clock(), flood.most) if flood.most else None
+    replies = (routed or Routed(setup, Clock())).run(asks)
     return _served([r for r in replies if r.ask.session], flood.seconds)
 
 
@@ -95,6 +120,7 @@ def show(flood: Flood) -> list[list[str]]:
     rows = {
         "alone": replace(flood, times=0.0),
         "beside": flood,
+        "limited": replace(flood, most=_MOST),
         "one line": replace(flood, fair=False),
     }
     named = [flood.fleet, f"{flood.load:g}"]

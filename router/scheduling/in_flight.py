@@ -31,6 +31,7 @@ class _Node:
     count: int = 0
     arrivals: float = 0.0  # sum of the times at which they came
     read_until: float = 0.0
+    sent: float = 0.0  # sum of the times at which they got their slots
 
 
 _NOTHING = (0, 0.0, 0.0)
@@ -59,6 +60,7 @@ class InFlight:
         node.count += 1
         node.arrivals += asking.since
         node.read_until = now + reading + seconds
+        node.sent += now
         self._running[lease] = RunningRequest(asking, reading, expected)
 
     def end(self, lease: Lease) -> RunningRequest | None:
@@ -68,6 +70,7 @@ class InFlight:
             node = self._nodes[lease.node]
             node.count -= 1
             node.arrivals -= running.asking.since
+            node.sent -= lease.taken_at
             if not node.count:
                 del self._nodes[lease.node]
         return running
@@ -78,3 +81,11 @@ class InFlight:
         """
         known = self._nodes.get(node)
         return (known.count, known.arrivals, known.read_until) if known else _NOTHING
+
+    def ages(self, node: str, now: float) -> tuple[float, float]:
+        """Return for how long those there waited, and have run, on the mean."""
+        known = self._nodes.get(node)
+        if known is None:
+            return 0.0, 0.0
+        sent = known.sent / known.count
+        return sent - known.arrivals / known.count, now - sent

@@ -28,7 +28,7 @@ _PASSED_OVER = 3.0
 class Moment(NamedTuple):
     """What a choice looks at.
 
-    waiting: how many wait for the model, those that are looked at included
+    waiting: how many wait for the model, who is looked at included
     """
 
     nodes: Nodes
@@ -72,10 +72,22 @@ class _Later(NamedTuple):
     soon: float
 
 
-def match(asking: Sequence[PendingRequest], moment: Moment) -> Match | None:
-    """Return the next request to send; None where all are held back, or none fits."""
+def match(
+    asking: Sequence[PendingRequest],
+    moment: Moment,
+    lines: Sequence[int],
+) -> Match | None:
+    """Return the next request to send; None where all are held back, or none fits.
+
+    lines: how many are served at most until each is, by its principal's fair share:
+           who has a shorter one does not wait for all that a flood has brought
+    """
     best: tuple[float, Match] | None = None
     for place, each in enumerate(asking):
+        if best and lines[place] > lines[best[1].place]:
+            continue
+        if lines[place] != moment.waiting:
+            moment = moment._replace(waiting=lines[place])
         cost, offer = _cheapest(each, moment)
         if offer is None:
             continue

@@ -246,9 +246,8 @@ class _Maker:
         held = self._ledger.slot_seconds(name)
         if held is None:
             held = self._typical * each + _TYPICAL_PROMPT * reads
-        count, arrivals, _ = self._learned.in_flight.on(name)
-        if count:
-            held = max(held, _HANGING_TIMES * (now - arrivals / count))
+        waited, ran = self._learned.in_flight.ages(name, now)
+        held = max(held, _HANGING_TIMES * ran)
         return Offer(
             view,
             limit - 1,
@@ -258,7 +257,7 @@ class _Maker:
             each,
             slowed,
             0,
-            0.0,
+            -waited * (limit - 1),  # so that its streams are as old as a free node's
             AGE_OF_FULL * (limit - 1),
             0.0,
             self._ledger.speed(name, self._model) is not None,

@@ -239,6 +239,14 @@ class Queue:
         if lane:
             yield from line.in_order(lane)
 
+    def line(self, waiter: Waiter) -> int:
+        """Count those that are served until all of its principal's are.
+
+        Of each principal that waits for the same, as many as of its own.
+        """
+        lane = self._lines[waiter.priority].lanes[waiter.runner]
+        return len(lane[waiter.principal]) * len(lane)
+
     def newest(self, waiter: Waiter) -> Waiter:
         """Return who came last of its principal's that wait for the same."""
         own = self._lines[waiter.priority].lanes[waiter.runner][waiter.principal]

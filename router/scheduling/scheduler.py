@@ -428,11 +428,15 @@ class Scheduler:
         moment = Moment(nodes, waiting, now)
         first = next((each for each in some if each.overdue), None)
         first = first or self._fresh(some, priority, now)
-        found = match([first.asking], moment) if first else None
+        lines = [min(waiting, self.queue.line(each)) for each in some]
+        found = None
+        if first:
+            line = min(waiting, self.queue.line(first))
+            found = match([first.asking], moment, [line])
         if first and found:
             some = [first]
         else:
-            found = match([each.asking for each in some], moment)
+            found = match([each.asking for each in some], moment, lines)
         if found is None:
             return None
         waiter = some[found.place]

@@ -16,11 +16,22 @@ def test_flood_costs_others_little():
     assert (0, 0) == (alone.failed, beside.failed)
     assert one_line.failed > one_line.asked // 2
     assert alone.wait_p99 < 1.0
-    assert beside.wait_p99 < 6.0
+    assert beside.wait_p99 < 4.0
     assert one_line.wait_p99 > 8 * beside.wait_p99
+    assert beside.whole_p99 < 2.5 * alone.whole_p99
+
+
+def test_limited_flood_costs_less():
+    """A limit of concurrent requests leaves others free slots, and nodes half full."""
+    alone, limited = (
+        run(replace(POLITE, seconds=60.0, times=times, most=most))
+        for times, most in ((0.0, 0), (20.0, 8))
+    )
+    assert limited.wait_p99 < 0.5
+    assert limited.whole_p99 < 1.5 * alone.whole_p99
 
 
 def test_table(capsys):
-    """Each load has three rows."""
+    """Each load has four rows."""
     main(["--loads", "0.1", "--times", "2", "--seconds", "20"])
-    assert 5 == len(capsys.readouterr().out.splitlines())
+    assert 6 == len(capsys.readouterr().out.splitlines())

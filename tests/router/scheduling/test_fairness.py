@@ -218,3 +218,13 @@ def test_node_seconds():
     for number in range(5000):
         typical.learn(f"m:{number}", made)
     assert len(typical._models) <= 4096
+
+
+def test_line():
+    """Until all of a principal's are served, each other has as many."""
+    queue = Queue(100)
+    flood = [waiter("flood") for _ in range(20)]
+    polite, other = waiter("polite"), waiter("polite", model="m:2")
+    for each in (*flood, polite, other):
+        queue.join(each)
+    assert [2, 40, 1] == [queue.line(each) for each in (polite, flood[0], other)]

@@ -28,8 +28,9 @@ def nodes(*free, full=(), ends=1.0, lost=0.0):
     return Nodes(list(free), groups, Others(200.0, lost), {}, names)
 
 
-def match(asked, seen, waiting, now):
-    return matching.match(asked, Moment(seen, waiting, now))
+def match(asked, seen, waiting, now, lines=None):
+    lines = lines or [waiting] * len(asked)
+    return matching.match(asked, Moment(seen, waiting, now), lines)
 
 
 def test_the_cheapest_free_node_is_taken():
@@ -98,6 +99,22 @@ def test_who_waited_much_longer_goes_first():
     longer = SHORT._replace(tokens=SHORT.tokens * 1.2, squares=SHORT.squares * 1.44)
     old, young = asking(longer, since=-30.0), asking(SHORT, since=-1.0)
     assert 0 == match([old, young], seen, 150, 0.0).place
+
+
+def test_a_flood_makes_nobody_else_take_the_slow_node():
+    """Who waits beside a flood waits for its own line only, and the flood goes."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=5.0)
+    assert 0 == match([asking(), asking()], seen, 200, 0.0, [200, 200]).place
+    assert 1 == match([asking(), asking()], seen, 200, 0.0, [2, 200]).place
+    assert match([asking()], seen, 200, 0.0, [2]) is None
+
+
+def test_a_flood_passes_nobody_over():
+    """However much less it would lose, it has the longer line."""
+    seen = nodes(offer("slow", **SLOW), full=[offer("quick")], ends=1.0)
+    asked = [asking(LONG, since=-30.0), asking(SHORT, since=-30.0)]
+    assert 1 == match(asked, seen, 150, 0.0, [150, 150]).place
+    assert 0 == match(asked, seen, 150, 0.0, [100, 150]).place
 
 
 def test_nobody_is_held_back_past_the_first_token():
