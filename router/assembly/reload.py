@@ -12,6 +12,7 @@ from router.assembly.foundation import Foundation
 from router.config.settings import Config, pickers_by_model
 from router.logs.events import configure
 from router.pickers import Policies
+from router.scheduling.head_room import HeadRoom
 from router.web.inference.request import IngressLimits
 
 __all__ = ["apply_inventory", "apply_settings", "ingress_limits", "reload_files"]
@@ -27,6 +28,7 @@ def apply_settings(base: Foundation, dispatch: DispatchServices) -> None:
     scheduler.queue.limit = settings.max_waiting
     by_model = pickers_by_model(settings.pickers)
     scheduler.policies = Policies(settings.picker, by_model)
+    scheduler.head_room = HeadRoom(settings.head_room, settings.batch_wait_seconds)
     scheduler.down_wait_seconds = settings.down_wait_seconds
     dispatch.backends.connect_timeout_seconds = settings.connect_timeout_seconds
     apply_failover(dispatch.failover, config)

@@ -147,6 +147,8 @@ def _say_decision(session: Session, decision: dict[str, Any]) -> None:
     say(f"  picked {decision['picked'] or 'none'}{by}{_waited(decision)}")
     if decision.get("failure"):
         say(f"    failed: {decision['failure']}")
+    if (kept := decision.get("head_room")) and decision["picked"]:
+        say(f"    waited for head-room: slots of {', '.join(kept)} were kept free")
     if held := decision.get("held_back"):
         say(
             f"    held back from {held['from']}: a slot on {' or '.join(held['for'])}"

@@ -198,6 +198,18 @@ class DispatchSettings(Section):
         ge=0,
         le=1_000_000,
     )
+    head_room: float = setting(
+        0.0,
+        "share of the fleet's slots, rounded down, that batch requests"
+        " (`X-InferOps-Priority: batch`) leave free for interactive ones",
+        ge=0,
+        le=0.9,
+    )
+    batch_wait_seconds: float = seconds(
+        60,
+        "wait after which the first batch request in line goes before interactive ones,"
+        " where no other batch request runs",
+    )
     queue_timeout_seconds: float = seconds(
         3600, "longest wait in the queue; a client that disconnects leaves it at once"
     )

@@ -77,6 +77,11 @@ class FairShares:
         self._attained: dict[str, float] = {}
         self._running: dict[Hashable, _Charged] = {}
 
+    @property
+    def running(self) -> int:
+        """Return how many requests hold a slot."""
+        return len(self._running)
+
     def attained(self, principal: str) -> float:
         return self._attained.get(principal, 0.0)
 

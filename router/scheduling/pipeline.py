@@ -33,6 +33,7 @@ BUSY = "busy"
 _BARRED = "loading the model would evict one that is in use"
 _TRIED = "tried already"
 _SPARED = "spared: it might end streams there, or this build would refuse it"
+_RESERVED = "its free slots are head-room for interactive requests"
 PROVING = "it has failed: a request under way there must be answered first"
 
 
@@ -140,6 +141,7 @@ class Decision:
     slower:     how many more nodes have a free slot, which were not looked at
     waited:     seconds in the queue
     picker:     the name of the policy that chose
+    reserved:   the names of those whose free slots were kept for interactive requests
     """
 
     picked: Candidate | None
@@ -155,6 +157,7 @@ class Decision:
     proving: tuple[str, ...] = ()
     last_resort: bool = False
     picker: str = ""
+    reserved: tuple[str, ...] = ()
 
     @property
     def rejected(self) -> Mapping[str, str]:
@@ -162,9 +165,16 @@ class Decision:
         found = {**self.refused, **dict.fromkeys(self.full, BUSY)}
         found |= dict.fromkeys(self.barred, _BARRED)
         found |= dict.fromkeys(self.proving, PROVING)
+        if self.picked is None:
+            found |= dict.fromkeys(self.reserved, _RESERVED)
         for names, why in ((self.spared, _SPARED), (self.tried, _TRIED)):
             found |= {name: why for name in names if name not in self.refused}
         return found
+
+    def without_free(self) -> Decision:
+        """Return the same where what is free is not for the request."""
+        names = tuple(each.name for each in self.candidates)
+        return replace(self, picked=None, candidates=(), held_back=None, reserved=names)
 
     def lost(self, asking: PendingRequest, since: float | None) -> float:
         """Return what the request loses since a node has not its model.
@@ -195,7 +205,7 @@ class Decision:
         """Whether some node could take the request but for its slots."""
         return self.held_back is not None or any(
             name not in self.tried and name not in self.spared
-            for name in (*self.full, *self.barred, *self.proving)
+            for name in (*self.full, *self.barred, *self.proving, *self.reserved)
         )
 
 

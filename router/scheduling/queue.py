@@ -30,6 +30,7 @@ class Waiter:
     """A request that waits for a slot; `assigned` is called when it has one.
 
     held_back:  why it waits, where a node was free when it came
+    reserved:   nodes whose free slots were kept for others when it came
     cost:       node-seconds that it is expected to take
     number:     its place in the order of arrival, given by the queue
     mark:       node-seconds of its principal that wait before it, from some start on
@@ -49,6 +50,7 @@ class Waiter:
     passed: int = 0
     displaced: bool = False
     idle_since: float | None = None
+    reserved: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:

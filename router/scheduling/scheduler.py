@@ -23,6 +23,7 @@ from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates
 from router.scheduling.fairness import TypicalNode
+from router.scheduling.head_room import HeadRoom
 from router.scheduling.matching import WINDOW, Moment, match
 from router.scheduling.pipeline import (
     ALL_WELL,
@@ -79,6 +80,8 @@ class Scheduler:
         self.policies = policies
         self.health = health
         self.down_wait_seconds = 0.0
+        self.head_room = HeadRoom()
+        self._counted: tuple[RoutingContext | None, int] = None, 0
         self._turns = 0
         self._contexts: dict[Priority, RoutingContext] = {}
         self.look_again: Callable[[float], None] = lambda _: None
@@ -106,7 +109,20 @@ class Scheduler:
         routing = asking.routing
         ahead = self.queue.ahead(routing.runner, priority, routing.principal)
         pick, now = self.policies.of(asking.picker).pick, self._clock()
-        return decide(asking, self._context(priority), pick, now, ahead)
+        decided = decide(asking, self._context(priority), pick, now, ahead)
+        return decided.without_free() if self._kept_out(priority) else decided
+
+    def _kept_out(self, priority: Priority) -> bool:
+        """Say whether what is free is kept for interactive requests."""
+        return self.head_room.keeps_out(priority, self.queue.shares, self._slots)
+
+    def _slots(self) -> int:
+        """Return the slots of the nodes that are not held, counted once a snapshot."""
+        context = self._context(Priority.BATCH)
+        if self._counted[0] is not context:
+            names = [n for n in context.snapshot.nodes if not context.blocking(n)]
+            self._counted = context, sum(map(self._ledger.slots, names))
+        return self._counted[1]
 
     def _context(self, priority: Priority) -> RoutingContext:
         kept = self._contexts.get(priority)
@@ -179,6 +195,7 @@ class Scheduler:
                 return trial
         cost = self._typical.node_seconds(routing.model, asking.work)
         waiter = Waiter(asking, priority, cancellation.wake, decided.held_back, cost)
+        waiter.reserved = decided.reserved
         if not decided.possible:
             if not (patient and self._any_may_return(routing, decided)):
                 raise no_node(routing, decided)
@@ -242,6 +259,8 @@ class Scheduler:
         """Try the unknown ceiling of a node, where the request would have to wait."""
         if priority is Priority.CONTINUED:
             return None  # its first token comes late for reasons of its own
+        if self._kept_out(priority):
+            return None
         model = asking.routing.model
         for name in decided.full:
             if name not in asking.routing.avoided and self._ledger.may_try_one_more(
@@ -335,10 +354,21 @@ class Scheduler:
     def serve(self) -> None:
         """Give what is free to those who wait, in fair order; never waits itself."""
         self._ledger.press(pressed=len(self.queue) > 0)
+        if self.queue.length(Priority.BATCH):
+            self._serve_batch()
         while not self._serve_all():
             pass
         if self._ledger.learns_ceilings and len(self.queue):
             self._try_ceilings()
+
+    def _serve_batch(self) -> None:
+        """Give a slot to the first batch request, where it has waited for too long."""
+        batch = Priority.BATCH
+        runner = self.queue.runners(batch)[0]
+        first = next(self.queue.waiting(batch, runner))
+        waited = self._clock() - first.asking.since
+        if self.head_room.is_due(waited, self.queue.shares[batch].running):
+            self._serve_one(runner, batch, offered(runner, self._context(batch)))
 
     def _try_ceilings(self) -> None:
         """Let the newest of those who wait try for a slot that nobody knows of.
@@ -373,7 +403,7 @@ class Scheduler:
         while True:
             runners = self.queue.runners(priority)
             runner = next((r for r in runners if r not in stuck), None)
-            if runner is None:
+            if runner is None or self._kept_out(priority):
                 return True
             nodes = offered(runner, self._context(priority))
             if self._serve_one(runner, priority, _under(turn.caps, nodes)):
@@ -407,7 +437,8 @@ class Scheduler:
             decided = decision(
                 waiter.asking, picked, candidates, nodes, waiter.held_back
             )
-            decided = replace(decided, waited=picked.at - waiter.asking.since)
+            waited = picked.at - waiter.asking.since
+            decided = replace(decided, waited=waited, reserved=waiter.reserved)
             since = waiter.idle_since
             assignment = self._take(waiter.asking, picked, decided, since)
             self._charge(assignment, waiter.asking, priority, waiter)

@@ -23,6 +23,7 @@ def show_decision(decision: Decision) -> dict[str, Any]:
         "picked": decision.picked.name if decision.picked else None,
         "picker": decision.picker or None,
         "waited_seconds": round(decision.waited, 3),
+        "head_room": list(decision.reserved[:_MOST_BETTER]),
         "held_back": _show_held_back(decision.held_back),
         "expected_tokens": _show_work(known.work) if known else None,
         "candidates": [_show_candidate(each) for each in decision.candidates],
