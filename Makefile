@@ -13,8 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 RULES := $(wildcard prometheus/records/*.yml alerting/rules/*.yml)
 PROFILES := demo gpu chat tailscale ollama ollama-gpu
 CHAT := .run/clients/open-webui
-# Twice the cores of a small machine: half of the tests' time is waiting.
-WORKERS := 4
+# More than the cores of a small machine: half of the tests' time is waiting.
+WORKERS := 5
 PIP_INSTALL := $(PYTHON_RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .PHONY: help

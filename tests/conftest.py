@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import settings
+
+from tests.harness.cases import LONG
 
 # On a machine that stalls, an example's time says nothing of the code.
 settings.register_profile("inferops", deadline=None)
 settings.load_profile("inferops")
 
-LONG = pytest.mark.skip(reason="a long case: `make test-long` runs it")
+SKIP_LONG = pytest.mark.skip(reason="a long case: `make test-long` runs it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("e2e"):
             item.add_marker(pytest.mark.flaky(reruns=1))
-        if item.get_closest_marker("long") and "INFEROPS_LONG" not in os.environ:
+        if item.get_closest_marker("long") and not LONG:
             folder = item.path.parts
             if "chaos" not in folder and "compose" not in folder:  # have their own
-                item.add_marker(LONG)
+                item.add_marker(SKIP_LONG)

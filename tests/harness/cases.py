@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterable, Sequence
 
 import pytest
+
+LONG = "INFEROPS_LONG" in os.environ
 
 
 def long_but(cases: Iterable[object], daily: Container[object]) -> list[object]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+from tests.harness.cases import LONG
 
 
 def examples(most: int) -> int:
     """Return `most` in `make test-long`, a third of it otherwise."""
-    return most if "INFEROPS_LONG" in os.environ else max(1, most // 3)
+    return most if LONG else max(1, most // 3)
