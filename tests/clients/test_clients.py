@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.clients.environments import HERE, node_environment, python_environment
+from tests.harness.inventory import entry
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -56,8 +57,7 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
                 yield Stage(router.url, (SIMULATED,))
             return
         with RealOllama(folder / "ollama") as ollama:
-            labels = {"node": "real", "__ollama": ollama.url, "__scrape": "probe"}
-            fleet.write([*fleet.entries, {"targets": ["127.0.0.1"], "labels": labels}])
+            fleet.write([*fleet.entries, entry("real", ollama.url)])
             with Router(folder, fleet.inventory, prometheus_port=free_port()) as router:
                 yield Stage(router.url, (SIMULATED, MODEL))
 

@@ -16,12 +16,12 @@ import pytest
 from tests.clients.open_webui import PROGRAM, Person, open_webui
 from tests.harness.browser import DESKTOP, chromium
 from tests.harness.counting_model import Shape
+from tests.harness.inventory import write_inventory
 from tests.harness.keys import OPERATOR, admin_token, make_key
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.pictures import picture
 from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.scripted_node import write_inventory
 
 pytestmark = [
     pytest.mark.e2e,

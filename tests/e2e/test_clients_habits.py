@@ -22,6 +22,7 @@ import requests
 from router.web.inference.encoding import zstd
 from tests.harness.counting_model import SLOW, Shape
 from tests.harness.hostile_node import JSON, HostileNode
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -78,25 +79,13 @@ def nodes(tmp_path_factory) -> Iterator[list[RealOllama]]:
         yield made
 
 
-def inventory(path, urls: dict[str, str]):
-    rows = [
-        {
-            "targets": ["127.0.0.1"],
-            "labels": {"node": name, "__ollama": url, "__scrape": "probe"},
-        }
-        for name, url in urls.items()
-    ]
-    path.write_text(json.dumps(rows))
-    return path
-
-
 @pytest.fixture(scope="module")
 def router(tmp_path_factory, nodes) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("router")
     urls = {"one": nodes[0].url, "two": nodes[1].url}
     with Router(
         folder,
-        inventory(folder / "nodes.yml", urls),
+        write_inventory(folder / "nodes.yml", urls, slots=None),
         prometheus_port=free_port(),
         settings={"CONTROL__PRESENT_INTERVAL_SECONDS": "900"},
     ) as router:
@@ -424,7 +413,9 @@ def test_routes_of_a_newer_node(tmp_path, nodes, newer):
         create(node, "newest")
     urls = {"one": nodes[0].url, "two": nodes[1].url, "new": newer.url}
     with Router(
-        tmp_path, inventory(tmp_path / "nodes.yml", urls), prometheus_port=free_port()
+        tmp_path,
+        write_inventory(tmp_path / "nodes.yml", urls, slots=None),
+        prometheus_port=free_port(),
     ) as router:
         for _ in range(6):
             answer = router.post("/v1/systemone", {"model": "newest", "input": "x"})

@@ -27,6 +27,7 @@ from router.failover.continuation.request import parse_request
 from tests.harness.cases import long_but
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -107,17 +108,8 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
 def inventory(
     tmp: Path, nodes: dict[str, RealOllama], *, slots: int | None = None
 ) -> Path:
-    given = {} if slots is None else {"__slots": str(slots)}
-    entries = [
-        {
-            "targets": [f"127.0.0.1:{node.port}"],
-            "labels": {"node": name, "__ollama": node.url, "__scrape": "probe"} | given,
-        }
-        for name, node in nodes.items()
-    ]
-    path = tmp / "nodes.yml"
-    path.write_text(json.dumps(entries))
-    return path
+    urls = {name: node.url for name, node in nodes.items()}
+    return write_inventory(tmp / "nodes.yml", urls, slots=slots)
 
 
 @pytest.mark.parametrize("path", long_but(PATHS, {"/api/chat"}))

@@ -16,10 +16,11 @@ from itertools import chain
 import pytest
 
 from tests.harness.cases import long_but
+from tests.harness.inventory import write_inventory
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.scripted_node import ScriptedNode, answers, write_inventory
+from tests.harness.scripted_node import ScriptedNode, answers
 
 pytestmark = pytest.mark.e2e
 

@@ -19,11 +19,11 @@ from tests.harness.counting_model import (
     Shape,
     write_counting_model,
 )
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.scripted_node import write_inventory
 
 pytestmark = [
     pytest.mark.e2e,

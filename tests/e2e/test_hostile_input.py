@@ -32,6 +32,7 @@ from tests.harness.hostile_node import (
     HostileNode,
     repeated,
 )
+from tests.harness.inventory import entry
 from tests.harness.memory_cgroup import MemoryCgroup, NoCgroupError, memory_cgroup
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -99,17 +100,13 @@ def node() -> Iterator[HostileNode]:
         yield node
 
 
-def entry(name: str, node: HostileNode) -> dict[str, object]:
-    labels = {"node": name, "__ollama": node.url, "__scrape": "probe", "__slots": "16"}
-    return {"targets": ["127.0.0.1"], "labels": labels}
-
-
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory, node) -> Iterator[SimulatedFleet]:
     steady = Simulated("steady", slots=STREAMS, tokens_per_second=400.0)
     folder = tmp_path_factory.mktemp("fleet")
     with HostileNode(SINK) as sink, SimulatedFleet(folder, [steady]) as fleet:
-        fleet.write([*fleet.entries, entry("hostile", node), entry("sink", sink)])
+        hostile = entry("hostile", node.url, slots=16)
+        fleet.write([*fleet.entries, hostile, entry("sink", sink.url, slots=16)])
         yield fleet
 
 

@@ -6,11 +6,12 @@ import time
 
 import pytest
 
+from tests.harness.inventory import write_inventory
 from tests.harness.name_server import NameServer, NoNamesError
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.scripted_node import ScriptedNode, answers, write_inventory
+from tests.harness.scripted_node import ScriptedNode, answers
 
 pytestmark = pytest.mark.e2e
 

@@ -11,6 +11,7 @@ import requests
 from exporters.collectors.ollama import OllamaCollector
 from router.capacity.load_time import COLD_LOAD_SECONDS
 from tests.exporters.exposition import collected, series, text, values
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -112,9 +113,8 @@ def real(tmp_path):
 
 @pytest.fixture
 def in_front(tmp_path, real):
-    labels = {"node": "real", "__ollama": real.url, "__scrape": "probe"}
-    inventory = tmp_path / "nodes.yml"
-    inventory.write_text(json.dumps([{"targets": ["127.0.0.1"], "labels": labels}]))
+    urls = {"real": real.url}
+    inventory = write_inventory(tmp_path / "nodes.yml", urls, slots=None)
     with Router(tmp_path, inventory, prometheus_port=free_port()) as made:
         yield made
 

@@ -7,12 +7,12 @@ simulator does not know is asked of both.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import MODEL, RealOllama, ollama_binary
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -117,9 +117,8 @@ def ollama(tmp_path_factory) -> Iterator[Side]:
 @pytest.fixture(scope="module")
 def router(tmp_path_factory, ollama) -> Iterator[Side]:
     folder = tmp_path_factory.mktemp("same")
-    inventory = folder / "nodes.yml"
-    labels = {"node": "one", "__ollama": ollama.url, "__scrape": "probe"}
-    inventory.write_text(json.dumps([{"targets": ["127.0.0.1"], "labels": labels}]))
+    urls = {"one": ollama.url}
+    inventory = write_inventory(folder / "nodes.yml", urls, slots=None)
     with Router(folder, inventory, prometheus_port=free_port()) as router:
         yield Side(router.url, MODEL)
 

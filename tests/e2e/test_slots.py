@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.harness.counting_model import Shape
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -191,9 +192,8 @@ def real(tmp_path, tmp_path_factory, request):
     ollama = RealOllama(
         tmp_path / "ollama", models={"slow": MEDIUM}, slots=request.param, cache=cache
     )
-    labels = {"node": "real", "__ollama": ollama.url, "__scrape": "probe"}
-    inventory = tmp_path / "nodes.yml"
-    inventory.write_text(json.dumps([{"targets": ["127.0.0.1"], "labels": labels}]))
+    urls = {"real": ollama.url}
+    inventory = write_inventory(tmp_path / "nodes.yml", urls, slots=None)
     with ollama, Router(tmp_path, inventory, prometheus_port=free_port()) as router:
         yield router
 

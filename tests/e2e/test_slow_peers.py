@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
 import pytest
 import requests
 
+from tests.harness.inventory import write_inventory
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -31,16 +31,8 @@ def picture(size: int) -> dict[str, object]:
 
 
 def inventory(tmp: Path, *nodes: SlowNode) -> Path:
-    path = tmp / "nodes.yml"
-    entries = [
-        {
-            "targets": ["127.0.0.1"],
-            "labels": {"node": f"n{n}", "__ollama": node.url, "__scrape": "probe"},
-        }
-        for n, node in enumerate(nodes)
-    ]
-    path.write_text(json.dumps(entries))
-    return path
+    urls = {f"n{n}": node.url for n, node in enumerate(nodes)}
+    return write_inventory(tmp / "nodes.yml", urls, slots=None)
 
 
 def router_for(tmp: Path, *nodes: SlowNode) -> Router:

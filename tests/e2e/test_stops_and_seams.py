@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness.counting import Heard, listen, request_of
+from tests.harness.inventory import write_inventory
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.recording_node import RecordingNode, Sent
@@ -78,9 +79,8 @@ def node() -> Iterator[RecordingNode]:
 @pytest.fixture(scope="module")
 def router(tmp_path_factory, node) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("drawn")
-    inventory = folder / "nodes.yml"
-    labels = {"node": "drawn", "__ollama": node.url, "__scrape": "probe"}
-    inventory.write_text(json.dumps([{"targets": ["127.0.0.1"], "labels": labels}]))
+    urls = {"drawn": node.url}
+    inventory = write_inventory(folder / "nodes.yml", urls, slots=None)
     with Router(folder, inventory, prometheus_port=free_port()) as router:
         yield router
 

@@ -17,6 +17,7 @@ import requests
 
 from tests.harness.counting_model import Shape
 from tests.harness.crowd import Crowd
+from tests.harness.inventory import entry
 from tests.harness.ollama import RealOllama, ollama_binary
 from tests.harness.poll import until
 from tests.harness.recorder import Recorder
@@ -54,13 +55,7 @@ def real(tmp_path):
 @pytest.fixture
 def simulated(tmp_path, real):
     with SimulatedFleet(tmp_path, NODES) as fleet:
-        more = [
-            {
-                "targets": [f"127.0.0.1:{ollama.port}"],
-                "labels": {"node": name, "__ollama": ollama.url, "__scrape": "probe"},
-            }
-            for name, ollama in real.items()
-        ]
+        more = [entry(name, ollama.url) for name, ollama in real.items()]
         fleet.write([*fleet.entries, *more])
         yield fleet
 

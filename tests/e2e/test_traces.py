@@ -12,6 +12,7 @@ import requests
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.harness.counting import START, listen, request_of
+from tests.harness.inventory import entry
 from tests.harness.otlp import Collector
 from tests.harness.poll import until
 from tests.harness.ports import free_port
@@ -62,8 +63,7 @@ def traced(tmp_path_factory, collector):
 
 def with_node(fleet: SimulatedFleet, recorder: RecordingNode):
     """Have the inventory name a node that keeps what it is sent."""
-    labels = {"node": "recorder", "__ollama": recorder.url, "__scrape": "probe"}
-    fleet.write([*fleet.entries, {"targets": ["127.0.0.1"], "labels": labels}])
+    fleet.write([*fleet.entries, entry("recorder", recorder.url)])
     recorder.answer = b'{"model":"m","response":"hi","done":true,"eval_count":1}'
     return contextlib.nullcontext()
 

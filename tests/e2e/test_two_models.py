@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.harness.counting_model import Shape
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import RealOllama, ollama_binary
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -43,15 +43,8 @@ def nodes(tmp_path):
 
 @pytest.fixture
 def router(nodes, tmp_path):
-    inventory = tmp_path / "nodes.yml"
-    rows = [
-        {
-            "targets": ["127.0.0.1"],
-            "labels": {"node": name, "__ollama": node.url, "__slots": "1"},
-        }
-        for name, node in nodes.items()
-    ]
-    inventory.write_text(json.dumps(rows))
+    urls = {name: node.url for name, node in nodes.items()}
+    inventory = write_inventory(tmp_path / "nodes.yml", urls, slots=1)
     with Router(tmp_path, inventory, prometheus_port=free_port()) as made:
         yield made.wait_ready()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import requests
 
 from router.relay.protocols import ROUTES
+from tests.harness.inventory import write_inventory
 from tests.harness.ports import free_port
 from tests.harness.recording_node import RecordingNode
 from tests.harness.router import Router
@@ -45,10 +45,8 @@ def node() -> Iterator[RecordingNode]:
 @pytest.fixture(scope="module")
 def router(tmp_path_factory, node) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("untouched")
-    inventory = folder / "nodes.yml"
-    labels = {"node": "recorder", "__ollama": node.url, "__scrape": "probe"}
-    entries = [{"targets": ["127.0.0.1"], "labels": labels}]
-    inventory.write_text(json.dumps(entries))
+    urls = {"recorder": node.url}
+    inventory = write_inventory(folder / "nodes.yml", urls, slots=None)
     settings = {"WEB__HOSTS": "inference.example.org"}
     with Router(
         folder, inventory, prometheus_port=free_port(), settings=settings

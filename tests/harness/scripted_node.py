@@ -8,7 +8,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from typing import Any
 
 from tests.harness.http_thread import Quiet, Served
@@ -136,15 +135,3 @@ class ScriptedNode(Served):
                 node.script(exchange)
 
         return Handler
-
-
-def write_inventory(path: Path, urls: dict[str, str], *, slots: int | None = 2) -> Path:
-    """Write the inventory of such nodes; JSON is YAML."""
-    entries = []
-    for name, url in urls.items():
-        labels = {"node": name, "__ollama": url, "__scrape": "probe"}
-        if slots is not None:
-            labels["__slots"] = str(slots)
-        entries.append({"targets": ["127.0.0.1"], "labels": labels})
-    path.write_text(json.dumps(entries))
-    return path

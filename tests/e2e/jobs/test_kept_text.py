@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.harness.counting import START, counted, request_of
+from tests.harness.inventory import write_inventory
 from tests.harness.jobs import batch, begin, dataset, ended, job, lines, results
 from tests.harness.ollama import MODEL as COUNTING
 from tests.harness.ollama import RealOllama, ollama_binary
@@ -64,9 +65,7 @@ def real(tmp):
     if ollama_binary() is None:
         pytest.skip("no ollama on PATH")
     with RealOllama(tmp, slots=2) as ollama:
-        labels = {"node": "real", "__ollama": ollama.url, "__slots": "2"}
-        inventory = tmp / "nodes.yml"
-        inventory.write_text(json.dumps([{"targets": ["127.0.0.1"], "labels": labels}]))
+        inventory = write_inventory(tmp / "nodes.yml", {"real": ollama.url})
         yield inventory, f"{COUNTING}:latest", 120
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import openai
 import pytest
 
+from tests.harness.inventory import write_inventory
 from tests.harness.ollama import MODEL as COUNTING
 from tests.harness.ollama import RealOllama, ollama_binary
 from tests.harness.poll import until
@@ -41,9 +42,7 @@ def place(request, tmp_path_factory):
         if ollama_binary() is None:
             pytest.skip("no ollama on PATH")
         fleet, embedder, model = RealOllama(tmp, slots=2), None, COUNTING
-        inventory = tmp / "nodes.yml"
-        labels = {"node": "real", "__ollama": fleet.url, "__slots": "2"}
-        inventory.write_text(json.dumps([{"targets": ["127.0.0.1"], "labels": labels}]))
+        inventory = write_inventory(tmp / "nodes.yml", {"real": fleet.url})
     else:
         fleet = SimulatedFleet(tmp, [Simulated("a"), Simulated("b")])
         inventory, model = fleet.inventory, "llama3.2:3b"
