@@ -38,6 +38,7 @@ from router.web.jobs.routes import JobContext
 from router.web.models import present_models
 from router.web.pages import PageContext
 from router.web.pages.login import LoginContext
+from router.web.pages.usage import UsagePageContext
 from router.web.routes import WebParts, blueprints
 
 __all__ = ["WebDependencies", "WebServices", "build_web"]
@@ -136,6 +137,7 @@ def _routes(parts: WebDependencies, access: _Access) -> WebParts:
         ),
         login=LoginContext(base.keys, access.sessions, time.time),
         boards=build_boards(base.config),
+        usage=UsagePageContext(parts.usage.reports, time.time),
     )
 
 

@@ -59,7 +59,8 @@ class Prices:
 class UsageQuery:
     """Requests that came in [since, before), unix seconds; empty texts let all through.
 
-    by: names of `GROUPS`
+    by:     names of `GROUPS`
+    meters: whether what nodes' meters counted is shown too
     """
 
     since: float
@@ -68,6 +69,7 @@ class UsageQuery:
     principal: str = ""
     model: str = ""
     node: str = ""
+    meters: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:

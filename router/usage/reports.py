@@ -21,5 +21,6 @@ class UsageReports:
     def report(self, query: UsageQuery) -> dict[str, Any]:
         self._writer.flush()
         store = self._writer.store()
-        rows, nodes = store.totals(query), store.node_energy(query)
+        rows = store.totals(query)
+        nodes = store.node_energy(query) if query.meters else ()
         return shown(query, rows, nodes, self._prices())

@@ -45,6 +45,7 @@ OLD_JOBS = "/batches"  # what `/v1/jobs` was called before 0.2
 _PREFIXES = (
     ("/admin", Area.ADMIN),
     ("/boards", Area.ADMIN),
+    ("/usage", Area.ADMIN),
     ("/webhook", Area.WEBHOOK),
     ("/v1/jobs", Area.JOBS),
     (OLD_JOBS, Area.JOBS),
@@ -107,6 +108,7 @@ _OPEN = frozenset(
 )
 _OPEN_BELOW = ("/jobs/assets/", "/boards/assets/")
 _EXPLAIN = "/admin/explain"
+_USAGE = frozenset({"/admin/usage", "/usage"})
 _OF_AREA = {
     Area.INFERENCE: frozenset({Scope.INFERENCE}),
     Area.JOBS: frozenset({Scope.JOBS}),
@@ -114,7 +116,7 @@ _OF_AREA = {
 }
 _ADMIN = frozenset({Scope.ADMIN})
 _ADMIN_READ = frozenset({Scope.ADMIN_READ})
-# Whose request it was may see how it was decided.
+# Whose request it was may see how it was decided, and what it took.
 _OWN_RECORDS = frozenset({Scope.ADMIN_READ, Scope.INFERENCE})
 _METRICS = frozenset({Scope.METRICS})
 
@@ -132,7 +134,7 @@ def scopes_of(path: str, method: str) -> frozenset[Scope] | None:
     if area is Area.ADMIN:
         if method not in READS:
             return _ADMIN
-        below = path == _EXPLAIN or path.startswith(f"{_EXPLAIN}/")
+        below = path in {_EXPLAIN, *_USAGE} or path.startswith(f"{_EXPLAIN}/")
         return _OWN_RECORDS if below else _ADMIN_READ
     if path == "/metrics":
         return _METRICS
@@ -145,7 +147,7 @@ _SHARED = frozenset(
     {"name", "key", "path:name", "path:filename"}
     | {"uid", "int:number", "int:panel", "target"}  # of boards
 )
-_LISTS = frozenset({"/v1/jobs", "/v1/batches", "/v1/files", "/jobs", _EXPLAIN})
+_LISTS = frozenset({"/v1/jobs", "/v1/batches", "/v1/files", "/jobs", _EXPLAIN, *_USAGE})
 _PART = re.compile(r"<([^>]+)>")
 
 

@@ -165,7 +165,7 @@ def _offered(environ: WSGIEnvironment) -> tuple[str, ...]:
 def _is_page(environ: WSGIEnvironment) -> bool:
     path = environ["PATH_INFO"]
     return (
-        path.startswith(("/jobs", "/boards"))
+        path.startswith(("/jobs", "/boards", "/usage"))
         and environ["REQUEST_METHOD"] in READS
         and "text/html" in environ.get("HTTP_ACCEPT", "")
     )

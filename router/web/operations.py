@@ -339,6 +339,11 @@ OPERATIONS: Mapping[str, Operation] = {
         },
         failures=_CONFLICT | _TURNS,
     ),
+    "GET /usage": Operation(
+        "page: who used what in a month",
+        {name: _USAGE[name] for name in ("month", "by")},
+        kinds=(_PAGE,),
+    ),
     "GET /boards": _page("page: Grafana's boards, drawn by the router"),
     "GET /boards/<uid>": _page("page: one board"),
     "GET /boards/<uid>/board.json": Operation("a board as it is committed"),

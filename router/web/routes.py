@@ -18,6 +18,7 @@ from router.web.jobs.routes import JobContext, jobs_blueprint
 from router.web.models import Find, fleet_blueprint
 from router.web.pages import PageContext, pages_blueprint
 from router.web.pages.login import LoginContext, login_blueprint
+from router.web.pages.usage import UsagePageContext, usage_blueprint
 from router.web.webhook import Notifiable, webhook_blueprint
 
 __all__ = ["WebParts", "blueprints"]
@@ -44,6 +45,7 @@ class WebParts:
     pages: PageContext
     login: LoginContext
     boards: BoardContext
+    usage: UsagePageContext
 
 
 def blueprints(parts: WebParts) -> list[Blueprint]:
@@ -58,4 +60,5 @@ def blueprints(parts: WebParts) -> list[Blueprint]:
         pages_blueprint(parts.pages),
         login_blueprint(parts.login),
         boards_blueprint(parts.boards),
+        usage_blueprint(parts.usage),
     ]

@@ -103,6 +103,7 @@ def test_a_revoked_key_ends_its_sessions(router):
     [
         ("/jobs/batch_1", "/jobs/batch_1"),
         ("/boards/overview?from=now-1h", "/boards/overview?from=now-1h"),
+        ("/usage?month=2026-11&by=model", "/usage?month=2026-11&by=model"),
         ("https://evil.example/jobs", "/jobs"),
         ("//evil.example", "/jobs"),
         ("/jobs//evil.example", "/jobs"),
@@ -120,8 +121,8 @@ def test_keys_that_do_not_log_in(router):
     """Unknown, or for no page; by https the cookie is for https only."""
     wrong = log_in(router, "sk-inferops-nobody")
     assert (401, True) == (wrong.status_code, "not known here" in wrong.text)
-    other = log_in(router, make(router, "talk-only", "inference"))
-    assert (401, True) == (other.status_code, "for neither jobs" in other.text)
+    other = log_in(router, make(router, "scrape-only", "metrics"))
+    assert (401, True) == (other.status_code, "for none of jobs" in other.text)
     foreign = requests.post(
         f"{router.url}/jobs/login",
         headers={"Origin": "https://evil.example"},

@@ -25,7 +25,9 @@ __all__ = ["allow_change", "check_spelling", "fields"]
 
 # Every path here can be written in this way. Whatever else leads to the same route
 # (`//admin`, `/%61dmin`, `/admin;x`, `http://host/admin`) would pass a proxy's rule.
-_SPELLING = re.compile(r"/(boards|(admin|boards)(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+)")
+_SPELLING = re.compile(
+    r"/(boards|usage|(admin|boards)(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+)"
+)
 _MOST_CHARACTERS = 500
 
 

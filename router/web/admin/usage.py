@@ -6,17 +6,20 @@ import csv
 import io
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, jsonify, request
 
+from router.access.principal import Principal, Scope
 from router.errors import BadRequestError, NotFoundError
 from router.usage.report import GROUPS, UsageQuery, csv_lines
 from router.web.admin.context import AdminContext
 from router.web.admin.history import read_time
+from router.web.authentication import principal_of
 
-__all__ = ["usage"]
+__all__ = ["narrowed", "sees_everybody", "usage", "usage_query"]
 
 _TEXTS = ("principal", "model", "node")
 _KNOWN = (*_TEXTS, "by", "since", "before", "month", "format")
@@ -28,12 +31,27 @@ def usage(parts: AdminContext) -> Response:
     """Sum up requests; see `usage_query` for the filters."""
     if parts.usage is None:
         raise NotFoundError("no usage is kept")
-    query = usage_query(request.args, parts.clock())
+    who = principal_of(request.environ)
+    query = narrowed(usage_query(request.args, parts.clock()), who)
     form = request.args.get("format", "json")
     if form not in _FORMATS:
         raise BadRequestError(f"format: must be json or csv, got {form[:100]!r}")
     report = parts.usage.report(query)
     return _csv(query, report) if form == "csv" else jsonify(report)
+
+
+def sees_everybody(who: Principal) -> bool:
+    """Say whether it sees what others used."""
+    return who.sees_all or who.may(frozenset({Scope.ADMIN_READ}))
+
+
+def narrowed(query: UsageQuery, who: Principal) -> UsageQuery:
+    """Leave out what others used, and the meters of nodes. Raises NotFoundError."""
+    if sees_everybody(who):
+        return query
+    if query.principal not in {"", who.id}:
+        raise NotFoundError(f"no principal {query.principal[:100]!r}")
+    return replace(query, principal=who.id, meters=False)
 
 
 def usage_query(given: Mapping[str, str], now: float) -> UsageQuery:
@@ -53,7 +71,8 @@ def usage_query(given: Mapping[str, str], now: float) -> UsageQuery:
         before = max(before, now)
     since = read_time("since", given["since"]) if "since" in given else since
     before = read_time("before", given["before"]) if "before" in given else before
-    return UsageQuery(since, before, by, *(given.get(name, "") for name in _TEXTS))
+    principal, model, node = (given.get(name, "") for name in _TEXTS)
+    return UsageQuery(since, before, by, principal, model, node)
 
 
 def _month(text: str, now: float) -> tuple[float, float]:

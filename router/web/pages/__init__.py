@@ -63,9 +63,9 @@ def pages_blueprint(parts: PageContext) -> Blueprint:
     )
     for rule, view in _ROUTES:
         routes.add_url_rule(rule, view.__name__.strip("_"), partial(view, parts))
-    routes.register_error_handler(RequestError, _refused)
+    routes.register_error_handler(RequestError, refused)
     routes.register_error_handler(
-        StoreError, lambda error: _refused(as_request_error(error))
+        StoreError, lambda error: refused(as_request_error(error))
     )
     routes.after_request(guarded)
     add_ownership(routes, lambda: parts.service)
@@ -115,7 +115,7 @@ _WORDS = {
 }
 
 
-def _refused(error: RequestError) -> tuple[str, int]:
+def refused(error: RequestError) -> tuple[str, int]:
     return render_template("refused.html", error=error), error.status
 
 

@@ -24,10 +24,11 @@ from router.web.pages import guarded
 
 __all__ = ["LoginContext", "login_blueprint"]
 
-_PAGES = frozenset({Scope.JOBS, Scope.ADMIN_READ})
+_PAGES = frozenset({Scope.JOBS, Scope.ADMIN_READ, Scope.INFERENCE})
 # Where to go afterwards: a page of ours, whatever the link says.
-_NEXT = re.compile(r"/(?:jobs|boards)(?:/[\w.-]+)*(?:\?[\w.=&%-]*)?")
+_NEXT = re.compile(r"/(?:jobs|boards|usage)(?:/[\w.-]+)*(?:\?[\w.=&%-]*)?")
 _MOST_CHARACTERS = 500
+_FIRST, _USAGE = "/jobs", "/usage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,18 @@ def _log_in(parts: LoginContext) -> Any:
             raise BadRequestError("an API key is needed")
         who = parts.keys.ring.principal(secret, address(request.environ), now)
         if not who.may(_PAGES):
-            raise UnauthorizedError("this API key is for neither jobs nor admin-read")
+            raise UnauthorizedError(
+                "this API key is for none of jobs, admin-read and inference"
+            )
     except RequestError as error:
         page = render_template(
             "login.html", fault=error.message, next=_next(request.form)
         )
         return page, error.status
-    answer = redirect(_next(request.form), 303)
+    where = _next(request.form)
+    if where == _FIRST and not who.may(frozenset({Scope.JOBS})):
+        where = _USAGE  # which each of them may see
+    answer = redirect(where, 303)
     answer.set_cookie(
         COOKIE,
         parts.sessions.open(who.id.removeprefix("key:"), now),
@@ -98,7 +104,7 @@ def _log_out(parts: LoginContext) -> Response:
 
 def _next(given: Any) -> str:
     wanted = str(given.get("next", ""))
-    return wanted if _NEXT.fullmatch(wanted) else "/jobs"
+    return wanted if _NEXT.fullmatch(wanted) else _FIRST
 
 
 def _by_https() -> bool:
