@@ -36,7 +36,7 @@ def routing() -> Board:
                 (
                     Band(8, (_phases(), _first_token(), _duration())),
                     Band(8, (_queue_length(), _queue_wait(), _external())),
-                    Band(8, (_policies(), _prediction_error())),
+                    Band(8, (_policies(), _reasons(), _prediction_error())),
                 ),
             ),
             Section(
@@ -108,6 +108,19 @@ def _policies() -> Json:
         "requests asked for, to compare it.",
         [Query(by_policy, "{{picker}}")],
         Field("reqps", 2, low=0, empty="no whole reply"),
+        stacked=True,
+    )
+
+
+def _reasons() -> Json:
+    return timeseries(
+        "Decisions by reason",
+        "Per second. chosen: the policy's choice of several nodes. only_free: no other "
+        "had a slot. freed: it waited for any slot. held_back: a slot was free, and a "
+        "quicker node was waited for. loads: the node loads the model for it. trial: "
+        "every node that could take it has failed of late.",
+        [Query(rate("inferops_decisions_total", by="reason"), "{{reason}}")],
+        Field("reqps", 2, low=0, empty="no request"),
         stacked=True,
     )
 

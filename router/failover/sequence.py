@@ -39,6 +39,8 @@ class AttemptCounters(Retries, Protocol):
         self, priority: Priority, seconds: float, trace_id: str = ""
     ) -> None: ...
 
+    def decided(self, reason: str) -> None: ...
+
     def attempted(self, node: str, outcome: str) -> None: ...
 
 
@@ -198,6 +200,7 @@ class AttemptSequence:
         spans = self._trace.spans
         trace_id = spans.trace_id if spans is not None else ""
         parts.tally.queued(call.priority, waited, trace_id)
+        parts.tally.decided(assignment.decision.reason)
         lease = assignment.lease
         lease.account = call.account
         if call.account is not None:

@@ -64,6 +64,11 @@ class Metrics:
             ("picker", "stage"),
             _WHOLE,
         )
+        self.decisions = self._counter(
+            "inferops_decisions",
+            "Slots given to requests, by what decided which node it was.",
+            ("reason",),
+        )
         self.rejections = self._counter(
             "inferops_rejections", "Requests the router refused itself.", ("reason",)
         )
@@ -161,6 +166,9 @@ class Metrics:
 
     def queued(self, priority: Priority, seconds: float, trace_id: str = "") -> None:
         self.queue_wait_seconds.labels(priority).observe(seconds, trace_id)
+
+    def decided(self, reason: str) -> None:
+        self.decisions.labels(reason).inc()
 
     def attempted(self, node: str, outcome: str) -> None:
         self.attempts.labels(node, outcome).inc()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from router.health.circuits import CIRCUIT
@@ -23,6 +24,7 @@ __all__ = [
     "BUSY",
     "Candidate",
     "Decision",
+    "DecisionReason",
     "Filter",
     "Picker",
     "RoutingContext",
@@ -125,6 +127,17 @@ class Candidate(NamedTuple):  # made for each node of each decision: a tuple is 
         return self.offer.expected(self.work, self.at)
 
 
+class DecisionReason(StrEnum):
+    """What decided where a request went."""
+
+    TRIAL = "trial"  # every node that could take it has failed of late
+    LOADS = "loads"  # the node loads the model for it
+    HELD_BACK = "held_back"  # a node was free, and it waited for a quicker one
+    FREED = "freed"  # no node was free when it came
+    ONLY_FREE = "only_free"
+    CHOSEN = "chosen"  # the policy's choice of several
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Who was taken and why.
@@ -194,6 +207,21 @@ class Decision:
     def at_once(self) -> bool:
         """Whether a node that has not failed of late takes the request now."""
         return self.picked is not None and not self.last_resort
+
+    @property
+    def reason(self) -> DecisionReason:
+        """Return what decided, where a node was taken: the first that holds."""
+        picked = self.picked
+        if self.last_resort:
+            return DecisionReason.TRIAL
+        if picked is not None and picked.offer.load > 0:
+            return DecisionReason.LOADS
+        if self.held_back is not None:
+            return DecisionReason.HELD_BACK
+        if self.waited > 0:
+            return DecisionReason.FREED
+        alone = len(self.candidates) == 1 and not self.slower
+        return DecisionReason.ONLY_FREE if alone else DecisionReason.CHOSEN
 
     @property
     def possible(self) -> bool:

@@ -68,6 +68,8 @@ def test_policy_by_header(router):
     request_id = answers[0].headers["X-Request-Id"]
     told = router.get(f"/admin/explain/{request_id}").json()["attempts"][0]
     assert ("session", *nodes) == (told["picker"], told["picked"])
+    decided = f'inferops_decisions_total{{reason="{told["reason"]}"}}'
+    assert 0 < router.metric(decided)
     counted = 'inferops_scheduled_seconds_count{picker="session",stage="completion"}'
     assert 4.0 == router.metric(counted)
 

@@ -22,6 +22,7 @@ def show_decision(decision: Decision) -> dict[str, Any]:
     return {
         "picked": decision.picked.name if decision.picked else None,
         "picker": decision.picker or None,
+        "reason": decision.reason if decision.picked else None,
         "waited_seconds": round(decision.waited, 3),
         "head_room": list(decision.reserved[:_MOST_BETTER]),
         "held_back": _show_held_back(decision.held_back),

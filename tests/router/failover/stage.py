@@ -56,6 +56,9 @@ class Tally:
     def queued(self, priority, seconds, trace_id=""):
         """Waits are not counted."""
 
+    def decided(self, reason):
+        """Nor are decisions."""
+
     def attempted(self, node, outcome):
         self.attempts[node, outcome] += 1
 

@@ -11,6 +11,7 @@ from router.model import Hold, HoldKind, Node, Outcome, Score, Timings
 from router.pickers import PICKERS, Policies, least_in_flight, shortest_completion
 from router.scheduling import pipeline
 from router.scheduling.estimates import Estimates
+from router.scheduling.matching import HeldBack
 from router.scheduling.pipeline import RoutingContext
 from router.scheduling.request import PendingRequest, RoutingRequest
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
@@ -76,6 +77,22 @@ def test_reasons(change, routing, reason):
     assert decision.picked is None
     assert {"a": reason} == decision.rejected
     assert decision.busy is bool(change.get("busy"))
+
+
+def test_what_decided():
+    """The choice of several, the only free one, a load, a wait, a trial."""
+
+    def reason(*views, **changed):
+        decided = decide(RoutingRequest(MODEL), scene(*views), shortest_completion)
+        return replace(decided, **changed).reason
+
+    warm, cold = view("a"), view("b", resident=False)
+    assert "chosen" == reason(warm, view("b"))
+    assert "only_free" == reason(warm)
+    assert "loads" == reason(cold)
+    assert "freed" == reason(warm, view("b"), waited=0.5)
+    assert "held_back" == reason(warm, waited=0.5, held_back=HeldBack("b", 1.0, 0.5, ("a",), 0.5))
+    assert "trial" == reason(warm, last_resort=True)
 
 
 def test_never_polled_node_is_asked():
