@@ -91,7 +91,9 @@ def test_what_decided():
     assert "only_free" == reason(warm)
     assert "loads" == reason(cold)
     assert "freed" == reason(warm, view("b"), waited=0.5)
-    assert "held_back" == reason(warm, waited=0.5, held_back=HeldBack("b", 1.0, 0.5, ("a",), 0.5))
+    assert "held_back" == reason(
+        warm, waited=0.5, held_back=HeldBack("b", 1.0, 0.5, ("a",), 0.5)
+    )
     assert "trial" == reason(warm, last_resort=True)
 
 
