@@ -23,6 +23,7 @@ __all__ = [
     "NotAnObjectError",
     "TooManyPartsError",
     "cheap",
+    "few_values",
     "load",
     "members",
     "values_at_most",
@@ -73,6 +74,11 @@ def cheap(text: bytes) -> bool:
         return True
     if len(text) > _CHEAP_BYTES:
         return False
+    return few_values(text)
+
+
+def few_values(text: bytes) -> bool:
+    """Say whether a JSON text has so few values that all may be built."""
     if values_at_most(text) <= _CHEAP_VALUES:
         return True
     unquoted = _WHOLE_STRING.sub(b"", text, count=2 * _CHEAP_VALUES)

@@ -27,6 +27,7 @@ from router.model import Node
 __all__ = ["Answer", "PollError", "PollRefusedError", "ask", "exchange", "get_json"]
 
 _MOST_BYTES = 16 * 1024 * 1024
+_MOST_PARSED_BYTES = 4 * 1024 * 1024
 _MOST_VALUES = 100_000  # of 3,000 models and more
 _CHUNK = 64 * 1024
 
@@ -133,6 +134,8 @@ def exchange(
 
 
 def _parsed(status: int, content: bytes) -> Any:
+    if len(content) > _MOST_PARSED_BYTES:
+        raise PollError(f"more than {_MOST_PARSED_BYTES} bytes of JSON")
     if values_at_most(content) > _MOST_VALUES:
         raise PollError(f"more than {_MOST_VALUES} values")
     try:

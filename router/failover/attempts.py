@@ -164,7 +164,7 @@ class Failover:
         try:
             reply = self._sent(assignment, message, cancellation)
             reply = self._answered(reply, assignment, message, cancellation)
-            body, refused = self._judge(reply, assignment.node, message.path)
+            body, refused = self._judge(reply, assignment.node, message)
             first = FirstResponse(reply, assignment.lease, body, refused)
         except CancelledError as error:
             outcome = error.outcome
@@ -212,7 +212,7 @@ class Failover:
                 reply = self._answered(
                     reply, assignment, message, cancellation, within_seconds
                 )
-                body, _ = self._judge(reply, node, message.path)
+                body, _ = self._judge(reply, node, message)
                 fetched.append((reply.head.status if reply.head else 0, body))
                 self.release(reply)
         except RefusedError as error:
@@ -282,10 +282,12 @@ class Failover:
             self.release(reply)
             raise MaybeSentError(f"{assignment.node.name}: {why}", Cause.TIMEOUT)
 
-    def _judge(self, reply: UpstreamReply, node: Node, path: str) -> tuple[bytes, bool]:
+    def _judge(
+        self, reply: UpstreamReply, node: Node, message: UpstreamRequest
+    ) -> tuple[bytes, bool]:
         """Return what came, and whether it blames the request; else AttemptError."""
         try:
-            return judged(reply, node.name, path)
+            return judged(reply, node.name, message.path, len(message.body))
         except InferOpsError:
             self.release(reply)
             raise

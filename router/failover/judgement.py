@@ -22,8 +22,10 @@ from router.relay.upstream import UpstreamReply
 __all__ = ["judged", "route_missing"]
 
 
-def judged(reply: UpstreamReply, node: str, path: str) -> tuple[bytes, bool]:
-    """Return what came, and whether it blames the request.
+def judged(
+    reply: UpstreamReply, node: str, path: str, sent_bytes: int
+) -> tuple[bytes, bool]:
+    """Return what came, and whether it blames the request of so many bytes.
 
     Raises AttemptError; BodiesFullError, where the router holds too much already.
     """
@@ -37,7 +39,7 @@ def judged(reply: UpstreamReply, node: str, path: str) -> tuple[bytes, bool]:
         raise reply.no_room
     gate = reply.gate
     if gate is None:
-        return _whole(reply, node, path, body)
+        return _whole(reply, node, path, body, sent_bytes)
     if gate.failure is not None:
         raise _error(node, judge_words(500, gate.failure), 500, b"")
     if reply.over and reply.outcome() is not Outcome.END:
@@ -50,7 +52,7 @@ def judged(reply: UpstreamReply, node: str, path: str) -> tuple[bytes, bool]:
 
 
 def _whole(
-    reply: UpstreamReply, node: str, path: str, body: bytes
+    reply: UpstreamReply, node: str, path: str, body: bytes, sent_bytes: int
 ) -> tuple[bytes, bool]:
     head = reply.head
     if head is None or reply.broken is not None:
@@ -60,7 +62,7 @@ def _whole(
         return whole, False
     if lacks_route(path, head.status, body):
         raise route_missing(node, path)
-    verdict = judge(path, head.status, head.get("content-type"), body)
+    verdict = judge(path, head.status, head.get("content-type"), body, sent_bytes)
     if verdict is None or verdict.blame is Blame.REQUEST:
         return body, verdict is not None
     raise _error(node, verdict, head.status, body, head.headers)

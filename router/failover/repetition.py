@@ -57,7 +57,7 @@ def text_of(lines: bytes) -> str:
 def completed(path: str, body: bytes) -> bytes | None:
     """Give a whole reply its end; None where it needs none, or is not of this kind."""
     field = _UNFINISHED.get(path)
-    if field is None or field not in body:
+    if field is None or len(body) > _LONG_BYTES or field not in body:
         return None
     try:
         fields = orjson.loads(body)
@@ -68,6 +68,7 @@ def completed(path: str, body: bytes) -> bytes | None:
     return None
 
 
+_LONG_BYTES = 4 * 1024 * 1024  # nothing that repeats itself is as long
 # What a reply that was stopped holds, or lacks, by its route.
 _UNFINISHED = {
     "/api/generate": b'"done":false',

@@ -38,6 +38,10 @@ _KEYS: dict[str, tuple[bytes, ...]] = {
     "/v1/responses": (b'"output"',),
     "/v1/messages": (b'"content"',),
 }
+# No vector of one that was asked for, or no choice at all; `[]` answers no input.
+_HOLLOW = re.compile(
+    rb'"(?:embeddings?|data|choices)":\s*(?:null|\[\s*\[\s*\])|"choices":\s*\[\s*\]'
+)
 _ERROR_WITHIN = 512  # an error object is short, or begins with the error
 
 
@@ -59,12 +63,15 @@ def _unsound_object(keys: tuple[bytes, ...], body: bytes) -> Unsound | None:
     if b'"error"' in body[:_ERROR_WITHIN] and (text := message_in(body)):
         return Unsound(Cause.ERROR, text)
     fault = None
-    if not any(key in body for key in keys):
+    long = len(body) > _LONG_BYTES
+    if not (long or any(key in body for key in keys)):
         fault = f"200 without {_named(keys)}"
-    elif not body.rstrip().endswith(b"}"):
+    elif not body[-64:].rstrip().endswith(b"}"):
         fault = "200 with a JSON object that is cut short"
-    elif b'"done":false' in body and b'"_debug_info"' not in body:
+    elif not long and b'"done":false' in body and b'"_debug_info"' not in body:
         fault = "a whole reply that is not done"
+    elif len(body) <= _SHORT_BYTES and (hollow := _HOLLOW.search(body)):
+        fault = f"200 with {hollow[0].decode()}"
     if fault:
         return Unsound(Cause.NONSENSE, fault, unclear=True)
     return _EMPTY if empty(body) else None
@@ -90,6 +97,7 @@ _DONE = re.compile(
     rb'"done":\s*true|data: \[DONE\]|"finish_reason":\s*"|"stop_reason":\s*"'
     rb'|"status":\s*"completed"'
 )
+_LONG_BYTES = 4 * 1024 * 1024  # of what is longer, only the ends are looked at
 _SHORT_BYTES = 8192  # more than that is never without a word
 _EMPTY = Unsound(Cause.EMPTY, "done without a token", unclear=True)
 

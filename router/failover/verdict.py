@@ -7,6 +7,7 @@ from its sources (0.17 and 0.33) and from public reports.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ _LIMITS = re.compile(
     r"exceeds? (the|maximum|available) .*(context|length)", re.IGNORECASE
 )
 _SIZE_STATUSES = frozenset({413, 414, 431})
+_NEVER_TOO_LARGE_BYTES = 65_536
 
 # Said of a load, whatever else the text tells of the reason.
 _TERMINATED = re.compile(
@@ -120,8 +122,13 @@ def runner_died(text: str) -> bool:
     return bool(_WORDS[Cause.RUNNER_DIED].search(text) or _TERMINATED.search(text))
 
 
-def judge(path: str, status: int, content_type: str, body: bytes) -> Verdict | None:
-    """Judge a reply that is complete; None where it is an answer to the request."""
+def judge(  # noqa: PLR0911 - one for each kind of answer
+    path: str, status: int, content_type: str, body: bytes, sent_bytes: float = math.inf
+) -> Verdict | None:
+    """Judge a reply that is complete; None where it is an answer to the request.
+
+    sent_bytes: of the request's body
+    """
     if status == 200:
         fault = unsound(path, content_type, body)
         if fault is None:
@@ -132,6 +139,8 @@ def judge(path: str, status: int, content_type: str, body: bytes) -> Verdict | N
         return Verdict(blame, fault.cause, fault.text)
     text = message_in(body)
     if status in _SIZE_STATUSES:
+        if status == 413 and sent_bytes < _NEVER_TOO_LARGE_BYTES:
+            return Verdict(Blame.NODE, Cause.NOT_OLLAMA, text or "too large")
         return Verdict(Blame.UNCLEAR, Cause.TOO_LARGE, text or "too large")
     if not text:
         blame = Blame.UNCLEAR if status == 400 else Blame.NODE

@@ -10,6 +10,7 @@ A callback must never block and never raise, or its greenlet sleeps for ever.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -42,6 +43,7 @@ _SHORT_BYTES = 512
 MAX_COLLECTED_BYTES = 128 * 1024 * 1024
 # What is held of a reply is counted in steps: most hold less, and cost nothing.
 _COUNTED_BYTES = 65_536
+_HEAD_SECONDS = 10.0  # from its first byte to its last
 
 
 class LineSink(Protocol):
@@ -105,7 +107,9 @@ class UpstreamReply:
         self._cancellation = cancellation
         self._body: Body | None = None
         self._buffer = b""
+        self._head_until: float | None = None
         self._pieces: list[bytes] = []
+        self._whole = io.BytesIO()  # put together on the way, and given out uncopied
         self._size = 0
         self._counted = 0
         self._drain: LineSink | None = None
@@ -151,9 +155,11 @@ class UpstreamReply:
 
     def take(self) -> bytes:
         """Return what was gathered so far."""
+        if self.gate is None:  # it is held until this is closed
+            whole, self._whole = self._whole, io.BytesIO()
+            return whole.getvalue()
         pieces, self._pieces = self._pieces, []
-        if self.gate:  # a whole reply is held until this is closed
-            self._size = 0
+        self._size = 0
         return b"".join(pieces)
 
     def gather_again(self, body: bytes) -> None:
@@ -326,6 +332,7 @@ class UpstreamReply:
             self._buffer += data
             parsed = split_head(self._buffer)
             if parsed is None:
+                self._bound_head()
                 return
             self.head, data = parsed
             body = self._begin_body(self.head)
@@ -343,6 +350,12 @@ class UpstreamReply:
         if self.over:
             self._io.stop()
             self._cancellation.wake()
+
+    def _bound_head(self) -> None:
+        if self._head_until is None:
+            self._head_until = self._clock() + _HEAD_SECONDS
+        elif self._clock() > self._head_until:
+            raise ProtocolError(f"its head is not complete after {_HEAD_SECONDS:g} s")
 
     def _count_held(self) -> None:
         # A whole reply is there twice when it is put together.
@@ -370,11 +383,13 @@ class UpstreamReply:
         return body
 
     def _collect(self, payload: bytes) -> None:
-        self._pieces.append(payload)
         self._size += len(payload)
         if self.gate:
+            self._pieces.append(payload)
             self._cancellation.wake()
-        elif self._size > MAX_COLLECTED_BYTES:
+            return
+        self._whole.write(payload)
+        if self._size > MAX_COLLECTED_BYTES:
             raise ProtocolError(f"reply over {MAX_COLLECTED_BYTES} bytes")
 
     def _end_of_connection(self) -> None:

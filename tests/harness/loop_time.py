@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import greenlet
 
-__all__ = ["LoopTime", "loop_time"]
+from tests.harness.poll import until
+
+__all__ = ["LoopTime", "RouterLoopTime", "loop_time"]
 
 
 class LoopTime:
@@ -25,6 +29,23 @@ class LoopTime:
         now = time.thread_time()
         self.longest = max(self.longest, now - self._since)
         self._since = now
+
+
+class RouterLoopTime:
+    """That of a router's process, which `tests.harness.measured:app` writes down."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.env = {"INFEROPS_TEST_MEASURE": str(file)}
+
+    def begin(self) -> None:
+        """Measure anew."""
+        self._file.unlink(missing_ok=True)
+        until(self._file.exists, "the event loop is measured")
+
+    @property
+    def longest(self) -> float:
+        return float(json.loads(self._file.read_text())["longest"])
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import pytest
 from router.clients.http_json import PollError, _parsed
 from router.errors import InferOpsError
 from router.failover.continuation.request import parse_request, refusal
+from router.failover.repetition import completed
+from router.failover.verdict import judge
 from router.json_scan import load, members
 from router.model import canonical, is_model_name
 from router.relay.fields import _WANTED, read_ask
@@ -139,3 +141,14 @@ def test_names(name):
 def test_what_is_read_elsewhere_is_soon_over(text):
     """A native thread's whole work with the largest body is bounded as well."""
     assert cost(lambda: members(text, _WANTED)) < 5
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(text, id=name) for name, text in shapes(100 * MIB)]
+)
+def test_the_largest_reply(text):
+    """One that was collected as a whole is judged by its ends."""
+    path = "/api/generate"
+    assert cost(lambda: judge(path, 200, "application/json", text)) < MOST_SECONDS
+    assert cost(lambda: completed(path, text)) < MOST_SECONDS
+    assert cost(lambda: read_timings(text)) < MOST_SECONDS

@@ -14,6 +14,7 @@ from router.errors import BadRequestError
 from router.jobs.model import ResultPage, TimeWindow
 from router.jobs.window import WindowError
 from router.jobs.window import parse as parse_window
+from router.json_scan import few_values
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -173,6 +174,8 @@ class RequestFields:
 
 def parsed(body: bytes) -> Any:
     """Parse a JSON body, whatever it holds. Raises BadRequestError."""
+    if not few_values(body):
+        raise BadRequestError("too many values in the JSON body")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -74,6 +74,11 @@ def test_sound(path, body):
         ("/api/chat", JSON, b"{}", Cause.NONSENSE),
         ("/v1/messages", JSON, b'{"hello":"world"}', Cause.NONSENSE),
         ("/api/embed", JSON, b'{"message":"ok"}', Cause.NONSENSE),
+        ("/api/embed", JSON, b'{"embeddings":null}', Cause.NONSENSE),
+        ("/api/embed", JSON, b'{"embeddings":[[]]}', Cause.NONSENSE),
+        ("/api/embeddings", JSON, b'{"embedding": null}', Cause.NONSENSE),
+        ("/v1/embeddings", JSON, b'{"object":"list","data":null}', Cause.NONSENSE),
+        ("/v1/chat/completions", JSON, b'{"choices":[]}', Cause.NONSENSE),
         (
             "/api/chat",
             JSON,

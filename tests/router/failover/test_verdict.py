@@ -122,6 +122,14 @@ def test_a_proxy_in_front(status, kind, body, cause):
     assert (Blame.NODE, cause) == (verdict.blame, verdict.cause)
 
 
+@pytest.mark.parametrize(("size", "blame"), [(900, "node"), (2_000_000, "unclear")])
+def test_what_is_too_large_for_a_proxy(size, blame):
+    """A proxy that takes no body is at fault; one that takes small ones is not."""
+    verdict = judge(CHAT, 413, "text/html", b"<h1>413</h1>", size)
+    assert verdict is not None
+    assert verdict.blame == blame
+
+
 @pytest.mark.parametrize(
     ("status", "text", "cause"),
     [

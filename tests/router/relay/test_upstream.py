@@ -401,10 +401,11 @@ def test_a_long_line_is_counted_while_it_is_held(wire):
     bodies = wire.reply.connection.bodies
     line = b'{"response":"' + b"a" * 1_000_000
     wire.node.sendall(HEAD)
-    gevent.spawn(wire.node.sendall, chunk(line))
+    sent = gevent.spawn(wire.node.sendall, chunk(line))
     with gevent.Timeout(10):
         while bodies.held_bytes < 900_000:
             gevent.sleep(0.001)
+        sent.join()
     gevent.spawn(wire.node.sendall, chunk(b'"}\n'))
     assert wire.presentable().take() == line + b'"}\n'
     wire.reply.close()
@@ -470,6 +471,18 @@ def upload():
     made.reply.close()
     made.ours.close()
     made.node.close()
+
+
+def test_a_head_that_trickles(upload):
+    """A node has ten seconds for it, however often a byte of it comes."""
+    upload.take(upload.size)
+    for piece in (b"HTTP/1.1 200 OK\r\n", b"X-Long: a", b"a"):
+        upload.node.send(piece)
+        upload.until(lambda: upload.reply.bytes_seen or upload.reply.broken)
+        upload.now += 6.0
+        gevent.sleep(0)
+    upload.until(lambda: upload.reply.broken)
+    assert "its head is not complete after 10 s" in upload.reply.broken
 
 
 def test_a_request_goes_out_as_slowly_as_it_is_taken(upload):
