@@ -358,8 +358,7 @@ class UpstreamReply:
             raise ProtocolError(f"its head is not complete after {_HEAD_SECONDS:g} s")
 
     def _count_held(self) -> None:
-        # A whole reply is there twice when it is put together.
-        held = self._size + self.gate.held_bytes if self.gate else 2 * self._size
+        held = self._size + (self.gate.held_bytes if self.gate else 0)
         if held - self._counted > _COUNTED_BYTES or held < self._counted:
             self._count(held)
 

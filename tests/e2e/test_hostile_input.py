@@ -297,7 +297,7 @@ def test_a_flood_of_light_calls(router):
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_answers_of_a_node(router, name):
+def test_answers_of_a_node(router, cgroup, name):
     """Whatever a node answers, three times at once, it holds up nobody."""
     body = {"model": name, "prompt": "x"}
 
@@ -307,6 +307,7 @@ def test_answers_of_a_node(router, name):
             return _drained(client)
 
     assert len(together(3, ask)) == 3
+    print(f"peak {cgroup.peak_bytes / MIB:.0f} MiB")
 
 
 def _drained(client: socket.socket) -> tuple[int, str]:
