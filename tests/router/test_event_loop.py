@@ -28,33 +28,36 @@ MIB = 1024 * 1024
 CHAT = "/api/chat"
 
 
-def shapes(size):
-    """Yield texts of about this size, each dear to read in another way."""
+# Start, what is repeated, and end: each dear to read in another way.
+SHAPES = {
+    "lists": (b'{"model":"m","messages":[', b"[],", b"[]]}"),
+    "objects": (b'{"model":"m","messages":[', b'{"":{}},', b"{}]}"),
+    "numbers": (b'{"model":"m","input":[', b"1e9,", b"1]}"),
+    "strings": (b'{"format":"","input":[', b'"",', b"1]}"),
+    "names": (b'{"format":"",', b'"t":"",', b'"model":"m"}'),
+    "escapes": (b'{"model":"m","prompt":"', b'\\"t', b'"}'),
+    "signs": (b'{"model":"m","prompt":"', b'\\"tool\\"', b'"}'),
+    "text": (b'{"model":"m","prompt":"', b"1,2,", b'"}'),
+    "levels": (b'{"model":', b"[", b""),
+    "cut": (b'{"model":"', b"a", b""),
+    "space": (b"", b" ", b'{"model":"m"}'),
+    "emoji": ('{"model":"\U0001f600'.encode(), b"a", b'"}'),
+}
 
-    def filled(start, unit, end):
-        return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
 
-    yield "lists", filled(b'{"model":"m","messages":[', b"[],", b"[]]}")
-    yield "objects", filled(b'{"model":"m","messages":[', b'{"":{}},', b"{}]}")
-    yield "numbers", filled(b'{"model":"m","input":[', b"1e9,", b"1]}")
-    yield "strings", filled(b'{"format":"","input":[', b'"",', b"1]}")
-    yield "names", filled(b'{"format":"",', b'"t":"",', b'"model":"m"}')
-    yield "escapes", filled(b'{"model":"m","prompt":"', b'\\"t', b'"}')
-    yield "signs", filled(b'{"model":"m","prompt":"', b'\\"tool\\"', b'"}')
-    yield "text", filled(b'{"model":"m","prompt":"', b"1,2,", b'"}')
-    yield "levels", filled(b'{"model":', b"[", b"")
-    yield "cut", filled(b'{"model":"', b"a", b"")
-    yield "space", filled(b"", b" ", b'{"model":"m"}')
-    yield "emoji", filled('{"model":"\U0001f600'.encode(), b"a", b'"}')
+def shaped(name, size):
+    """Make a text of about this size."""
+    start, unit, end = SHAPES[name]
+    return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
 
 
 # As large as each is read in the event loop: beyond it a step is left out, or made
 # where it holds up nobody.
 SIZES = (60 * 1024, 500 * 1024, 4 * MIB)
 TEXTS = [
-    pytest.param(text, id=f"{name}-{size // 1024}")
+    pytest.param(shaped(name, size), id=f"{name}-{size // 1024}")
     for size in SIZES
-    for name, text in shapes(size)
+    for name in SHAPES
 ]
 
 
@@ -135,20 +138,17 @@ def test_names(name):
     assert cost(lambda: (canonical(name), is_model_name(name))) < MOST_SECONDS
 
 
-@pytest.mark.parametrize(
-    "text", [pytest.param(text, id=name) for name, text in shapes(60 * MIB)]
-)
-def test_what_is_read_elsewhere_is_soon_over(text):
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_read_elsewhere_is_soon_over(name):
     """A native thread's whole work with the largest body is bounded as well."""
+    text = shaped(name, 60 * MIB)
     assert cost(lambda: members(text, _WANTED)) < 5
 
 
-@pytest.mark.parametrize(
-    "text", [pytest.param(text, id=name) for name, text in shapes(100 * MIB)]
-)
-def test_the_largest_reply(text):
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_largest_reply(name):
     """One that was collected as a whole is judged by its ends."""
-    path = "/api/generate"
+    path, text = "/api/generate", shaped(name, 100 * MIB)
     assert cost(lambda: judge(path, 200, "application/json", text)) < MOST_SECONDS
     assert cost(lambda: completed(path, text)) < MOST_SECONDS
     assert cost(lambda: read_timings(text)) < MOST_SECONDS
