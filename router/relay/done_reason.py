@@ -52,7 +52,8 @@ def done_reason_in(text: bytes) -> DoneReason:
 
     The quotes of what a model wrote are escaped, so they are not taken for the key.
     """
-    at = text.rfind(_KEY, max(0, len(text) - _SEARCHED_BYTES))
+    text = text[-_SEARCHED_BYTES:]
+    at = text.rfind(_KEY)
     if at >= 0:
         start = at + len(_KEY)
         word = text[start : start + _LONGEST_WORD].partition(b'"')[0]

@@ -137,7 +137,17 @@ class Framer:
         )
 
     def _tail(self) -> bytes:
-        return (self.before + self.last).rstrip(b"\n")
+        return (self._shortened(self.before) + self._shortened(self.last)).rstrip(b"\n")
+
+    def _shortened(self, block: bytes) -> bytes:
+        """Leave out what is far from the end, and the middle of a last line."""
+        if len(block) <= _TAIL_BYTES:
+            return block
+        before = block.rfind(self.end, 0, -len(self.end))
+        begin = before + len(self.end) if before >= 0 else 0
+        if len(block) - begin <= _TAIL_BYTES:
+            return block[-_TAIL_BYTES:]
+        return block[begin : begin + _PARSED_BYTES] + block[-_PARSED_BYTES:]
 
     def timings(self) -> Timings:
         """Read the timings from the stream's last lines; zeros if there are none."""
@@ -161,6 +171,7 @@ _SSE_ENDS = frozenset(
 # What is longer is not parsed: a node's answer must not hold the event loop either.
 _PARSED_BYTES = 64 * 1024
 _EDGE_BYTES = 4096
+_TAIL_BYTES = 4 * _PARSED_BYTES
 _DONE = b'"done":true'  # as Go writes it; the quotes of a text are escaped
 
 

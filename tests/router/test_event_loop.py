@@ -107,6 +107,26 @@ def test_polls(text):
     assert cost(lambda: _parsed(200, text)) < MOST_SECONDS
 
 
+@pytest.mark.parametrize("sse", [False, True], ids=["lines", "events"])
+def test_the_end_of_a_long_line(sse):
+    """The longest line that is taken is let through, and looked at, in time."""
+    line = b'data: {"x":[' + b"[]," * (5 * MIB) + b'1],"done":true}\n\n'
+    line = line if sse else line[6:-1]
+    gates = []
+
+    def held():
+        gates.append(gate := Framer(sse=sse))
+        for at in range(0, len(line) - 65_536, 65_536):
+            gate.feed(line[at : at + 65_536])
+        return line[at + 65_536 :]
+
+    rests = [held() for _ in range(3)]
+    assert cost(lambda: gates[0].feed(rests.pop()) and gates.pop(0)) < MOST_SECONDS
+    gates.append(gate := Framer(sse=sse))
+    gate.feed(line)
+    assert cost(lambda: (gate.finished, gate.timings())) < MOST_SECONDS
+
+
 def test_a_piece_of_a_long_line():
     """However much of a line is held, another piece of it costs the same."""
     gate = Framer(sse=True)

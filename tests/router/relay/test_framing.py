@@ -203,3 +203,22 @@ def test_counters_of_a_long_reply(reply, counts):
 def test_a_long_error_has_no_words():
     """An error of a megabyte is nothing that Ollama says."""
     assert message_in(b'{"error":"' + b"a" * MIB + b'"}') == ""
+
+
+@pytest.mark.parametrize("size", [1000, 70_000, 300_000, 3_000_000])
+def test_a_last_line_of_any_length(size):
+    """Its end is known by its beginning, where Ollama says `done` before `context`."""
+    done = b'"done":true,"done_reason":"stop"'
+    counts = b'"eval_count":7,"prompt_eval_count":3}'
+    line = b'{"response":"",%b,"context":[%b1],%b\n' % (done, b"1," * size, counts)
+    for blocks in ([line], [b'{"response":"%b"}\n' % (b"a" * size), line]):
+        gate = Framer(sse=False)
+        gate.feed(b"".join(blocks))
+        assert gate.finished
+        assert gate.timings().generated_tokens == 7
+    gate = Framer(sse=True)
+    gate.feed(b"data: {}\n\nevent: response.completed\ndata: {%b}\n\n" % (b"a" * size))
+    assert gate.finished
+    gate = Framer(sse=True)
+    gate.feed(b"data: {%b}\n\ndata: [DONE]\n\n" % (b"a" * size))
+    assert gate.finished
