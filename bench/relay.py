@@ -46,7 +46,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, object]:
         "first_token": measure_first_token(bench, args.pairs),
     }
     report["generator"] = generator()
-    report["whole"] = _rounds(
+    report["whole"] = rounds(
         bench, args.rounds, lambda proxy: measure_whole(bench, proxy, args.seconds)
     )
     streams: dict[str, Runs] = {}
@@ -56,12 +56,12 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, object]:
         def run(proxy: Proxy, count: int = count) -> dict[str, object]:
             return measure_streams(bench, proxy, count, args.seconds)
 
-        streams[str(count)] = {"direct": [direct], **_rounds(bench, args.rounds, run)}
+        streams[str(count)] = {"direct": [direct], **rounds(bench, args.rounds, run)}
     report["streams"] = streams
     return {**report, "load_average_at_end": os.getloadavg()[0]}
 
 
-def _rounds(
+def rounds(
     bench: Bench, rounds: int, run: Callable[[Proxy], dict[str, object]]
 ) -> Runs:
     """Run every proxy once a round, there and back again."""
@@ -162,13 +162,13 @@ def _ratio_rows(report: dict) -> list[str]:
     measured.append(("CPU per whole reply", report["whole"], "cpu_us_per_request"))
     pairs = [("router", "nginx"), ("router", "olla"), ("litellm", "router")]
     rows = [
-        [what, *(_ratio(runs, one, other, key) for one, other in pairs)]
+        [what, *(ratio(runs, one, other, key) for one, other in pairs)]
         for what, runs, key in measured
     ]
     return table(["", *(f"{one} / {other}" for one, other in pairs)], rows)
 
 
-def _ratio(runs: Runs, one: str, other: str, key: str) -> str:
+def ratio(runs: Runs, one: str, other: str, key: str) -> str:
     if not (runs.get(one) and runs.get(other)):
         return "-"
     ratios = [

@@ -70,10 +70,10 @@ def started(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with on_core(cores.rest):
-            stack.enter_context(_fleet(folder, nodes))
+            stack.enter_context(fleet(folder, nodes))
         # nginx shuns a node for 10 s that once did not answer.
         for node in nodes:
-            until(partial(_listens, node), f"the simulated node at {node} listens")
+            until(partial(listens, node), f"the simulated node at {node} listens")
         proxies: list[Proxy] = []
         missing = []
         for name, port in zip(names, free, strict=True):
@@ -102,14 +102,14 @@ def _start(
     return start_router(folder, port, nodes, most_streams // len(nodes) + 1)
 
 
-def _fleet(folder: Path, nodes: Sequence[int]) -> Process:
+def fleet(folder: Path, nodes: Sequence[int]) -> Process:
     argv = [sys.executable, "-m", "bench.simulated_fleet"]
     argv += ["--ports", ",".join(map(str, nodes))]
     argv += ["--tokens-per-second", str(TOKENS_PER_SECOND)]
     return Process(argv, log=folder / "fleet.log")
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     socket.create_connection(("127.0.0.1", port), timeout=1).close()
     return True
 

@@ -215,6 +215,7 @@ class LimitMeter:
         now: float,
         ahead: Mapping[str, int] = MappingProxyType({}),
     ) -> list[Exceeded]:
+        begins = _begins(int(now // 60))
         return [
             Exceeded(
                 subject,
@@ -225,7 +226,8 @@ class LimitMeter:
             for subject, each in limits
             for what, window, most in each.windows
             if what in of
-            and self._count((subject, what, window), now) + ahead.get(what, 0) >= most
+            and self._count((subject, what, window), begins) + ahead.get(what, 0)
+            >= most
         ]
 
     def charge(self, limits: Held, used: Mapping[str, float], now: float) -> None:
@@ -263,11 +265,12 @@ class LimitMeter:
     def usage(self, limits: Held, now: float) -> list[LimitStatus]:
         """Return of requests and of tokens the limit that is nearest."""
         nearest: dict[str, tuple[int, int, str]] = {}
+        begins = _begins(int(now // 60))
         for subject, each in limits:
             for what, window, most in each.windows:
                 if what not in _SHOWN:
                     continue
-                left = max(0, most - self._count((subject, what, window), now))
+                left = max(0, most - self._count((subject, what, window), begins))
                 known = nearest.get(what)
                 if known is None or left < known[0]:
                     nearest[what] = left, most, window
@@ -291,16 +294,17 @@ class LimitMeter:
         for subject, what, window, _, _ in rows:
             self._changed.add((subject, what, window))
 
-    def _count(self, counter: Counter, now: float) -> int:
+    def _count(self, counter: Counter, begins: Mapping[str, int]) -> int:
         begin, count = self._counts.get(counter, (0, 0))
-        return count if begin == _begins(int(now // 60))[counter[2]] else 0
+        return count if begin == begins[counter[2]] else 0
 
     def _add(
         self, subject: str, limits: KeyLimits, what: str, more: int, now: float
     ) -> None:
+        begins = _begins(int(now // 60))
         for each, window, _ in limits.windows:
             if each == what:
                 counter = subject, what, window
-                count = self._count(counter, now) + more
-                self._counts[counter] = _begins(int(now // 60))[window], count
+                count = self._count(counter, begins) + more
+                self._counts[counter] = begins[window], count
                 self._changed.add(counter)
