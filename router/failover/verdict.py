@@ -1,7 +1,7 @@
 """Whose fault an answer is: the node's, unless it is known to be the request's.
 
 Pure. The request's words are what Ollama 0.17.4 answered to each kind of bad request
-on each route (`tests/e2e/test_verdicts_on_ollama.py` asks it again); the node's are
+on each route (`tests/e2e/test_failing_ollama.py` asks it again); the node's are
 from its sources (0.17 and 0.33) and from public reports.
 """
 
