@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    model_validator,
 )
 
 from router.access.keys import ApiKey, KeySecret, KeySource, Network
@@ -27,6 +28,10 @@ from router.config.yaml import YamlFault
 __all__ = ["KeyTerms", "KeysFile", "LimitTerms", "load_keys", "parse_keys"]
 
 _Word = Annotated[str, StringConstraints(pattern=r"^[\w.@+-]+$", max_length=80)]
+_Header = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", max_length=80)
+]
+_OF_USERS = frozenset({Scope.INFERENCE, Scope.JOBS})
 _Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=200)]
 
 
@@ -125,6 +130,20 @@ class KeyTerms(_Terms):
     limits: LimitTerms = Field(
         default=LimitTerms(), description="what it may use; none: no limit"
     )
+    user_header: _Header | None = Field(
+        default=None,
+        description="of a reverse proxy's key: the header in which it names the user;"
+        " each then has the key's terms and limits, and what is theirs is their own",
+    )
+
+    @model_validator(mode="after")
+    def _no_power(self) -> Self:
+        """Leave nobody's word to be an operator."""
+        if self.user_header and not _OF_USERS.issuperset(self.scopes):
+            raise ValueError(
+                "must have no scope but inference and jobs: it has a user_header"
+            )
+        return self
 
     def key(
         self, key: str, secrets: tuple[KeySecret, ...], source: KeySource
@@ -142,6 +161,7 @@ class KeyTerms(_Terms):
             networks=networks,
             expires=self.expires.timestamp() if self.expires else None,
             limits=self.limits.limits(),
+            user_header=self.user_header or "",
         )
 
 

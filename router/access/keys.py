@@ -5,7 +5,7 @@ A key is found by the digest of what a client sent: one look into a dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -25,6 +25,8 @@ from router.errors import ForbiddenError, UnauthorizedError
 __all__ = ["ApiKey", "KeyRing", "KeySecret", "KeySource", "KeyState", "Network"]
 
 Network = IPv4Network | IPv6Network
+_LONGEST_USER = 200
+_MOST_SHOWN = 40
 
 
 class KeySource(StrEnum):
@@ -56,6 +58,7 @@ class ApiKey:
     secrets:  the newest first; older ones work until their time is over
     owner:    whose things they are; empty: the key's alone
     models:   patterns; empty: all. networks: empty: all
+    user_header: of a proxy's key: the header in which it names who asks; else empty
     """
 
     id: str
@@ -71,6 +74,7 @@ class ApiKey:
     expires: float | None = None
     revoked: float | None = None
     limits: KeyLimits = NO_LIMITS
+    user_header: str = ""
 
     def state(self, now: float) -> KeyState:
         if self.revoked is not None:
@@ -101,11 +105,27 @@ class ApiKey:
             scopes=self.scopes,
             models=self.models,
             sees_all=Scope.ADMIN in self.scopes,
+            key=self.id,
         )
+
+    def user(self, name: str) -> Principal:
+        """Return the user whom the key's proxy names. Raises ForbiddenError."""
+        if not _is_user(name):
+            raise ForbiddenError(
+                "this API key is a proxy's, which names one user in the header"
+                f" {self.user_header!r}; got {name[:_MOST_SHOWN]!r}"
+            )
+        id_ = f"user:{name}"
+        return replace(self.principal(), id=id_, name=id_, owner=id_)
 
     def lets_in(self, address: str) -> bool:
         """Say whether a client at this address may use it."""
         return not self.networks or _within(address, self.networks)
+
+
+def _is_user(name: str) -> bool:
+    """Say whether it names one: a comma joins what a client and its proxy sent."""
+    return 0 < len(name) <= _LONGEST_USER and name.isprintable() and "," not in name
 
 
 @lru_cache(maxsize=4096)
@@ -158,8 +178,14 @@ class KeyRing:
     def knows(self, secret: str) -> bool:
         return digest_of(secret) in self._entries
 
-    def principal(self, secret: str, address: str, now: float) -> Principal:
-        """Return whose key it is.
+    def principal(
+        self,
+        secret: str,
+        address: str,
+        now: float,
+        header: Callable[[str], str] = lambda _: "",
+    ) -> Principal:
+        """Return whose key it is, or whom a proxy names that has it.
 
         Raises UnauthorizedError where it is none or not in force, ForbiddenError where
         it may not be used from this address.
@@ -176,6 +202,8 @@ class KeyRing:
             raise UnauthorizedError("this API key was rotated: a newer one is needed")
         if not key.lets_in(address):
             raise ForbiddenError("this API key may not be used from this address")
+        if key.user_header:
+            return key.user(header(key.user_header))
         return entry.principal
 
     def in_force(self, key: str, now: float) -> ApiKey | None:

@@ -141,7 +141,7 @@ class LimitRules:
         return known
 
     def _find(self, who: Principal) -> Held:
-        found = [(who.id, self.keys.get(who.id.removeprefix("key:"), NO_LIMITS))]
+        found = [(who.id, self.keys.get(who.key, NO_LIMITS))]
         found += [(f"tag:{tag}", self.tags.get(tag, NO_LIMITS)) for tag in who.tags]
         found.append((EVERYONE, self.everyone))
         return tuple((subject, limits) for subject, limits in found if limits)

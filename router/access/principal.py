@@ -19,13 +19,15 @@ ALL_SCOPES = frozenset(Scope)
 class Principal:
     """Who sends a request, as the router knows it, whatever the request says.
 
-    id:       `key:ID`, `token:NAME` or `client:ADDRESS`: who is counted and shared with
-    name:     for people: the key's name, the token's, or `anonymous`
+    id:       `key:ID`, `user:NAME`, `token:NAME`, `client:ADDRESS`: who is counted and
+              shared with
+    name:     for people: the key's name, the user's, the token's, or `anonymous`
     owner:    whose jobs, files and records they are; empty: nobody's
     tags:     groups of keys that have limits in common
     scopes:   what it may ask for
     models:   patterns of the models that it may use; empty: all
     sees_all: whether it sees also what others own
+    key:      id of the key whose limits hold for it; empty: of none
     """
 
     id: str
@@ -35,6 +37,7 @@ class Principal:
     scopes: frozenset[Scope] = ALL_SCOPES
     models: tuple[str, ...] = ()
     sees_all: bool = False
+    key: str = ""
 
     @property
     def label(self) -> str:

@@ -71,7 +71,15 @@ class KeyService:
         self.required = mode == "required" or (mode == "auto" and exist)
 
     def principal(self, principal: str) -> Principal:
-        """Return who has an id; of no key, it is in no group."""
+        """Return who has an id; of no key, it is in no group.
+
+        A user is whoever the first proxy's key that there is makes of it.
+        """
+        kind, _, name = principal.partition(":")
+        if kind == "user":
+            proxies = (k for k in self.ring if k.user_header)
+            if proxy := next(proxies, None):
+                return proxy.user(name)
         found = (k for k in self.ring if f"key:{k.id}" == principal)
         key = next(found, None)
         return Principal(principal, principal) if key is None else key.principal()

@@ -90,6 +90,7 @@ def _content(key: ApiKey) -> str:
             "models": key.models,
             "networks": [str(each) for each in key.networks],
             "expires": key.expires,
+            "user_header": key.user_header,
             "limits": {
                 name: most
                 for name, most in asdict(key.limits).items()
@@ -117,4 +118,5 @@ def _key(
         expires=found["expires"],
         revoked=revoked,
         limits=KeyLimits(**found.get("limits", {})),
+        user_header=found.get("user_header", ""),
     )

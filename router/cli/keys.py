@@ -44,6 +44,11 @@ def keys() -> None:
     metavar="NAME=NUMBER",
     help="requests_per_minute=60, tokens_per_day=1000000 ...; repeatable.",
 )
+@click.option(
+    "--user-header",
+    metavar="NAME",
+    help="Of a proxy's key: the header in which it names the user.",
+)
 @click.option("--expires", metavar="WHEN", help="A date, or a time from now: 90d.")
 @command
 def create(session: Session, name: str, **given: Any) -> Exit:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -113,7 +114,9 @@ class Authentication:
         ring = self._keys.ring
         for each in offered:
             if ring.knows(each):
-                return ring.principal(each, address(environ), self._now())
+                return ring.principal(
+                    each, address(environ), self._now(), partial(_header, environ)
+                )
         if self._keys.required:
             for each in offered:
                 if found := self._operators.by_token(each):
@@ -149,6 +152,12 @@ class Authentication:
         if area is Area.ADMIN and not offered and self._operators.is_local(environ):
             return operator("local")
         raise UnauthorizedError("this API key is not known here" if offered else _NONE)
+
+
+def _header(environ: Mapping[str, Any], name: str) -> str:
+    """Return what a header says, as UTF-8; empty where it is not there."""
+    value: str = environ.get(f"HTTP_{name.upper().replace('-', '_')}", "")
+    return value.encode("latin-1").decode(errors="replace").strip()
 
 
 def _offered(environ: WSGIEnvironment) -> tuple[str, ...]:

@@ -211,6 +211,33 @@ def test_networks_of_a_key(router):
     assert (403, True) == (refused.status_code, "this address" in refused.text)
 
 
+def test_users_of_a_proxy(router):
+    """A proxy's key names who asks: what is theirs is nobody else's."""
+    key = make_key(router, "sso", scopes=["inference", "jobs"], user_header="X-User")
+    alice, bob = (
+        {**bearer(key), "X-User": name} for name in ("alice@example.org", "Bób")
+    )
+    bob = {name: value.encode() for name, value in bob.items()}
+    assert [200, 200] == [chat(router, who).status_code for who in (alice, bob)]
+    nobody = chat(router, bearer(key))
+    assert (403, True) == (nobody.status_code, "'X-User'" in nobody.json()["error"])
+    assert 403 == router.get("/admin/nodes", headers=alice).status_code
+
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions"}
+    files = {"file": ("in.jsonl", json.dumps(line)), "purpose": (None, "batch")}
+    made = requests.post(
+        f"{router.url}/v1/files", files=files, headers=alice, timeout=10
+    ).json()["id"]
+    seen = [router.get(f"/v1/files/{made}", headers=who) for who in (alice, bob)]
+    assert [200, 404] == [each.status_code for each in seen]
+
+    def used() -> set[str]:
+        found = router.get("/admin/usage", headers=OPERATOR).json()["usage"]
+        return {str(each["name"]) for each in found}
+
+    until(lambda: {"user:alice@example.org", "user:Bób"} <= used(), "both are counted")
+
+
 def test_webhook_takes_its_token_or_a_key(router):
     """Alertmanager's token works as before; so does a key for it, and no other."""
     body = {"version": "4", "status": "firing", "alerts": [], "groupLabels": {}}

@@ -75,6 +75,7 @@ def show_key(key: ApiKey) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "models": list(key.models),
         "networks": [str(each) for each in key.networks],
+        "user_header": key.user_header or None,
         "limits": {
             name: most for name, most in asdict(key.limits).items() if most is not None
         },

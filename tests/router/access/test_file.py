@@ -65,6 +65,11 @@ def test_defaults():
         ("{name: a, sha256: %A, expires: soon}", "expires: must be a date such as"),
         ("{name: a, sha256: %A, limits: {requests: 1}}", "limits.requests: is unkn"),
         ("{name: a, sha256: %A, model: x}", "model: is unknown, perhaps 'models' is"),
+        ("{name: a, sha256: %A, user_header: X_User}", "user_header: must match"),
+        (
+            "{name: a, sha256: %A, user_header: X-User, scopes: [admin]}",
+            "keys[0]: must have no scope but inference and jobs",
+        ),
         ("{name: a, sha256: %A}, {name: a, sha256: %B}", "keys[1].name: must be uniq"),
         ("{name: a, sha256: %A}, {name: b, sha256: %A}", "keys[1].sha256: must be un"),
     ],

@@ -18,7 +18,7 @@ from router.access.principal import Principal, anonymous
 from router.access.quota import Quotas
 from router.errors import ContextLimitError, RateLimitedError
 
-ALICE = Principal("key:k-1", "alice", tags=("staff",))
+ALICE = Principal("key:k-1", "alice", tags=("staff",), key="k-1")
 NOON = datetime(2026, 12, 31, 12, 0, 10, tzinfo=UTC).timestamp()
 
 

@@ -15,6 +15,7 @@ from router.access.store import FILE, KeyStore
 from router.api_key import PREFIX, digest_of
 from router.errors import (
     ConflictError,
+    ForbiddenError,
     NotFoundError,
     UnauthorizedError,
     UnavailableError,
@@ -29,6 +30,16 @@ FULL = KeyTerms.model_validate(
         "models": ["llama3*"],
         "networks": ["10.0.0.0/8", "fd00::/8"],
         "expires": "2030-01-01",
+    }
+)
+PROXY = KeyTerms.model_validate(
+    {
+        "name": "sso",
+        "tags": ["staff"],
+        "scopes": ["inference", "jobs"],
+        "models": ["llama3*"],
+        "limits": {"requests_per_minute": 5},
+        "user_header": "X-Forwarded-User",
     }
 )
 
@@ -60,6 +71,33 @@ def test_a_key_outlives_the_router(rig):
     assert (made,) == again.ring.keys
     assert "alice" == again.ring.principal(secret, "10.0.0.1", rig.now).name
     assert secret.encode() not in (rig.folder / FILE).read_bytes()
+
+
+def test_users_of_a_proxy(rig):
+    """Each is somebody of its own, on the key's terms, now and after a restart."""
+    made, secret = rig.service().create(PROXY)
+    service = rig.service()
+    told = {"X-Forwarded-User": "alice@example.org"}
+    alice = service.ring.principal(secret, "10.0.0.1", 1_000.0, told.__getitem__)
+    assert ("user:alice@example.org",) * 3 == (alice.id, alice.name, alice.owner)
+    assert (made.scopes, made.models, made.tags) == (
+        alice.scopes,
+        alice.models,
+        alice.tags,
+    )
+    assert not alice.sees(f"key:{made.id}")
+    assert not alice.sees("user:bob")
+    assert ((alice.id, made.limits),) == service.limits.of(alice)
+    assert alice == service.principal(alice.id)
+
+
+@pytest.mark.parametrize("name", ["", "eve,alice", "a\nb", "a" * 201])
+def test_no_user_of_a_proxy(rig, name):
+    """Nobody, two at once, or what no name is: refused, with the header's name."""
+    service = rig.service()
+    _, secret = service.create(PROXY)
+    with pytest.raises(ForbiddenError, match="X-Forwarded-User"):
+        service.ring.principal(secret, "10.0.0.1", 1_000.0, lambda _: name)
 
 
 def test_nothing_is_written_before_the_first_key(rig):
