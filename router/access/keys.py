@@ -124,8 +124,14 @@ class ApiKey:
 
 
 def _is_user(name: str) -> bool:
-    """Say whether it names one: a comma joins what a client and its proxy sent."""
-    return 0 < len(name) <= _LONGEST_USER and name.isprintable() and "," not in name
+    """Say whether it names one.
+
+    A comma joins what a client and its proxy sent; braces are a placeholder, which
+    Caddy leaves where whoever checks logins names nobody.
+    """
+    if not 0 < len(name) <= _LONGEST_USER or not name.isprintable():
+        return False
+    return not any(sign in name for sign in ",{}")
 
 
 @lru_cache(maxsize=4096)

@@ -91,7 +91,7 @@ def test_users_of_a_proxy(rig):
     assert alice == service.principal(alice.id)
 
 
-@pytest.mark.parametrize("name", ["", "eve,alice", "a\nb", "a" * 201])
+@pytest.mark.parametrize("name", ["", "eve,alice", "{user}", "a\nb", "a" * 201])
 def test_no_user_of_a_proxy(rig, name):
     """Nobody, two at once, or what no name is: refused, with the header's name."""
     service = rig.service()
