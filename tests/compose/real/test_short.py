@@ -14,7 +14,8 @@ import requests
 from tests.compose.real.stack import Clone, Stack
 from tests.harness.poll import until
 
-pytestmark = pytest.mark.e2e
+# From nothing the engine and its images take three minutes.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 RULE = """
 groups:
