@@ -40,10 +40,8 @@ def done_reason_of(fields: Mapping[str, object]) -> DoneReason:
         first = choices[0] if choices else None
         word = first.get("finish_reason") if isinstance(first, dict) else None
     else:
-        word = (
-            fields.get("done_reason") or fields.get("stop_reason")
-            or fields.get("status")
-        )  # fmt: skip
+        names = ("done_reason", "stop_reason", "status")
+        word = next((word for name in names if (word := fields.get(name))), None)
     return _named(word) if isinstance(word, str) else DoneReason.NONE
 
 
