@@ -55,6 +55,8 @@ def _adopt() -> None:
     for word in _own("env").removeprefix("export ").split():
         name, _, value = word.partition("=")
         os.environ[name] = value.replace("$PATH", os.environ["PATH"])
+    socket = os.environ["DOCKER_HOST"].removeprefix("unix://")
+    os.environ["INFEROPS_ENGINE"] = str(Path(socket).parent)  # its folder: it is ours
     # Beside the engine lies an older stand-alone Compose.
     first = filter(None, (_programs(), os.environ["PATH"]))
     os.environ["PATH"] = os.pathsep.join(first)
@@ -111,7 +113,7 @@ def _programs() -> str:
 def private_root(engine) -> Iterator[None]:
     """An engine whose "/" is private, as on Docker Desktop and WSL2."""
     if "INFEROPS_ENGINE" not in os.environ:
-        pytest.skip("only with an engine of our own: INFEROPS_ENGINE")
+        pytest.skip("only with an engine that these tests started")
     _own("stop")
     _own("start", INFEROPS_ENGINE_PRIVATE_ROOT="1")
     yield
