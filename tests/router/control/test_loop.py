@@ -330,17 +330,16 @@ url = f"http://127.0.0.1:{hung.getsockname()[1]}"
 nodes = tuple(Node(f"n{each}", url) for each in range(100))
 settings = ControlSettings(probe_timeout_seconds=0.2, resident_interval_seconds=0.2)
 holds = store(Clock())
-passes, gaps = [], []
+passes, turns = [], 0
 loop = Loop(lambda: passes.append(threading.get_ident()), lambda: 0.05)
 probe = Probe(lambda: Inventory(nodes), lambda: settings, holds, loop.wake)
 loop.start(); probe.start()
 end = time.monotonic() + 2
 while time.monotonic() < end:
-    before = time.monotonic()
     gevent.sleep(0.01)
-    gaps.append(time.monotonic() - before)
+    turns += 1
 loop.stop(); probe.stop()
-print(len(passes), len(holds.list()), max(gaps))
+print(len(passes), len(holds.list()), turns)
 """
 
 
@@ -354,7 +353,8 @@ def test_loop_and_probe_run_as_greenlets_under_gevent():
         env={**os.environ, "PYTHONPATH": "."},
         timeout=60,
     )
-    passes, down, gap = done.stdout.splitlines()[-1].split()
-    assert int(passes) >= 10
-    assert int(down) == 100
-    assert float(gap) < 0.5
+    passes, down, turns = map(int, done.stdout.splitlines()[-1].split())
+    # A poll that held the loop for its 0.2 s would leave ten of each.
+    assert passes > 12
+    assert turns > 20
+    assert down == 100
