@@ -91,7 +91,7 @@ def test_no_full_reply_within_the_deadline(backend) -> None:
         began = time.monotonic()
         with pytest.raises(NoAnswerError):
             get_json(f"{url}/x", soon(0.3))
-        assert 0.25 < time.monotonic() - began < 2
+        assert 0.25 < time.monotonic() - began < 5
 
 
 def test_a_deadline_in_the_past() -> None:

@@ -139,7 +139,7 @@ def test_it_is_killed_while_a_call_hangs(start, number) -> None:
     began = time.monotonic()
     exporter.process.signal(number)
     code = exporter.process.wait(10)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
     assert code == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     exporter.hang_file.unlink()
     assert start().scrape()[up(STUCK)] == 1

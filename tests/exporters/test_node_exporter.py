@@ -129,4 +129,4 @@ def test_nobody_and_somebody_silent_are_not_it() -> None:
     with silent() as url:
         began = time.monotonic()
         assert not NodeExporter(url).answers(_soon())
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5

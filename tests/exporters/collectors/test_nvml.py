@@ -700,7 +700,7 @@ def test_a_driver_call_that_hangs_hangs_no_scrape(threaded) -> None:
     made.skip(STALL_SECONDS + 1)
     began = time.monotonic()
     found = until(lambda: hung(made, stuck), "noticed")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert "a driver call of the fast sampler hangs" in str(made.error)
     assert TEMPERATURE not in about(found, stuck)
     name = "sampler_last_success_timestamp_seconds"

@@ -101,7 +101,7 @@ def test_the_deadline_is_for_the_whole_exchange(peer, pieces, every):
     began = time.monotonic()
     with pytest.raises(PollError, match=r"no answer within 0\.3 s"):
         get_json(node.node, "/api/ps", 0.3)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(

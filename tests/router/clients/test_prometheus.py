@@ -190,7 +190,7 @@ def test_an_answer_that_drips_ends_in_time(peer, client, call):
     began = time.monotonic()
     with pytest.raises(PrometheusError, match=r"not within 0\.5 s"):
         call(client)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
