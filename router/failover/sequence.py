@@ -35,11 +35,9 @@ _ASKED_AGAIN = frozenset({Cause.RUNNER_DIED, Cause.LOAD_FAILED, Cause.GPU_ERROR}
 class AttemptCounters(Retries, Protocol):
     """What attempts are counted with."""
 
-    def queued(
-        self, priority: Priority, seconds: float, trace_id: str = ""
+    def scheduled(
+        self, priority: Priority, waited: float, reason: str, trace_id: str = ""
     ) -> None: ...
-
-    def decided(self, reason: str) -> None: ...
 
     def attempted(self, node: str, outcome: str) -> None: ...
 
@@ -199,8 +197,8 @@ class AttemptSequence:
         waited = parts.clock() - began
         spans = self._trace.spans
         trace_id = spans.trace_id if spans is not None else ""
-        parts.tally.queued(call.priority, waited, trace_id)
-        parts.tally.decided(assignment.decision.reason)
+        reason = assignment.decision.reason
+        parts.tally.scheduled(call.priority, waited, reason, trace_id)
         lease = assignment.lease
         lease.account = call.account
         if call.account is not None:

@@ -164,10 +164,10 @@ class Metrics:
 
     # What attempts are counted with (router.failover.attempts.Tally).
 
-    def queued(self, priority: Priority, seconds: float, trace_id: str = "") -> None:
-        self.queue_wait_seconds.labels(priority).observe(seconds, trace_id)
-
-    def decided(self, reason: str) -> None:
+    def scheduled(
+        self, priority: Priority, waited: float, reason: str, trace_id: str = ""
+    ) -> None:
+        self.queue_wait_seconds.labels(priority).observe(waited, trace_id)
         self.decisions.labels(reason).inc()
 
     def attempted(self, node: str, outcome: str) -> None:

@@ -84,11 +84,9 @@ class _Forgetful:
 class _Uncounted:
     """Attempts that nobody counts."""
 
-    def queued(
-        self, priority: Priority, seconds: float, trace_id: str = ""
+    def scheduled(
+        self, priority: Priority, waited: float, reason: str, trace_id: str = ""
     ) -> None: ...
-
-    def decided(self, reason: str) -> None: ...
 
     def attempted(self, node: str, outcome: str) -> None: ...
 

@@ -53,11 +53,8 @@ class Tally:
         self.retries: Counter[str] = Counter()
         self.attempts: Counter[tuple[str, object]] = Counter()
 
-    def queued(self, priority, seconds, trace_id=""):
-        """Waits are not counted."""
-
-    def decided(self, reason):
-        """Nor are decisions."""
+    def scheduled(self, priority, waited, reason, trace_id=""):
+        """Waits are not counted, nor what decided."""
 
     def attempted(self, node, outcome):
         self.attempts[node, outcome] += 1
