@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
@@ -24,7 +24,7 @@ from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates
 from router.scheduling.fairness import TypicalNode
 from router.scheduling.head_room import HeadRoom
-from router.scheduling.matching import WINDOW, Moment, match
+from router.scheduling.matching import WINDOW, Match, Moment, match
 from router.scheduling.pipeline import (
     ALL_WELL,
     Candidate,
@@ -459,15 +459,11 @@ class Scheduler:
         moment = Moment(nodes, waiting, now)
         first = next((each for each in some if each.overdue), None)
         first = first or self._fresh(some, priority, now)
-        lines = [min(waiting, self.queue.line(each)) for each in some]
-        found = None
-        if first:
-            line = min(waiting, self.queue.line(first))
-            found = match([first.asking], moment, [line])
+        found = self._match_of([first], moment) if first else None
         if first and found:
             some = [first]
         else:
-            found = match([each.asking for each in some], moment, lines)
+            found = self._match_of(some, moment)
         if found is None:
             return None
         waiter = some[found.place]
@@ -477,6 +473,10 @@ class Scheduler:
         if not policy.holds_back:
             return waiter, policy.pick(weighed(waiter.asking, nodes, now))
         return waiter, Candidate(found.offer, waiter.asking.work, found.cost, now)
+
+    def _match_of(self, some: Sequence[Waiter], moment: Moment) -> Match | None:
+        lines = [min(moment.waiting, self.queue.line(each)) for each in some]
+        return match([each.asking for each in some], moment, lines)
 
     def _fresh(
         self, some: list[Waiter], priority: Priority, now: float
