@@ -129,13 +129,15 @@ def shown(
         "usage": groups,
         "nodes": meters,
         "total": {
-            "requests": sum(each["requests"] for each in groups),
-            "joules": sum(each["joules"] for each in groups),
-            "idle_joules": sum(each["idle_joules"] for each in meters),
-            "metered_joules": sum(each["metered_joules"] for each in meters),
-            "cost": sum(each["cost"] for each in groups),
+            **summed(groups, ("requests", "joules", "cost")),
+            **summed(meters, ("idle_joules", "metered_joules")),
         },
     }
+
+
+def summed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return the sum of each of these columns."""
+    return {name: sum(row[name] for row in rows) for name in names}
 
 
 def _group(query: UsageQuery, row: Sequence[Any], prices: Prices) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, render_template, request
 
 from router.errors import RequestError
+from router.usage.report import summed
 from router.usage.reports import UsageReports
 from router.web.admin.usage import narrowed, sees_everybody, usage_query
 from router.web.authentication import principal_of
@@ -58,7 +59,7 @@ def _month(parts: UsagePageContext) -> str:
     return render_template(
         "usage.html",
         rows=rows,
-        total=_total(rows),
+        total=summed(rows, _SUMMED),
         by=query.by,
         groups=_GROUPS,
         chosen=asked,
@@ -71,7 +72,3 @@ _SUMMED = (
     *("requests", "failed", "tokens_in", "tokens_out"),
     *("node_seconds", "kwh", "cost", "unmetered"),
 )
-
-
-def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: sum(row[name] for row in rows) for name in _SUMMED}
