@@ -26,6 +26,7 @@ __all__ = ["ApiKey", "KeyRing", "KeySecret", "KeySource", "KeyState", "Network"]
 
 Network = IPv4Network | IPv6Network
 _LONGEST_USER = 200
+_NO_USER = frozenset(",{}")
 _MOST_SHOWN = 40
 
 
@@ -129,9 +130,8 @@ def _is_user(name: str) -> bool:
     A comma joins what a client and its proxy sent; braces are a placeholder, which
     Caddy leaves where whoever checks logins names nobody.
     """
-    if not 0 < len(name) <= _LONGEST_USER or not name.isprintable():
-        return False
-    return not any(sign in name for sign in ",{}")
+    printable = 0 < len(name) <= _LONGEST_USER and name.isprintable()
+    return printable and _NO_USER.isdisjoint(name)
 
 
 @lru_cache(maxsize=4096)

@@ -76,13 +76,12 @@ class KeyService:
         A user is whoever the first proxy's key that there is makes of it.
         """
         kind, _, name = principal.partition(":")
-        if kind == "user":
-            proxies = (k for k in self.ring if k.user_header)
-            if proxy := next(proxies, None):
-                return proxy.user(name)
-        found = (k for k in self.ring if f"key:{k.id}" == principal)
-        key = next(found, None)
-        return Principal(principal, principal) if key is None else key.principal()
+        for key in self.ring:
+            if kind == "user" and key.user_header:
+                return key.user(name)
+            if kind == "key" and key.id == name:
+                return key.principal()
+        return Principal(principal, principal)
 
     def get(self, key: str) -> ApiKey:
         """Return a key by its id or its name. Raises NotFoundError, ConflictError."""
