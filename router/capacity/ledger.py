@@ -1,7 +1,8 @@
 """Slots in use and learned speeds of every node; the one place that counts them.
 
 A slot is a lease. It ends with an outcome, once, whatever else goes wrong.
-Nothing in here waits, so under gevent each method is one atomic step.
+Nothing in here waits, so under gevent each method is one atomic step; only `look` lets
+others run, between two nodes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,14 +20,12 @@ def show_node(
     view: NodeView,
     holds: tuple[Hold, ...],
     ledger: Ledger,
-    curves: Iterable[tuple[str, ThroughputCurve]],
+    curves: Sequence[tuple[str, ThroughputCurve]],
     *,
     schedulable: bool,
 ) -> dict[str, Any]:
     """Show a node; `curves` are those of its models, by name."""
     name = view.node.name
-    speeds = ((model, curve.speed(1)) for model, curve in curves)
-    totals = ((model, curve.totals()) for model, curve in curves)
     return {
         "name": name,
         "url": view.node.url,
@@ -44,11 +42,15 @@ def show_node(
         "version": view.version,
         "models": sorted(view.present or ()),
         "resident": sorted(view.resident or ()),
-        "tokens_per_second": {model: round(s, 2) for model, s in speeds if s},
+        "tokens_per_second": {
+            model: round(speed, 2)
+            for model, curve in curves
+            if (speed := curve.speed(1))
+        },
         "total_tokens_per_second": {
-            model: {str(k): total for k, total in known.items()}
-            for model, known in totals
-            if known
+            model: {str(k): total for k, total in totals.items()}
+            for model, curve in curves
+            if (totals := curve.totals())
         },
     }
 
