@@ -15,11 +15,10 @@ import requests
 
 from router.access.principal import Scope
 from router.web.access_page import served
-from tests.harness.keys import OPERATOR, admin_token, bearer, make_key
+from tests.harness.keys import OPERATOR, bearer, keyed_router, make_key
 from tests.harness.poll import until
-from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.simulator import Simulated, SimulatedFleet
+from tests.harness.simulator import Simulated
 
 pytestmark = pytest.mark.e2e
 
@@ -126,13 +125,7 @@ Keys = dict[str, dict[str, str]]
 @pytest.fixture(scope="module")
 def router(tmp_path_factory) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("matrix")
-    settings = {"ACCESS__KEYS": "required", **admin_token(folder)}
-    with (
-        SimulatedFleet(folder, NODES) as fleet,
-        Router(
-            folder, fleet.inventory, prometheus_port=free_port(), settings=settings
-        ) as router,
-    ):
+    with keyed_router(folder, NODES) as router:
         yield router
 
 

@@ -14,12 +14,12 @@ import pytest
 import requests
 
 from tests.harness.http_thread import HttpThread, Quiet
-from tests.harness.keys import OPERATOR, admin_token, make_key
+from tests.harness.keys import OPERATOR, keyed_router, make_key
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.process import ROOT, Process
 from tests.harness.router import Router
-from tests.harness.simulator import Simulated, SimulatedFleet
+from tests.harness.simulator import Simulated
 
 pytestmark = [
     pytest.mark.e2e,
@@ -45,12 +45,8 @@ class LogIn(Quiet, BaseHTTPRequestHandler):
 def caddy(tmp_path_factory) -> Iterator[tuple[str, Router]]:
     """Caddy's address, and the router behind it."""
     tmp, login = tmp_path_factory.mktemp("caddy"), HttpThread(LogIn)
-    with (
-        SimulatedFleet(tmp, [Simulated("one", tokens_per_second=2000.0)]) as fleet,
-        Router(
-            tmp, fleet.inventory, prometheus_port=free_port(), settings=admin_token(tmp)
-        ) as router,
-    ):
+    nodes = [Simulated("one", tokens_per_second=2000.0)]
+    with keyed_router(tmp, nodes) as router:
         key = make_key(router, "sso", scopes=["inference", "jobs"], user_header=HEADER)
         site = f"http://127.0.0.1:{free_port()}"
         found = _CADDYFILE.search((ROOT / "docs/keys.md").read_text())

@@ -9,10 +9,9 @@ import pytest
 import requests
 
 from tests.harness.browser import DESKTOP, chromium
-from tests.harness.keys import OPERATOR, admin_token, make_key
-from tests.harness.ports import free_port
+from tests.harness.keys import OPERATOR, keyed_router, make_key
 from tests.harness.router import Router
-from tests.harness.simulator import Simulated, SimulatedFleet
+from tests.harness.simulator import Simulated
 
 pytestmark = pytest.mark.e2e
 
@@ -23,13 +22,7 @@ HTML = {"Accept": "text/html"}
 @pytest.fixture(scope="module")
 def router(tmp_path_factory) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("login")
-    settings = {"ACCESS__KEYS": "required", **admin_token(folder)}
-    with (
-        SimulatedFleet(folder, NODES) as fleet,
-        Router(
-            folder, fleet.inventory, prometheus_port=free_port(), settings=settings
-        ) as router,
-    ):
+    with keyed_router(folder, NODES) as router:
         yield router
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.harness.browser import DESKTOP, PHONE, Page, chromium
-from tests.harness.keys import admin_token, bearer, make_key
+from tests.harness.keys import bearer, keyed_router, make_key
 from tests.harness.poll import until
-from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.simulator import Simulated, SimulatedFleet
+from tests.harness.simulator import Simulated
 
 pytestmark = pytest.mark.e2e
 
@@ -24,17 +23,8 @@ MODEL = "llama3.2:3b"
 @pytest.fixture(scope="module")
 def router(tmp_path_factory) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("usage-page")
-    settings = {
-        "ACCESS__KEYS": "required",
-        "USAGE__PRICE_PER_NODE_HOUR": "3600",
-        **admin_token(folder),
-    }
-    with (
-        SimulatedFleet(folder, NODES) as fleet,
-        Router(
-            folder, fleet.inventory, prometheus_port=free_port(), settings=settings
-        ) as router,
-    ):
+    prices = {"USAGE__PRICE_PER_NODE_HOUR": "3600"}
+    with keyed_router(folder, NODES, **prices) as router:
         yield router
 
 
