@@ -16,20 +16,17 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from bench.figures import spread, table, values
 from bench.proxies import Proxy, on_core, start_router
 from bench.relay import ratio, rounds
-from bench.stage import NODES, Bench, Cores, fleet, listens, machine
+from bench.stage import NODES, Bench, Cores, machine, running_fleet
 from bench.streams import measure_first_token, measure_streams, notes
 from bench.whole import measure_whole
-from tests.harness.poll import until
 from tests.harness.ports import free_ports
 
 _KEY = "sk-inferops-bench-" + "0" * 32
@@ -48,11 +45,7 @@ def routers(most_streams: int) -> Iterator[Bench]:
     *nodes, bare, keyed = free_ports(NODES + 2)
     slots = most_streams // NODES + 1
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with on_core(cores.rest):
-            stack.enter_context(fleet(folder, nodes))
-        for node in nodes:
-            until(partial(listens, node), f"the simulated node at {node} listens")
+        folder = stack.enter_context(running_fleet(nodes, cores))
         proxies = []
         for name, port, settings in (
             ("without", bare, {}),

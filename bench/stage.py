@@ -68,12 +68,7 @@ def started(
     ports = free_ports(NODES + len(names))
     nodes, free = ports[:NODES], ports[NODES:]
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with on_core(cores.rest):
-            stack.enter_context(fleet(folder, nodes))
-        # nginx shuns a node for 10 s that once did not answer.
-        for node in nodes:
-            until(partial(listens, node), f"the simulated node at {node} listens")
+        folder = stack.enter_context(running_fleet(nodes, cores))
         proxies: list[Proxy] = []
         missing = []
         for name, port in zip(names, free, strict=True):
@@ -100,6 +95,19 @@ def _start(
     if name == "litellm":
         return start_litellm(folder, port, nodes)
     return start_router(folder, port, nodes, most_streams // len(nodes) + 1)
+
+
+@contextlib.contextmanager
+def running_fleet(nodes: Sequence[int], cores: Cores) -> Iterator[Path]:
+    """Run the simulated nodes; yields a folder for what goes with them."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        with on_core(cores.rest):
+            stack.enter_context(fleet(folder, nodes))
+        # nginx shuns a node for 10 s that once did not answer.
+        for node in nodes:
+            until(partial(listens, node), f"the simulated node at {node} listens")
+        yield folder
 
 
 def fleet(folder: Path, nodes: Sequence[int]) -> Process:
