@@ -49,7 +49,7 @@ STREAMS = {"alice": 1, "bob": 3}
 TOKENS = {"alice": 1500, "bob": 300}
 # Scrapes come each 5 s; the ledger asks as often.
 _PAST_SECONDS = 12.0
-# A card that has just worked draws some watts more; idle power is learned anew in it.
+# A card that has just worked draws some watts more: idle power is learned again.
 _GAP_SECONDS = 45.0
 _LOOK_SECONDS = 0.1
 _FALL_SECONDS = 7.0

@@ -28,7 +28,7 @@ from grafana.variables import NODE as NODE_VARIABLE
 
 RATE = Field("Bps", 1, low=0, empty="not measured")
 COUNT = Field("none", 0, low=0, empty="not counted")
-# A whole uuid makes a legend unreadable: its first characters have to do. Here, since a
+# A full uuid makes a legend unreadable: its first characters have to do. Here, since a
 # label_replace costs Prometheus 2 a regular expression for each point.
 UUID = "/GPU-([0-9a-z]{8}-[0-9a-z]{3})[0-9a-z-]{24}/"
 

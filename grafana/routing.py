@@ -118,7 +118,7 @@ def _reasons() -> Json:
         "Per second. chosen: the policy's choice of several nodes. only_free: no other "
         "had a slot. freed: it waited for any slot. held_back: a slot was free, and a "
         "quicker node was waited for. loads: the node loads the model for it. trial: "
-        "every node that could take it has failed of late.",
+        "every node that could take it has failed recently.",
         [Query(rate("inferops_decisions_total", by="reason"), "{{reason}}")],
         Field("reqps", 2, low=0, empty="no request"),
         stacked=True,

@@ -130,7 +130,7 @@ class Candidate(NamedTuple):  # made for each node of each decision: a tuple is 
 class DecisionReason(StrEnum):
     """What decided where a request went."""
 
-    TRIAL = "trial"  # every node that could take it has failed of late
+    TRIAL = "trial"  # every node that could take it has failed recently
     LOADS = "loads"  # the node loads the model for it
     HELD_BACK = "held_back"  # a node was free, and it waited for a quicker one
     FREED = "freed"  # no node was free when it came

@@ -153,7 +153,7 @@ def undrawn(made: Demo, folder: Path) -> dict[str, list[str]]:
         for dashboard in boards.dashboards().values():
             board_page.open_board(page, dashboard["uid"], made.began)
             wrong = board_page.faults(page)
-            # A card's whole uuid, which a transformation is to shorten.
+            # A card's full uuid, which a transformation is to shorten.
             wrong += [each for each in board_page.legends(page) if "GPU-" in each]
             if wrong:
                 found[dashboard["uid"]] = wrong

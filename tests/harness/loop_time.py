@@ -39,7 +39,7 @@ class RouterLoopTime:
         self.env = {"INFEROPS_TEST_MEASURE": str(file)}
 
     def begin(self) -> None:
-        """Measure anew."""
+        """Measure from now on."""
         self._file.unlink(missing_ok=True)
         until(self._file.exists, "the event loop is measured")
 

@@ -3,7 +3,7 @@
 gunicorn runs it in place of `router.wsgi:app`; whoever imports it starts a router. What
 is written to the file is the most processor seconds of the event loop's thread between
 two switches of greenlets, or turns of the loop: what other threads and other programs
-take is not counted. Removing the file begins the measure anew.
+take is not counted. Removing the file starts the measure again.
 """
 
 from __future__ import annotations

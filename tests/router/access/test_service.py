@@ -77,8 +77,8 @@ def test_users_of_a_proxy(rig):
     """Each is somebody of its own, on the key's terms, now and after a restart."""
     made, secret = rig.service().create(PROXY)
     service = rig.service()
-    told = {"X-Forwarded-User": "alice@example.org"}
-    alice = service.ring.principal(secret, "10.0.0.1", 1_000.0, told.__getitem__)
+    headers = {"X-Forwarded-User": "alice@example.org"}
+    alice = service.ring.principal(secret, "10.0.0.1", 1_000.0, headers.__getitem__)
     assert ("user:alice@example.org",) * 3 == (alice.id, alice.name, alice.owner)
     assert (made.scopes, made.models, made.tags) == (
         alice.scopes,

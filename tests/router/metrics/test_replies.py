@@ -223,18 +223,18 @@ def test_lengths_of_prompts_and_answers(stage) -> None:
         assert count == stage.value("reply_tokens_bucket", kind=kind, le=edge)
 
 
-def told(reason: DoneReason, tokens: int = 9) -> Timings:
+def ended(reason: DoneReason, tokens: int = 9) -> Timings:
     return Timings(generated_tokens=tokens, done_reason=reason)
 
 
 def test_replies_by_why_they_ended(stage) -> None:
     """The node's word, also of a load; cut: no end; none: an end without a word."""
     for reason in (DoneReason.STOP, DoneReason.STOP, DoneReason.LENGTH):
-        stage.stream(told(reason))
+        stage.stream(ended(reason))
     stage.stream(Timings())
     for outcome in (Outcome.EOF, Outcome.CLIENT_GONE):
         stage.stream(outcome=outcome)
-    for timings in (told(DoneReason.LOAD, 0), told(DoneReason.NONE)):
+    for timings in (ended(DoneReason.LOAD, 0), ended(DoneReason.NONE)):
         stage.take(streams=False).done(Outcome.END, timings)
     stage.replies.answered("n", "m:latest", DoneReason.UNLOAD)
     expected = {"stop": 2, "length": 1, "none": 2, "cut": 2, "load": 1, "unload": 1}
