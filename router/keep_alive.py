@@ -7,7 +7,6 @@ its network does not answer the kernel; one that was started again answers by a 
 from __future__ import annotations
 
 import socket
-from typing import Protocol
 
 __all__ = ["keep_alive"]
 
@@ -19,11 +18,7 @@ _OPTIONS = (
 )
 
 
-class Connected(Protocol):
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
-
-
-def keep_alive(connected: Connected) -> None:
+def keep_alive(connected: socket.socket) -> None:
     """Have the kernel end the connection 35 s after the last sign of its peer."""
     for level, option, value in _OPTIONS:
         connected.setsockopt(level, option, value)

@@ -77,7 +77,11 @@ class Lease:
     job_of:         whose job it is, else; None: it is no job's
     payer:          whose limits a job's item counts against: who made the job
     span:           its attempt, where the request is traced
-    streams, first_token_seconds, resident: see `router.metrics.replies.InFlight`
+    streams:        whether a stream was asked for
+    first_token_seconds: from the request's arrival to the first line of its stream;
+                    None where this lease did not begin it
+    resident:       whether the model was loaded when the slot was given, by the
+                    node's last listing; None where there was none
     """
 
     __slots__ = (

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from router.config import yaml as document
 from router.config.files import read_text
@@ -23,6 +23,7 @@ from router.config.load import parse_config, waiting_for_restart
 from router.config.settings import Config
 from router.config.signals import parse_signals
 from router.errors import BusyError, ConfigError
+from router.logs.events import Logger
 from router.model import Inventory, Signal
 
 T = TypeVar("T")
@@ -43,16 +44,6 @@ class Offload(Protocol):
 
 def _in_place(call: Callable[[], V], /) -> V:
     return call()
-
-
-class ReloadLog(Protocol):
-    """What is needed of a logger."""
-
-    def info(self, event: str, *args: Any, **fields: Any) -> Any: ...
-
-    def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
-
-    def error(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +123,7 @@ class Watched(Generic[T]):
         self,
         path: Path,
         rules: FileFormat[T],
-        log: ReloadLog,
+        log: Logger,
         *,
         now: float,
         offload: Offload = _in_place,
@@ -292,7 +283,7 @@ class ConfigFiles:
 def open_config_files(
     path: Path,
     environ: Mapping[str, str],
-    log: ReloadLog,
+    log: Logger,
     now: float,
     offload: Offload = _in_place,
 ) -> ConfigFiles:
@@ -313,7 +304,7 @@ def open_config_files(
 
 
 def _open_signals(
-    config: Config, log: ReloadLog, now: float, offload: Offload
+    config: Config, log: Logger, now: float, offload: Offload
 ) -> Watched[tuple[Signal, ...]]:
     path = config.signals.path
     rules = FileFormat(
@@ -324,7 +315,7 @@ def _open_signals(
 
 
 def _open_inventory(
-    config: Config, log: ReloadLog, now: float, offload: Offload
+    config: Config, log: Logger, now: float, offload: Offload
 ) -> Watched[Inventory]:
     path = config.inventory.path
     rules = FileFormat(
@@ -335,7 +326,7 @@ def _open_inventory(
     return Watched(path, rules, log, now=now, offload=offload)
 
 
-def _warn_restart(running: Config, wanted: Config, log: ReloadLog) -> None:
+def _warn_restart(running: Config, wanted: Config, log: Logger) -> None:
     waiting = waiting_for_restart(running, wanted)
     if waiting:
         log.warning("restart_needed", settings=", ".join(waiting))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -20,13 +20,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from router.alerts import reconcile as level
 from router.alerts.flapping import Flapping
-from router.alerts.reconcile import Ignored, Revision
+from router.alerts.reconcile import Ignored
+from router.alerts.verify import Verifier
 from router.clients.prometheus import Prometheus
 from router.config.settings import ControlSettings
 from router.control.decide import Ages, DecisionInput, PolledModels, decide
 from router.control.observe import Observation, observe
 from router.errors import PrometheusError, StateError
-from router.holds.store import HoldRecord, HoldStore, Key, by_alert
+from router.holds.store import HoldStore, Key, by_alert
 from router.logs.events import get_logger
 from router.model import Inventory, Signal
 from router.snapshot import Published, Snapshot
@@ -78,22 +79,6 @@ class PassStatus:
     ignored: Mapping[Ignored, int] = field(default_factory=dict)
 
 
-class Verification(Protocol):
-    """What checks nodes with `clear: verified` (`router.alerts.verify.Verifier`)."""
-
-    def passed(self) -> Collection[Revision]: ...
-
-    def want(self, unverified: Sequence[HoldRecord]) -> None: ...
-
-
-class _NoVerification:
-    def passed(self) -> Collection[Revision]:
-        return ()
-
-    def want(self, unverified: Sequence[HoldRecord]) -> None:
-        """Leave it to a person."""
-
-
 def _in_place(call: Callable[[], T]) -> T:
     return call()
 
@@ -109,7 +94,7 @@ class Pass:
         stats: PassStats,
         *,
         flapping: Flapping | None = None,
-        verification: Verification | None = None,
+        verification: Verifier | None = None,
         offload: Callable[[Callable[[], Snapshot]], Snapshot] = _in_place,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -120,7 +105,7 @@ class Pass:
         self._published = published
         self._stats = stats
         self._flapping = flapping
-        self._verification = verification or _NoVerification()
+        self._verification = verification
         self._offload = offload
         self._clock = clock
         self._monotonic = monotonic
@@ -196,14 +181,15 @@ class Pass:
             started_at=started,
             now=self._clock(),
             hold_downs=self._flapping.hold_downs() if self._flapping else {},
-            verified=self._verification.passed(),
+            verified=self._verification.passed() if self._verification else (),
         )
         # Should this fail, nothing counts as proven by it.
         proofs, self._proofs = self._proofs, {}
         reconciled = level.reconcile(self._holds.standings(), view, proofs)
         level.carry_out(reconciled.actions, self._holds)
         self._proofs = reconciled.proofs
-        self._verification.want(reconciled.unverified)
+        if self._verification:
+            self._verification.want(reconciled.unverified)
         self._holds.expire()
         return reconciled
 

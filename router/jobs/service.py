@@ -36,15 +36,17 @@ from router.jobs.execution.reconciler import (
 from router.jobs.execution.runner import ItemRunner, Refused
 from router.jobs.execution.stalls import Stalls
 from router.jobs.input.bodies import Bodies
-from router.jobs.input.reading import ItemLimits, ItemSource, Reading
+from router.jobs.input.reading import ItemLimits, Reading
 from router.jobs.input.room import Room
+from router.jobs.input.sources import DatasetFiles
 from router.jobs.input.upload_parts import PartedUploads
 from router.jobs.input.uploads import Uploads
 from router.jobs.metrics import JobsView
 from router.jobs.model import ItemState, Job, JobSpec, JobState, ResultPage, StoredFile
+from router.jobs.planning.length_predictor import LengthPredictor
 from router.jobs.planning.persistence import PredictorPersistence
-from router.jobs.planning.policy import PlanningPolicy
-from router.jobs.planning.protocols import Attempts, ItemCounters, Predictor, Speeds
+from router.jobs.planning.policy import PullPolicy
+from router.jobs.planning.protocols import Attempts, ItemCounters, Speeds
 from router.jobs.reducers import Partial
 from router.jobs.retention import Retention
 from router.jobs.spec import spec_text
@@ -71,11 +73,11 @@ class JobServiceDependencies:
     idle: SpareCapacity
     ledger: Ledger
     attempts: Attempts
-    policy: PlanningPolicy
+    policy: PullPolicy
     speeds: Speeds
-    predictor: Predictor
+    predictor: LengthPredictor
     tally: ItemCounters
-    source: ItemSource
+    source: DatasetFiles
     make_reducer: MakeReducer
     memory: PredictorPersistence
     settings: Callable[[], JobSettings]

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from router.capacity.ledger import Ledger
+from router.config.reload import ReloadStatus
 from router.holds.store import HoldStore
 from router.metrics.families import gauges, totals
-from router.metrics.replies import ReplyLease
 from router.metrics.silence import silent_families
 from router.model import Degrade, HoldKind, Inventory, Priority
-from router.snapshot import LoadView, Published
+from router.snapshot import Published
 from router.turns import in_turns
 
 _EXTERNAL = "Streams of others on the node, as estimated."
 _RECOVERED = "Streams of an earlier router that may still run on the node."
-
-
-class Load(LoadView, Protocol):
-    """A ledger that can also list what it learned."""
-
-    def speeds(self) -> Iterable[tuple[tuple[str, str], float]]: ...
-
-    def totals(self) -> Iterable[tuple[tuple[str, str], dict[int, float]]]: ...
-
-    def usable(self, node: str) -> int: ...
-
-    def recovered(self, node: str) -> int: ...
-
-    def external_streams(self, node: str) -> int: ...
-
-    def leases(self, node: str) -> Iterable[ReplyLease]: ...
-
-
-class FileStatus(Protocol):
-    """How the latest reload of a configuration file went."""
-
-    @property
-    def file(self) -> str: ...
-
-    @property
-    def succeeded_at(self) -> float | None: ...
-
-    @property
-    def successful(self) -> bool: ...
 
 
 class FleetCollector(Collector):
@@ -57,10 +28,10 @@ class FleetCollector(Collector):
         inventory: Callable[[], Inventory],
         published: Published,
         holds: HoldStore,
-        load: Load,
+        load: Ledger,
         *,
         queue_length: Callable[[Priority], int],
-        files: Callable[[], Iterable[FileStatus]],
+        files: Callable[[], Iterable[ReloadStatus]],
         clock: Callable[[], float],
         degrade: Callable[[], Degrade] | None = None,
     ) -> None:

@@ -6,13 +6,12 @@ writes them. Requests of clients only: a job's items have metrics of their own.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from prometheus_client import CollectorRegistry
 
+from router.capacity.ledger import Lease
 from router.metrics.plain import PlainHistogram
-from router.metrics.replies import ReplyTimings, seconds_per_token
-from router.model import Outcome
+from router.metrics.replies import seconds_per_token
+from router.model import Outcome, Timings
 from router.relay.protocols import ROUTES
 from router.usage.account import UsageAccount
 
@@ -29,19 +28,6 @@ _TOKENS = tuple(4.0**power for power in range(14))
 
 _PROVIDER = "ollama"
 _COMMON = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
-
-
-class GenAiLease(Protocol):
-    """What is read of a lease (`router.capacity.ledger.Lease`)."""
-
-    account: UsageAccount | None
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def decoding_since(self) -> float | None: ...
-    @property
-    def first_token_seconds(self) -> float | None: ...
 
 
 class GenAiMetrics:
@@ -82,9 +68,9 @@ class GenAiMetrics:
 
     def lease_ended(
         self,
-        lease: GenAiLease,
+        lease: Lease,
         outcome: Outcome,
-        timings: ReplyTimings | None,
+        timings: Timings | None,
         now: float,
     ) -> None:
         """Take in an attempt that ended well."""

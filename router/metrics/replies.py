@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.capacity.ledger import Lease
 from router.capacity.load_time import COLD_LOAD_SECONDS
 from router.metrics.buckets import Buckets
 from router.metrics.families import gauges, totals
-from router.model import DoneReason, Outcome
-from router.tracing.spans import RecordedSpan
+from router.model import DoneReason, Outcome, Timings
 
 # Every target of an objective is an edge: between edges a share can only be guessed.
 FIRST_TOKEN_EDGES = (
@@ -48,55 +47,6 @@ class ModelStart(StrEnum):
 class ReplyKind(StrEnum):
     STREAM = "stream"
     WHOLE = "whole"
-
-
-class ReplyLease(Protocol):
-    """What is read of a lease (`router.capacity.ledger.Lease`).
-
-    streams:             whether a stream was asked for
-    decoding_since:      when the first line came; None until then
-    first_token_seconds: from the request's arrival to the first line of its
-                         stream; None where this lease did not begin it
-    span:                its attempt, where the request is traced
-    resident:            whether the model was loaded when the slot was given, by
-                         the node's last listing; None where there was none
-    """
-
-    @property
-    def node(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def taken_at(self) -> float: ...
-    @property
-    def streams(self) -> bool: ...
-    @property
-    def decoding_since(self) -> float | None: ...
-    @property
-    def first_token_seconds(self) -> float | None: ...
-    @property
-    def resident(self) -> bool | None: ...
-    @property
-    def span(self) -> RecordedSpan | None: ...
-
-
-class ReplyTimings(Protocol):
-    """What a finished reply tells (`router.relay.framing.Timings`)."""
-
-    @property
-    def prompt_tokens(self) -> int: ...
-    @property
-    def generated_tokens(self) -> int: ...
-    @property
-    def prompt_seconds(self) -> float: ...
-    @property
-    def generate_seconds(self) -> float: ...
-    @property
-    def load_seconds(self) -> float: ...
-    @property
-    def total_seconds(self) -> float: ...
-    @property
-    def done_reason(self) -> DoneReason: ...
 
 
 @dataclass(slots=True)
@@ -133,9 +83,7 @@ class Replies(Collector):
         self._most_pairs = most_pairs
         self._pairs: dict[tuple[str, str], _Pair] = {}
 
-    def ended(
-        self, lease: ReplyLease, outcome: Outcome, timings: ReplyTimings | None
-    ) -> None:
+    def ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
         """Take in a lease's end (`router.capacity.ledger.Ledger.listen`)."""
         whole = outcome is Outcome.END
         if lease.decoding_since is None and not (
@@ -208,7 +156,7 @@ class Replies(Collector):
         )
 
 
-def _counted(timings: ReplyTimings) -> bool:
+def _counted(timings: Timings) -> bool:
     return bool(
         timings.prompt_tokens
         or timings.generated_tokens
@@ -217,9 +165,7 @@ def _counted(timings: ReplyTimings) -> bool:
     )
 
 
-def _reason(
-    pair: _Pair, lease: ReplyLease, timings: ReplyTimings | None, *, whole: bool
-) -> None:
+def _reason(pair: _Pair, lease: Lease, timings: Timings | None, *, whole: bool) -> None:
     """Count why it ended, of whatever has an end: an embedding has none."""
     reason = timings.done_reason if timings else DoneReason.NONE
     if not whole:
@@ -232,7 +178,7 @@ def _reason(
         pair.end(reason)
 
 
-def _silence(pair: _Pair, lease: ReplyLease, now: float, *, whole: bool) -> None:
+def _silence(pair: _Pair, lease: Lease, now: float, *, whole: bool) -> None:
     if lease.decoding_since is not None:
         kind, came = ReplyKind.STREAM, lease.decoding_since
     elif whole and not lease.streams:
@@ -242,7 +188,7 @@ def _silence(pair: _Pair, lease: ReplyLease, now: float, *, whole: bool) -> None
     pair.longest[kind] = max(pair.longest.get(kind, 0.0), came - lease.taken_at)
 
 
-def _start(lease: ReplyLease, timings: ReplyTimings | None) -> ModelStart:
+def _start(lease: Lease, timings: Timings | None) -> ModelStart:
     if timings is not None and timings.load_seconds > 0:
         return (
             ModelStart.COLD
@@ -254,7 +200,7 @@ def _start(lease: ReplyLease, timings: ReplyTimings | None) -> ModelStart:
     return ModelStart.WARM if lease.resident else ModelStart.COLD
 
 
-def _tokens(pair: _Pair, timings: ReplyTimings) -> None:
+def _tokens(pair: _Pair, timings: Timings) -> None:
     pair.prompt_tokens += timings.prompt_tokens
     pair.generated_tokens += timings.generated_tokens
     if timings.prompt_tokens:
@@ -263,7 +209,7 @@ def _tokens(pair: _Pair, timings: ReplyTimings) -> None:
         pair.answers.observe(timings.generated_tokens)
 
 
-def _phases(pair: _Pair, timings: ReplyTimings) -> None:
+def _phases(pair: _Pair, timings: Timings) -> None:
     """Add seconds, and tokens only of phases whose seconds are told."""
     if timings.prompt_seconds > 0:
         pair.prompt_seconds += timings.prompt_seconds
@@ -281,7 +227,7 @@ def _phases(pair: _Pair, timings: ReplyTimings) -> None:
 
 
 def seconds_per_token(
-    decoding_since: float | None, timings: ReplyTimings, now: float
+    decoding_since: float | None, timings: Timings, now: float
 ) -> float | None:
     """Return a reply's time for each token; None where it cannot be told."""
     tokens = timings.generated_tokens

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import Metric
 
+from router.capacity.ledger import Lease
 from router.metrics.families import gauges
-from router.metrics.replies import ReplyKind, ReplyLease
+from router.metrics.replies import ReplyKind
 
 _LABELS = ("node", "model", "reply")
 
 
-def silent_families(leases: Iterable[ReplyLease], now: float) -> Iterator[Metric]:
+def silent_families(leases: Iterable[Lease], now: float) -> Iterator[Metric]:
     """Yield the families; `now` is on the clock of the leases."""
     count: Counter[tuple[str, str, str]] = Counter()
     oldest: dict[tuple[str, str, str], float] = {}

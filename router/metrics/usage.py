@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from router.metrics.families import gauges, totals
+from router.usage.ledger import NodeEnergy
+from router.usage.top import UsageTotals
 
 __all__ = ["UsageCollector", "UsageFigures"]
-
-
-class Used(Protocol):
-    """Totals of one principal (`router.usage.top.UsageTotals`)."""
-
-    requests: float
-    tokens_in: float
-    tokens_out: float
-    joules: float
-    node_seconds: float
-
-
-class MeteredNode(Protocol):
-    metered: float
-    idle: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +22,8 @@ class UsageFigures:
     rows: written, dropped, and waiting to be written
     """
 
-    principals: Iterable[tuple[str, Used]]
-    nodes: Mapping[str, MeteredNode]
+    principals: Iterable[tuple[str, UsageTotals]]
+    nodes: Mapping[str, NodeEnergy]
     rows: Callable[[], tuple[int, int, int]]
 
 

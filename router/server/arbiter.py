@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
+
+from router.logs.events import Logger
 
 _REFUSED = {
     "hup": "HUP would run a second worker beside the first; configuration is "
@@ -16,11 +18,7 @@ _REFUSED = {
 }
 
 
-class ArbiterLog(Protocol):
-    def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
-
-
-def refuse_second_worker(arbiter: Any, log: ArbiterLog) -> None:
+def refuse_second_worker(arbiter: Any, log: Logger) -> None:
     """Take the signals that add workers from gunicorn's arbiter.
 
     Its handlers are looked up by name when a signal comes. The numbers of
@@ -37,7 +35,7 @@ def refuse_second_worker(arbiter: Any, log: ArbiterLog) -> None:
 _WHY = "each would have a ledger of its own and over-commit every node"
 
 
-def _refusal(name: str, why: str, log: ArbiterLog) -> Callable[[], None]:
+def _refusal(name: str, why: str, log: Logger) -> Callable[[], None]:
     def refuse() -> None:
         log.warning("signal_refused", signal=f"SIG{name.upper()}", why=why)
 

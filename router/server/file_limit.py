@@ -6,8 +6,9 @@ A router that runs out of them can reach no node, and would blame the nodes.
 from __future__ import annotations
 
 import resource
-from typing import Any, Protocol
+from typing import Protocol
 
+from router.logs.events import Logger
 from router.model import Inventory
 
 # Logs, the database, Prometheus, the listener, files while they are read.
@@ -19,10 +20,6 @@ _MOST_SPARE = 256
 _LEAST_SPARE = 8
 # Asked for where there is no limit; the kernel's own default of fs.nr_open.
 _PLENTY = 1_048_576
-
-
-class FileLimitLog(Protocol):
-    def warning(self, event: str, *args: Any, **fields: Any) -> Any: ...
 
 
 class ResourceModule(Protocol):
@@ -47,7 +44,7 @@ def spare_for(clients: int) -> int:
 def connections_within(
     wanted: int,
     nodes: int,
-    log: FileLimitLog,
+    log: Logger,
     limits: ResourceModule = resource,
     *,
     files_each: int = 1,

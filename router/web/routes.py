@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint
 
+from router.alerts.notify import NotificationHandler
 from router.config.settings import JobSettings
 from router.jobs.service import JobService
 from router.snapshot import Published
@@ -19,7 +20,7 @@ from router.web.models import Find, fleet_blueprint
 from router.web.pages import PageContext, pages_blueprint
 from router.web.pages.login import LoginContext, login_blueprint
 from router.web.pages.usage import UsagePageContext, usage_blueprint
-from router.web.webhook import Notifiable, webhook_blueprint
+from router.web.webhook import webhook_blueprint
 
 __all__ = ["WebParts", "blueprints"]
 
@@ -36,7 +37,7 @@ class WebParts:
     admin: AdminContext
     published: Published
     find: Find
-    notifications: Notifiable
+    notifications: NotificationHandler
     webhook_token: Callable[[], str | None]
     notified: Callable[[str], None]
     service: JobService

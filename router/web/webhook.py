@@ -7,13 +7,12 @@ sentence, and never logs the token or the body.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from alerting.payload import Alert, Notification, PayloadError, parse
-from router.alerts.notify import NotificationOutcome
+from alerting.payload import Notification, PayloadError, parse
+from router.alerts.notify import NotificationHandler
 from router.errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -34,18 +33,8 @@ __all__ = ["webhook_blueprint"]
 _MOST_BYTES = 1_000_000
 
 
-class Notifiable(Protocol):
-    """What hears the alerts (`router.alerts.notify.NotificationHandler`)."""
-
-    def hear(
-        self, alerts: Sequence[Alert], actor: Actor
-    ) -> Sequence[NotificationOutcome]: ...
-
-    def wake(self) -> None: ...
-
-
 def webhook_blueprint(
-    notifications: Notifiable,
+    notifications: NotificationHandler,
     token: Callable[[], str | None],
     count: Callable[[str], None],
 ) -> Blueprint:
@@ -120,7 +109,9 @@ def _body() -> bytes:
 
 
 def _hear(
-    notifications: Notifiable, notification: Notification, count: Callable[[str], None]
+    notifications: NotificationHandler,
+    notification: Notification,
+    count: Callable[[str], None],
 ) -> dict[str, int]:
     outcomes: dict[str, int] = {}
     try:

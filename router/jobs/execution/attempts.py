@@ -44,7 +44,8 @@ from router.jobs.model import (
     Job,
     Preemption,
 )
-from router.jobs.planning.protocols import Attempts, ItemCounters, Predictor
+from router.jobs.planning.length_predictor import LengthPredictor
+from router.jobs.planning.protocols import Attempts, ItemCounters
 from router.jobs.store import items, jobs
 from router.jobs.store.database import JobDatabase, StoreError
 from router.logs.events import get_logger
@@ -80,7 +81,7 @@ class AttemptDependencies:
     database: JobDatabase
     body_of: Callable[[Job, Item], bytes | None]
     attempts: Attempts
-    predictor: Predictor
+    predictor: LengthPredictor
     tally: ItemCounters
     settings: Callable[[], AttemptSettings]
     speed: Callable[[str, str], float | None]

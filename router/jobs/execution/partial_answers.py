@@ -11,12 +11,10 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import orjson
 
 from router.cancellation import Cancellation, CancelledError
-from router.capacity.ledger import Lease
 from router.errors import (
     CannotContinueError,
     EvictedError,
@@ -25,18 +23,19 @@ from router.errors import (
 )
 from router.failover.attempts import FirstResponse
 from router.failover.continuation.request import refusal
-from router.failover.continuation.resumption import NodeClient, Resumption
+from router.failover.continuation.resumption import Resumption
 from router.failover.continuation.segment import Elapsed
 from router.failover.continuation.transcript import Transcript
 from router.failover.dead_runner import DIED
 from router.failover.verdict import cause_of_words
 from router.jobs.execution.assemble import AnswerAssembler
+from router.jobs.planning.protocols import Watching
 from router.logs.events import get_logger
 from router.model import Cause, Outcome, Timings
 from router.relay.framing import Framer
 from router.relay.http1 import ProtocolError
 from router.relay.pool import UpstreamRequest
-from router.relay.upstream import SilencePolicy, UpstreamReply
+from router.relay.upstream import UpstreamReply
 from router.scheduling.queue import Assignment
 
 _MOST_BYTES = 32 * 1024 * 1024
@@ -138,14 +137,6 @@ class CompleteReply:
     status: int
     body: bytes
     timings: Timings | None = None
-
-
-class Watching(NodeClient, Protocol):
-    """Also watches over a stream that is read here."""
-
-    def watch(self, lease: Lease, cancellation: Cancellation) -> SilencePolicy: ...
-
-    def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 
 
 class Exchange:

@@ -27,7 +27,7 @@ from router.jobs.model import (
     StartItem,
 )
 from router.jobs.planning.in_flight import InFlightItems
-from router.jobs.planning.policy import PlanningPolicy
+from router.jobs.planning.policy import PullPolicy
 from router.jobs.planning.protocols import Speeds
 from router.jobs.planning.view import PlanningContext
 from router.logs.events import get_logger
@@ -51,7 +51,7 @@ class ItemRunner:
         self,
         idle: SpareCapacity,
         ledger: Ledger,
-        policy: PlanningPolicy,
+        policy: PullPolicy,
         speeds: Speeds,
         attempts: AttemptsInFlight,
         *,

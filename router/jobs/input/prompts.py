@@ -11,7 +11,7 @@ from router.jobs.model import DATASET_ENDPOINT, ItemKind, JobSpec, NewItem
 from router.jobs.reducers import samples, wave
 
 if TYPE_CHECKING:  # this is loaded in the sandbox, too: only what it needs
-    from router.jobs.planning.protocols import Predictor
+    from router.jobs.planning.length_predictor import LengthPredictor
 
 _MERGE = "Merge these partial summaries into one:"
 # A merge is short and much waits for it; it is taken before rows in any case.
@@ -19,7 +19,13 @@ _MERGE_WEIGHT = 256.0
 
 
 def row_items(
-    spec: JobSpec, predictor: Predictor, row: int, size: int, *, place: int, body: bytes
+    spec: JobSpec,
+    predictor: LengthPredictor,
+    row: int,
+    size: int,
+    *,
+    place: int,
+    body: bytes,
 ) -> list[NewItem]:
     """Make the items of one row: one, or as many as samples are wanted.
 

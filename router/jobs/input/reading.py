@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import gevent
 from sqlalchemy import Connection
 
 from router.access.principal import allows
+from router.jobs.input.sources import DatasetFiles, FileError
 from router.jobs.model import BadLines, ItemFault, Job, JobState, NewItem
 from router.jobs.store import items, jobs
 from router.jobs.store.database import JobDatabase
@@ -20,26 +20,6 @@ _PIECE = 500
 # Between two pages people have the processor.
 _PAUSE_SECONDS = 0.002
 _ITEM_BYTES = 400  # of an item in the database, beside what it stores
-
-
-class FileError(Exception):
-    """A file that is of no use as a whole."""
-
-    def __init__(self, fault: ItemFault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
-
-
-class ItemSource(Protocol):
-    """Reads a job's file without keeping the event loop."""
-
-    def pages(
-        self, job: Job, path: Path, noted: Callable[[list[str]], None]
-    ) -> Iterator[list[NewItem]]:
-        """Yield the items in order, those after `job.rows_read`. Raises FileError.
-
-        noted: is told at the end how the file was read
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +45,7 @@ class Reading:
     def __init__(
         self,
         database: JobDatabase,
-        source: ItemSource,
+        source: DatasetFiles,
         limits: Callable[[], ItemLimits],
     ) -> None:
         self._database = database

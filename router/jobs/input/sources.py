@@ -12,10 +12,9 @@ from gevent.lock import BoundedSemaphore
 from router.errors import OverloadedError
 from router.jobs.input.prompts import item_key, row_items
 from router.jobs.input.readers import ReadLimits
-from router.jobs.input.reading import FileError
 from router.jobs.input.sandbox.process import Sandbox, SandboxError, SandboxLimits
 from router.jobs.model import Format, ItemFault, ItemKind, Job, NewItem
-from router.jobs.planning.protocols import Predictor
+from router.jobs.planning.length_predictor import LengthPredictor
 from router.jobs.reducers import samples
 from router.jobs.spec import spec_text
 from router.model import canonical
@@ -28,6 +27,14 @@ _PIECE_ITEMS = 500
 _LOOK_CPU_SECONDS = 15
 _SCAN_CPU_SECONDS = 900
 _SCAN_STALL_SECONDS = 120.0
+
+
+class FileError(Exception):
+    """A file that is of no use as a whole."""
+
+    def __init__(self, fault: ItemFault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
 
 
 class LookError(Exception):
@@ -69,7 +76,7 @@ class DatasetFiles:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: LengthPredictor,
         settings: Callable[[], FileSettings],
         *,
         copies: bool = False,

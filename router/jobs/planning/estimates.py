@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from router.jobs.model import FreeSlot, Pending, Running
-from router.jobs.planning.protocols import Predictor
+from router.jobs.planning.length_predictor import LengthPredictor
 from router.jobs.planning.view import PlanningContext, half_full
 
 # The quickest is not free just when the queue is empty (best of 1, 1.25, 1.5, 1.75).
@@ -16,7 +16,7 @@ _AS_LONG_AGAIN = 2.0
 class JobEstimates:
     """From learned lengths and speeds; pure."""
 
-    def __init__(self, lengths: Predictor) -> None:
+    def __init__(self, lengths: LengthPredictor) -> None:
         self._lengths = lengths
 
     def pace(self, free: FreeSlot, context: PlanningContext) -> tuple[float, bool]:

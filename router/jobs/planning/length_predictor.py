@@ -199,7 +199,7 @@ class _Model:
 
 
 class LengthPredictor:
-    """Predicts answers in tokens; a `router.jobs.planning.protocols.Predictor`."""
+    """Predicts answers in tokens."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, _Model] = OrderedDict()

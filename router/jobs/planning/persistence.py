@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from router.jobs.input.uploads import in_thread
+from router.jobs.planning.length_predictor import LengthPredictor
 from router.logs.events import get_logger
 
 _SCHEMA = 1
@@ -16,18 +16,10 @@ _SCHEMA = 1
 log = get_logger("jobs")
 
 
-class Restorable(Protocol):
-    """What can be kept (`router.jobs.planning.length_predictor.Lengths`)."""
-
-    def state(self) -> dict[str, object]: ...
-
-    def restore(self, state: Mapping[str, Mapping[str, object]]) -> None: ...
-
-
 class PredictorPersistence:
     """Reads the file at start, writes it now and then; a lost one is learned again."""
 
-    def __init__(self, path: Path, learned: Restorable) -> None:
+    def __init__(self, path: Path, learned: LengthPredictor) -> None:
         self._path = path
         self._learned = learned
         self._written = b""

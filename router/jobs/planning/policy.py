@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from heapq import nlargest
 from math import inf
-from typing import Protocol
 
 from router.jobs.model import Choice, FreeSlot, Pending, Running, StartCopy, StartItem
 from router.jobs.planning.estimates import JobEstimates
 from router.jobs.planning.in_flight import LateAttempt, LatestEnds
-from router.jobs.planning.protocols import Predictor
+from router.jobs.planning.length_predictor import LengthPredictor
 from router.jobs.planning.view import PlanningContext, cached, half_full, waits
 
 # A copy must end well before what it copies: both are estimates.
@@ -36,22 +35,10 @@ _PROMPTS_QUIET = 10.0
 _MOST_LOOKED_AT = 16  # items of different weight, for one that a slow node can end
 
 
-class PlanningPolicy(Protocol):
-    """Pure: which waiting item for a free slot."""
-
-    def choose(self, free: FreeSlot, context: PlanningContext) -> Choice | None:
-        """Return what to do with the slot; None leaves it idle for now."""
-
-    def assign(
-        self, frees: Sequence[FreeSlot], context: PlanningContext
-    ) -> tuple[FreeSlot, Choice] | None:
-        """Return the first good use of any of the slots; None if there is none."""
-
-
 class PullPolicy:
     """Chooses one item for a free slot, or none."""
 
-    def __init__(self, lengths: Predictor) -> None:
+    def __init__(self, lengths: LengthPredictor) -> None:
         self._lengths = lengths
         self._times = JobEstimates(lengths)
 

@@ -49,28 +49,15 @@ class Speeds(Protocol):
         """Return every node that may get work, and its usable slots."""
 
 
-class Predictor(Protocol):
-    """How long an answer will be, before it is there."""
+class Watching(NodeClient, Protocol):
+    """Also watches a stream that a job reads itself."""
 
-    def predict(
-        self, model: str, prompt_bytes: int, most_tokens: int | None = None
-    ) -> float:
-        """Return expected tokens; `most_tokens` is the request's own limit."""
+    def watch(self, lease: Lease, cancellation: Cancellation) -> SilencePolicy: ...
 
-    def expected(self, item: Pending) -> float:
-        """Return expected tokens by what its job has seen so far."""
-
-    def remaining(self, item: Pending, produced: float) -> float:
-        """Return the tokens yet to come of an answer that has `produced` some."""
-
-    def scale(self, model: str) -> float:
-        """Return tokens for each unit of weight, on the mean of late."""
-
-    def learn(self, item: Pending, generated_tokens: int) -> None:
-        """Take note of an answer."""
+    def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 
 
-class Attempts(NodeClient, Protocol):
+class Attempts(Watching, Protocol):
     """Sends a request on a slot that is held (`router.failover.attempts.Failover`)."""
 
     def note(
@@ -78,10 +65,6 @@ class Attempts(NodeClient, Protocol):
     ) -> None: ...
 
     def forgive(self, request_id: str) -> None: ...
-
-    def watch(self, lease: Lease, cancellation: Cancellation) -> SilencePolicy: ...
-
-    def broke_off(self, lease: Lease, reply: UpstreamReply) -> None: ...
 
 
 class ItemCounters(Protocol):

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gunicorn.arbiter import Arbiter
+from structlog.testing import CapturingLogger
 
 from router.server.arbiter import refuse_second_worker
-
-
-class Log:
-    def __init__(self):
-        self.told = []
-
-    def warning(self, event, *_args, **fields):
-        self.told.append((event, fields["signal"]))
 
 
 def arbiter(workers=1, is_ssl=False):
@@ -26,10 +20,13 @@ def arbiter(workers=1, is_ssl=False):
 def test_signals_are_refused(name):
     """Each handler that gunicorn looks up says why not, and does no more."""
     assert hasattr(Arbiter, f"handle_{name}")
-    master, log = arbiter(), Log()
+    log: Any = CapturingLogger()
+    master = arbiter()
     refuse_second_worker(master, log)
     getattr(master, f"handle_{name}")()
-    assert [("signal_refused", f"SIG{name.upper()}")] == log.told
+    (told,) = log.calls
+    assert ("warning", ("signal_refused",)) == (told.method_name, told.args)
+    assert told.kwargs["signal"] == f"SIG{name.upper()}"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +39,8 @@ def test_signals_are_refused(name):
 )
 def test_settings_end_the_start(settings, message, capsys):
     """What the router cannot do with is told before anything runs."""
+    log: Any = CapturingLogger()
     with pytest.raises(SystemExit) as ended:
-        refuse_second_worker(arbiter(**settings), Log())
+        refuse_second_worker(arbiter(**settings), log)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err

@@ -6,6 +6,7 @@ import resource
 from typing import Any
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from router.model import Inventory, Node
 from router.server.file_limit import connections_within, for_nodes, spare_for
@@ -25,12 +26,9 @@ class Limits:
         self.now = limits
 
 
-class Log:
-    def __init__(self):
-        self.fields: dict[str, Any] = {}
-
-    def warning(self, event, *_args, **fields):
-        self.fields = fields
+@pytest.fixture
+def log() -> Any:
+    return CapturingLogger()
 
 
 @pytest.mark.parametrize(
@@ -38,33 +36,32 @@ class Log:
     [(20_000, 20_000), (resource.RLIM_INFINITY, 1_048_576)],
     ids=["limited", "without limit"],
 )
-def test_enough(hard, soft):
+def test_enough(log, hard, soft):
     """The soft limit becomes the hard one; nothing is said."""
-    limits, log = Limits(1024, hard), Log()
+    limits = Limits(1024, hard)
     assert connections_within(10_000, 50, log, limits) == 10_000
-    assert ((soft, hard), {}) == (limits.now, log.fields)
+    assert ((soft, hard), []) == (limits.now, log.calls)
 
 
-def test_several_files_each():
+def test_several_files_each(log):
     """A connection behind TLS takes three."""
-    log = Log()
     assert connections_within(300, 0, log, Limits(1024, 1200), files_each=3) == 300
     assert connections_within(400, 0, log, Limits(1024, 1200), files_each=3) == 317
-    assert 128 + 3 * (400 + 50) == log.fields["needed"]
+    assert 128 + 3 * (400 + 50) == log.calls[-1].kwargs["needed"]
 
 
-def test_too_low():
+def test_too_low(log):
     """What is left for clients is served, and the numbers are told."""
-    log = Log()
     assert connections_within(10_000, 72, log, Limits(1024, 1200)) == 888
-    assert (1200, 10_456) == (log.fields["limit"], log.fields["needed"])
-    assert "at most 888 connections" in log.fields["consequence"]
+    (told,) = log.calls
+    assert (1200, 10_456) == (told.kwargs["limit"], told.kwargs["needed"])
+    assert "at most 888 connections" in told.kwargs["consequence"]
 
 
 @pytest.mark.parametrize("limit", [130, 150, 200, 256, 512, 1024, 4096, 10_000])
-def test_what_is_promised_fits(limit):
+def test_what_is_promised_fits(log, limit):
     """With those that are closing, and never less than one."""
-    clients = connections_within(10_000, 23, Log(), Limits(limit, limit))
+    clients = connections_within(10_000, 23, log, Limits(limit, limit))
     room = limit - 23 - 128
     assert clients >= 1
     assert clients == 1 or clients + spare_for(clients) <= room

@@ -30,7 +30,7 @@ _READ = """
 import json, resource, sys
 from pathlib import Path
 from router.jobs.input.readers import ReadLimits
-from router.jobs.input.reading import FileError
+from router.jobs.input.sources import FileError
 from router.jobs.input.sources import FileSettings, DatasetFiles, Look, LookError
 from router.jobs.model import DATASET_ENDPOINT, Format, Job, JobSpec, JobState
 from router.jobs.planning.length_predictor import LengthPredictor

@@ -11,8 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from router.jobs.input.readers import ReadLimits
-from router.jobs.input.reading import FileError
-from router.jobs.input.sources import DatasetFiles, FileSettings, Look, LookError
+from router.jobs.input.sources import (
+    DatasetFiles,
+    FileError,
+    FileSettings,
+    Look,
+    LookError,
+)
 from router.jobs.model import (
     CHAT,
     DATASET_ENDPOINT,

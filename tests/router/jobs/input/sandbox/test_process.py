@@ -15,9 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.jobs.input.readers import ReadLimits
-from router.jobs.input.reading import FileError
 from router.jobs.input.sandbox.process import Sandbox, SandboxError, SandboxLimits
-from router.jobs.input.sources import DatasetFiles, FileSettings, Look, LookError
+from router.jobs.input.sources import (
+    DatasetFiles,
+    FileError,
+    FileSettings,
+    Look,
+    LookError,
+)
 from router.jobs.model import DATASET_ENDPOINT, Format, Job, JobSpec, JobState
 from router.jobs.planning.length_predictor import LengthPredictor
 from tests.harness.examples import examples
