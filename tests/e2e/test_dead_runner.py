@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -205,6 +206,55 @@ def test_runner_dies_under_load(fleet, capsys):
     assert max(pauses["runner"]) < 30, "one was left hanging"
     if KILLS >= 20:  # of fewer, on busy cores, the ratio says little
         assert runner <= 1.2 * server
+
+
+def test_a_dead_server_costs_little_more_than_reading_the_text(fleet, capsys):
+    """A stream's pause stands beside what the other node needs for the same text."""
+    more: list[float] = []
+    for number in range(KILLS):
+        victim, other = ("one", "two")[:: 1 if number % 2 else -1]
+        path = PATHS[number % len(PATHS)]
+        fleet.warm()
+        fleet.renew()
+        pause, text = strike_one(fleet, victim, path)
+        fleet.warm()
+        more.append(pause - first_token_seconds(fleet.nodes[other].url, text))
+    with capsys.disabled():
+        print(
+            f"\n  {KILLS} servers killed under one stream: its pause is"
+            f" {median(more):.3f} s longer than the first token of its text, asked of"
+            f" the other node directly ({min(more):.3f} to {max(more):.3f})"
+        )
+    assert max(more) < 30, "one was left hanging"
+
+
+def strike_one(fleet: Fleet, victim: str, path: str) -> tuple[float, str]:
+    """Kill the node under one stream; return its longest pause, and the text before."""
+    url, node, heard = fleet.router.url, fleet.nodes[victim], Heard()
+    with ThreadPoolExecutor(1) as pool:
+        with fleet.only(victim):
+            body = request_of(path, MODEL, TOKENS)
+            stream = pool.submit(listen, url, path, body, heard=heard)
+            until(lambda: len(heard.lines) > TOKENS // 2, "half is there", **WAIT)
+        node.kill()
+        stream.result(timeout=180)
+    assert (None, counted(TOKENS)) == (heard.error, heard.numbers)
+    node.restart()
+    until(lambda: fleet.router.nodes()[victim]["schedulable"], "the node is back")
+    gaps = [b - a for a, b in pairwise(heard.times)]
+    before = gaps.index(max(gaps)) + 1
+    return max(gaps), START + "".join(f" {each}" for each in heard.numbers[:before])
+
+
+def first_token_seconds(url: str, text: str) -> float:
+    """Time a stream's first token, without a router; the text is read afresh."""
+    fields = {"model": MODEL, "prompt": text, "raw": True, "stream": True}
+    began = time.monotonic()
+    with requests.post(
+        f"{url}/api/generate", json=fields, stream=True, timeout=120
+    ) as answer:
+        assert next(answer.iter_lines(chunk_size=None))
+        return time.monotonic() - began
 
 
 def test_a_model_that_lost_its_runner_counts_as_not_loaded(fleet):
