@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from router.jobs.model import ItemKind, ItemResult, ItemState, JobState
 from router.jobs.retention import StorageUse
+from router.metrics.families import gauge, gauges, totals
 from router.metrics.plain import PlainCounter
 
 _ITEM_SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600, 1800)
@@ -42,31 +44,26 @@ class JobMetrics:
             ("kind",),
             registry=registry,
         )
-        self._retries = Counter(
-            "inferops_job_retries", "Failed tries that are repeated.", registry=registry
+        counter = partial(Counter, registry=registry)
+        self._retries = counter(
+            "inferops_job_retries", "Failed tries that are repeated."
         )
-        self._copies = Counter(
-            "inferops_job_copies", "Second attempts of slow items.", registry=registry
-        )
-        self._wasted = Counter(
+        self._copies = counter("inferops_job_copies", "Second attempts of slow items.")
+        self._wasted = counter(
             "inferops_job_wasted_tokens",
             "Generated tokens that are part of no result; estimated without a stream.",
-            registry=registry,
         )
-        self._continued = Counter(
+        self._continued = counter(
             "inferops_job_continued",
             "Attempts that went on from the text of one that was taken back.",
-            registry=registry,
         )
-        self._reread = Counter(
+        self._reread = counter(
             "inferops_job_reread_tokens",
             "Tokens of prompts and texts that were given to a node once more.",
-            registry=registry,
         )
-        self._expired = Counter(
+        self._expired = counter(
             "inferops_jobs_expired",
             "Jobs whose completion window was over before their end.",
-            registry=registry,
         )
         self._seconds = Histogram(
             "inferops_job_item_duration_seconds",
@@ -80,10 +77,9 @@ class JobMetrics:
             buckets=_COMMIT_SECONDS,
             registry=registry,
         )
-        self._calls = Counter(
+        self._calls = counter(
             "inferops_job_store_calls",
             "Calls that went into commits of the job database.",
-            registry=registry,
         )
 
     def attempted(self, outcome: str) -> None:
@@ -153,58 +149,55 @@ class JobCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._view()
-        jobs = _gauge("inferops_jobs", "Jobs in the database, by state.", "state")
-        for state in JobState:
-            jobs.add_metric([state.value], now.jobs.get(state.value, 0))
-        yield jobs
-        items = _gauge("inferops_job_items", "Items of open jobs.", "state")
-        items.add_metric(["waiting"], now.waiting)
-        items.add_metric(["running"], now.running)
-        yield items
-        yield _one("inferops_job_nodes", "Nodes with items in flight.", now.nodes)
-        yield _one(
+        yield gauges(
+            "inferops_jobs",
+            "Jobs in the database, by state.",
+            ("state",),
+            [((each.value,), now.jobs.get(each.value, 0)) for each in JobState],
+        )
+        yield gauges(
+            "inferops_job_items",
+            "Items of open jobs.",
+            ("state",),
+            [(("waiting",), now.waiting), (("running",), now.running)],
+        )
+        yield gauge("inferops_job_nodes", "Nodes with items in flight.", now.nodes)
+        yield gauge(
             "inferops_job_oldest_seconds", "Age of the oldest open job.", now.oldest
         )
-        stalled = _gauge(
+        yield gauges(
             "inferops_job_stalled_seconds",
             "Longest time that an open job in this state, free to run, has made no"
             " progress.",
-            "state",
+            ("state",),
+            [
+                ((each.value,), now.stalled.get(each, 0.0))
+                for each in JobState
+                if not each.over
+            ],
         )
-        for state in (each for each in JobState if not each.over):
-            stalled.add_metric([state.value], now.stalled.get(state, 0.0))
-        yield stalled
-        yield _one(
+        yield gauge(
             "inferops_job_store_up",
             "Whether the job database answered the last call.",
             float(now.store_up),
         )
-        yield _one(
+        yield gauge(
             "inferops_jobs_parked",
             "Open jobs that are not run any more: the router died while it ran them.",
             now.parked,
         )
-        yield from _kept(now.kept)
+        yield gauges(
+            "inferops_job_kept_bytes",
+            "Jobs and files on the disk.",
+            ("what",),
+            [(("store",), now.kept.store_bytes), (("files",), now.kept.file_bytes)],
+        )
+        yield totals(
+            "inferops_jobs_deleted",
+            "Jobs that were deleted, by why.",
+            ("reason",),
+            [((reason,), count) for reason, count in now.kept.deleted],
+        )
         if now.eta is not None:
             text = "Until the last open job is done, at its present rate."
-            yield _one("inferops_job_eta_seconds", text, now.eta)
-
-
-def _kept(kept: StorageUse) -> Iterator[Metric]:
-    size = _gauge("inferops_job_kept_bytes", "Jobs and files on the disk.", "what")
-    size.add_metric(["store"], kept.store_bytes)
-    size.add_metric(["files"], kept.file_bytes)
-    yield size
-    text = "Jobs that were deleted, by why."
-    deleted = CounterMetricFamily("inferops_jobs_deleted", text, labels=["reason"])
-    for reason, count in kept.deleted:
-        deleted.add_metric([reason], count)
-    yield deleted
-
-
-def _gauge(name: str, text: str, label: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, labels=[label])
-
-
-def _one(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
+            yield gauge("inferops_job_eta_seconds", text, now.eta)

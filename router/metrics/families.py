@@ -22,6 +22,11 @@ def gauges(
     return family
 
 
+def gauge(name: str, text: str, value: float) -> Metric:
+    """Return a gauge without labels."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
 def totals(
     name: str, text: str, labels: tuple[str, ...], rows: Iterable[Row]
 ) -> Metric:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from router.capacity.ledger import Ledger
 from router.config.reload import ReloadStatus
 from router.holds.store import HoldStore
-from router.metrics.families import gauges, totals
+from router.metrics.families import gauge, gauges, totals
 from router.metrics.silence import silent_families
 from router.model import Degrade, HoldKind, Inventory, Priority
 from router.snapshot import Published
@@ -178,11 +178,10 @@ class FleetCollector(Collector):
             ("node", "kind", "source", "state"),
             _hold_rows(holds),
         )
-        yield gauges(
+        yield gauge(
             "inferops_panic",
             "1 while alert holds are ignored: too many at once.",
-            (),
-            [((), float(holds.panic))],
+            float(holds.panic),
         )
         for name, text, counts in (
             ("inferops_holds_placed", "Holds placed.", holds.placed),
@@ -194,17 +193,15 @@ class FleetCollector(Collector):
     def _snapshot_families(self) -> Iterator[Metric]:
         snapshot = self._published.current
         names = ", ".join(f"{step.step} {step.value}" for step in Degrade)
-        yield gauges(
+        yield gauge(
             "inferops_degrade_step",
             f"How good the scores are: {names}.",
-            (),
-            [((), self._degrade().step)],
+            self._degrade().step,
         )
-        yield gauges(
+        yield gauge(
             "inferops_snapshot_age_seconds",
             "Since control last published.",
-            (),
-            [((), self._clock() - snapshot.made_at)],
+            self._clock() - snapshot.made_at,
         )
 
 

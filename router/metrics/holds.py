@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from router.holds.store import HoldStore
+from router.metrics.families import gauge, gauges
 from router.turns import in_turns
 
 __all__ = ["HealthCollector", "HealthCounters", "HoldsMetricsView"]
@@ -88,70 +89,57 @@ class HealthCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._nodes()
         yield from self._alerts()
-        yield _family(
+        yield gauges(
             "inferops_alerts_ignored",
             "Firing alerts with an action that has no consequence.",
             ("reason",),
-            {(reason,): float(n) for reason, n in self._view.ignored().items()},
+            [((reason,), n) for reason, n in self._view.ignored().items()],
         )
-        yield _family(
+        yield gauges(
             "inferops_state_writable",
             "1 while the file takes what must outlive the router.",
             ("file",),
-            {(file,): float(well) for file, well in self._view.state_files().items()},
+            [((file,), well) for file, well in self._view.state_files().items()],
         )
-        yield _family(
+        yield gauge(
             "inferops_history_unsaved_failures",
             "Writes of the holds' history that failed since the start.",
-            (),
-            {(): float(self._holds.archive_failures)},
+            self._holds.archive_failures,
         )
 
     def _nodes(self) -> Iterator[Metric]:
         names = self._view.nodes()
         factors = self._holds.factors
-        yield _family(
+        yield gauges(
             "inferops_node_factor",
             "What alerts that derate leave of the node: 1 is all of it.",
             ("node",),
-            {(name,): factors.get(name, 1.0) for name in names},
+            [((name,), factors.get(name, 1.0)) for name in names],
         )
-        yield _family(
+        yield gauges(
             "inferops_node_slow_start_ratio",
             "Share of its slots that a node which came back may use.",
             ("node",),
-            {(name,): self._view.ramp(name) for name in in_turns(names)},
+            [((name,), self._view.ramp(name)) for name in in_turns(names)],
         )
 
     def _alerts(self) -> Iterator[Metric]:
         labels = ("node", "alertname")
-        yield _family(
+        yield gauges(
             "inferops_override_until_timestamp_seconds",
             "Until when an operator has an alert ignored on the node.",
             labels,
-            {each.key: each.until for each in self._holds.overrides.list()},
+            [(each.key, each.until) for each in self._holds.overrides.list()],
         )
-        yield _family(
+        yield gauges(
             "inferops_hold_down_seconds",
             "How long the node is to be proven well, since it flaps.",
             labels,
-            self._view.hold_downs(),
+            self._view.hold_downs().items(),
         )
-        yield _family(
+        yield gauges(
             "inferops_verification_pending",
             "1 while a hold waits for its node to generate.",
             labels,
-            dict.fromkeys(self._view.verifying(), 1.0),
+            [(key, 1.0) for key in self._view.verifying()],
         )
-
-
-def _family(
-    name: str,
-    text: str,
-    labels: tuple[str, ...],
-    rows: Mapping[Any, float],
-) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for values, value in in_turns(rows.items()):
-        family.add_metric(values, value)
-    return family

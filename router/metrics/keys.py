@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from router.access.quota import Quotas
 from router.access.service import KeyService
-from router.metrics.families import gauges, totals
+from router.metrics.families import gauge, gauges, totals
 
 __all__ = ["KeyCollector"]
 
@@ -49,17 +49,15 @@ class KeyCollector(Collector):
             ],
         )
         required = self._keys.required
-        yield gauges(
+        yield gauge(
             "inferops_api_keys_required",
             "1 while a request needs an API key.",
-            (),
-            [((), float(required))],
+            float(required),
         )
-        yield gauges(
+        yield gauge(
             "inferops_open_to_network",
             "1 while other machines reach the router and need no API key.",
-            (),
-            [((), float(self._exposed and not required))],
+            float(self._exposed and not required),
         )
         yield totals(
             "inferops_limits_exceeded",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from router.metrics.families import gauges, totals
+from router.metrics.families import gauge, totals
 from router.usage.ledger import NodeEnergy
 from router.usage.top import UsageTotals
 
@@ -92,9 +92,8 @@ class UsageCollector(Collector):
             ("outcome",),
             [(("written",), written), (("dropped",), dropped)],
         )
-        yield gauges(
+        yield gauge(
             "inferops_usage_rows_waiting",
             "Rows of the usage ledger that are to be written.",
-            (),
-            [((), waiting)],
+            waiting,
         )
