@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import click
 
@@ -16,8 +16,6 @@ from router.cli.client import Client
 from router.cli.console import Console
 from router.cli.outcome import Exit
 from router.cli.token import found_here
-
-P = ParamSpec("P")
 
 _URL = "http://127.0.0.1:8000"
 _KEY = "INFEROPS_API_KEY"
@@ -31,8 +29,11 @@ class Session:
     console: Console
 
 
-def command(function: Callable[..., Exit]) -> Callable[..., None]:
-    """Give a command --url, --token-file, --json and --plain, and its Session."""
+def command(function: Callable[..., Exit | None]) -> Callable[..., None]:
+    """Give a command --url, --token-file, --json and --plain, and its Session.
+
+    A command that returns None is done.
+    """
 
     @wraps(function)
     def run(
@@ -42,7 +43,8 @@ def command(function: Callable[..., Exit]) -> Callable[..., None]:
         key = os.environ.get(_KEY)
         found = None if key else found_here(url, os.environ)
         with Client(url, token_file or found, key) as client:
-            click.get_current_context().exit(function(Session(client, console), **more))
+            code = function(Session(client, console), **more)
+        click.get_current_context().exit(code or Exit.DONE)
 
     for option in reversed(_COMMON):
         run = option(run)

@@ -31,21 +31,17 @@ def audit() -> None:
 @click.option("--since", help="A time in ISO 8601.")
 @click.option("--limit", type=int, default=50, show_default=True)
 @command
-def list_entries(session: Session, **given: Any) -> Exit:
+def list_entries(session: Session, **given: Any) -> None:
     """List changes, newest first."""
     found = session.client.get_list(_path({n: v for n, v in given.items() if v}))
-    if session.console.json:
-        session.console.data(found)
-        return Exit.DONE
     head = ("entry", "time", "actor", "from", "action", "target")
-    session.console.table(head, [_row(entry) for entry in found])
-    return Exit.DONE
+    session.console.table(found, head, map(_row, found))
 
 
 @audit.command("verify")
 @click.option("--head", help="ID:HASH that was noted before: it must still be there.")
 @command
-def verify_chain(session: Session, head: str | None) -> Exit:
+def verify_chain(session: Session, head: str | None) -> None:
     """Check every entry of the log; print its head, to be noted elsewhere.
 
     The hashes are computed here, not by the router.
@@ -62,11 +58,10 @@ def verify_chain(session: Session, head: str | None) -> Exit:
         raise CliError(
             f"the audit log was changed: {error}", Exit.INCOMPLETE
         ) from error
-    if session.console.json:
-        session.console.data({"entries": found.id, "head": str(found)})
-    else:
-        session.console.say(f"{found.id} entries, none changed; head {found}")
-    return Exit.DONE
+    session.console.result(
+        {"entries": found.id, "head": str(found)},
+        f"{found.id} entries, none changed; head {found}",
+    )
 
 
 def _pages(session: Session) -> Iterator[list[dict[str, Any]]]:

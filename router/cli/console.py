@@ -63,8 +63,23 @@ class Console:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
 
-    def table(self, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write a table that fits a terminal, and whole lines into a pipe."""
+    def result(self, content: object, words: str) -> None:
+        """Write what a command came to: as JSON, or in words."""
+        if self.json:
+            self.data(content)
+        else:
+            self.say(words)
+
+    def table(
+        self, content: object, names: Sequence[str], rows: Iterable[Sequence[str]]
+    ) -> None:
+        """Write rows as a table that fits a terminal, and whole lines into a pipe.
+
+        content: what is written instead where JSON is wanted
+        """
+        if self.json:
+            self.data(content)
+            return
         out = RichConsole(highlight=False)
         rows = [[plain(cell).replace("\n", " ") for cell in row] for row in rows]
         if not out.is_terminal:

@@ -31,7 +31,7 @@ from router.cli.outcome import Exit
     help="Output of `tailscale status --json` instead; - is standard input.",
 )
 @command
-def discover(session: Session, tag: str, path: Path, file: Any) -> Exit:
+def discover(session: Session, tag: str, path: Path, file: Any) -> None:
     """Add every machine of the tailnet with a tag; run it again now and then.
 
     It removes nothing: a machine that is silent for a while stays a node.
@@ -48,12 +48,9 @@ def discover(session: Session, tag: str, path: Path, file: Any) -> Exit:
             )
             state = "added"
         rows.append([peer.name, peer.address, state])
-    if session.console.json:
-        names = ("name", "address", "state")
-        session.console.data([dict(zip(names, row, strict=True)) for row in rows])
-    else:
-        session.console.table(("node", "address", "state"), rows)
-    return Exit.DONE
+    names = ("name", "address", "state")
+    content = [dict(zip(names, row, strict=True)) for row in rows]
+    session.console.table(content, ("node", "address", "state"), rows)
 
 
 def _document(path: Path, file: Any) -> dict[str, Any]:

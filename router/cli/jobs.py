@@ -167,18 +167,14 @@ def _watched(session: Session, job: str) -> tuple[dict[str, Any] | None, Exit]:
 @click.option("--state", help="Only jobs in this state, such as in_progress.")
 @click.option("--limit", type=int, default=20, show_default=True)
 @command
-def list_(session: Session, state: str | None, limit: int) -> Exit:
+def list_(session: Session, state: str | None, limit: int) -> None:
     """List jobs, the newest first."""
     query: dict[str, str | int] = {"limit": limit}
     if state:
         query["state"] = state
     found = session.client.get("/v1/jobs", **query)
-    if session.console.json:
-        session.console.data(found)
-        return Exit.DONE
     names = ("job", "state", "done", "failed", "ETA", "model", "name")
-    session.console.table(names, [_row(job) for job in found["data"]])
-    return Exit.DONE
+    session.console.table(found, names, map(_row, found["data"]))
 
 
 def _row(job: dict[str, Any]) -> list[str]:
@@ -199,17 +195,13 @@ def _change(verb: str, about: str) -> click.Command:
     """Make a command that does one thing to several jobs; the first refusal ends it."""
 
     @command
-    def change(session: Session, jobs: tuple[str, ...]) -> Exit:
+    def change(session: Session, jobs: tuple[str, ...]) -> None:
         for job in jobs:
             if verb == "rm":
                 answer = session.client.delete(f"/v1/jobs/{job}")
             else:
                 answer = session.client.post(f"/v1/jobs/{job}/{verb}")
-            if session.console.json:
-                session.console.data(answer)
-            else:
-                session.console.say(_changed(verb, answer))
-        return Exit.DONE
+            session.console.result(answer, _changed(verb, answer))
 
     many = click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
     return click.command(verb, help=about)(many(change))
@@ -236,7 +228,7 @@ def results(
     product: bool,
     partial: bool,
     output: Path | None,
-) -> Exit:
+) -> None:
     """Write the results of JOB, one JSON object a line."""
     if failed + product + partial > 1:
         raise click.UsageError("--failed, --product and --partial exclude each other")
@@ -248,7 +240,6 @@ def results(
         _save(pieces, output)
     else:
         session.console.raw(pieces)
-    return Exit.DONE
 
 
 def _save(pieces: Iterable[bytes], path: Path) -> None:

@@ -37,7 +37,7 @@ def join(
     slots: int | None,
     *,
     exporter: bool,
-) -> Exit:
+) -> None:
     """Add this machine to the router at --url, and say what was found on it.
 
     Needs an admin key or the admin token. Running it again changes nothing.
@@ -53,12 +53,11 @@ def join(
     state = _state(session.client, asked["name"])
     if session.console.json:
         session.console.data({**made, "state": state, "notes": notes})
-        return Exit.DONE
+        return
     verb = "joined" if made["added"] else "is there already"
     session.console.say(f"{asked['name']} ({here}) {verb}: {state}")
     for label, value in labels.items():
         session.console.say(f"  {label.removeprefix('__')}: {value}")
-    return Exit.DONE
 
 
 def _own_address(url: str) -> str:

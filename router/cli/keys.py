@@ -51,31 +51,25 @@ def keys() -> None:
 )
 @click.option("--expires", metavar="WHEN", help="A date, or a time from now: 90d.")
 @command
-def create(session: Session, name: str, **given: Any) -> Exit:
+def create(session: Session, name: str, **given: Any) -> None:
     """Make a key named NAME. It is shown here, and never again."""
     terms = {field: value for field, value in given.items() if value}
     if "limits" in terms:
         terms["limits"] = dict(_limit(each) for each in terms["limits"])
     if "expires" in terms:
         terms["expires"] = _instant(terms["expires"])
-    return _show_key(
-        session, session.client.post("/admin/keys", {"name": name, **terms})
-    )
+    _show_key(session, session.client.post("/admin/keys", {"name": name, **terms}))
 
 
 @keys.command("list")
 @command
-def list_(session: Session) -> Exit:
+def list_(session: Session) -> None:
     """List the keys."""
     found = session.client.get("/admin/keys")
-    if session.console.json:
-        session.console.data(found)
-        return Exit.DONE
     names = ("id", "name", "state", "scopes", "owner", "tags", "expires", "begins with")
-    session.console.table(names, [_row(each) for each in found["keys"]])
-    if not found["required"]:
+    session.console.table(found, names, map(_row, found["keys"]))
+    if not (found["required"] or session.console.json):
         session.console.say("no key is needed: whoever reaches the router may use it")
-    return Exit.DONE
 
 
 @keys.command()
@@ -88,23 +82,19 @@ def list_(session: Session) -> Exit:
     help="How long the old secret works on; 0s: not at all.",
 )
 @command
-def rotate(session: Session, key: str, overlap: str) -> Exit:
+def rotate(session: Session, key: str, overlap: str) -> None:
     """Give KEY (an id or a name) a new secret."""
     body = {"overlap_seconds": int(_seconds(overlap, "--overlap"))}
-    return _show_key(session, session.client.post(f"{_path(key)}/rotate", body))
+    _show_key(session, session.client.post(f"{_path(key)}/rotate", body))
 
 
 @keys.command()
 @click.argument("key")
 @command
-def revoke(session: Session, key: str) -> Exit:
+def revoke(session: Session, key: str) -> None:
     """End KEY (an id or a name) at once."""
     found = session.client.delete(_path(key))
-    if session.console.json:
-        session.console.data(found)
-    else:
-        session.console.say(f"key {found['name']} ({found['id']}) is revoked")
-    return Exit.DONE
+    session.console.result(found, f"key {found['name']} ({found['id']}) is revoked")
 
 
 @keys.command()
@@ -120,17 +110,16 @@ def generate(*, as_json: bool) -> None:
         click.echo(f"{name}: {value}")
 
 
-def _show_key(session: Session, made: dict[str, Any]) -> Exit:
+def _show_key(session: Session, made: dict[str, Any]) -> None:
     """Write the key to standard output, and nothing else there."""
     if session.console.json:
         session.console.data(made)
-        return Exit.DONE
+        return
     session.console.say(
         f"key {made['name']} ({made['id']}) for {', '.join(made['scopes'])};"
         " it is not shown again:"
     )
     session.console.raw([f"{made['key']}\n".encode()])
-    return Exit.DONE
 
 
 def _row(key: dict[str, Any]) -> list[str]:

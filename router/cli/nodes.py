@@ -9,7 +9,6 @@ from urllib.parse import quote
 import click
 
 from router.cli.app import Session, command
-from router.cli.outcome import Exit
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -17,18 +16,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 @click.command()
 @click.argument("node", required=False)
 @command
-def nodes(session: Session, node: str | None) -> Exit:
+def nodes(session: Session, node: str | None) -> None:
     """Show the nodes: state, score, load, models, and why one is out."""
     if node:
         found = [session.client.get(_path(node))]
     else:
         found = session.client.get_list("/admin/nodes")
-    if session.console.json:
-        session.console.data(found[0] if node else found)
-        return Exit.DONE
     names = ("node", "state", "score", "in flight", "models", "why")
-    session.console.table(names, [_row(each) for each in found])
-    return Exit.DONE
+    session.console.table(found[0] if node else found, names, map(_row, found))
 
 
 def _row(node: dict[str, Any]) -> list[str]:
@@ -64,9 +59,9 @@ def _holds(function: Any) -> Any:
 @click.command()
 @_holds
 @command
-def cordon(session: Session, node: str, **given: Any) -> Exit:
+def cordon(session: Session, node: str, **given: Any) -> None:
     """Keep new work away from NODE."""
-    return _changed(session, session.client.post(_path(node, "cordon"), _body(given)))
+    _changed(session, session.client.post(_path(node, "cordon"), _body(given)))
 
 
 @click.command()
@@ -75,41 +70,35 @@ def cordon(session: Session, node: str, **given: Any) -> Exit:
     "--wait", type=int, default=0, help="Seconds to wait until nothing is in flight."
 )
 @command
-def drain(session: Session, node: str, wait: int, **given: Any) -> Exit:
+def drain(session: Session, node: str, wait: int, **given: Any) -> None:
     """Cordon NODE and wait for what is in flight there."""
     body = {**_body(given), "wait_seconds": wait}
-    return _changed(session, session.client.post(_path(node, "drain"), body))
+    _changed(session, session.client.post(_path(node, "drain"), body))
 
 
 @click.command()
 @click.argument("node")
 @command
-def uncordon(session: Session, node: str) -> Exit:
+def uncordon(session: Session, node: str) -> None:
     """Lift every cordon of NODE; holds of alerts and probes stay."""
-    return _changed(session, session.client.post(_path(node, "uncordon")))
+    _changed(session, session.client.post(_path(node, "uncordon")))
 
 
 def _body(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value}
 
 
-def _changed(session: Session, node: dict[str, Any]) -> Exit:
-    if session.console.json:
-        session.console.data(node)
-    else:
-        held = "; ".join(f"{h['kind']}: {h['reason']}" for h in node["holds"])
-        in_flight = f"{node['in_flight']} in flight"
-        session.console.say(
-            f"{node['name']} {node['state']}, {in_flight}{f' ({held})' if held else ''}"
-        )
-    return Exit.DONE
+def _changed(session: Session, node: dict[str, Any]) -> None:
+    held = "; ".join(f"{h['kind']}: {h['reason']}" for h in node["holds"])
+    words = f"{node['name']} {node['state']}, {node['in_flight']} in flight"
+    session.console.result(node, f"{words} ({held})" if held else words)
 
 
 @click.command()
 @click.argument("request_id", required=False)
 @click.option("--model", help="Dry run: which node would get a request for it.")
 @command
-def explain(session: Session, request_id: str | None, model: str | None) -> Exit:
+def explain(session: Session, request_id: str | None, model: str | None) -> None:
     """Say why a request went where it went, or where one would go."""
     if request_id:
         if not _REQUEST_ID.fullmatch(request_id):
@@ -122,11 +111,9 @@ def explain(session: Session, request_id: str | None, model: str | None) -> Exit
         found = session.client.get("/admin/explain")
     if session.console.json:
         session.console.data(found)
-        return Exit.DONE
-    requests = found.get("requests", [found])
-    for each in requests:
+        return
+    for each in found.get("requests", [found]):
         _say_request(session, each)
-    return Exit.DONE
 
 
 def _say_request(session: Session, request: dict[str, Any]) -> None:

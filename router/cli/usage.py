@@ -7,7 +7,6 @@ from typing import IO, Any
 import click
 
 from router.cli.app import Session, command
-from router.cli.outcome import Exit
 
 __all__ = ["COMMANDS"]
 
@@ -36,26 +35,22 @@ def usage(
     *,
     as_csv: bool,
     parquet: IO[bytes] | None,
-) -> Exit:
+) -> None:
     """Report requests, tokens, energy and money: the month's end, say."""
     query = {"by": by, **({"month": month} if month else {})}
     if as_csv:
         session.console.raw(
             session.client.stream("/admin/usage", **query, format="csv")
         )
-        return Exit.DONE
+        return
     report = session.client.get("/admin/usage", **query)
     if parquet:
         _write_parquet(report["usage"], parquet)
-        return Exit.DONE
-    if session.console.json:
-        session.console.data(report)
-        return Exit.DONE
+        return
     names = ["name" if each == "principal" else each for each in report["by"]]
     head = (*names, "requests", "tokens in", "tokens out", "node hours", "kWh", "cost")
     rows = [[*_named(names, group), *_figures(group)] for group in report["usage"]]
-    session.console.table(head, [*rows, _idle(report, len(names))])
-    return Exit.DONE
+    session.console.table(report, head, [*rows, _idle(report, len(names))])
 
 
 def _write_parquet(groups: list[dict[str, Any]], file: IO[bytes]) -> None:
