@@ -100,8 +100,13 @@ class KeyLimits:
     cost_per_day: float | None = None
     cost_per_month: float | None = None
 
+    def given(self) -> dict[str, float]:
+        """Return the limits that there are, by name."""
+        names = (each.name for each in fields(self))
+        return {n: most for n in names if (most := getattr(self, n)) is not None}
+
     def __bool__(self) -> bool:
-        return any(getattr(self, each.name) is not None for each in fields(self))
+        return bool(self.given())
 
     @cached_property  # asked several times for each request
     def windows(self) -> tuple[tuple[str, str, int], ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -91,11 +90,7 @@ def _content(key: ApiKey) -> str:
             "networks": [str(each) for each in key.networks],
             "expires": key.expires,
             "user_header": key.user_header,
-            "limits": {
-                name: most
-                for name, most in asdict(key.limits).items()
-                if most is not None
-            },
+            "limits": key.limits.given(),
         }
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import gevent
 from prometheus_client import CollectorRegistry, Gauge, Metric
 
 from router.access.file import KeysFile
-from router.access.limits import KeyLimits
 from router.audit.store import AuditStore
 from router.audit.trail import ROUTER, AuditTrail, changed
 from router.config.settings import Config
@@ -158,14 +156,10 @@ def _keys(file: KeysFile) -> Mapping[str, Any]:
             "models": list(key.models),
             "networks": [str(each) for each in key.networks],
             "expires": key.expires,
-            "limits": _limits(key.limits),
+            "limits": key.limits.given(),
         }
         for key in file.keys
     } | {
-        f"limits of {whose}": _limits(limits)
+        f"limits of {whose}": limits.given()
         for whose, limits in {"everyone": file.everyone, **file.tags}.items()
     }
-
-
-def _limits(limits: KeyLimits) -> dict[str, int]:
-    return {name: most for name, most in asdict(limits).items() if most is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 from prometheus_client import CollectorRegistry
@@ -20,8 +21,7 @@ from router.logs.events import get_logger
 from router.metrics.usage import UsageCollector, UsageFigures
 from router.usage.energy import MeterReading
 from router.usage.ledger import UsageLedger
-from router.usage.report import Prices
-from router.usage.reports import UsageReports
+from router.usage.report import Prices, UsageQuery
 from router.usage.store import UsageStore
 from router.usage.writer import UsageWriter
 
@@ -58,7 +58,6 @@ class UsageService:
         leases.listen(self.ledger.lease_ended)
         folder = first.state.directory
         self.writer = UsageWriter(self.ledger, lambda: UsageStore(folder), time.time)
-        self.reports = UsageReports(self.writer, lambda: self.prices)
         figures = UsageFigures(
             self.ledger.top,
             self.ledger.nodes,
@@ -70,6 +69,10 @@ class UsageService:
     def prices(self) -> Prices:
         usage = self._settings().usage
         return Prices(usage.price_per_kwh, usage.price_per_node_hour)
+
+    def report(self, query: UsageQuery) -> dict[str, Any]:
+        """Sum up the ledger with what waits to be written. Raises StateError."""
+        return self.writer.report(query, self.prices)
 
     def start(self) -> None:
         gevent.spawn(self._write)

@@ -137,7 +137,7 @@ def _routes(parts: WebDependencies, access: _Access) -> WebParts:
         ),
         login=LoginContext(base.keys, access.sessions, time.time),
         boards=build_boards(base.config),
-        usage=UsagePageContext(parts.usage.reports, time.time),
+        usage=UsagePageContext(parts.usage.report, time.time),
     )
 
 
@@ -159,7 +159,7 @@ def _admin(parts: WebDependencies, access: _Access) -> AdminContext:
         waits=health.waits,
         clock=health.clock,
         circuits=dispatch.traffic.circuits,
-        usage=parts.usage.reports,
+        usage=parts.usage.report,
         audit=base.audit.trail,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -80,6 +80,10 @@ class UsageQuery:
     def days(self) -> tuple[str, str]:
         """Return the first and the last day that is touched."""
         return _day(self.since), _day(max(self.since, self.before - 0.001))
+
+
+# Sums up the ledger for a query; raises StateError.
+Report = Callable[[UsageQuery], dict[str, Any]]
 
 
 def _day(at: float) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from router.errors import StateError
 from router.logs.events import get_logger
 from router.usage.ledger import UsageLedger
+from router.usage.report import Prices, UsageQuery, shown
 from router.usage.store import UsageStore
 
 __all__ = ["UsageWriter"]
@@ -59,6 +61,13 @@ class UsageWriter:
                 return
             self.fault = None
             self.written += len(batch.rows)
+
+    def report(self, query: UsageQuery, prices: Prices) -> dict[str, Any]:
+        """Sum up the file with what waits to be written. Raises StateError."""
+        self.flush()
+        store = self.store()
+        nodes = store.node_energy(query) if query.meters else ()
+        return shown(query, store.totals(query), nodes, prices)
 
     def forget(self, keep_seconds: float) -> None:
         """Delete the rows that are older."""

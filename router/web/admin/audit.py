@@ -11,7 +11,7 @@ from flask import Response, g, jsonify, request
 from router.audit.store import AuditSearch
 from router.errors import BadRequestError, NotFoundError, RequestError
 from router.web.admin.context import AdminContext
-from router.web.admin.history import read_limit, read_time
+from router.web.admin.history import read_limit, read_times
 from router.web.admin.keys import show_key
 from router.web.admin.views import show_hold, show_override
 from router.web.caller import address
@@ -40,13 +40,14 @@ def audit_search(given: Mapping[str, str]) -> AuditSearch:
     after = given.get("after")
     if after is not None and not re.fullmatch("[0-9]{1,15}", after):
         raise BadRequestError(f"after: must be an entry's number, got {after[:100]!r}")
+    times = read_times(given)
     return AuditSearch(
         actor=given.get("actor", ""),
         client=given.get("client", ""),
         action=given.get("action", ""),
         target=given.get("target", ""),
-        since=read_time("since", given["since"]) if "since" in given else None,
-        before=read_time("before", given["before"]) if "before" in given else None,
+        since=times.get("since"),
+        before=times.get("before"),
         after=None if after is None else int(after),
         limit=read_limit(given.get("limit", "100")),
     )

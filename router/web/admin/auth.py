@@ -93,3 +93,9 @@ def _check(name: str, value: object, kind: type) -> None:
         raise BadRequestError(
             f"{name}: must have at most {_MOST_CHARACTERS} characters, got {len(value)}"
         )
+
+
+def check_range(name: str, value: int, least: int, most: int) -> None:
+    """Raise BadRequestError for a number that is out of its range."""
+    if not least <= value <= most:
+        raise BadRequestError(f"{name}: must be {least} to {most}, got {value}")

@@ -22,7 +22,7 @@ from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.snapshot import NodeView, Published
 from router.turns import in_turns
-from router.usage.reports import UsageReports
+from router.usage.report import Report
 from router.web.admin.views import (
     show_circuit,
     show_hold,
@@ -32,10 +32,6 @@ from router.web.admin.views import (
 from router.web.caller import local
 
 T = TypeVar("T")
-
-
-def _nothing() -> Mapping[Key, str]:
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ class AdminContext:
     clock:   the holds' own, in unix seconds
     waits:   what a hold waits for beside its alert's end, by hold
     circuits: what traffic has learned; None where that is not kept
-    usage:   the usage ledger; None where none is kept
+    usage:   sums up the usage ledger; None where none is kept
     audit:   what changes are noted in; None where none is kept
     """
 
@@ -68,10 +64,10 @@ class AdminContext:
     trusts: Callable[[Mapping[str, Any]], bool] = local
     find: Callable[[AuditQuery], Sequence[AuditEvent]] | None = None
     silences: Silences | None = None
-    waits: Callable[[], Mapping[Key, str]] = _nothing
+    waits: Callable[[], Mapping[Key, str]] = dict
     clock: Callable[[], float] = time.time
     circuits: Circuits | None = None
-    usage: UsageReports | None = None
+    usage: Report | None = None
     audit: AuditTrail | None = None
 
     def view(self, name: str) -> NodeView:

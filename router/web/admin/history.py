@@ -40,7 +40,7 @@ def _query(given: Mapping[str, str]) -> AuditQuery:
             raise BadRequestError(f"{name}: unknown filter, known: {', '.join(known)}")
     _one_of("kind", given.get("kind"), tuple(HoldKind))
     _one_of("change", given.get("change"), tuple(Change))
-    times = {name: read_time(name, given[name]) for name in _TIMES if name in given}
+    times = read_times(given)
     return AuditQuery(
         node=given.get("node", ""),
         kind=given.get("kind", ""),
@@ -65,7 +65,12 @@ def read_limit(text: str) -> int:
     raise BadRequestError(f"limit: must be 1 to {_MOST_EVENTS}, got {text[:100]!r}")
 
 
-def read_time(name: str, text: str) -> float:
+def read_times(given: Mapping[str, str]) -> dict[str, float]:
+    """Read those of `since` and `before` that are given, in unix seconds."""
+    return {name: _read_time(name, given[name]) for name in _TIMES if name in given}
+
+
+def _read_time(name: str, text: str) -> float:
     """Read ISO 8601 (UTC where it names no zone) or unix seconds."""
     try:
         at = _unix_seconds(text)

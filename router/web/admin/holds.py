@@ -15,7 +15,7 @@ from router.errors import BadRequestError, NotFoundError
 from router.holds.record import Actor
 from router.logs.events import get_logger
 from router.model import Hold, HoldKind, Override
-from router.web.admin.auth import fields
+from router.web.admin.auth import check_range, fields
 from router.web.admin.context import AdminContext
 from router.web.admin.views import iso, show_override
 from router.web.caller import address
@@ -38,10 +38,7 @@ def drain(parts: AdminContext, name: str) -> Response:
     """Cordon, then wait until nothing is in flight, at most `wait_seconds`."""
     given = fields({**_CORDON, "wait_seconds": int})
     seconds = given.pop("wait_seconds", 0)
-    if not 0 <= seconds <= _LONGEST_WAIT_SECONDS:
-        raise BadRequestError(
-            f"wait_seconds: must be 0 to {_LONGEST_WAIT_SECONDS}, got {seconds}"
-        )
+    check_range("wait_seconds", seconds, 0, _LONGEST_WAIT_SECONDS)
     reported = _place_cordon(parts, name, given)
     deadline = time.monotonic() + seconds
     while parts.ledger.in_flight(name) and time.monotonic() < deadline:
@@ -76,10 +73,7 @@ def override(parts: AdminContext, name: str) -> Response:
     parts.view(name)
     given = fields({"alert": str, "minutes": int, "by": str, "reason": str})
     alert, minutes = _alert(given), given.get("minutes", 0)
-    if not 1 <= minutes <= _LONGEST_OVERRIDE_MINUTES:
-        raise BadRequestError(
-            f"minutes: must be 1 to {_LONGEST_OVERRIDE_MINUTES}, got {minutes}"
-        )
+    check_range("minutes", minutes, 1, _LONGEST_OVERRIDE_MINUTES)
     now = parts.clock()
     parts.holds.override(
         Override(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ from router.access.file import KeyTerms
 from router.access.keys import ApiKey
 from router.config import yaml as document
 from router.errors import BadRequestError
-from router.web.admin.auth import fields
+from router.web.admin.auth import check_range, fields
 from router.web.admin.context import AdminContext
 from router.web.jobs.fields import parsed
 
@@ -47,10 +46,7 @@ def create_key(parts: AdminContext) -> Response:
 
 def rotate_key(parts: AdminContext, key: str) -> Response:
     overlap = fields({"overlap_seconds": int}).get("overlap_seconds", _OVERLAP_SECONDS)
-    if not 0 <= overlap <= _LONGEST_OVERLAP_SECONDS:
-        raise BadRequestError(
-            f"overlap_seconds: must be 0 to {_LONGEST_OVERLAP_SECONDS}, got {overlap}"
-        )
+    check_range("overlap_seconds", overlap, 0, _LONGEST_OVERLAP_SECONDS)
     made, secret = parts.keys.rotate(key, overlap)
     g.audit = {"key": made.id}
     return jsonify({**show_key(made), "key": secret})
@@ -76,9 +72,7 @@ def show_key(key: ApiKey) -> dict[str, Any]:
         "models": list(key.models),
         "networks": [str(each) for each in key.networks],
         "user_header": key.user_header or None,
-        "limits": {
-            name: most for name, most in asdict(key.limits).items() if most is not None
-        },
+        "limits": key.limits.given(),
         "created": _time(key.created),
         "expires": _time(key.expires),
         "revoked": _time(key.revoked),

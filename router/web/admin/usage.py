@@ -16,7 +16,7 @@ from router.access.principal import Principal, Scope
 from router.errors import BadRequestError, NotFoundError
 from router.usage.report import GROUPS, UsageQuery, csv_lines
 from router.web.admin.context import AdminContext
-from router.web.admin.history import read_time
+from router.web.admin.history import read_times
 from router.web.authentication import principal_of
 
 __all__ = ["narrowed", "sees_everybody", "usage", "usage_query"]
@@ -36,7 +36,7 @@ def usage(parts: AdminContext) -> Response:
     form = request.args.get("format", "json")
     if form not in _FORMATS:
         raise BadRequestError(f"format: must be json or csv, got {form[:100]!r}")
-    report = parts.usage.report(query)
+    report = parts.usage(query)
     return _csv(query, report) if form == "csv" else jsonify(report)
 
 
@@ -69,10 +69,9 @@ def usage_query(given: Mapping[str, str], now: float) -> UsageQuery:
     since, before = _month(given.get("month", ""), now)
     if "month" not in given and "before" not in given:
         before = max(before, now)
-    since = read_time("since", given["since"]) if "since" in given else since
-    before = read_time("before", given["before"]) if "before" in given else before
+    times = {"since": since, "before": before, **read_times(given)}
     principal, model, node = (given.get(name, "") for name in _TEXTS)
-    return UsageQuery(since, before, by, principal, model, node)
+    return UsageQuery(times["since"], times["before"], by, principal, model, node)
 
 
 def _month(text: str, now: float) -> tuple[float, float]:

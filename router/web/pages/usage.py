@@ -14,8 +14,7 @@ from typing import Any
 from flask import Blueprint, render_template, request
 
 from router.errors import RequestError
-from router.usage.report import summed
-from router.usage.reports import UsageReports
+from router.usage.report import Report, summed
 from router.web.admin.usage import narrowed, sees_everybody, usage_query
 from router.web.authentication import principal_of
 from router.web.pages import guarded, refused
@@ -28,9 +27,9 @@ _TAKEN = frozenset({"by", "month"})
 
 @dataclass(frozen=True, slots=True)
 class UsagePageContext:
-    """reports: of the ledger; clock: unix seconds."""
+    """report: sums up the ledger; clock: unix seconds."""
 
-    reports: UsageReports
+    report: Report
     clock: Callable[[], float]
 
 
@@ -51,7 +50,7 @@ def _month(parts: UsagePageContext) -> str:
     asked.setdefault("by", "principal" if everybody else "model")
     asked.setdefault("month", datetime.fromtimestamp(now, UTC).strftime("%Y-%m"))
     query = narrowed(usage_query(asked, now), who)
-    report = parts.reports.report(query)
+    report = parts.report(query)
     rows: list[dict[str, Any]] = sorted(
         report["usage"],
         key=lambda row: row["day"] if "day" in row else -row["node_seconds"],

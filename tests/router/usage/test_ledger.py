@@ -15,7 +15,6 @@ from router.usage.account import COLUMNS
 from router.usage.energy import MeterReading
 from router.usage.ledger import UsageLedger
 from router.usage.report import Prices, UsageQuery, csv_lines, shown, statement
-from router.usage.reports import UsageReports
 from router.usage.store import UsageStore
 from router.usage.top import OTHER, TopPrincipals, UsageTotals
 from router.usage.writer import UsageWriter
@@ -223,8 +222,8 @@ def test_written_and_asked(tmp_path):
         rig.now += 10
         rig.end(lease)
         rig.meter(rig.now * 360)
-    reports = UsageReports(writer, lambda: Prices(per_kwh=1000.0, per_node_hour=36.0))
-    report = reports.report(UsageQuery(NOON - DAY, NOON + DAY))
+    prices = Prices(per_kwh=1000.0, per_node_hour=36.0)
+    report = writer.report(UsageQuery(NOON - DAY, NOON + DAY), prices)
     assert [("key:1", "ann", 2, 20), ("key:2", "bob", 1, 10)] == [
         (u["principal"], u["name"], u["requests"], u["tokens_out"])
         for u in report["usage"]
@@ -239,7 +238,7 @@ def test_written_and_asked(tmp_path):
     assert ("principal", "name", "requests") == tuple(lines[0][:3])
     assert ["key:2", "bob", 1] == lines[2][:3]
     narrow = UsageQuery(NOON, NOON + 5, ("day", "model"), principal="key:1")
-    assert [1] == [each["requests"] for each in reports.report(narrow)["usage"]]
+    assert [1] == [each["requests"] for each in writer.report(narrow, prices)["usage"]]
     assert writer.written >= 3
     writer.close()
 
