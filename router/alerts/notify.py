@@ -117,7 +117,7 @@ class NotificationHandler:
             _keep(self._heard, once, None)
             return (
                 NotificationOutcome.REPEATED
-                if repeated and _fires(alert)
+                if repeated and alert.status is Status.FIRING
                 else NotificationOutcome.RESOLVED
             )
         denied = self._denied.get(once, -math.inf)
@@ -170,10 +170,6 @@ _Once = tuple[str, str]
 
 def _once(alert: Alert) -> _Once:
     return alert.fingerprint, alert.starts_at
-
-
-def _fires(alert: Alert) -> bool:
-    return alert.status is Status.FIRING
 
 
 def _keep(memory: OrderedDict[_Once, V], once: _Once, value: V) -> None:

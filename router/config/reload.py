@@ -276,9 +276,6 @@ class ConfigFiles:
         for each in self:
             each.check(now)
 
-    def statuses(self) -> tuple[ReloadStatus, ...]:
-        return tuple(each.status() for each in self)
-
 
 def open_config_files(
     path: Path,

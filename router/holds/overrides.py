@@ -38,7 +38,7 @@ class Overrides:
         self._monotonic = monotonic
         self._standing: dict[tuple[str, str], tuple[Override, float]] = {}
         for override in journal.load_overrides() if journal else ():
-            self._put(override)
+            self.put(override)
 
     def list(self) -> tuple[Override, ...]:
         """Give those that are in force, in the order in which they were made."""
@@ -54,7 +54,9 @@ class Overrides:
 
     def put(self, override: Override) -> None:
         """Place one over any other of the same node and alert; not saved yet."""
-        self._put(override)
+        # By the monotonic clock from here on: a step of the wall clock ends nothing.
+        end = self._monotonic() + override.until - self._clock()
+        self._standing[override.key] = (override, end)
 
     def drop(self, node: str, alert: str) -> Override | None:
         """Take one away; not saved yet."""
@@ -73,14 +75,9 @@ class Overrides:
         """Take over what was found late and is not known; not saved yet."""
         for override in found:
             if override.key not in self._standing and override.until > self._clock():
-                self._put(override)
+                self.put(override)
 
     def save(self) -> None:
         """Have on disk what is in force; raises StateError."""
         if self._journal:
             self._journal.save_overrides(self.list())
-
-    def _put(self, override: Override) -> None:
-        # By the monotonic clock from here on: a step of the wall clock ends nothing.
-        end = self._monotonic() + override.until - self._clock()
-        self._standing[override.key] = (override, end)

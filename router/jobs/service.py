@@ -24,7 +24,6 @@ from router.jobs import reducers
 from router.jobs.execution.active import ActiveJob
 from router.jobs.execution.attempts import (
     AttemptDependencies,
-    AttemptSettings,
     AttemptsInFlight,
 )
 from router.jobs.execution.completion import Completion
@@ -36,7 +35,7 @@ from router.jobs.execution.reconciler import (
 from router.jobs.execution.runner import ItemRunner, Refused
 from router.jobs.execution.stalls import Stalls
 from router.jobs.input.bodies import Bodies
-from router.jobs.input.reading import ItemLimits, Reading
+from router.jobs.input.reading import Reading
 from router.jobs.input.room import Room
 from router.jobs.input.sources import DatasetFiles
 from router.jobs.input.upload_parts import PartedUploads
@@ -109,11 +108,7 @@ class JobService:
             ready=lambda: self._open and parts.database.fault is None,
             refused=parts.refused,
         )
-        reading = Reading(
-            parts.database,
-            parts.source,
-            self._item_limits,
-        )
+        reading = Reading(parts.database, parts.source, parts.settings)
         reconciled_by = ReconcilerDependencies(
             owner=self._owner,
             database=parts.database,
@@ -143,15 +138,11 @@ class JobService:
             attempts=parts.attempts,
             predictor=parts.predictor,
             tally=parts.tally,
-            settings=lambda: AttemptSettings(parts.settings().item_timeout_seconds),
+            item_seconds=lambda: parts.settings().item_timeout_seconds,
             speed=parts.ledger.speed,
             wake=lambda: self._runner.wake(),  # noqa: PLW0108 - made later
             ended=lambda active: self._reconciler.ended(active),  # noqa: PLW0108 - same
         )
-
-    def _item_limits(self) -> ItemLimits:
-        settings = self._parts.settings()
-        return ItemLimits(settings.max_items, settings.max_job_bytes)
 
     def _slots(self) -> int:
         views = self._parts.idle.nodes()

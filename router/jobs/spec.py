@@ -10,13 +10,9 @@ import orjson
 from router.jobs.model import BadLines, Format, JobSpec, Preemption, Span, TimeWindow
 
 
-def spec_fields(spec: JobSpec) -> dict[str, Any]:
-    """Give the fields, which `read_spec` takes back as JSON."""
-    return asdict(spec)
-
-
 def spec_text(spec: JobSpec) -> str:
-    return orjson.dumps(spec_fields(spec)).decode()
+    """Return the terms as JSON, which `read_spec` takes back."""
+    return orjson.dumps(asdict(spec)).decode()
 
 
 def read_spec(text: str) -> JobSpec:

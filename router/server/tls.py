@@ -11,7 +11,7 @@ import contextlib
 import socket as plain_socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gevent
 from gevent import socket, ssl
@@ -20,8 +20,6 @@ from router.errors import BusyError, ConfigError
 from router.logs.events import get_logger
 
 __all__ = ["FILES_EACH", "Certificate", "terminated", "tls_of"]
-
-T = TypeVar("T")
 
 FILES_EACH = 3  # open files of a connection: its own, and both ends of the pair
 HANDSHAKE_SECONDS = 10.0

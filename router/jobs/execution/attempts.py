@@ -67,15 +67,12 @@ log = get_logger("jobs")
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptSettings:
-    """item_seconds: longest time for one reply."""
-
-    item_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class AttemptDependencies:
-    """What attempts are made with; `owner` is this router's name in leases."""
+    """What attempts are made with.
+
+    owner:        this router's name in leases
+    item_seconds: the longest time for one reply
+    """
 
     owner: str
     database: JobDatabase
@@ -83,7 +80,7 @@ class AttemptDependencies:
     attempts: Attempts
     predictor: LengthPredictor
     tally: ItemCounters
-    settings: Callable[[], AttemptSettings]
+    item_seconds: Callable[[], float]
     speed: Callable[[str, str], float | None]
     wake: Callable[[], None]
     ended: Callable[[ActiveJob], None]
@@ -165,7 +162,7 @@ class AttemptsInFlight:
             active.attempts.pop(attempt.held.item.id, None)
 
     def _attempt(self, active: ActiveJob, attempt: Attempt) -> None:
-        timer = gevent.get_hub().loop.timer(self._parts.settings().item_seconds)
+        timer = gevent.get_hub().loop.timer(self._parts.item_seconds())
         timer.start(attempt.stop, Outcome.DEADLINE)
         try:
             said, request_id = self._send(active, attempt)
@@ -293,7 +290,7 @@ class AttemptsInFlight:
 
     def _stopped(self, active: ActiveJob, attempt: Attempt, outcome: Outcome) -> None:
         if outcome is Outcome.DEADLINE:
-            seconds = self._parts.settings().item_seconds
+            seconds = self._parts.item_seconds()
             self._failed(active, attempt, "timeout", f"no reply within {seconds:g} s")
             return
         if attempt.lost:

@@ -62,6 +62,15 @@ def refuse_unusable(value: Any) -> None:
             refuse_unusable(each)
 
 
+def replaced(value: Any, instead: Callable[[Unusable], object]) -> Any:
+    """Return a value with something instead of each that cannot be written."""
+    if isinstance(value, dict):
+        return {name: replaced(each, instead) for name, each in value.items()}
+    if isinstance(value, list):
+        return [replaced(each, instead) for each in value]
+    return instead(value) if isinstance(value, Unusable) else value
+
+
 def refuse_damaged(text: str) -> None:
     """Raise UnusableError for a text that is not Unicode."""
     if reason := damage(text):

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from router.errors import TemplateError
-from router.jobs.input.filters import as_json
+from router.jobs.input.filters import as_json, replaced
 from router.jobs.input.readers import (
     BadRow,
     Dataset,
@@ -129,18 +129,9 @@ def _container(value: dict[str, Any] | list[Any], most: int) -> object:
     try:
         text = as_json(value)
     except TemplateError:
-        text = as_json(_readable(value))
+        text = as_json(replaced(value, lambda bad: f"({bad.reason})"))
         value = orjson.loads(text)
     return value if len(text) <= most else _cut(text, most)
-
-
-def _readable(value: Any) -> Any:
-    """Write the reasons in place of what cannot be written."""
-    if isinstance(value, dict):
-        return {name: _readable(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_readable(each) for each in value]
-    return f"({value.reason})" if isinstance(value, Unusable) else value
 
 
 def _cut(text: str, most: int) -> str:

@@ -11,6 +11,7 @@ import gevent
 from sqlalchemy import Connection
 
 from router.access.principal import allows
+from router.config.settings import JobSettings
 from router.jobs.input.sources import DatasetFiles, FileError
 from router.jobs.model import BadLines, ItemFault, Job, JobState, NewItem
 from router.jobs.store import items, jobs
@@ -20,14 +21,6 @@ _PIECE = 500
 # Between two pages people have the processor.
 _PAUSE_SECONDS = 0.002
 _ITEM_BYTES = 400  # of an item in the database, beside what it stores
-
-
-@dataclass(frozen=True, slots=True)
-class ItemLimits:
-    """items: of a job; stored_bytes: of a job's items in the database."""
-
-    items: int
-    stored_bytes: int
 
 
 @dataclass(slots=True)
@@ -46,11 +39,11 @@ class Reading:
         self,
         database: JobDatabase,
         source: DatasetFiles,
-        limits: Callable[[], ItemLimits],
+        settings: Callable[[], JobSettings],
     ) -> None:
         self._database = database
         self._source = source
-        self._limits = limits
+        self._settings = settings
 
     def read(self, job: Job, path: Path, reported: Callable[[int], None]) -> JobState:
         """Read the file to its end; returns the state that the job is in then.
@@ -84,19 +77,20 @@ class Reading:
             gevent.sleep(_PAUSE_SECONDS)
 
     def _check(self, job: Job, progress: _Progress, page: Sequence[NewItem]) -> None:
-        limits = self._limits()
-        if progress.items > limits.items:
+        settings = self._settings()
+        if progress.items > settings.max_items:
             raise FileError(
                 ItemFault(
                     "too_many_rows",
-                    f"more than {limits.items} items (jobs.max_items); split the file",
+                    f"more than {settings.max_items} items (jobs.max_items); split"
+                    " the file",
                 )
             )
-        if progress.stored_bytes > limits.stored_bytes:
+        if progress.stored_bytes > settings.max_job_bytes:
             raise FileError(
                 ItemFault(
                     "job_too_large",
-                    f"its items take more than {limits.stored_bytes:,} bytes"
+                    f"its items take more than {settings.max_job_bytes:,} bytes"
                     " (jobs.max_job_bytes); split the file",
                 )
             )

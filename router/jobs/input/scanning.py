@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from router.errors import DatasetError, TemplateError
-from router.jobs.input.filters import as_json
+from router.jobs.input.filters import as_json, replaced
 from router.jobs.input.openai_lines import BadLine, Request, Requests
 from router.jobs.input.preview import ROW_SECONDS
 from router.jobs.input.prompts import request
@@ -21,7 +21,6 @@ from router.jobs.input.readers import (
     BadRow,
     ReadLimits,
     Row,
-    Unusable,
     open_dataset,
 )
 from router.jobs.input.readers.text import open_utf8
@@ -111,22 +110,17 @@ def _rows(
 
 
 def _kept(row: Row, template: Template) -> bytes:
-    """Write the columns that a prompt is made of; it was written once, so it can be."""
+    """Write the columns that a prompt is made of.
+
+    A value that cannot be written becomes null: the prompt does not show it, or its
+    row would have failed.
+    """
     used = {
-        name: None if isinstance(value, Unusable) else value
+        name: value
         for name, value in row.fields.items()
         if template.used is None or name in template.used
     }
-    return as_json(_without_unusable(used)).encode()
-
-
-def _without_unusable(value: Any) -> Any:
-    """Leave out what the prompt does not show, or its row would have failed."""
-    if isinstance(value, dict):
-        return {name: _without_unusable(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_without_unusable(each) for each in value]
-    return None if isinstance(value, Unusable) else value
+    return as_json(replaced(used, lambda _: None)).encode()
 
 
 def _bad(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, func, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from router.jobs.model import (
     Backlog,
@@ -59,17 +68,9 @@ def _insert(connection: Connection, table: Table) -> Any:
 
 
 def _unread(item: NewItem, now: float) -> ItemResult:
+    key, kind, index, custom_id = item.key, item.kind, item.index, item.custom_id
     return ItemResult(
-        key=item.key,
-        kind=item.kind,
-        index=item.index,
-        custom_id=item.custom_id,
-        status=0,
-        body=b"",
-        text="",
-        node="",
-        error=item.fault,
-        ended=now,
+        key, kind, index, custom_id, 0, b"", "", "", item.fault, ended=now
     )
 
 
@@ -120,19 +121,21 @@ def renew(connection: Connection, owner: str, items: list[int], until: float) ->
 
 def give_back(connection: Connection, owner: str, items: list[int]) -> None:
     """Let them wait again; no failed try is counted."""
-    connection.execute(
-        update(ITEMS)
-        .where(ITEMS.c.id.in_(items), ITEMS.c.owner == owner, ITEMS.c.state == _LEASED)
-        .values(state=_WAITING, owner=None, leased_until=None)
-    )
+    _release(connection, ITEMS.c.id.in_(items), ITEMS.c.owner == owner)
 
 
 def give_back_all(connection: Connection, owner: str) -> None:
-    connection.execute(
+    _release(connection, ITEMS.c.owner == owner)
+
+
+def _release(connection: Connection, *of: ColumnElement[bool]) -> int:
+    """Let leased items wait again; returns how many."""
+    done = connection.execute(
         update(ITEMS)
-        .where(ITEMS.c.owner == owner, ITEMS.c.state == _LEASED)
+        .where(ITEMS.c.state == _LEASED, *of)
         .values(state=_WAITING, owner=None, leased_until=None)
     )
+    return done.rowcount
 
 
 def count_try(connection: Connection, item: int, tries: int) -> None:
@@ -141,26 +144,12 @@ def count_try(connection: Connection, item: int, tries: int) -> None:
 
 def reclaim(connection: Connection, jobs: Collection[str], now: float) -> int:
     """Let items wait again whose lease has run out; returns how many."""
-    done = connection.execute(
-        update(ITEMS)
-        .where(
-            ITEMS.c.job.in_(jobs),
-            ITEMS.c.state == _LEASED,
-            ITEMS.c.leased_until < now,
-        )
-        .values(state=_WAITING, owner=None, leased_until=None)
-    )
-    return done.rowcount
+    return _release(connection, ITEMS.c.job.in_(jobs), ITEMS.c.leased_until < now)
 
 
 def reclaim_all(connection: Connection) -> int:
     """Let everything wait again that a router before this one had in hand."""
-    done = connection.execute(
-        update(ITEMS)
-        .where(ITEMS.c.state == _LEASED)
-        .values(state=_WAITING, owner=None, leased_until=None)
-    )
-    return done.rowcount
+    return _release(connection)
 
 
 def finish(connection: Connection, job: str, result: ItemResult) -> bool:

@@ -84,15 +84,6 @@ def account_of(connection: Connection, job: str) -> str:
     return account
 
 
-def state_of(connection: Connection, job: str) -> JobState:
-    """Raises NotFoundError."""
-    query = select(JOBS.c.state).where(JOBS.c.id == job)
-    state = connection.execute(query).scalar_one_or_none()
-    if state is None:
-        raise NotFoundError(f"no job {job!r}")
-    return JobState(state)
-
-
 def reduced(connection: Connection, job: str) -> Mapping[str, Any]:
     """Return what the job's reducer gave in the end: `value` and `covers`."""
     query = select(JOBS.c.reduced).where(JOBS.c.id == job)
@@ -175,36 +166,32 @@ def advance(
     if after.over:
         counts = [asdict(each) for each in count_items(connection, job)]
         columns["counts"] = dumped([*counts, count_tokens(connection, job)])
-    connection.execute(
-        update(JOBS)
-        .where(JOBS.c.id == job)
-        .values(state=after.value, marks=dumped(marks), **columns)
-    )
+    _change(connection, job, state=after.value, marks=dumped(marks), **columns)
     return True
+
+
+def _change(connection: Connection, job: str, **columns: Any) -> None:
+    connection.execute(update(JOBS).where(JOBS.c.id == job).values(**columns))
 
 
 def reopen(connection: Connection, job: str, now: float, spec: str) -> None:
     """Let a job that is over go on, from its beginning's mark."""
-    connection.execute(
-        update(JOBS)
-        .where(JOBS.c.id == job)
-        .values(
-            state=JobState.IN_PROGRESS.value,
-            counts=None,
-            reduced=None,
-            spec=spec,
-            marks=dumped({JobState.IN_PROGRESS.value: now}),
-        )
+    _change(
+        connection,
+        job,
+        state=JobState.IN_PROGRESS.value,
+        counts=None,
+        reduced=None,
+        spec=spec,
+        marks=dumped({JobState.IN_PROGRESS.value: now}),
     )
     connection.execute(delete(FILES).where(FILES.c.job == job))
 
 
 def pause(connection: Connection, job: str, *, paused: bool) -> None:
     """Pause it, or let it go on, also where it was parked."""
-    values: dict[str, Any] = {"paused": paused}
-    if not paused:
-        values |= {"parked": None, "starts": 0}
-    connection.execute(update(JOBS).where(JOBS.c.id == job).values(**values))
+    anew = {} if paused else {"parked": None, "starts": 0}
+    _change(connection, job, paused=paused, **anew)
 
 
 def begin(connection: Connection, job: str) -> str | None:
@@ -218,21 +205,19 @@ def begin(connection: Connection, job: str) -> str | None:
     if row is None or row.parked:
         return row.parked if row else None
     if row.starts < MOST_STARTS:
-        values: dict[str, Any] = {"starts": row.starts + 1}
-        connection.execute(update(JOBS).where(JOBS.c.id == job).values(**values))
+        _change(connection, job, starts=row.starts + 1)
         return None
     why = (
         f"the router died {row.starts} times in a row while it ran this job, which got"
         " no further"
     )
-    parked = update(JOBS).where(JOBS.c.id == job).values(paused=True, parked=why)
-    connection.execute(parked)
+    _change(connection, job, paused=True, parked=why)
     return why
 
 
 def advanced(connection: Connection, job: str) -> None:
     """Note that it got further since its work began."""
-    connection.execute(update(JOBS).where(JOBS.c.id == job).values(starts=0))
+    _change(connection, job, starts=0)
 
 
 def note_rows(
@@ -254,13 +239,12 @@ def note_rows(
         known = orjson.loads(connection.execute(query).scalar_one())
         both = [*found, *known] if before else [*known, *found]
         values["faults"] = dumped(both[:MOST_FAULTS])
-    connection.execute(update(JOBS).where(JOBS.c.id == job).values(**values))
+    _change(connection, job, **values)
 
 
 def note_reading(connection: Connection, job: str, notes: Sequence[str]) -> None:
     """Keep what was guessed about its file, or left out of it."""
-    query = update(JOBS).where(JOBS.c.id == job)
-    connection.execute(query.values(notes=dumped(list(notes))))
+    _change(connection, job, notes=dumped(list(notes)))
 
 
 def add_tallies(connection: Connection, job: str, more: Tallies) -> None:
@@ -269,7 +253,7 @@ def add_tallies(connection: Connection, job: str, more: Tallies) -> None:
     if text is None:
         return
     sums = dumped(asdict(Tallies(**orjson.loads(text)) + more))
-    connection.execute(update(JOBS).where(JOBS.c.id == job).values(tallies=sums))
+    _change(connection, job, tallies=sums)
 
 
 def own(connection: Connection, owner: str, now: float, until: float) -> list[str]:
@@ -340,7 +324,7 @@ def begin_removal(connection: Connection, job: str, now: float) -> None:
     if row.state not in OVER:
         raise ConflictError(f"job {job!r} is {row.state}: cancel it first")
     marks = dumped({**orjson.loads(row.marks), _DELETING: now})
-    connection.execute(update(JOBS).where(JOBS.c.id == job).values(marks=marks))
+    _change(connection, job, marks=marks)
 
 
 def being_removed(job: Job) -> bool:

@@ -285,12 +285,9 @@ def test_opens_the_three_files(folder, log):
 
     assert isinstance(files.config.value, Config)
     assert len(files.inventory.value.nodes) == 4
-    assert [status.file for status in files.statuses()] == [
-        "router.yml",
-        "signals.yml",
-        "nodes.yml",
-    ]
-    assert all(status.successful for status in files.statuses())
+    statuses = [each.status() for each in files]
+    assert ["router.yml", "signals.yml", "nodes.yml"] == [s.file for s in statuses]
+    assert all(status.successful for status in statuses)
 
 
 @pytest.mark.parametrize("text", ["", NODES.format(1), "- targets: ["])

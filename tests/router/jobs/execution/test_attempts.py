@@ -12,7 +12,6 @@ from router.capacity.ledger import Ledger
 from router.errors import EvictedError, MaybeSentError, NotSentError
 from router.jobs.execution.attempts import (
     AttemptDependencies,
-    AttemptSettings,
     AttemptsInFlight,
 )
 from router.jobs.execution.leased import leased_item
@@ -62,7 +61,7 @@ class Field:
                 attempts=self.attempts,
                 predictor=LengthPredictor(),
                 tally=self.tally,
-                settings=lambda: AttemptSettings(self.seconds),
+                item_seconds=lambda: self.seconds,
                 speed=lambda *_: 100.0,
                 wake=lambda: None,
                 ended=self.ended.append,
