@@ -18,6 +18,7 @@ import gevent
 from router import __version__
 from router.assembly.build import RouterServices, build_router
 from router.assembly.handover import Handover
+from router.capacity.drift import LOOK_SECONDS
 from router.logs.events import get_logger
 from router.model import Outcome
 from router.server.handover import HandoverServer
@@ -69,6 +70,7 @@ class RouterProcess:
         for run in (
             self._watch_files,
             self._watch_lag,
+            self._look_at_streams,
             self._save_learned,
             self._repair_state,
             self._save_limits,
@@ -146,6 +148,11 @@ class RouterProcess:
                 each.check(time.time())
             if self.services.base.certificate is not None:
                 self.services.base.certificate.check()
+
+    def _look_at_streams(self) -> None:
+        while True:
+            gevent.sleep(LOOK_SECONDS)
+            self.services.dispatch.ledger.look_at_streams()
 
     def _save_learned(self) -> None:
         persistence = self.services.dispatch.persistence

@@ -23,6 +23,7 @@ from router.model import Node, Outcome, Score, Timings
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 from simulator.virtual.clock import Clock
 from simulator.virtual.node import TOTALS, Caching, Scaling, Spec, Stream, VirtualNode
+from simulator.virtual.passed import PassedOn
 from simulator.virtual.workload import Ask
 
 MODEL = "m:latest"
@@ -85,7 +86,9 @@ class Fleet:
 
         lease.streams = True
         stream = Stream(ask.prompt + had, ask.tokens - had, whole, key, first)
-        self.nodes[lease.node].begin(stream)
+        node = self.nodes[lease.node]
+        lease.reply = PassedOn(lambda: node.had(stream))
+        node.begin(stream)
         return stream
 
 

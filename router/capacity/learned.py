@@ -77,6 +77,7 @@ class LearnedCapacity:
         self.policy = policy or LearnedSlots()
         self.curves: dict[Key, ThroughputCurve] = {}
         self.limits: dict[Key, Limits] = {}
+        self.slowed: dict[Key, None] = {}  # slower than usual, when last looked at
         self._new: dict[Key, None] = {}  # asked for the first time, no reply yet
         self._slots = slots
         self._forget = forget  # called with what nobody asks for any more
@@ -102,11 +103,20 @@ class LearnedCapacity:
         reply = shown.reply(now)
         expected = curve.shown(shown.streams)
         if shown.in_doubt:
-            curve.keep_pace(shown.streams, reply.speed, shown.weight)
+            curve.keep_pace(shown.streams, reply.speed, now, shown.weight)
         elif reply.weight > 0:
             curve.learn(shown.streams, reply.speed, now, shown.weight)
             self._share(key, reply, now, looks)
+        if curve.slowed_at is not None:
+            self.slowed[key] = None
         return shown.most_speed / expected if expected else None
+
+    def drift(self, key: Key, share: float, now: float) -> None:
+        """Take what running streams show: a share of the known speed."""
+        curve = self.curves[key]
+        curve.drift(share, now)
+        if curve.slowed_at is not None:
+            self.slowed[key] = None
 
     def _curve(self, key: Key) -> ThroughputCurve:
         curve = self.curves.pop(key, None) or ThroughputCurve(
@@ -136,6 +146,8 @@ class LearnedCapacity:
         for key, curve in curves.items():
             curve.ratio = self.policy.ratio(key)
             self.curves[key] = curve
+            if curve.slowed_at is not None:
+                self.slowed[key] = None
 
     def set(self, key: Key, now: float) -> None:
         """Work out the limits of a node and model anew."""

@@ -15,6 +15,7 @@ from typing import Protocol
 from router.capacity.ceiling import CeilingSearch, ReplyRun, runs_alone
 from router.capacity.changes import Changes
 from router.capacity.concurrency import ConcurrencyLog
+from router.capacity.drift import DriftDetector, Since
 from router.capacity.external_load import (
     Evidence,
     Expiries,
@@ -56,6 +57,13 @@ class Evictable(Protocol):
 
     def moved_within(self, seconds: float) -> bool:
         """Say whether the node took or said something of it, before its first line."""
+
+    @property
+    def reads(self) -> int | None: ...
+
+    @property
+    def lines(self) -> int:
+        """Return what came of a plain text: see `router.capacity.drift`."""
 
     def evict(self) -> bool: ...
 
@@ -137,9 +145,12 @@ class Lease:
     def done(self, outcome: Outcome, timings: Timings | None = None) -> None:
         """Give the slot back; calls after the first do nothing."""
         end, self._end = self._end, None
-        self._revoked = self.reply = None
-        if end:
-            end(self, outcome, timings)
+        self._revoked = None
+        try:
+            if end:
+                end(self, outcome, timings)
+        finally:
+            self.reply = None
 
     def allow_revoking(self, revoked: Callable[[], None]) -> None:
         """Let a person have this slot; `revoked` must end the request soon."""
@@ -205,6 +216,8 @@ class Ledger:
         self._last_end: dict[Key, float] = {}
         self._latest: dict[str, str] = {}
         self._external = ExternalLoad()
+        self._drifts = DriftDetector()
+        self._try_again: dict[Key, None] = {}  # as if they had never slowed down
         self._recovering = RecoveredInFlight()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
 
@@ -335,6 +348,8 @@ class Ledger:
     def speed(self, node: str, model: str, streams: int = 1) -> float | None:
         curve = self.curves.get((node, model))
         speed = curve.speed(streams) if curve else None
+        if curve and self._try_again and (node, model) in self._try_again:
+            speed = curve.usual_speed(streams)
         if speed is not None and self.slow_start.active:
             return speed * self.slow_start.factor(node)
         return speed
@@ -403,6 +418,8 @@ class Ledger:
         lease.alone = occupancy.count == 1
         if occupancy.models[model] == 1:
             self.learned.taken((node, model), now)
+        if self._try_again:
+            self._try_again.pop((node, model), None)
         self._leases.setdefault(node, {})[lease] = None
         self.changes.add(node)
         return lease
@@ -482,6 +499,34 @@ class Ledger:
                 if not (explained or self._ours((node, model), before)):
                     self._external.suspect(node, Evidence.EXPIRY, now)
 
+    def look_at_streams(self) -> None:
+        """Compare what runs with what is known of its node, every `LOOK_SECONDS`."""
+        now = self._clock()
+        self._drifts.begin(now)
+        for node, leases in in_turns(tuple(self._leases.items())):
+            if leases:
+                log = self._nodes[node]
+                for drift in self._drifts.look(node, leases, log, self.curves, now):
+                    self.learned.drift(drift.key, drift.share, now)
+                    if drift.share < 1:  # by two looks, as by two slow replies
+                        self._external.suspect(node, Evidence.SLOW, now)
+                    self.changes.add(node)
+        for key in tuple(self.learned.slowed):
+            self._look_at_slowed(key, now)
+
+    def _look_at_slowed(self, key: Key, now: float) -> None:
+        """Let an idle node that slowed down be tried again from time to time.
+
+        For one request it is weighed as what it was before.
+        """
+        node, curve = key[0], self.curves.get(key)
+        if curve is None or curve.slowed_at is None:
+            self.learned.slowed.pop(key)
+            self._try_again.pop(key, None)
+        elif curve.try_again(now) and not self.streams(node):
+            self._try_again[key] = None
+            self.changes.add(node)
+
     def _look_at_models(self, node: str, present: Mapping[str, PresentModel]) -> None:
         self._present[node] = present
         for key in [each for each in self._alone if each[0] == node]:
@@ -503,7 +548,9 @@ class Ledger:
         node = lease.node
         occupancy = self._nodes[node]
         reported = _completed(timings, lease, now)
-        shown = self._shown(lease, reported, now) if reported else None
+        tokens = reported.generated_tokens if reported else 0
+        since = self._drifts.ended(lease, tokens, whole=outcome is Outcome.END)
+        shown = self._shown(lease, reported, since, now) if reported else None
         occupancy.change(-1, now, lease.model)
         if lease.yields:
             self._yields(node, -1)
@@ -524,6 +571,7 @@ class Ledger:
 
     def _forget(self, key: Key) -> None:
         self._last_end.pop(key, None)
+        self._drifts.forget(key)
         self.ceiling_search.forget(key)
 
     def _yields(self, node: str, by: int = 1) -> None:
@@ -559,13 +607,21 @@ class Ledger:
         self._ends[node] = (ends + 1, known + share * (seconds - known))
 
     def _shown(
-        self, lease: Lease, timings: Timings, now: float
+        self, lease: Lease, timings: Timings, since: Since | None, now: float
     ) -> ReplyEvidence | None:
-        """Work out what a reply shows of its node, before its slot is free."""
+        """Work out what a reply shows of its node, before its slot is free.
+
+        What came before a drift was noticed in it, `since` when, shows nothing.
+        """
         if timings.tokens_per_second is None:
             return None
+        tokens, seconds = timings.generated_tokens, timings.generate_seconds
+        if since is not None:
+            tokens, seconds = int(tokens - since.tokens), now - since.at
+            if tokens < 1 or seconds <= 0:
+                return None
         # The node's clock may run a little faster than ours.
-        spent = min(timings.generate_seconds, now - lease.taken_at)
+        spent = min(seconds, now - lease.taken_at)
         occupancy = self._nodes[lease.node]
         steady = occupancy.steady(spent, now)
         if steady is None:
@@ -573,8 +629,8 @@ class Ledger:
         others = (each for each in self._leases[lease.node] if each is not lease)
         return ReplyEvidence(
             *steady,
-            timings.generated_tokens,
-            timings.generate_seconds,
+            tokens,
+            seconds,
             occupancy.reading(others, now - spent, now),
             in_doubt=self._external.streams(lease.node, now) > 0,
         )

@@ -136,7 +136,7 @@ def _ceilings(found: dict[str, Any]) -> dict[tuple[str, str], int]:
 def _entry(curve: ThroughputCurve, now: float) -> dict[str, Any]:
     # The fourth is the variance that an older router reads.
     points = [[k, p.weight, p.mean, 0.0, now - p.at] for k, p in curve.points.items()]
-    return {"pace": curve.pace, "points": points}
+    return {"pace": curve.pace, "usual": curve.usual, "points": points}
 
 
 def _curve(entry: dict[str, Any], now: float) -> ThroughputCurve:
@@ -145,7 +145,10 @@ def _curve(entry: dict[str, Any], now: float) -> ThroughputCurve:
         for k, weight, mean, _variance, age, *_ in entry["points"]
         if mean > 0
     }
-    return ThroughputCurve(float(entry["pace"]), points)
+    pace = float(entry["pace"])
+    curve = ThroughputCurve(pace, points, usual=float(entry.get("usual", pace)))
+    curve.drift(1.0, now)  # slowed down or not, from when it was written on
+    return curve
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -24,6 +24,13 @@ _SLOW_SHARE = 0.1
 _QUICK_SHARE = 0.4
 _LEAST = 0.2  # replies that are any speed at all
 _SHARED = 2.0  # replies that what the shared S(k) says of a k is worth
+# A pace this far below the usual one: the node has slowed down, and may recover.
+_SLOWED = 0.7
+_USUAL_SHARE = 0.05  # of the pace, at each reply of a node that did not slow down
+_MOST_TIMES = 4.0  # that one reply or look can raise the pace
+_LEAST_TIMES = 1 / 16
+_TRY_AGAIN_SECONDS = 30.0
+_TRY_AGAIN_SHARE = 1 / 60  # of the time for which it is slow already
 
 
 def expected_total(streams: int) -> float:
@@ -67,11 +74,15 @@ class ThroughputCurve:
     """One node and model: speed of each of k streams is `pace * points[k].mean`.
 
     ratio: S(k) over S(known), as the fleet shows it
+    usual: the pace before the node slowed down, which it did at `slowed_at`
     """
 
     pace: float = 1.0
     points: dict[int, Point] = field(default_factory=dict)
     ratio: Callable[[int, int], float] = field(default=expected_ratio, compare=False)
+    usual: float = 1.0
+    slowed_at: float | None = field(default=None, compare=False)
+    _shown_at: float = field(default=0.0, compare=False)  # by the newest reply or look
     _streams: int = field(default=0, compare=False)  # of the newest reply
     _fresh: float = field(default=0.0, compare=False)  # replies since it came to them
     # Asked for each node of each decision, changed by each reply.
@@ -93,17 +104,38 @@ class ThroughputCurve:
         if point.weight < ENOUGH:
             point.add(speed / self.pace, now, telling)
             return
-        ratio = self._pace(point, speed, telling)
+        ratio = self._pace(point, speed, telling, now)
         # What changes as the node comes to this k may as well be this k's.
         if _PLAUSIBLE[0] < ratio < _PLAUSIBLE[1] or self._fresh <= ENOUGH:
             point.add(speed / self.pace, now, telling)
 
-    def keep_pace(self, streams: int, speed: float, telling: float) -> None:
+    def keep_pace(self, streams: int, speed: float, now: float, telling: float) -> None:
         """Take a reply whose k is in doubt: it tells of the node's pace at most."""
         if self.known(streams):
             self._streams = 0
-            self._speeds.clear()
-            self._pace(self.points[streams], speed, telling)
+            self._pace(self.points[streams], speed, telling, now)
+
+    def drift(self, share: float, now: float) -> None:
+        """Take a share of the known speed at which streams come now, at every k."""
+        self.pace *= max(_LEAST_TIMES, min(share, _MOST_TIMES))
+        self._settle(now)
+
+    def try_again(self, now: float) -> bool:
+        """Say whether it is time to see whether a node that slowed has recovered."""
+        if self.slowed_at is None:
+            return False
+        pause = max(_TRY_AGAIN_SECONDS, _TRY_AGAIN_SHARE * (now - self.slowed_at))
+        return now - self._shown_at >= pause
+
+    def _settle(self, now: float) -> None:
+        """Take note of a new pace."""
+        self._speeds.clear()
+        self._shown_at = now
+        if self.pace < _SLOWED * self.usual:
+            self.slowed_at = now if self.slowed_at is None else self.slowed_at
+            return
+        self.slowed_at = None
+        self.usual += _USUAL_SHARE * (self.pace - self.usual)
 
     def _sample(self, streams: int, telling: float) -> Point:
         self._speeds.clear()
@@ -113,12 +145,20 @@ class ThroughputCurve:
         self._fresh += telling
         return point
 
-    def _pace(self, point: Point, speed: float, telling: float) -> float:
+    def _pace(self, point: Point, speed: float, telling: float, now: float) -> float:
         ratio = speed / (self.pace * point.mean)
         near = _NEAR[0] < ratio < _NEAR[1]
-        share = telling * (_SLOW_SHARE if near else _QUICK_SHARE)
-        self.pace *= 1 + share * (min(ratio, 4) - 1)
+        share = _SLOW_SHARE if near else _QUICK_SHARE
+        if self.slowed_at is not None and ratio > _PLAUSIBLE[1]:
+            share = 1.0  # nothing but a recovery makes a reply quicker
+        self.pace *= 1 + share * telling * (min(ratio, _MOST_TIMES) - 1)
+        self._settle(now)
         return ratio
+
+    def usual_speed(self, streams: int) -> float | None:
+        """Return the speed that it had before it slowed down."""
+        speed = self.speed(streams)
+        return None if speed is None else speed * self.usual / self.pace
 
     def speed(self, streams: int) -> float | None:
         """Return tokens/s of one of `streams`; None if next to nothing was seen."""

@@ -80,6 +80,7 @@ class UpstreamReply:
     evicted: whether it was cut for that
     open_ended: whether its last line cannot be known, as the route is not
     no_room: set where it was ended because the router holds too much already
+    held_up: whether its client ever was too slow for it
     runner_died: whether it was cut because another request saw its runner die
     moved_at: when the node took or said something last, or the request began; what
               a stream says behind its first line is the pump's to notice
@@ -101,6 +102,7 @@ class UpstreamReply:
         self.evicted = False
         self.open_ended = False
         self.no_room: BodiesFullError | None = None
+        self.held_up = False
         self.runner_died = False
         self.moved_at = self._begun_at = clock()
         self._clock = clock
@@ -132,6 +134,20 @@ class UpstreamReply:
         """Return what differs after the node took or said anything."""
         said = self.gate.last if self.gate else b""
         return self.bytes_seen, len(self.connection.unsent), said
+
+    @property
+    def reads(self) -> int | None:
+        """Return how often lines of a plain text came, at the speed of its node.
+
+        None where that is not counted, or its client does not take them in time.
+        """
+        transcript = self.gate.transcript if self.gate else None
+        return None if transcript is None or self.held_up else transcript.reads
+
+    @property
+    def lines(self) -> int:
+        """Return how many came in all; to count them takes 0.1 µs each."""
+        return self.gate.transcript.lines if self.gate and self.gate.transcript else 0
 
     def moved_within(self, seconds: float) -> bool:
         """Say whether the node took or said something of it, before its first line."""
@@ -486,6 +502,7 @@ class Pump:
     def _hold(self, rest: bytes) -> None:
         """Stop reading until the client has taken what is left."""
         self._rest = rest
+        self._reply.held_up = True
         self._reply.pause()
         self._io = self._io or watch(self._fd, 2)
         self._io.start(self._writable)

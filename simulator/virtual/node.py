@@ -130,6 +130,19 @@ class VirtualNode:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def slow(self, times: float) -> None:
+        """Take so many times as long for everything from now on."""
+        self._advance()
+        self.slowdown = times
+        self._plan()
+
+    def had(self, stream: Stream) -> float:
+        """Return the tokens that a stream has had so far."""
+        self._advance()
+        if stream.first_token_at == inf:
+            return 0.0
+        return stream.tokens - max(0.0, stream.end - self._count)
+
     def begin(self, stream: Stream) -> None:
         self._advance()
         if len(self._streams) >= self._most:

@@ -98,6 +98,10 @@ class VirtualOllama:
         self._lane.append(request)
         self._serve_lane()
 
+    def tokens(self, request: Request) -> float:
+        """Return the tokens that a request has had so far."""
+        return self.engine.had(request.stream) if request.stream else 0.0
+
     def cancel(self, request: Request) -> None:
         """Forget a request whose client went away."""
         if request.over:

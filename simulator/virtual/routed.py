@@ -14,6 +14,7 @@ from math import inf
 from typing import Any, TypeVar, cast
 
 from router.cancellation import CancelledError
+from router.capacity.drift import LOOK_SECONDS
 from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
 from router.failover.attempts import AttemptLimits, Failover
@@ -42,6 +43,7 @@ from simulator.virtual.clock import Clock
 from simulator.virtual.greenlets import VirtualCancellation, spawn
 from simulator.virtual.node import TOTALS, Scaling, Spec
 from simulator.virtual.ollama import Request, VirtualOllama
+from simulator.virtual.passed import PassedOn
 from simulator.virtual.workload import Ask
 
 MODEL = "m:latest"
@@ -242,13 +244,21 @@ class Routed:
             due = self.clock.now + _POLL_SECONDS
             self.clock.at(due, lambda: self.poll(until))
 
+    def _look_at_streams(self, until: float) -> None:
+        self.ledger.look_at_streams()
+        if self.clock.now < until:
+            due = self.clock.now + LOOK_SECONDS
+            self.clock.at(due, lambda: self._look_at_streams(until))
+
     def run(self, asks: Sequence[Ask]) -> list[Reply]:
         """Have each request come at its time, and run them all to their ends."""
         for ask in asks:
             reply = Reply(ask)
             self.replies.append(reply)
             spawn(self.clock, ask.at, lambda reply=reply: self._request(reply))  # type: ignore[misc]
-        self.poll(max(ask.at for ask in asks))
+        until = max(ask.at for ask in asks)
+        self.poll(until)
+        self._look_at_streams(until)
         self.clock.run()
         return self.replies
 
@@ -297,6 +307,7 @@ class Routed:
         self, assignment: Assignment, reply: Reply, cancellation: VirtualCancellation
     ) -> None:
         lease, ask = assignment.lease, reply.ask
+        node = self.nodes[lease.node]
 
         def first(_: Request) -> None:
             reply.first_at = lease.decoding_since = self.clock.now
@@ -307,7 +318,8 @@ class Routed:
 
         request = Request(ask.model, ask.prompt, ask.tokens, ended, first, ask.options)
         reply.node, reply.slot_at = lease.node, self.clock.now
-        self.nodes[lease.node].submit(request)
+        lease.reply = PassedOn(lambda: node.tokens(request))
+        node.submit(request)
         cancellation.until(lambda: request.over, inf, lambda: 0.0)
         now = self.clock.now
         reply.ended_at, reply.load_seconds = now, request.load_seconds

@@ -58,6 +58,7 @@ class Transcript:
     def __init__(self, path: str) -> None:
         self.first = b""
         self.pieces = 0
+        self._lines = self._reads = 0  # of what was looked at
         self.refusal: str | None = None
         self.reason: str | None = None
         self._pattern = _PIECES[path]
@@ -91,6 +92,16 @@ class Transcript:
             self._last = _escaped(piece)
 
     @property
+    def reads(self) -> int:
+        """Return how many blocks came: at once, and no more than there are lines."""
+        return self._reads + len(self.blocks)
+
+    @property
+    def lines(self) -> int:
+        """Return how many lines, or events, came."""
+        return self._lines + b"".join(self.blocks).count(self._end)
+
+    @property
     def size(self) -> int:
         """Return bytes of what is kept."""
         return self._texts_bytes + sum(map(len, self.blocks))
@@ -116,12 +127,15 @@ class Transcript:
             return
         data = b"".join(self.blocks)
         self.first = self.first or self.blocks[0]
+        self._reads += len(self.blocks)
         self.blocks.clear()
         self._added_bytes = 0
+        lines = data.count(self._end)
+        self._lines += lines
         if self.refusal is None:
-            self._take(data)
+            self._take(data, lines)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, lines: int) -> None:
         if len(data) > _MOST_TAKEN_BYTES:
             self._refuse(f"the text is over {MAX_KEPT_BYTES} bytes")
             return
@@ -130,7 +144,7 @@ class Transcript:
                 self._refuse(why)
                 return
         found = self._pattern.findall(data)
-        if len(found) != data.count(self._end) or b'"finish_reason":"' in data:
+        if len(found) != lines or b'"finish_reason":"' in data:
             self._take_slowly(data)
             return
         self._keep(b"".join(found), len(found) - found.count(b""))

@@ -61,6 +61,23 @@ def test_speeds_and_ceilings_are_kept(tmp_path):
     assert point.at == pytest.approx(50.0 - 600.0)
 
 
+def test_a_node_that_slowed_is_tried_by_the_next_router(tmp_path):
+    """What it did before it slowed down is kept beside what it does now."""
+    first = Life(tmp_path, unix=1e9)
+    for _ in range(10):
+        first.reply(100.0)
+    first.ledger.learned.drift(("n", M), 0.25, first.now)
+    first.notes.note_speeds()
+    second = Life(tmp_path, unix=1e9 + 10)
+    curve = second.ledger.curves["n", M]
+    assert curve.speed(1) == pytest.approx(25.0)
+    assert curve.usual_speed(1) == pytest.approx(100.0)
+    assert not curve.try_again(second.now)
+    second.now += 40.0
+    second.ledger.look_at_streams()
+    assert second.ledger.speed("n", M) == pytest.approx(100.0)
+
+
 def test_a_file_of_an_older_router_is_taken_over(tmp_path):
     """It keeps speeds and ceilings of nodes; its caps must be shown again."""
     first = Life(tmp_path, unix=1e9)

@@ -37,8 +37,8 @@ def test_a_reply_in_doubt_teaches_no_k():
     """It moves the pace, which every k shares."""
     curve = taught({4: 3.0, 2: 1.79})
     before = curve.totals()
-    curve.keep_pace(4, 37.5, 1.0)
-    curve.keep_pace(3, 37.5, 1.0)  # nothing known to compare it with
+    curve.keep_pace(4, 37.5, now=0.0, telling=1.0)
+    curve.keep_pace(3, 37.5, now=0.0, telling=1.0)  # nothing known to compare it with
     assert 3 not in curve.points
     assert curve.totals()[2] == pytest.approx(0.8 * before[2], rel=0.05)
 

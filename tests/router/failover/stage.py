@@ -76,6 +76,7 @@ class Running:
     def __init__(self, *, answered=True, movable=True):
         self.answered, self.movable, self.mark = answered, movable, 0
         self.ended, self.moved, self.moves = [], 0, False
+        self.reads, self.lines = None, 0
 
     def moved_within(self, seconds):
         return self.moves

@@ -158,6 +158,8 @@ def test_lines_are_kept_as_they_go(wire, together):
     wire.ours.close()
     assert reading.get(timeout=5) == b"".join(lines) + LAST
     assert max(waiting) < 450  # the rest was made plain
+    assert reply.lines == len(lines) + 1
+    assert len(lines) / (2 * together) < (reply.reads or 0) <= len(lines) + 1
     assert kept.settle() is None
     assert kept.text() == "".join(texts)
 
@@ -265,6 +267,8 @@ def test_slow_client_bounds_memory_and_gets_everything(wire):
     pumping = gevent.spawn(wire.pump)
     gevent.sleep(0.1)
     assert not sending.ready(), "4 MB went somewhere although nobody read them"
+    assert wire.reply.held_up
+    assert wire.reply.reads is None, "what its client took says nothing of the node"
     reading = gevent.spawn(wire.read_lines)
     assert pumping.get(timeout=5) is Outcome.END
     wire.ours.close()

@@ -51,7 +51,9 @@ def test_exactly_what_went_out(path, pieces, cut, size):
         sent += gate.feed(data[at : at + size])
     whole = sent.count(b"\n\n" if path.startswith("/v1/") else b"\n")
     wanted = pieces[:whole]
+    assert transcript.reads <= transcript.lines == whole
     assert transcript.settle() is None
+    assert transcript.reads <= transcript.lines == whole
     assert "".join(wanted) == transcript.text()
     assert transcript.pieces == len([piece for piece in wanted if piece])
     assert next(filter(None, reversed(wanted)), "") == transcript.last()
