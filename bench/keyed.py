@@ -1,8 +1,9 @@
 """What keys and limits cost: the router with them beside itself without, in turns.
 
-Both count usage: that cannot be turned off. The key comes in the path, since the load
-generators send no header of ours; it has a limit of every kind that requests and tokens
-have, and so have its tag and everybody. None is ever reached.
+All count usage: that cannot be turned off. The key comes in the path, since the load
+generators send no header of ours. With `usual` limits it has one of requests a minute
+and one of tokens a day; with `all`, one of every kind that requests and tokens have,
+and so have its tag and everybody: 21. None is ever reached.
 
     python -m bench.keyed --rounds 8
 """
@@ -31,7 +32,8 @@ from tests.harness.ports import free_ports
 
 _KEY = "sk-inferops-bench-" + "0" * 32
 _MOST = 10**9  # a limit that is never reached
-_LIMITS = {
+_USUAL = {"requests_per_minute": _MOST, "tokens_per_day": _MOST}
+_ALL = {
     **{f"requests_per_{span}": _MOST for span in ("minute", "day", "month")},
     **{f"tokens_per_{span}": _MOST for span in ("minute", "day", "month")},
     "concurrent_requests": 100_000,
@@ -40,16 +42,17 @@ _LIMITS = {
 
 @contextlib.contextmanager
 def routers(most_streams: int) -> Iterator[Bench]:
-    """Start a fleet and the router twice."""
+    """Start a fleet and the router three times."""
     cores = Cores.here()
-    *nodes, bare, keyed = free_ports(NODES + 2)
+    *nodes, bare, usual, all_ = free_ports(NODES + 3)
     slots = most_streams // NODES + 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(running_fleet(nodes, cores))
         proxies = []
         for name, port, settings in (
             ("without", bare, {}),
-            ("with keys", keyed, {"ACCESS__KEYS_FILE": str(_keys(folder))}),
+            ("usual", usual, _keys(folder, _USUAL)),
+            ("all", all_, _keys(folder, _ALL, _ALL)),
         ):
             (folder / name).mkdir()
             with on_core(cores.proxy):
@@ -59,17 +62,20 @@ def routers(most_streams: int) -> Iterator[Bench]:
                     )
                 )
             stack.callback(proxies[-1].process.stop)
-        proxies[1] = replace(proxies[1], path=f"/key/{_KEY}/api/chat")
-        yield Bench(nodes, proxies, cores)
+        keyed = [replace(each, path=f"/key/{_KEY}/api/chat") for each in proxies[1:]]
+        yield Bench(nodes, [proxies[0], *keyed], cores)
 
 
-def _keys(folder: Path) -> Path:
+def _keys(
+    folder: Path, own: dict[str, int], others: dict[str, int] | None = None
+) -> dict[str, str]:
+    """Return settings of a key with limits of its `own`, and of its tag's and all's."""
     digest = hashlib.sha256(_KEY.encode()).hexdigest()
-    key = {"name": "bench", "sha256": digest, "tags": ["t"], "limits": _LIMITS}
-    limits = {"everyone": _LIMITS, "tags": {"t": _LIMITS}}
-    path = folder / "keys.yml"
+    key = {"name": "bench", "sha256": digest, "tags": ["t"], "limits": own}
+    limits = {"everyone": others or {}, "tags": {"t": others or {}}}
+    path = folder / f"keys-{len(own)}.yml"
     path.write_text(json.dumps({"keys": [key], "limits": limits}))  # JSON is YAML
-    return path
+    return {"ACCESS__KEYS_FILE": str(path)}
 
 
 def measure(bench: Bench, args: argparse.Namespace) -> dict[str, object]:
@@ -80,7 +86,9 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, object]:
         "machine": machine(),
         "begun_at": time.strftime("%Y-%m-%d %H:%M:%S"),
         "load_average": os.getloadavg()[0],
-        "first_token": measure_first_token(bench, args.pairs),
+        "first_token": {
+            count: measure_first_token(bench, args.calls, count) for count in _AT_ONCE
+        },
         "whole": rounds(
             bench, args.rounds, lambda proxy: measure_whole(bench, proxy, args.seconds)
         ),
@@ -89,6 +97,8 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, object]:
     }
 
 
+_KEYED = ("usual", "all")
+_AT_ONCE = (1, 4, 16)
 _FIGURES = (
     ("streams", "cpu_us_per_token", "CPU us/token", ".1f"),
     ("whole", "requests_per_second", "whole replies/s", ".0f"),
@@ -101,15 +111,21 @@ def show(report: dict) -> str:
     rows = []
     for part, key, what, form in _FIGURES:
         runs = report[part]
-        both = [spread(values(runs[n], key), form) for n in ("without", "with keys")]
-        rows.append([what, *both, ratio(runs, "with keys", "without", key)])
-    first = report["first_token"]
-    for quantile in ("p50", "p99"):
-        bare, keyed = (
-            first[name]["added_ms"][quantile] for name in ("without", "with keys")
-        )
-        what = f"added to first token, ms, {quantile}"
-        rows.append([what, f"{bare:.2f}", f"{keyed:.2f}", f"{keyed - bare:+.2f} ms"])
+        rows.append([what, spread(values(runs["without"], key), form)])
+        for name in _KEYED:
+            rows[-1] += [
+                spread(values(runs[name], key), form),
+                ratio(runs, name, "without", key),
+            ]
+    for count, first in report["first_token"].items():
+        for quantile in ("p50", "p99"):
+            added = {name: each["added_ms"][quantile] for name, each in first.items()}
+            bare = added["without"]
+            row = [f"added to first token, {count} at once, ms, {quantile}"]
+            row.append(f"{bare:.2f}")
+            for name in _KEYED:
+                row += [f"{added[name]:.2f}", f"{added[name] - bare:+.2f} ms"]
+            rows.append(row)
     faults = sum(
         sum(values(runs, "faults"))
         for part in ("whole", "streams")
@@ -120,7 +136,9 @@ def show(report: dict) -> str:
         f"{report['machine']}, {report['begun_at']}",
         f"load average {loads}; faults {faults:.0f}",
     ]
-    columns = ["", "without", "with keys and limits", "ratio, of the same round"]
+    columns = ["", "without"]
+    for name in _KEYED:
+        columns += [f"{name} limits", "beside without"]
     return "\n".join([*head, *table(columns, rows), *notes(report["streams"])])
 
 
@@ -130,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=5, help="of each run")
     parser.add_argument("--rounds", type=int, default=8, help="runs of each")
-    parser.add_argument("--pairs", type=int, default=300, help="single calls of each")
+    parser.add_argument("--calls", type=int, default=800, help="for the first token")
     args = parser.parse_args(argv)
     with routers(args.streams) as bench:
         print(show(measure(bench, args)))

@@ -172,24 +172,28 @@ async def connect(target: Target, tokens: int, tally: Tally) -> Client:
     return client
 
 
-async def pairs(targets: dict[str, Target], count: int, rng: random.Random) -> object:
-    """Call each target once a round, in random order, alone on the machine.
+async def pairs(
+    targets: dict[str, Target], count: int, at_once: int, rng: random.Random
+) -> object:
+    """Call each target once a round, `at_once` times together, in random order.
 
     Replies of one token, which comes at once, so the time to it is the
     proxy's own and the loopback's.
     """
     tally = Tally()
-    clients: dict[str, Client] = {}
+    clients: dict[str, list[Client]] = {name: [] for name in targets}
     seconds: dict[str, list[float]] = {name: [] for name in targets}
     warm_up = 20
     for turn in range(count + warm_up):
         for name in rng.sample(sorted(targets), len(targets)):
-            client = clients.get(name)
-            if client is None or not client.connected:
-                client = clients[name] = await connect(targets[name], 1, tally)
-            first = await asyncio.wait_for(client.send(), _LONGEST_REPLY_SECONDS)
+            several = [each for each in clients[name] if each.connected]
+            while len(several) < at_once:
+                several.append(await connect(targets[name], 1, tally))
+            clients[name] = several
+            async with asyncio.timeout(_LONGEST_REPLY_SECONDS):
+                first = await asyncio.gather(*(each.send() for each in several))
             if turn >= warm_up:
-                seconds[name].append(first)
+                seconds[name] += first
     return {"first_token_seconds": seconds}
 
 
@@ -254,6 +258,7 @@ def main() -> None:
     mode = modes.add_parser("pairs")
     mode.add_argument("--targets", required=True, help="name=port/path,...")
     mode.add_argument("--count", type=int, default=300)
+    mode.add_argument("--at-once", type=int, default=1)
     mode.add_argument("--seed", type=int, default=1)
     mode = modes.add_parser("streams")
     mode.add_argument("--targets", required=True, help="port/path,...")
@@ -264,7 +269,8 @@ def main() -> None:
     if args.mode == "pairs":
         named = (each.split("=") for each in listed)
         targets = {name: Target.parse(text) for name, text in named}
-        result = asyncio.run(pairs(targets, args.count, random.Random(args.seed)))
+        rng = random.Random(args.seed)
+        result = asyncio.run(pairs(targets, args.count, args.at_once, rng))
     else:
         several = [Target.parse(text) for text in listed]
         result = asyncio.run(streams(several, args.streams, args.seconds))

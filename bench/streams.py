@@ -22,15 +22,16 @@ from bench.stage import (
 _WELL_FED = 0.97
 
 
-def measure_first_token(bench: Bench, count: int) -> dict[str, object]:
-    """Time to the first token of single calls, and what each proxy added."""
-    tell(f"first token of {count} single calls each")
+def measure_first_token(
+    bench: Bench, count: int, at_once: int = 1
+) -> dict[str, object]:
+    """Time to the first token of calls, and what each proxy added."""
+    tell(f"first token of {count} calls each, {at_once} at once")
     targets = {"direct": f"{bench.nodes[0]}/api/chat"}
     targets |= {proxy.name: f"{proxy.port}{proxy.path}" for proxy in bench.proxies}
     listed = ",".join(f"{name}={target}" for name, target in targets.items())
-    with load(
-        bench, own_load("pairs", "--targets", listed, "--count", str(count))
-    ) as c:
+    numbers = ("--count", str(count // at_once), "--at-once", str(at_once))
+    with load(bench, own_load("pairs", "--targets", listed, *numbers)) as c:
         seconds = result_of(c)["first_token_seconds"]
     direct = seconds["direct"]
     return {

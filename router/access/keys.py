@@ -22,7 +22,15 @@ from router.access.principal import Principal, Scope
 from router.api_key import digest_of
 from router.errors import ForbiddenError, UnauthorizedError
 
-__all__ = ["ApiKey", "KeyRing", "KeySecret", "KeySource", "KeyState", "Network"]
+__all__ = [
+    "ApiKey",
+    "KeyRing",
+    "KeySecret",
+    "KeySource",
+    "KeyState",
+    "Network",
+    "UnknownKeyError",
+]
 
 Network = IPv4Network | IPv6Network
 _LONGEST_USER = 200
@@ -151,6 +159,13 @@ def _other_form(peer: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return IPv6Address(0xFFFF << 32 | int(peer))
 
 
+class UnknownKeyError(UnauthorizedError):
+    """What was sent as a key is none of ours."""
+
+    def __init__(self) -> None:
+        super().__init__("this API key is not known here")
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     key: ApiKey
@@ -181,9 +196,6 @@ class KeyRing:
     def __iter__(self) -> Iterator[ApiKey]:
         return iter(self.keys)
 
-    def knows(self, secret: str) -> bool:
-        return digest_of(secret) in self._entries
-
     def principal(
         self,
         secret: str,
@@ -193,12 +205,12 @@ class KeyRing:
     ) -> Principal:
         """Return whose key it is, or whom a proxy names that has it.
 
-        Raises UnauthorizedError where it is none or not in force, ForbiddenError where
-        it may not be used from this address.
+        Raises UnknownKeyError where it is none, UnauthorizedError where it is not in
+        force, ForbiddenError where it may not be used from this address.
         """
         entry = self._entries.get(digest_of(secret))
         if entry is None:
-            raise UnauthorizedError("this API key is not known here")
+            raise UnknownKeyError
         key = entry.key
         if key.revoked is not None:
             raise UnauthorizedError("this API key was revoked")

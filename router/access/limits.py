@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from types import MappingProxyType
 
 from router.access.principal import Principal
@@ -23,7 +24,7 @@ __all__ = [
     "REQUEST",
     "Admission",
     "Exceeded",
-    "Held",
+    "HeldLimits",
     "KeyLimits",
     "LimitMeter",
     "LimitRules",
@@ -35,10 +36,11 @@ EVERYONE = "everyone"
 _MOST_KNOWN = 4096
 # What is counted, in whole parts of its unit: energy in millijoules.
 _PARTS = {"requests": 1, "tokens": 1, "job_items": 1, "joules": 1000, "cost": 10**9}
-_SHOWN = frozenset({"requests", "tokens"})  # clients have headers for these
+_SHOWN = ("requests", "tokens")  # clients have headers for these
 # What a request may exceed, and what an item of a job.
-REQUEST = frozenset({"requests", "tokens", "joules", "cost"})
-ITEM = frozenset({"job_items", "tokens", "joules", "cost"})
+REQUEST = ("requests", "tokens", "joules", "cost")
+ITEM = ("job_items", "tokens", "joules", "cost")
+_NOTHING = (0, 0)  # a count that never began
 Counter = tuple[str, str, str]  # subject, what is counted, window
 
 
@@ -68,10 +70,14 @@ def _begins(minute: int) -> dict[str, int]:
     }
 
 
+@lru_cache(maxsize=8)
+def _ends(minute: int) -> dict[str, int]:
+    return {w.value: w.end(w.begin(minute * 60)) for w in LimitWindow}
+
+
 def _left(window: str, now: float) -> float:
     """Return the seconds until a window is over."""
-    known = LimitWindow(window)
-    return known.end(known.begin(now)) - now
+    return _ends(int(now // 60))[window] - now
 
 
 @dataclass(frozen=True)  # no slots: what is worked out is kept beside the fields
@@ -120,7 +126,49 @@ class KeyLimits:
 
 
 NO_LIMITS = KeyLimits()
-Held = tuple[tuple[str, KeyLimits], ...]
+
+
+@dataclass(frozen=True, eq=False)  # no slots: what is worked out is kept beside it
+class HeldLimits:
+    """What holds for a principal: its key's, its tags' and everybody's limits.
+
+    limits: each by its subject, which is what it is counted under
+    """
+
+    limits: tuple[tuple[str, KeyLimits], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.limits)
+
+    @cached_property
+    def concurrent(self) -> tuple[tuple[str, int], ...]:
+        """How many requests of which subjects may be under way."""
+        return tuple(
+            (subject, most)
+            for subject, each in self.limits
+            if (most := each.concurrent_requests) is not None
+        )
+
+    @cached_property
+    def windows(self) -> Mapping[str, tuple[tuple[Counter, int], ...]]:
+        """Of all that is counted, the counters, and how many parts are allowed."""
+        return {
+            what: tuple(
+                ((subject, what, window), most)
+                for subject, each in self.limits
+                for counted, window, most in each.windows
+                if counted == what
+            )
+            for what in _PARTS
+        }
+
+    @cached_property
+    def max_output_tokens(self) -> int | None:
+        return _least(each.max_output_tokens for _, each in self.limits)
+
+    @cached_property
+    def max_context_tokens(self) -> int | None:
+        return _least(each.max_context_tokens for _, each in self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +178,13 @@ class LimitRules:
     keys: Mapping[str, KeyLimits]
     tags: Mapping[str, KeyLimits]
     everyone: KeyLimits = NO_LIMITS
-    _known: dict[str, Held] = field(default_factory=dict, compare=False)
+    _known: dict[str, HeldLimits] = field(default_factory=dict, compare=False)
 
-    def known(self, principal: str) -> Held | None:
+    def known(self, principal: str) -> HeldLimits | None:
         """Return what holds for a principal's id, if it was asked for before."""
         return self._known.get(principal)
 
-    def of(self, who: Principal) -> Held:
+    def of(self, who: Principal) -> HeldLimits:
         """Return what holds for a principal, by what it is counted under."""
         known = self._known.get(who.id)
         if known is None:
@@ -145,11 +193,11 @@ class LimitRules:
             known = self._known[who.id] = self._find(who)
         return known
 
-    def _find(self, who: Principal) -> Held:
+    def _find(self, who: Principal) -> HeldLimits:
         found = [(who.id, self.keys.get(who.key, NO_LIMITS))]
         found += [(f"tag:{tag}", self.tags.get(tag, NO_LIMITS)) for tag in who.tags]
         found.append((EVERYONE, self.everyone))
-        return tuple((subject, limits) for subject, limits in found if limits)
+        return HeldLimits(tuple(each for each in found if each[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +224,7 @@ class LimitStatus:
 class Admission:
     """What was let in, until it ends."""
 
-    limits: Held
-    max_output_tokens: int | None
-    max_context_tokens: int | None = None
+    limits: HeldLimits
     ended: bool = False
 
 
@@ -194,95 +240,81 @@ class LimitMeter:
         self._running: dict[str, int] = {}
         self._changed: set[Counter] = set()
 
-    def exceeded(self, limits: Held, now: float) -> Exceeded | None:
+    def exceeded(self, limits: HeldLimits, now: float) -> Exceeded | None:
         """Return the limit that one more request would exceed for the longest."""
         found = [
             Exceeded(subject, "concurrent_requests", most, 1.0)
-            for subject, each in limits
-            if (most := each.concurrent_requests) is not None
-            and self._running.get(subject, 0) >= most
+            for subject, most in limits.concurrent
+            if self._running.get(subject, 0) >= most
         ]
         found += self._full(limits, REQUEST, now)
-        return max(found, key=lambda each: each.retry_after_seconds, default=None)
+        return _longest(found)
 
-    def item_exceeded(self, limits: Held, running: int, now: float) -> Exceeded | None:
+    def item_exceeded(
+        self, limits: HeldLimits, running: int, now: float
+    ) -> Exceeded | None:
         """Return the limit that one more item of a job would exceed for the longest.
 
         running: items that are not counted yet
         """
-        found = self._full(limits, ITEM, now, {"job_items": running})
-        return max(found, key=lambda each: each.retry_after_seconds, default=None)
+        return _longest(self._full(limits, ITEM, now, {"job_items": running}))
 
     def _full(
         self,
-        limits: Held,
-        of: frozenset[str],
+        limits: HeldLimits,
+        of: Iterable[str],
         now: float,
         ahead: Mapping[str, int] = MappingProxyType({}),
     ) -> list[Exceeded]:
         begins = _begins(int(now // 60))
         return [
-            Exceeded(
-                subject,
-                f"{what}_per_{window}",
-                most / parts if (parts := _PARTS[what]) > 1 else most,
-                max(1.0, _left(window, now)),
-            )
-            for subject, each in limits
-            for what, window, most in each.windows
-            if what in of
-            and self._count((subject, what, window), begins) + ahead.get(what, 0)
-            >= most
+            _exceeded(counter, most, now)
+            for what in of
+            for counter, most in limits.windows[what]
+            if self._count(counter, begins) + ahead.get(what, 0) >= most
         ]
 
-    def charge(self, limits: Held, used: Mapping[str, float], now: float) -> None:
+    def charge(self, limits: HeldLimits, used: Mapping[str, float], now: float) -> None:
         """Count what was used, by what is counted; in its own unit."""
         for what, amount in used.items():
             if more := round(amount * _PARTS[what]):
-                for subject, each in limits:
-                    self._add(subject, each, what, more, now)
+                self._add(limits, what, more, now)
 
-    def let_in(self, limits: Held, now: float) -> Admission:
+    def let_in(self, limits: HeldLimits, now: float) -> Admission:
         """Count a request that begins."""
-        for subject, each in limits:
+        for subject, _ in limits.limits:
             self._running[subject] = self._running.get(subject, 0) + 1
-            self._add(subject, each, "requests", 1, now)
-        return Admission(
-            limits,
-            _least(each.max_output_tokens for _, each in limits),
-            _least(each.max_context_tokens for _, each in limits),
-        )
+        self._add(limits, "requests", 1, now)
+        return Admission(limits)
 
     def end(self, ticket: Admission, tokens: int, now: float) -> None:
         """Count what a request used; calls after the first do nothing."""
         if ticket.ended:
             return
         ticket.ended = True
-        for subject, each in ticket.limits:
+        for subject, _ in ticket.limits.limits:
             left = self._running[subject] - 1
             if left:
                 self._running[subject] = left
             else:
                 del self._running[subject]
-            if tokens:
-                self._add(subject, each, "tokens", tokens, now)
+        if tokens:
+            self._add(ticket.limits, "tokens", tokens, now)
 
-    def usage(self, limits: Held, now: float) -> list[LimitStatus]:
+    def usage(self, limits: HeldLimits, now: float) -> list[LimitStatus]:
         """Return of requests and of tokens the limit that is nearest."""
-        nearest: dict[str, tuple[int, int, str]] = {}
         begins = _begins(int(now // 60))
-        for subject, each in limits:
-            for what, window, most in each.windows:
-                if what not in _SHOWN:
-                    continue
-                left = max(0, most - self._count((subject, what, window), begins))
-                known = nearest.get(what)
-                if known is None or left < known[0]:
-                    nearest[what] = left, most, window
-        return [
-            LimitStatus(what, most, left, _left(window, now))
-            for what, (left, most, window) in nearest.items()
-        ]
+        found = []
+        for what in _SHOWN:
+            standing = [
+                (most - self._count(counter, begins), most, counter[2])
+                for counter, most in limits.windows[what]
+            ]
+            if standing:
+                left, most, window = min(standing, key=itemgetter(0))
+                reset = _left(window, now)
+                found.append(LimitStatus(what, most, max(0, left), reset))
+        return found
 
     def load(self, rows: Iterable[tuple[str, str, str, int, int]]) -> None:
         """Take over what was kept: subject, what, window, its begin, count."""
@@ -300,16 +332,24 @@ class LimitMeter:
             self._changed.add((subject, what, window))
 
     def _count(self, counter: Counter, begins: Mapping[str, int]) -> int:
-        begin, count = self._counts.get(counter, (0, 0))
+        begin, count = self._counts.get(counter, _NOTHING)
         return count if begin == begins[counter[2]] else 0
 
-    def _add(
-        self, subject: str, limits: KeyLimits, what: str, more: int, now: float
-    ) -> None:
+    def _add(self, limits: HeldLimits, what: str, more: int, now: float) -> None:
         begins = _begins(int(now // 60))
-        for each, window, _ in limits.windows:
-            if each == what:
-                counter = subject, what, window
-                count = self._count(counter, begins) + more
-                self._counts[counter] = begins[window], count
-                self._changed.add(counter)
+        for counter, _ in limits.windows[what]:
+            count = self._count(counter, begins) + more
+            self._counts[counter] = begins[counter[2]], count
+            self._changed.add(counter)
+
+
+def _exceeded(counter: Counter, most: int, now: float) -> Exceeded:
+    subject, what, window = counter
+    parts = _PARTS[what]
+    told = most / parts if parts > 1 else most
+    left = max(1.0, _left(window, now))
+    return Exceeded(subject, f"{what}_per_{window}", told, left)
+
+
+def _longest(found: Iterable[Exceeded]) -> Exceeded | None:
+    return max(found, key=lambda each: each.retry_after_seconds, default=None)

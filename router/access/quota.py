@@ -14,7 +14,7 @@ from pathlib import Path
 from router.access.limits import (
     Admission,
     Exceeded,
-    Held,
+    HeldLimits,
     LimitMeter,
     LimitRules,
     LimitStatus,
@@ -84,11 +84,13 @@ class Quotas:
 
         Raises ContextLimitError.
         """
-        most = ticket.max_context_tokens
+        most = ticket.limits.max_context_tokens
         if most is None or tokens <= most:
             return
         subject = next(
-            name for name, each in ticket.limits if each.max_context_tokens == most
+            name
+            for name, each in ticket.limits.limits
+            if each.max_context_tokens == most
         )
         if self._enforced(Exceeded(subject, "max_context_tokens", most, 0.0)):
             raise ContextLimitError(
@@ -119,7 +121,7 @@ class Quotas:
         if limits := self._limits_of(principal):
             self._meter.charge(limits, used, self._clock())
 
-    def _limits_of(self, principal: str) -> Held:
+    def _limits_of(self, principal: str) -> HeldLimits:
         rules = self._rules()
         known = rules.known(principal)
         return rules.of(self._principal(principal)) if known is None else known

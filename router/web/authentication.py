@@ -6,6 +6,7 @@ while no key is needed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from urllib.parse import quote
 from werkzeug.http import parse_cookie
 
 from router.access.credentials import PATH, credentials, split_path
+from router.access.keys import UnknownKeyError
 from router.access.principal import Principal, Scope, anonymous, operator
 from router.access.service import KeyService
 from router.access.sessions import Sessions
@@ -111,12 +113,10 @@ class Authentication:
         self, offered: tuple[str, ...], environ: WSGIEnvironment
     ) -> Principal | None:
         """Return whose key it is; None for what is no key of ours."""
-        ring = self._keys.ring
+        principal, header = self._keys.ring.principal, partial(_header, environ)
         for each in offered:
-            if ring.knows(each):
-                return ring.principal(
-                    each, address(environ), self._now(), partial(_header, environ)
-                )
+            with contextlib.suppress(UnknownKeyError):
+                return principal(each, address(environ), self._now(), header)
         if self._keys.required:
             for each in offered:
                 if found := self._operators.by_token(each):

@@ -119,13 +119,14 @@ def _let_in(context: InferenceContext, request: ClientRequest, body: bytes) -> b
     if ticket is None:
         return body
     request.limit_headers = _limit_headers(context, request)
-    if ticket.max_context_tokens is not None:
+    limits = ticket.limits
+    if limits.max_context_tokens is not None:
         tokens = prompt_tokens(traits_of(body).prompt_bytes)
         context.quotas.check_context(ticket, tokens)
     if not context.quotas.caps:
         return body
     return capped(
-        request.route, body, ticket.max_output_tokens, ticket.max_context_tokens
+        request.route, body, limits.max_output_tokens, limits.max_context_tokens
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from router.access.limits import (
     EVERYONE,
+    HeldLimits,
     KeyLimits,
     LimitMeter,
     LimitRules,
@@ -20,6 +21,11 @@ from router.errors import ContextLimitError, RateLimitedError
 
 ALICE = Principal("key:k-1", "alice", tags=("staff",), key="k-1")
 NOON = datetime(2026, 12, 31, 12, 0, 10, tzinfo=UTC).timestamp()
+
+
+def held(subject: str, limits: KeyLimits) -> HeldLimits:
+    """Return limits that hold for one subject alone."""
+    return HeldLimits(((subject, limits),))
 
 
 def test_windows_are_the_clocks():
@@ -39,14 +45,14 @@ def test_who_limits_hold_for():
     own, tag, all_ = (KeyLimits(requests_per_day=n) for n in (1, 2, 3))
     rules = LimitRules({"k-1": own}, {"staff": tag, "other": tag}, all_)
     expected = (("key:k-1", own), ("tag:staff", tag), (EVERYONE, all_))
-    assert expected == rules.of(ALICE) == rules.of(ALICE)
-    assert ((EVERYONE, all_),) == rules.of(anonymous("10.0.0.1"))
-    assert () == LimitRules({"k-2": own}, {}).of(ALICE)
+    assert expected == rules.of(ALICE).limits == rules.of(ALICE).limits
+    assert ((EVERYONE, all_),) == rules.of(anonymous("10.0.0.1")).limits
+    assert not LimitRules({"k-2": own}, {}).of(ALICE)
 
 
 def test_requests_of_a_minute():
     """The one too many waits for the next minute."""
-    meter, limits = LimitMeter(), (("key:a", KeyLimits(requests_per_minute=2)),)
+    meter, limits = LimitMeter(), held("key:a", KeyLimits(requests_per_minute=2))
     for _ in range(2):
         assert meter.exceeded(limits, NOON) is None
         meter.let_in(limits, NOON)
@@ -65,7 +71,7 @@ def test_requests_of_a_minute():
 def test_tokens_count_at_the_end():
     """What is under way goes on; the next is refused. The longest wait is told."""
     meter = LimitMeter()
-    limits = (("key:a", KeyLimits(tokens_per_minute=10, tokens_per_day=10)),)
+    limits = held("key:a", KeyLimits(tokens_per_minute=10, tokens_per_day=10))
     ticket = meter.let_in(limits, NOON)
     assert meter.exceeded(limits, NOON) is None
     meter.end(ticket, 11, NOON)
@@ -82,7 +88,7 @@ def _rows(meter):
 
 def test_requests_at_one_time():
     """Each that ends makes room."""
-    meter, limits = LimitMeter(), (("tag:t", KeyLimits(concurrent_requests=1)),)
+    meter, limits = LimitMeter(), held("tag:t", KeyLimits(concurrent_requests=1))
     ticket = meter.let_in(limits, NOON)
     found = meter.exceeded(limits, NOON)
     assert found is not None
@@ -93,11 +99,10 @@ def test_requests_at_one_time():
 
 def test_the_least_cap_of_an_answer():
     """Of a key, its tags and everybody."""
-    limits = tuple(
-        (name, KeyLimits(max_output_tokens=most)) for name, most in (("a", 9), ("b", 5))
+    limits = HeldLimits(
+        (("a", KeyLimits(max_output_tokens=9)), ("b", KeyLimits(max_output_tokens=5)))
     )
-    assert 5 == LimitMeter().let_in(limits, NOON).max_output_tokens
-    assert LimitMeter().let_in((("a", KeyLimits(tokens_per_day=1)),), NOON)
+    assert (5, None) == (limits.max_output_tokens, limits.max_context_tokens)
 
 
 @pytest.fixture
@@ -162,7 +167,7 @@ def test_a_disk_that_takes_nothing(quotas, tmp_path):
 def test_energy_and_money():
     """Counted in small parts, as they come; whoever is beyond is refused."""
     meter, day = LimitMeter(), NOON - 5 * 86_400
-    limits = (("key:a", KeyLimits(joules_per_day=2, cost_per_month=0.5)),)
+    limits = held("key:a", KeyLimits(joules_per_day=2, cost_per_month=0.5))
     for _ in range(3):
         assert meter.exceeded(limits, day) is None
         meter.charge(limits, {"joules": 0.7, "cost": 0.001}, day)
@@ -182,7 +187,7 @@ def test_items_of_jobs():
     """Those that run count ahead; requests are not items, nor items requests."""
     meter = LimitMeter()
     own = KeyLimits(job_items_per_day=3, requests_per_day=1, tokens_per_day=50)
-    limits = (("key:a", own),)
+    limits = held("key:a", own)
     meter.let_in(limits, NOON)
     assert meter.item_exceeded(limits, 2, NOON) is None
     found = meter.item_exceeded(limits, 3, NOON)
@@ -192,7 +197,7 @@ def test_items_of_jobs():
     found = meter.item_exceeded(limits, 0, NOON)
     assert found is not None
     assert "tokens_per_day" == found.name
-    exceeded = meter.exceeded(limits[:1], NOON)
+    exceeded = meter.exceeded(limits, NOON)
     assert exceeded is not None
     assert "requests_per_day" == exceeded.name
 
