@@ -11,8 +11,6 @@ import re
 import secrets
 from enum import StrEnum
 
-__all__ = ["PREFIX", "Scope", "digest_of", "is_digest", "new_secret", "shown"]
-
 PREFIX = "sk-inferops-"
 _BYTES = 32
 _SHOWN = len(PREFIX) + 6

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["START", "ChainError", "ChainHead", "canonical_json", "link", "verify"]
-
 START = "0" * 64  # stands before the first entry
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["parse_duration"]
-
 _UNITS = {
     "ns": 1e-9,
     "us": 1e-6,

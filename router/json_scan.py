@@ -17,18 +17,6 @@ from typing import Final
 
 import orjson
 
-__all__ = [
-    "LARGE",
-    "JsonError",
-    "NotAnObjectError",
-    "TooManyPartsError",
-    "cheap",
-    "few_values",
-    "load",
-    "members",
-    "values_at_most",
-]
-
 
 class JsonError(ValueError):
     """The text is not JSON where it was looked at."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import socket
 
-__all__ = ["keep_alive"]
-
 _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),

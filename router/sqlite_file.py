@@ -16,8 +16,6 @@ from gevent.monkey import get_original
 from router.errors import BusyError, StateDamagedError, StateError
 from router.threads import Pool
 
-__all__ = ["SqliteFile", "open_or_replace", "put_aside"]
-
 T = TypeVar("T")
 
 _BUSY_SECONDS = 1.0

@@ -16,8 +16,6 @@ from gevent.threadpool import ThreadPool
 
 from router.errors import BusyError
 
-__all__ = ["CONTROL", "DISK", "FILES", "JOBS", "Pool"]
-
 T = TypeVar("T")
 
 _RETRY_AFTER_SECONDS = 5.0

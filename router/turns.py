@@ -8,8 +8,6 @@ from typing import TypeVar
 
 import gevent
 
-__all__ = ["in_turns"]
-
 T = TypeVar("T")
 
 _SECONDS = 0.01

@@ -14,8 +14,6 @@ from typing import Any
 
 from router.api_key import PREFIX
 
-__all__ = ["PATH", "credentials", "split_path"]
-
 PATH = f"/key/{PREFIX}"
 
 

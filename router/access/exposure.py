@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_address
 
-__all__ = ["BIND", "exposed", "reached_by_others", "refusal"]
-
 BIND = "127.0.0.1:8000"  # where nothing is said of it
 
 _REFUSAL = """\

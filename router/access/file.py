@@ -20,12 +20,9 @@ from pydantic import (
 
 from router.access.keys import ApiKey, KeySecret, KeySource, Network
 from router.access.limits import NO_LIMITS, KeyLimits
-from router.access.principal import Scope
-from router.api_key import is_digest
+from router.api_key import Scope, is_digest
 from router.config import yaml as document
 from router.config.yaml import YamlFault
-
-__all__ = ["KeyTerms", "KeysFile", "LimitTerms", "load_keys", "parse_keys"]
 
 _Word = Annotated[str, StringConstraints(pattern=r"^[\w.@+-]+$", max_length=80)]
 _Header = Annotated[

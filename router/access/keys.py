@@ -18,19 +18,9 @@ from ipaddress import (
 )
 
 from router.access.limits import NO_LIMITS, KeyLimits
-from router.access.principal import Principal, Scope
-from router.api_key import digest_of
+from router.access.principal import Principal
+from router.api_key import Scope, digest_of
 from router.errors import ForbiddenError, UnauthorizedError
-
-__all__ = [
-    "ApiKey",
-    "KeyRing",
-    "KeySecret",
-    "KeySource",
-    "KeyState",
-    "Network",
-    "UnknownKeyError",
-]
 
 Network = IPv4Network | IPv6Network
 _LONGEST_USER = 200

@@ -17,21 +17,6 @@ from types import MappingProxyType
 
 from router.access.principal import Principal
 
-__all__ = [
-    "EVERYONE",
-    "ITEM",
-    "NO_LIMITS",
-    "REQUEST",
-    "Admission",
-    "Exceeded",
-    "HeldLimits",
-    "KeyLimits",
-    "LimitMeter",
-    "LimitRules",
-    "LimitStatus",
-    "LimitWindow",
-]
-
 EVERYONE = "everyone"
 _MOST_KNOWN = 4096
 # What is counted, in whole parts of its unit: energy in millijoules.

@@ -9,9 +9,6 @@ from functools import lru_cache
 from router.api_key import Scope
 from router.model import canonical
 
-__all__ = ["ALL_SCOPES", "Principal", "Scope", "allows", "anonymous", "operator"]
-
-
 ALL_SCOPES = frozenset(Scope)
 
 

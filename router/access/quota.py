@@ -24,8 +24,6 @@ from router.errors import ContextLimitError, RateLimitedError, StateError
 from router.logs.events import get_logger
 from router.sqlite_file import SqliteFile
 
-__all__ = ["Quotas"]
-
 _FILE = "limits.sqlite"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS counts (

@@ -15,8 +15,6 @@ from router.api_key import digest_of, new_secret, shown
 from router.errors import ConflictError, NotFoundError, StateError, UnavailableError
 from router.logs.events import get_logger
 
-__all__ = ["KeyService"]
-
 log = get_logger("keys")
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from router.api_key import digest_of
 
-__all__ = ["SECONDS", "PageSession", "Sessions"]
-
 SECONDS = 12 * 3600
 _MOST = 10_000
 

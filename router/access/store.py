@@ -14,11 +14,9 @@ from typing import Any
 
 from router.access.keys import ApiKey, KeySecret, KeySource
 from router.access.limits import KeyLimits
-from router.access.principal import Scope
+from router.api_key import Scope
 from router.errors import StateError
 from router.sqlite_file import SqliteFile
-
-__all__ = ["FILE", "KeyStore"]
 
 FILE = "keys.sqlite"
 _SCHEMA = 1

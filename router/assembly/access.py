@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from router.access.file import KeysFile, parse_keys
-from router.access.principal import ALL_SCOPES, Principal, Scope, operator
+from router.access.principal import ALL_SCOPES, Principal, operator
 from router.access.service import KeyService
 from router.access.store import KeyStore
+from router.api_key import Scope
 from router.config.reload import FileFormat, Watched
 from router.config.settings import Config
 from router.logs.events import get_logger
@@ -18,8 +19,6 @@ from router.threads import DISK, FILES
 from router.web.authentication import Operators
 from router.web.bearer import same_secret
 from router.web.local_user import local_peer
-
-__all__ = ["AccessFiles", "Secret", "build_keys", "operators"]
 
 Secret = Callable[[], str | None]
 _TOKEN_SECONDS = 1.0

@@ -16,12 +16,11 @@ from router.access.file import KeysFile
 from router.audit.store import AuditStore
 from router.audit.trail import ROUTER, AuditTrail, changed
 from router.config.settings import Config
-from router.holds.store import AuditEvent, Change, HoldStore
+from router.holds.record import AuditEvent, Change
+from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.metrics.families import AtScrape, gauges
 from router.model import Hold, Inventory, Signal
-
-__all__ = ["AuditService"]
 
 _WRITE_SECONDS = 0.1
 _AGAIN_SECONDS = 2.0  # after the disk took nothing

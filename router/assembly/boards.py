@@ -13,8 +13,6 @@ from router.web.boards import BoardContext
 from router.web.boards.catalogue import BoardCatalogue, read
 from router.web.boards.known import KnownValues
 
-__all__ = ["build_boards"]
-
 # People wait for a month of a large fleet; control has a limit of its own.
 _SECONDS = 10.0
 _MOST_BYTES = 8 * 1024 * 1024

@@ -19,8 +19,6 @@ from router.audit.store import FILE as AUDIT_FILE
 from router.config.settings import Config
 from router.usage.store import FILE as USAGE_FILE
 
-__all__ = ["RouterServices", "build_router"]
-
 
 @dataclass(frozen=True, slots=True)
 class RouterServices:

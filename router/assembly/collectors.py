@@ -17,8 +17,6 @@ from router.metrics.predictions import Predictions
 from router.model import Degrade
 from router.scheduling.scheduler import Scheduler
 
-__all__ = ["register_collectors"]
-
 
 def register_collectors(
     base: Foundation, dispatch: DispatchServices, usage: UsageService

@@ -16,8 +16,6 @@ from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
 from router.threads import CONTROL
 
-__all__ = ["ControlServices", "build_control"]
-
 _ASKED_SECONDS = 0.5  # while Alertmanager waits, before a node is held
 
 

@@ -22,8 +22,6 @@ from router.scheduling.trace import DecisionTraces
 from router.threads import DISK
 from router.tracing.export import Tracing
 
-__all__ = ["DispatchServices", "build_dispatch"]
-
 
 @dataclass(frozen=True, slots=True)
 class DispatchServices:

@@ -25,8 +25,6 @@ from router.relay.pool import Backends
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import Published
 
-__all__ = ["FailoverParts", "apply", "build_failover"]
-
 
 @dataclass(frozen=True, slots=True)
 class FailoverParts:

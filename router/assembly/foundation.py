@@ -30,8 +30,6 @@ from router.server.tls import Certificate
 from router.snapshot import Published, Snapshot
 from router.threads import FILES
 
-__all__ = ["Foundation", "ages", "lay_foundation"]
-
 log = get_logger("router")
 
 

@@ -31,8 +31,6 @@ from router.server.handover import (
 )
 from router.server.worker import Worker
 
-__all__ = ["Handover"]
-
 _EXCHANGE_SECONDS = 0.05
 
 log = get_logger("handover")

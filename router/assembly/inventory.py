@@ -14,8 +14,6 @@ from router.config.settings import Config
 from router.config.yaml import parse
 from router.threads import DISK
 
-__all__ = ["add_entry"]
-
 
 def add_entry(files: ConfigFiles, config: Config, entry: Mapping[str, Any]) -> bool:
     """Add an entry and read the file again; False where it stands there already.

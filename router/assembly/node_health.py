@@ -27,13 +27,12 @@ from router.failover.eviction import Evictor
 from router.holds.history import AuditQuery, SqliteAuditLog
 from router.holds.mending import MendingJournal
 from router.holds.overrides import Overrides
-from router.holds.store import AuditEvent, Change, HoldStore, Key
+from router.holds.record import AuditEvent, Change, Key
+from router.holds.store import HoldStore
 from router.metrics.holds import HealthCollector, HealthCounters
 from router.model import Clear, Inventory
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, Published
-
-__all__ = ["HealthContext", "HealthServices"]
 
 _MOST_RETURNS = 1000
 _HOLDS = "holds.db"

@@ -6,8 +6,6 @@ import time
 
 from router.assembly.foundation import Foundation
 
-__all__ = ["Readiness"]
-
 _POLLS_SECONDS = 20.0  # some polls of a node that hangs, at the longest usual limit
 _STILL_SECONDS = 30.0  # beyond the longest pass; as the alert RouterSnapshotStale
 

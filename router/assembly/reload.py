@@ -15,8 +15,6 @@ from router.pickers import Policies
 from router.scheduling.head_room import HeadRoom
 from router.web.inference.request import IngressLimits
 
-__all__ = ["apply_inventory", "apply_settings", "ingress_limits", "reload_files"]
-
 
 def apply_settings(base: Foundation, dispatch: DispatchServices) -> None:
     """Take over settings that need no restart; those of the web side: `WebServices`."""

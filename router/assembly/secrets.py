@@ -9,8 +9,6 @@ from router.config.files import read_text
 from router.errors import UnavailableError
 from router.threads import DISK
 
-__all__ = ["token_reader"]
-
 
 def token_reader(path: Path | None) -> Callable[[], str | None]:
     """Read a token at each use, so that a rotated one needs no restart.

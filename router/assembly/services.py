@@ -6,8 +6,6 @@ from router.clients.session import Service
 from router.config.settings import ServiceSettings
 from router.model import Access
 
-__all__ = ["service"]
-
 
 def service(settings: ServiceSettings) -> Service:
     """Say where it is and how we show who we are."""

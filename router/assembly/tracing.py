@@ -14,8 +14,6 @@ from router.model import Outcome, Timings
 from router.tracing.export import SpanQueue, Tracing, export_thread
 from router.tracing.spans import end_attempt
 
-__all__ = ["build_tracing"]
-
 
 def build_tracing(base: Foundation, leases: Ledger) -> Tracing | None:
     """Return what traces requests; None where traces are off."""

@@ -24,8 +24,6 @@ from router.holds.store import HoldStore
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import Published
 
-__all__ = ["TrafficHealth"]
-
 
 class TrafficHealth:
     """Builds circuits, trials and isolation, once for the process."""

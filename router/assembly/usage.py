@@ -25,8 +25,6 @@ from router.usage.report import Prices, UsageQuery
 from router.usage.store import UsageStore
 from router.usage.writer import UsageWriter
 
-__all__ = ["UsageService", "build_usage"]
-
 # A router that is killed loses no more than what came in this time.
 _WRITE_SECONDS = 0.25
 _AGAIN_SECONDS = 2.0  # after the disk took nothing

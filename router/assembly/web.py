@@ -25,7 +25,7 @@ from router.clients.http_json import ask
 from router.config.settings import Config, JobSettings
 from router.failover.light import LightCalls
 from router.logs.events import RequestLog
-from router.web.admin.routes import AdminContext
+from router.web.admin.context import AdminContext
 from router.web.app import flask_app, own_paths
 from router.web.authentication import Authentication
 from router.web.caller import local
@@ -40,8 +40,6 @@ from router.web.pages import PageContext
 from router.web.pages.login import LoginContext
 from router.web.pages.usage import UsagePageContext
 from router.web.routes import WebParts, blueprints
-
-__all__ = ["WebDependencies", "WebServices", "build_web"]
 
 
 @dataclass(frozen=True, slots=True)

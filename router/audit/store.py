@@ -12,8 +12,6 @@ from typing import Any
 from router.audit_chain import ChainHead, canonical_json, link
 from router.sqlite_file import SqliteFile
 
-__all__ = ["FILE", "AuditSearch", "AuditStore"]
-
 FILE = "audit.sqlite"
 _SCHEMA = 1
 _COLUMNS = ("actor", "client", "action", "target")

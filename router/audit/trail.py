@@ -12,8 +12,6 @@ from router.audit_chain import ChainHead
 from router.errors import StateError
 from router.logs.events import get_logger
 
-__all__ = ["ROUTER", "AuditTrail", "changed"]
-
 ROUTER = "router"  # the actor of what nobody asked for
 _MOST_WAITING = 10_000
 _AT_ONCE = 500

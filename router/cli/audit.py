@@ -14,8 +14,6 @@ from router.cli.app import Session, command
 from router.cli.client import CliError
 from router.cli.outcome import Exit
 
-__all__ = ["COMMANDS"]
-
 _PAGE = 1000
 
 

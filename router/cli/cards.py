@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["tflops"]
-
 # By the driver's name without maker, series and memory.
 _TFLOPS = {
     "H200": 133.8,

@@ -12,18 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = [
-    "Gpu",
-    "Run",
-    "gpus",
-    "install_exporter",
-    "installer",
-    "own_address",
-    "own_name",
-    "parallel",
-    "run",
-]
-
 _SECONDS = 10.0
 _NUMBER = re.compile(r"OLLAMA_NUM_PARALLEL=\"?([0-9]{1,5})\b")
 _MIB = 1024 * 1024

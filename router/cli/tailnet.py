@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TailnetPeer", "peers", "status"]
-
 _PATH, _HOST = "/localapi/v0/status", "local-tailscaled.sock"
 _SECONDS = 10.0
 _MOST_BYTES = 16 * 1024 * 1024

@@ -8,8 +8,6 @@ import click
 
 from router.cli.app import Session, command
 
-__all__ = ["COMMANDS"]
-
 _JOULES_PER_KWH = 3.6e6
 
 

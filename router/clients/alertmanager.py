@@ -14,8 +14,6 @@ from typing import Any, Protocol
 from router.clients.session import Service, ServiceError, exchange
 from router.model import Hold
 
-__all__ = ["SILENCE", "Silence", "SilenceError", "Silences"]
-
 SILENCE = "silence"  # the label of a cordon that holds the silence's id
 _OPEN_END_SECONDS = 24 * 3600.0
 

@@ -24,8 +24,6 @@ from router.json_scan import values_at_most
 from router.keep_alive import keep_alive
 from router.model import Node
 
-__all__ = ["Answer", "PollError", "PollRefusedError", "ask", "exchange", "get_json"]
-
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_PARSED_BYTES = 4 * 1024 * 1024
 _MOST_VALUES = 100_000  # of 3,000 models and more

@@ -12,8 +12,6 @@ from router.clients.http_json import PollError
 from router.model import canonical
 from router.snapshot import PresentModel, ResidentModel
 
-__all__ = ["present", "resident", "version"]
-
 
 def version(answer: Any) -> str:
     return _text(_mapping(answer), "version")

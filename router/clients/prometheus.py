@@ -20,8 +20,6 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from router.clients.session import Service, bound, open_session
 from router.errors import PrometheusError
 
-__all__ = ["AlertRule", "FiringAlert", "Prometheus", "PrometheusClient", "Sample"]
-
 T = TypeVar("T")
 
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from router.clients.session import Service, open_session
 from router.errors import PrometheusError
 
-__all__ = ["SamplesClient"]
-
 # Compressed, they would cost the event loop more than they save beside it.
 _PLAIN = {"Accept-Encoding": "identity"}
 

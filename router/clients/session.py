@@ -20,8 +20,6 @@ from requests.auth import AuthBase
 from router.config.access import authorization
 from router.model import NO_ACCESS, Access
 
-__all__ = ["Service", "ServiceError", "exchange", "open_session"]
-
 _CHUNK = 256 * 1024
 
 

@@ -14,8 +14,6 @@ from typing import Any
 from router.config.files import read_text
 from router.model import Access
 
-__all__ = ["authorization", "secured"]
-
 _MOST_BYTES = 64 * 1024
 
 

@@ -11,8 +11,6 @@ import yaml
 from router.config.inventory import parse_inventory
 from router.config.yaml import parse
 
-__all__ = ["inventory_entry", "with_entry"]
-
 
 def inventory_entry(
     name: str, address: str, labels: Mapping[str, str]

@@ -13,8 +13,6 @@ from typing import Any, NoReturn
 
 import yaml
 
-__all__ = ["DocumentError", "build"]
-
 _DEEPEST = 100
 _TAG = "tag:yaml.org,2002:"
 

@@ -11,8 +11,6 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["MOST_BYTES", "make_private", "read_text"]
-
 MOST_BYTES = 8 * 1024 * 1024  # an inventory of some 40,000 nodes
 
 

@@ -19,8 +19,6 @@ from router.control.scoring import score
 from router.model import Degrade, Inventory, Node, Signal
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
-__all__ = ["Ages", "DecisionInput", "PolledModels", "aged", "decide"]
-
 # A signal that reads one of the gauges that the router exports from the inventory.
 _STATIC = re.compile(
     r"\s*(?:(?:min|max|avg|sum)\s+by\s*\(\s*node\s*\)\s*\(\s*)?"

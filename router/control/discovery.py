@@ -19,8 +19,6 @@ from gevent.event import Event
 from router.control.decide import PolledModels
 from router.snapshot import NodeView, Published
 
-__all__ = ["Discovery"]
-
 _PAUSE_SECONDS = 1.0
 _MOST_WAITING = 64
 

@@ -20,19 +20,19 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from router.alerts import reconcile as level
 from router.alerts.flapping import Flapping
-from router.alerts.reconcile import Ignored
+from router.alerts.labels import Ignored
 from router.alerts.verify import Verifier
 from router.clients.prometheus import Prometheus
 from router.config.settings import ControlSettings
 from router.control.decide import Ages, DecisionInput, PolledModels, decide
 from router.control.observe import Observation, observe
 from router.errors import PrometheusError, StateError
-from router.holds.store import HoldStore, Key, by_alert
+from router.holds.effect import by_alert
+from router.holds.record import Key
+from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Inventory, Signal
 from router.snapshot import Published, Snapshot
-
-__all__ = ["Loop", "Pass", "PassStats", "PassStatus", "Sources"]
 
 T = TypeVar("T")
 

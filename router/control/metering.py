@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from router.clients.prometheus import Prometheus
 from router.usage.energy import MeterReading
 
-__all__ = ["ENERGY", "read_meters"]
-
 ENERGY = """\
   label_replace(node_gpu:energy:joules, "is", "joules", "", "")
 or

@@ -15,8 +15,6 @@ from router.clients.prometheus import AlertRule, Prometheus, Sample
 from router.errors import PrometheusError
 from router.model import Signal
 
-__all__ = ["ALERTS", "Observation", "observe"]
-
 ALERTS = 'ALERTS{action!=""} or ALERTS{alertname="Watchdog"}'
 
 Clock = Callable[[], float]

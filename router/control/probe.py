@@ -22,11 +22,10 @@ from router.clients import ollama as listings
 from router.clients.http_json import PollError, PollRefusedError, get_json
 from router.config.settings import ControlSettings
 from router.control.decide import PolledModels
-from router.holds.store import HoldRecord, HoldStore
+from router.holds.record import HoldRecord
+from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Access, Hold, HoldKind, Inventory, Node
-
-__all__ = ["Fetch", "Moves", "Probe"]
 
 Fetch = Callable[[Node, str, float], Any]
 # Begins to watch what a node says to requests; calls back whether it said anything.

@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from router.model import Missing, Part, Score, Signal
 
-__all__ = ["NEUTRAL", "normalise", "score"]
-
 # What a node counts of which nothing is known.
 NEUTRAL = 0.5
 

@@ -13,9 +13,6 @@ from enum import StrEnum
 
 from router.model import Cause
 
-__all__ = ["Circuit", "CircuitRule", "Failure", "State"]
-
-
 _LONGER = 3.0  # each wait than the one before: two trials in the first 20 s
 
 

@@ -18,8 +18,6 @@ from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Hold, HoldKind, Outcome
 
-__all__ = ["CIRCUIT", "NODE", "CircuitView", "Circuits", "InFlightView", "Key"]
-
 CIRCUIT = "traffic:circuit"  # the source of a hold that an open circuit places
 NODE = ""  # in a key: the node itself, not a model on it
 

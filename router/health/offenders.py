@@ -18,8 +18,6 @@ import orjson
 
 from router.model import Cause
 
-__all__ = ["Offenders", "Record", "digest_of", "may_end_runners"]
-
 _REMEMBERED_SECONDS = 600.0
 _MOST_REMEMBERED = 1024
 _PARSED_BYTES = 1024 * 1024

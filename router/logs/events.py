@@ -31,15 +31,6 @@ del sys.modules["rich"]
 if _rich is not None:
     sys.modules["rich"] = _rich
 
-__all__ = [
-    "Logger",
-    "RequestLog",
-    "configure",
-    "get_logger",
-    "write_behind",
-    "writer",
-]
-
 Logger = structlog.typing.FilteringBoundLogger
 Event = MutableMapping[str, Any]
 

@@ -20,8 +20,6 @@ from typing import Any
 
 from router.logs.redaction import plain
 
-__all__ = ["LineStream", "LogWriter"]
-
 _STDERR = 2
 _MOST_LINES = 8192
 _MOST_LINE_BYTES = 16_384

@@ -10,8 +10,6 @@ from prometheus_client.registry import Collector
 from router.health.circuits import Circuits
 from router.metrics.families import gauges, totals
 
-__all__ = ["ALL_MODELS", "CircuitCollector"]
-
 ALL_MODELS = "all"  # the label of a node's own circuit; a model's name has a tag
 
 

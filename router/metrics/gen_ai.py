@@ -15,8 +15,6 @@ from router.model import Outcome, Timings
 from router.relay.protocols import ROUTES
 from router.usage.account import UsageAccount
 
-__all__ = ["GenAiMetrics"]
-
 # As the conventions advise them.
 _SECONDS = tuple(0.01 * 2.0**power for power in range(14))
 _FIRST = (

@@ -14,8 +14,6 @@ from router.holds.store import HoldStore
 from router.metrics.families import gauge, gauges
 from router.turns import in_turns
 
-__all__ = ["HealthCollector", "HealthCounters", "HoldsMetricsView"]
-
 Pairs = Mapping[tuple[str, str], float]
 
 

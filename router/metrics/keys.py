@@ -12,8 +12,6 @@ from router.access.quota import Quotas
 from router.access.service import KeyService
 from router.metrics.families import gauge, gauges, totals
 
-__all__ = ["KeyCollector"]
-
 
 class KeyCollector(Collector):
     """Counts at the scrape. No key is a label: there may be many.

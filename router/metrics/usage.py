@@ -12,8 +12,6 @@ from router.metrics.families import gauge, totals
 from router.usage.ledger import NodeEnergy
 from router.usage.top import UsageTotals
 
-__all__ = ["UsageCollector", "UsageFigures"]
-
 
 @dataclass(frozen=True, slots=True)
 class UsageFigures:

@@ -11,8 +11,6 @@ import math
 
 from router.errors import BodiesFullError
 
-__all__ = ["BodyBudget"]
-
 _RETRY_AFTER_SECONDS = 5.0
 
 

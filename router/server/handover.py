@@ -21,8 +21,6 @@ import orjson
 
 from router.logs.events import get_logger
 
-__all__ = ["HandoverError", "HandoverReport", "HandoverServer", "Predecessor", "fetch"]
-
 NAME = "handover.sock"
 _SOCKETS, _FINISH, _CEDE = "sockets", "finish", "cede"
 _MOST_SOCKETS = 16

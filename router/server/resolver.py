@@ -18,8 +18,6 @@ import gevent
 from gevent.resolver.thread import Resolver as ThreadResolver
 from gevent.threadpool import ThreadPool
 
-__all__ = ["Resolver"]
-
 Answer = list[tuple[Any, ...]]
 Key = tuple[Any, ...]
 

@@ -17,8 +17,6 @@ from router.config.reload import open_config_files
 from router.logs.events import get_logger
 from router.server.handover import HandoverError, fetch
 
-__all__ = ["TAKES_OVER", "main"]
-
 TAKES_OVER = "INFEROPS_TAKES_OVER"
 _FIRST = 3  # of systemd's protocol
 _CONFIG = str(Path(__file__).parents[1] / "gunicorn.conf.py")

@@ -19,8 +19,6 @@ from gevent import socket, ssl
 from router.errors import BusyError, ConfigError
 from router.logs.events import get_logger
 
-__all__ = ["FILES_EACH", "Certificate", "terminated", "tls_of"]
-
 FILES_EACH = 3  # open files of a connection: its own, and both ends of the pair
 HANDSHAKE_SECONDS = 10.0
 _LAST_SECONDS = 1.0

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["SAMPLED", "TraceParent", "in_share", "parse", "traceparent"]
-
 SAMPLED, RANDOM = 1, 2  # flags; RANDOM since Level 2
 _KNOWN = SAMPLED | RANDOM
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")

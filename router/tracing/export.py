@@ -21,8 +21,6 @@ from router.threads import Pool
 from router.tracing.context import in_share, parse
 from router.tracing.spans import RequestSpans
 
-__all__ = ["SpanExporter", "SpanQueue", "Tracing"]
-
 _MOST_WAITING = 4096  # requests, with some five spans each
 _AT_ONCE = 256
 _GATHER_SECONDS = 1.0

@@ -29,8 +29,6 @@ from opentelemetry.trace import (
 
 from router.tracing.spans import RecordedSpan, RequestSpans
 
-__all__ = ["OtlpExporter"]
-
 _KINDS = {
     "server": trace.SpanKind.SERVER,
     "client": trace.SpanKind.CLIENT,

@@ -15,8 +15,6 @@ from router.config.address import endpoint
 from router.model import Node, Outcome, Timings
 from router.tracing.context import RANDOM, SAMPLED, TraceParent, traceparent
 
-__all__ = ["Attribute", "RecordedSpan", "RequestSpans", "SpanKind", "end_attempt"]
-
 Attribute = str | int | float | bool
 _UNNAMED = "generate"  # on a route that is not known here
 

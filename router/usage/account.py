@@ -7,8 +7,6 @@ from operator import attrgetter
 
 from router.model import Timings
 
-__all__ = ["COLUMNS", "JOBS", "ROUTER", "RUNNING", "UsageAccount", "UsageRow"]
-
 RUNNING = "running"
 _MOST_TOKENS = 10**9  # of one attempt; a node that says more is not believed
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-__all__ = ["CardMeter", "MeterInterval", "MeterReading", "Split", "shares", "split"]
-
 _LEARNED = 0.3  # weight of a new reading of idle power
 # A counter that jumps further was set anew, or is another card's.
 _MOST_WATTS = 5000.0

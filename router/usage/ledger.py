@@ -17,8 +17,6 @@ from router.usage.account import JOBS, ROUTER, UsageAccount, UsageRow
 from router.usage.energy import CardMeter, MeterReading, shares, split
 from router.usage.top import TopPrincipals, UsageTotals
 
-__all__ = ["NodeEnergy", "UsageBatch", "UsageLedger"]
-
 _MOST_PENDING = 20_000
 # Longest wait for a meter: by then a scrape and a record should have passed.
 _METER_SECONDS = 180.0

@@ -7,17 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = [
-    "GROUPS",
-    "NODE_TOTALS",
-    "SUMS",
-    "Prices",
-    "UsageQuery",
-    "csv_lines",
-    "shown",
-    "statement",
-]
-
 GROUPS = {
     "principal": "principal, name",
     "model": "model",

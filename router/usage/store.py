@@ -14,8 +14,6 @@ from router.usage.account import COLUMNS, RUNNING, UsageRow
 from router.usage.ledger import NodeEnergy
 from router.usage.report import NODE_TOTALS, UsageQuery, statement
 
-__all__ = ["FILE", "LOST", "UsageStore"]
-
 FILE = "usage.sqlite"
 LOST = "lost"  # the router died while it ran
 _SCHEMA = 1

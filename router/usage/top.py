@@ -11,8 +11,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["OTHER", "TopPrincipals", "UsageTotals"]
-
 OTHER = "other"
 _MOST_KNOWN = 4096
 

@@ -11,8 +11,6 @@ from router.usage.ledger import UsageLedger
 from router.usage.report import Prices, UsageQuery, shown
 from router.usage.store import UsageStore
 
-__all__ = ["UsageWriter"]
-
 _AT_ONCE = 2000
 
 log = get_logger("usage")

@@ -10,25 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from router.access.principal import ALL_SCOPES, Scope
+from router.access.principal import ALL_SCOPES
+from router.api_key import Scope
 from router.relay.protocols import ROUTES
 from router.web.inference.paths import passed_on, tidy
-
-__all__ = [
-    "LOCAL_PAGES",
-    "NAMED_PAGES",
-    "OLD_JOBS",
-    "OWNED",
-    "READS",
-    "Area",
-    "Foreign",
-    "Grant",
-    "RouteAccess",
-    "access",
-    "area_of",
-    "foreign",
-    "scopes_of",
-]
 
 
 class Area(StrEnum):

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from werkzeug.routing import Map
 
-from router.access.principal import Scope
+from router.api_key import Scope
 from router.config.reference import between
 from router.web.access import (
     Area,
@@ -27,8 +27,6 @@ from router.web.access import (
 from router.web.app import routed
 from router.web.openapi import routes_of
 from router.web.routes import WebParts, blueprints
-
-__all__ = ["PAGE", "TITLES", "AccessRow", "rows", "served", "written_into"]
 
 PAGE = "docs/access.md"
 

@@ -13,8 +13,6 @@ from router.web.access_page import TITLES, served
 from router.web.openapi import words_of
 from router.web.operations import OPERATIONS
 
-__all__ = ["PAGE", "page"]
-
 PAGE = "docs/api.md"
 _HEAD = """\
 # HTTP API

@@ -17,9 +17,10 @@ from werkzeug.http import parse_cookie
 
 from router.access.credentials import PATH, credentials, split_path
 from router.access.keys import UnknownKeyError
-from router.access.principal import Principal, Scope, anonymous, operator
+from router.access.principal import Principal, anonymous, operator
 from router.access.service import KeyService
 from router.access.sessions import Sessions
+from router.api_key import Scope
 from router.errors import ForbiddenError, RequestError, UnauthorizedError
 from router.logs.events import get_logger
 from router.relay.protocols import ROUTES
@@ -31,16 +32,6 @@ from router.web.refusal import refuse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-__all__ = [
-    "COOKIE",
-    "PRINCIPAL",
-    "Authentication",
-    "Operators",
-    "csrf_of",
-    "principal_of",
-    "refuse_unknown",
-]
 
 COOKIE = "inferops_session"
 _LOGIN = "/jobs/login"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hmac
 
-__all__ = ["is_bearer", "same_secret"]
-
 
 def is_bearer(authorization: str, token: str) -> bool:
     """Say whether an `Authorization` header carries exactly this token."""

@@ -11,15 +11,6 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
-__all__ = [
-    "address",
-    "from_loopback",
-    "is_loopback_name",
-    "local",
-    "name_of",
-    "sender",
-]
-
 _MOST_FORWARDED = 200
 
 # What proxies add to a request that they pass on.

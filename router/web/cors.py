@@ -17,8 +17,6 @@ from router.web.access import LOCAL_PAGES, NAMED_PAGES, Area
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Origins", "preflight", "readable_by", "same_site"]
-
 _LOCAL = tuple(
     f"{scheme}://{name}{port}"
     for name in ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - as Ollama

@@ -16,8 +16,6 @@ from ipaddress import ip_address
 from router.errors import ForbiddenError
 from router.web.caller import name_of
 
-__all__ = ["Hosts", "foreign_host"]
-
 # The first is never asked of a server (RFC 6761); a name in a tailnet leads to a
 # machine of it only, and its owner cannot lead it elsewhere.
 _PRIVATE = (".localhost", ".ts.net")

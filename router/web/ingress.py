@@ -21,8 +21,6 @@ from router.web.refusal import refuse
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Ingress"]
-
 
 class Ingress:
     """In front of every route; costs a request of a program two look-ups.

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NOT_TOLD", "Peer", "local_peer"]
-
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 # Whatever is closing is listed as root's.
 _ESTABLISHED = "01"

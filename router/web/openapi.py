@@ -17,8 +17,6 @@ from router.web.access import Area, area_of, scopes_of
 from router.web.models import SHUT
 from router.web.operations import JSON, OPERATIONS, Operation, Schema
 
-__all__ = ["described", "routes_of", "words_of"]
-
 _UNSHOWN = frozenset({"HEAD", "OPTIONS"})
 _PART = re.compile(r"<(?:(int|path):)?([^>]+)>")
 _PAGE = "text/html"

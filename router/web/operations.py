@@ -12,12 +12,10 @@ from typing import Any
 
 from alerting.payload import Notification
 from router.access.file import KeyTerms
-from router.holds.store import Change
+from router.holds.record import Change
 from router.jobs.model import OPENAI_ENDPOINTS, BadLines, Format, JobState, Preemption
 from router.model import HoldKind
 from router.usage.report import GROUPS
-
-__all__ = ["JSON", "OPERATIONS", "Operation", "Schema"]
 
 Schema = Mapping[str, Any]
 

@@ -13,8 +13,6 @@ from router.web.inference.request import request_id
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["refuse"]
-
 
 def refuse(
     error: RequestError,

@@ -11,7 +11,8 @@ from router.alerts.notify import NotificationHandler
 from router.config.settings import JobSettings
 from router.jobs.service import JobService
 from router.snapshot import Published
-from router.web.admin.routes import AdminContext, admin_blueprint
+from router.web.admin.context import AdminContext
+from router.web.admin.routes import admin_blueprint
 from router.web.boards import BoardContext, boards_blueprint
 from router.web.jobs.openai_batches import batches_blueprint
 from router.web.jobs.openai_files import files_blueprint
@@ -21,8 +22,6 @@ from router.web.pages import PageContext, pages_blueprint
 from router.web.pages.login import LoginContext, login_blueprint
 from router.web.pages.usage import UsagePageContext, usage_blueprint
 from router.web.webhook import webhook_blueprint
-
-__all__ = ["WebParts", "blueprints"]
 
 
 @dataclass(frozen=True, slots=True)

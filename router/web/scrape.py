@@ -20,8 +20,6 @@ from router.turns import in_turns
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["metrics_app"]
-
 
 class _Gathered(Collector):
     """Metrics as they were; nothing changes them while they are written."""

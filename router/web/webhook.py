@@ -28,8 +28,6 @@ from router.web.authentication import principal_of
 from router.web.bearer import is_bearer
 from router.web.caller import address
 
-__all__ = ["webhook_blueprint"]
-
 _MOST_BYTES = 1_000_000
 
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from router.alerts.reconcile import fingerprint
+from router.alerts.labels import fingerprint
 from tests.chaos.stage import (
     FLAP_RETURNS,
     FORGET_SECONDS,

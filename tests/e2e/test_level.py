@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from alerting.payload import Alert, Status
+from router.alerts.labels import fingerprint
 from router.alerts.notify import NotificationHandler, NotificationOutcome
-from router.alerts.reconcile import fingerprint
 from router.clients.prometheus import PrometheusClient
 from router.clients.session import Service
 from router.config.settings import ControlSettings

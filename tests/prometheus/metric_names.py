@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from router.assembly.audit import AuditService
 from router.capacity.ledger import Ledger
 from router.health.circuits import Circuits
-from router.holds.store import HoldStore, Key
+from router.holds.record import Key
+from router.holds.store import HoldStore
 from router.jobs.metrics import JobCollector, JobMetrics, JobsView
 from router.metrics import FleetCollector, Metrics
 from router.metrics.circuits import CircuitCollector

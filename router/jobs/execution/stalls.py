@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from router.jobs.execution.active import ActiveJob
 from router.jobs.model import JobState
 
-__all__ = ["Stalls"]
-
 OPEN = tuple(state for state in JobState if not state.over)
 
 

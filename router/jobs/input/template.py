@@ -30,8 +30,6 @@ from router.jobs.input.filters import (
 )
 from router.jobs.input.readers.values import name_of
 
-__all__ = ["Template"]
-
 _LONGEST_SOURCE = 256 * 1024
 _MOST_NODES = 2_000
 _DEEPEST = 24

@@ -16,8 +16,6 @@ from router.web.admin.keys import show_key
 from router.web.admin.views import show_hold, show_override
 from router.web.caller import address
 
-__all__ = ["audit", "note_after", "note_before"]
-
 _KNOWN = (
     *("actor", "client", "action", "target"),
     *("since", "before", "after", "limit"),

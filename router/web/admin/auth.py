@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import request
 
-from router.access.principal import Scope
+from router.api_key import Scope
 from router.errors import (
     BadRequestError,
     ForbiddenError,
@@ -20,8 +20,6 @@ from router.web.authentication import principal_of
 from router.web.bearer import is_bearer
 from router.web.jobs.fields import parsed
 from router.web.local_user import local_peer
-
-__all__ = ["allow_change", "check_spelling", "fields"]
 
 # Every path here can be written in this way. Whatever else leads to the same route
 # (`//admin`, `/%61dmin`, `/admin;x`, `http://host/admin`) would pass a proxy's rule.

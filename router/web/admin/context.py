@@ -17,7 +17,8 @@ from router.clients.alertmanager import Silences
 from router.errors import NotFoundError
 from router.health.circuits import Circuits
 from router.holds.history import AuditQuery
-from router.holds.store import AuditEvent, HoldStore, Key
+from router.holds.record import AuditEvent, Key
+from router.holds.store import HoldStore
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.snapshot import NodeView, Published

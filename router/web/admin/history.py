@@ -13,7 +13,7 @@ from flask import Response, jsonify, request
 from router.alerts.what_if import Capacity, WhatIfPrediction, rehearse
 from router.errors import BadRequestError, NotFoundError
 from router.holds.history import AuditQuery
-from router.holds.store import Change
+from router.holds.record import Change
 from router.model import HoldKind
 from router.web.admin.auth import fields
 from router.web.admin.context import AdminContext

@@ -15,8 +15,6 @@ from router.web.admin.auth import check_range, fields
 from router.web.admin.context import AdminContext
 from router.web.jobs.fields import parsed
 
-__all__ = ["create_key", "get_key", "list_keys", "revoke_key", "rotate_key", "show_key"]
-
 _OVERLAP_SECONDS = 86_400
 _LONGEST_OVERLAP_SECONDS = 90 * 86_400
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, g, jsonify, request
 
-from router.access.principal import Scope
+from router.api_key import Scope
 from router.errors import NotFoundError
 from router.model import Priority, canonical
 from router.scheduling.pipeline import BUSY, RoutingRequest
@@ -31,8 +31,6 @@ from router.web.admin.inventory import add_node
 from router.web.admin.usage import usage
 from router.web.admin.views import show_hold, show_slots
 from router.web.authentication import principal_of
-
-__all__ = ["AdminContext", "admin_blueprint"]
 
 
 def admin_blueprint(parts: AdminContext) -> Blueprint:

@@ -12,14 +12,13 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from router.access.principal import Principal, Scope
+from router.access.principal import Principal
+from router.api_key import Scope
 from router.errors import BadRequestError, NotFoundError
 from router.usage.report import GROUPS, UsageQuery, csv_lines
 from router.web.admin.context import AdminContext
 from router.web.admin.history import read_times
 from router.web.authentication import principal_of
-
-__all__ = ["narrowed", "sees_everybody", "usage", "usage_query"]
 
 _TEXTS = ("principal", "model", "node")
 _KNOWN = (*_TEXTS, "by", "since", "before", "month", "format")

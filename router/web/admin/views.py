@@ -9,7 +9,7 @@ from typing import Any
 from router.capacity.ledger import Ledger
 from router.capacity.throughput import ThroughputCurve
 from router.health.circuits import CircuitView
-from router.holds.store import AuditEvent, Change
+from router.holds.record import AuditEvent, Change
 from router.model import Hold, HoldKind, Override
 from router.snapshot import NodeView
 

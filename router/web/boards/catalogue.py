@@ -16,15 +16,6 @@ import orjson
 from router.duration import parse_duration
 from router.errors import NotFoundError
 
-__all__ = [
-    "NUMBER",
-    "BoardCatalogue",
-    "BoardQuery",
-    "BoardVariable",
-    "ShownBoard",
-    "read",
-]
-
 _VALUES = re.compile(r"label_values\((?P<series>.+), *(?P<label>\w+)\)", re.DOTALL)
 NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")  # that a variable may be
 

@@ -11,8 +11,6 @@ import orjson
 from router.errors import PrometheusError
 from router.web.boards.catalogue import BoardVariable
 
-__all__ = ["KnownValues", "Samples"]
-
 # A value that appears is let in at the next look; looks are not made more often.
 _FRESH_SECONDS = 2.0
 # Nodes of last month have boards, too.

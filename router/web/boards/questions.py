@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from router.errors import BadRequestError
 from router.web.boards.catalogue import NUMBER, BoardQuery, BoardVariable
 
-__all__ = ["Choice", "TimeRange", "filled", "substitutes", "time_range"]
-
 # As Grafana's data source has it (`timeInterval`, grafana/provisioning).
 SCRAPE_SECONDS = 5
 MOST_POINTS = 1_000

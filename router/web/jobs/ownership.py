@@ -12,8 +12,6 @@ from router.jobs.model import StoredFile
 from router.jobs.service import JobService
 from router.web.authentication import principal_of
 
-__all__ = ["OWNED", "add_ownership", "own_account", "own_file"]
-
 
 def _account_of_upload(service: JobService, upload: str) -> str:
     return service.parted.get(upload).account

@@ -14,15 +14,13 @@ from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request
 
-from router.access.principal import Scope
 from router.access.service import KeyService
 from router.access.sessions import SECONDS, Sessions
+from router.api_key import Scope
 from router.errors import BadRequestError, RequestError, UnauthorizedError
 from router.web.authentication import COOKIE, csrf_of
 from router.web.caller import address
 from router.web.pages import guarded
-
-__all__ = ["LoginContext", "login_blueprint"]
 
 _PAGES = frozenset({Scope.JOBS, Scope.ADMIN_READ, Scope.INFERENCE})
 # Where to go afterwards: a page of ours, whatever the link says.

@@ -19,8 +19,6 @@ from router.web.admin.usage import narrowed, sees_everybody, usage_query
 from router.web.authentication import principal_of
 from router.web.pages import guarded, refused
 
-__all__ = ["UsagePageContext", "usage_blueprint"]
-
 _GROUPS = ("principal", "model", "day", "node")
 _TAKEN = frozenset({"by", "month"})
 

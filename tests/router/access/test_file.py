@@ -7,7 +7,7 @@ import pytest
 from router.access.file import KeysFile, parse_keys
 from router.access.keys import KeySecret, KeySource
 from router.access.limits import KeyLimits
-from router.access.principal import Scope
+from router.api_key import Scope
 from router.errors import ConfigError
 
 A, B = "a" * 64, "b" * 64

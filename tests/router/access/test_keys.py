@@ -8,8 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from router.access.keys import ApiKey, KeyRing, KeySecret, KeySource, KeyState
-from router.access.principal import Scope
-from router.api_key import PREFIX, digest_of, new_secret, shown
+from router.api_key import PREFIX, Scope, digest_of, new_secret, shown
 from router.errors import ForbiddenError, UnauthorizedError
 
 SECRET = f"{PREFIX}of-alice"

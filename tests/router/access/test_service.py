@@ -9,10 +9,9 @@ import pytest
 
 from router.access.file import KeysFile, KeyTerms, parse_keys
 from router.access.keys import KeyState, UnknownKeyError
-from router.access.principal import Scope
 from router.access.service import KeyService
 from router.access.store import FILE, KeyStore
-from router.api_key import PREFIX, digest_of
+from router.api_key import PREFIX, Scope, digest_of
 from router.errors import (
     ConflictError,
     ForbiddenError,

@@ -10,19 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from alerting.payload import Alert, Status
+from router.alerts.labels import Ignored, fingerprint, hold_for, matches
 from router.alerts.notify import NotificationHandler, NotificationOutcome
 from router.alerts.reconcile import (
     ActiveAlert,
     AlertObservation,
-    Ignored,
     Proofs,
     Reconciled,
     ReconcileInput,
     Revision,
     carry_out,
-    fingerprint,
-    hold_for,
-    matches,
     reconcile,
 )
 from router.clients.prometheus import AlertRule, FiringAlert

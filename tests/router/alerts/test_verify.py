@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from router.alerts.verify import CheckLimits, Verifier, generates
-from router.holds.store import Change
+from router.holds.record import Change
 from router.model import Clear, Inventory, Node
 from tests.harness.poll import until
 from tests.harness.ports import free_port

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from router.clients.prometheus import AlertRule, Sample
 from router.errors import PrometheusError, StateError
-from router.holds.store import HoldStore, Key
+from router.holds.record import Key
+from router.holds.store import HoldStore
 from router.model import Clear, Hold, HoldKind, HoldState
 
 LABELS = {

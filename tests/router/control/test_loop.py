@@ -10,7 +10,7 @@ import threading
 import pytest
 import structlog
 
-from router.alerts.reconcile import Ignored
+from router.alerts.labels import Ignored
 from router.clients.prometheus import AlertRule, Sample
 from router.config.settings import ControlSettings
 from router.control.loop import Loop, Pass, Sources

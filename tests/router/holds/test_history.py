@@ -10,8 +10,8 @@ import pytest
 
 from router.errors import StateError
 from router.holds.history import AuditQuery, SqliteAuditLog
-from router.holds.record import Actor
-from router.holds.store import AuditEvent, Change, HoldStore
+from router.holds.record import Actor, AuditEvent, Change
+from router.holds.store import HoldStore
 from router.model import Hold, HoldKind
 from tests.router.control.fakes import Clock, MemoryJournal, cordon, drain
 

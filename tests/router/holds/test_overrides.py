@@ -6,7 +6,8 @@ import pytest
 
 from router.holds.journal import SqliteHolds
 from router.holds.overrides import Overrides
-from router.holds.store import Change, HoldStore
+from router.holds.record import Change
+from router.holds.store import HoldStore
 from router.model import HoldKind, Override
 from tests.router.control.fakes import Clock, cordon, drain
 

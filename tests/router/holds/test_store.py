@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from router.errors import StateError
-from router.holds.store import Change, HoldStore
+from router.holds.record import Change
+from router.holds.store import HoldStore
 from router.model import Clear, Hold, HoldKind, HoldState
 from tests.router.control.fakes import Clock, MemoryJournal, cordon, drain, store
 

@@ -15,7 +15,8 @@ from router.access.store import KeyStore
 from router.capacity.ledger import Ledger
 from router.errors import ConfigError, RequestError
 from router.holds.history import AuditQuery
-from router.holds.store import AuditEvent, Change, HoldStore
+from router.holds.record import AuditEvent, Change
+from router.holds.store import HoldStore
 from router.model import Clear, Hold, HoldKind, Node, Outcome, Part, Score
 from router.pickers import Policies
 from router.scheduling.matching import HeldBack
@@ -24,7 +25,8 @@ from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTrace, DecisionTraces, TraceStep
 from router.snapshot import NodeView, PresentModel, Published, Snapshot
-from router.web.admin.routes import AdminContext, admin_blueprint
+from router.web.admin.context import AdminContext
+from router.web.admin.routes import admin_blueprint
 from tests.router.control.fakes import MemoryJournal
 
 
