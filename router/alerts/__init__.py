@@ -1,1 +1,1 @@
-"""From a notification of Alertmanager to a hold, and back to a healthy node."""
+"""Turns alerts into holds, and lifts a hold once its node is healthy again."""

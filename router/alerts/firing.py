@@ -1,4 +1,4 @@
-"""What Prometheus itself says is firing, asked once for all who ask at one time."""
+"""Asks Prometheus which alerts fire, once for all concurrent callers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from contextlib import AbstractContextManager
 from router.clients.prometheus import FiringAlert
 from router.errors import PrometheusError
 
-__all__ = ["Firing"]
-
 
 class Firing:
-    """Answers each caller by a question that was begun after it called.
+    """Answers each caller from a query that began after its call.
 
-    A hundred notifications at one time are two questions, one after the other.
+    A hundred concurrent notifications need two queries, one after the other.
     """
 
     def __init__(self, ask: Callable[[], Sequence[FiringAlert]]) -> None:
@@ -25,7 +23,7 @@ class Firing:
         self._answer: Sequence[FiringAlert] | PrometheusError = ()
 
     def __call__(self) -> Sequence[FiringAlert]:
-        """Give the alerts that fire. Raises PrometheusError."""
+        """Return the firing alerts. Raises PrometheusError."""
         begun = self._begun
         with self._lock:
             if self._begun == begun:

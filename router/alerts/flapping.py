@@ -1,8 +1,8 @@
-"""How often a node came back from an alert of late, and how long it must wait for it.
+"""Counts how often a node returned from an alert, and delays its next return.
 
-A node that leaves and returns every minute is worse than one that is out: each time
-its models are loaded again and its streams are moved. So after a few returns the
-next one has to be proven for longer, twice as long each time, up to a bound.
+A node that leaves and returns every minute is worse than one that is out: each time its
+models are loaded again and its streams are moved. After a few returns the alert must be
+gone for longer before the hold is lifted, twice as long each time, up to a limit.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from router.holds.record import AuditEvent, Change
 from router.model import HoldState
 
-__all__ = ["FlapPolicy", "Flapping"]
-
 _MOST_KEPT = 64  # returns of one node and alert: far beyond any hold-down's bound
 
 
 @dataclass(frozen=True, slots=True)
 class FlapPolicy:
-    """From how many returns on a hold stays, and how long; seconds.
+    """When a return is delayed, and for how long; seconds.
 
-    returns: within `window_seconds`, after which `first_seconds` are waited, then
-             twice that for each further return, at most `longest_seconds`
+    returns: this many within `window_seconds` delay the next one by `first_seconds`;
+             each further return doubles that, up to `longest_seconds`
     """
 
     returns: int
@@ -34,7 +32,7 @@ class FlapPolicy:
     longest_seconds: float
 
     def hold_down(self, returns: int) -> float:
-        """Say how long the next return must be proven after so many."""
+        """Return how long an alert must be gone after so many returns."""
         if returns < self.returns:
             return 0.0
         doubled = self.first_seconds * 2.0 ** min(returns - self.returns, 30)
@@ -42,7 +40,7 @@ class FlapPolicy:
 
 
 class Flapping:
-    """Returns by node and alert, counted in monotonic seconds."""
+    """Times of returns by node and alert, in monotonic seconds."""
 
     def __init__(
         self,
@@ -56,16 +54,16 @@ class Flapping:
         )
 
     def see(self, event: AuditEvent) -> None:
-        """Take an event of the hold store as it happens."""
+        """Count an event of the hold store."""
         self._count(event, 0.0)
 
     def recall(self, events: Iterable[AuditEvent], now: float) -> None:
-        """Take over what happened before this process; `now` in unix seconds."""
+        """Count events from before this process started; `now` in unix seconds."""
         for event in sorted(events, key=lambda each: each.at):
             self._count(event, max(0.0, now - event.at))
 
     def hold_downs(self) -> Mapping[tuple[str, str], float]:
-        """Give the seconds of each node and alert that has come back too often."""
+        """Return the delay in seconds of each node and alert that flaps."""
         patience, found = self._patience(), {}
         oldest = self._monotonic() - patience.window_seconds
         for key, returns in tuple(self._returns.items()):
@@ -79,7 +77,7 @@ class Flapping:
 
     def _count(self, event: AuditEvent, age: float) -> None:
         hold = event.hold
-        # One that was refuted kept the node out for nothing, and is no return.
+        # A rejected notification is no return: its alert never fired.
         provisional = hold.state is HoldState.PROVISIONAL
         if event.change is Change.LIFTED and event.by == "level" and not provisional:
             key = (hold.node, hold.alert or "")

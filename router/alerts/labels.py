@@ -1,4 +1,4 @@
-"""From an alert's labels to its consequence: the labels are the whole mapping; pure."""
+"""Derives the consequence of an alert from its labels, and from nothing else; pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from enum import StrEnum
 
 from router.model import Clear, Hold, HoldKind, factor_of
 
-__all__ = ["ACTIONS", "Ignored", "clear_of", "fingerprint", "hold_for", "matches"]
-
 Labels = Mapping[str, str]
 
-# What a rule's label `action` may say.
+# Values of a rule's label `action`.
 ACTIONS: Mapping[str, HoldKind] = {
     "drain": HoldKind.DRAIN,
     "evict": HoldKind.EVICT,
@@ -28,7 +26,7 @@ class Ignored(StrEnum):
 
 
 def ignored(labels: Labels, fleet: frozenset[str]) -> Ignored | None:
-    """Say why an alert has no consequence; None when it has."""
+    """Return why an alert has no consequence; None where it has one."""
     if labels.get("action") not in ACTIONS:
         return Ignored.UNKNOWN_ACTION
     if labels.get("node") not in fleet:
@@ -42,7 +40,7 @@ def ignored(labels: Labels, fleet: frozenset[str]) -> Ignored | None:
 
 
 def hold_for(labels: Labels, reason: str, now: float) -> Hold:
-    """Make the hold of a firing alert with an action; its labels are its identity."""
+    """Make the hold of a firing alert with an action; its labels identify it."""
     return Hold(
         node=labels["node"],
         kind=ACTIONS[labels["action"]],
@@ -55,7 +53,7 @@ def hold_for(labels: Labels, reason: str, now: float) -> Hold:
 
 
 def clear_of(labels: Labels) -> Clear:
-    """Read the label `clear`; what is unknown is left to a person."""
+    """Read the label `clear`; with an unknown value a person must lift the hold."""
     try:
         return Clear(labels.get("clear", Clear.AUTO))
     except ValueError:
@@ -63,10 +61,10 @@ def clear_of(labels: Labels) -> Clear:
 
 
 def matches(notified: Labels, level: Labels) -> bool:
-    """Say whether a notification's labels name the alert of `ALERTS`' labels.
+    """Say whether a notification is about the alert with these labels in `ALERTS`.
 
-    A notification carries Prometheus' external labels too; one that lacks a
-    label of the level's is of another alert, or forged.
+    A notification has Prometheus' external labels as well. One that lacks a label is
+    about another alert, or forged.
     """
     return level.items() <= notified.items() and {"alertname", "node"} <= level.keys()
 

@@ -1,10 +1,10 @@
-"""Alertmanager's bell: holds a node at once, where Prometheus shows the alert as well.
+"""Handles Alertmanager's notifications: holds a node at once if Prometheus agrees.
 
-A notification is only a hint to look: whoever may post to Alertmanager may send one.
-Prometheus is asked before a node is held, and what it shows is what holds. The hold
-runs out by itself unless a level pass confirms it, and a notification never lifts
-one. Each (fingerprint, startsAt) holds once: repeats, replays of what the level
-refuted, and a firing that arrives behind its own resolution have no effect.
+A notification is only a hint: whoever may post to Alertmanager can send one. The node
+is held only if Prometheus shows the alert, with the labels that Prometheus shows. The
+hold is provisional: it expires unless a reconcile pass confirms it. A notification
+never lifts a hold. Each (fingerprint, startsAt) places one hold: repeats, replays of
+rejected alerts and a firing that arrives after its own resolution have no effect.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ from alerting.payload import Alert, Status
 from router.alerts.labels import hold_for, ignored, matches
 from router.clients.prometheus import FiringAlert
 from router.errors import PrometheusError, StateError
+from router.holds.effect import by_alert
 from router.holds.record import NOBODY, Actor
-from router.holds.store import HoldStore, by_alert
+from router.holds.store import HoldStore
 from router.model import Hold, HoldState
-
-__all__ = ["NotificationHandler", "NotificationOutcome"]
 
 V = TypeVar("V")
 
 _REMEMBERED = 10_000
-# Seconds before each question: Prometheus shows an alert before it sends it, but not
-# if another one of a pair did. All of them end within the second.
+# Seconds before each query: a Prometheus shows an alert before it sends it, but the
+# other one of a pair may show it later. Together they take less than a second.
 _PAUSES = (0.0, 0.1, 0.3)
 _ASKING_SECONDS = 0.8
-_DENIED_SECONDS = 10.0  # what was not shown is not asked about again so soon
+_DENIED_SECONDS = 10.0  # an alert that was not shown is asked about later
 _MOST_REASON = 500
 
 
 class NotificationOutcome(StrEnum):
-    """What a notified alert came to."""
+    """What became of a notified alert."""
 
     PLACED = "placed"
     REPEATED = "repeated"
@@ -52,9 +51,9 @@ class NotificationOutcome(StrEnum):
 
 
 class NotificationHandler:
-    """Hears notified alerts; one for the process.
+    """Handles notified alerts; one for the process.
 
-    firing: what Prometheus shows; raises PrometheusError
+    firing: returns the alerts that Prometheus shows; raises PrometheusError
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class NotificationHandler:
     def hear(
         self, alerts: Sequence[Alert], actor: Actor = NOBODY
     ) -> tuple[NotificationOutcome, ...]:
-        """Hear a notification; raises StateError when a hold acts but is not saved."""
+        """Handle a notification; raises StateError if a hold acts but is not saved."""
         outcomes = [self._known(alert) for alert in alerts]
         fresh = [n for n, outcome in enumerate(outcomes) if outcome is None]
         proven, otherwise = self._proven({n: alerts[n] for n in fresh})
@@ -103,11 +102,11 @@ class NotificationHandler:
         return tuple(outcome for outcome in outcomes if outcome is not None)
 
     def wake(self) -> None:
-        """Have the level looked at now."""
+        """Start a reconcile pass now."""
         self._wake()
 
     def _known(self, alert: Alert) -> NotificationOutcome | None:
-        """Say what comes of an alert without asking; None where that must be asked."""
+        """Return the outcome; None where Prometheus must be asked for it."""
         reason = ignored(alert.labels, self._fleet())
         if reason is not None:
             return NotificationOutcome(reason.value)
@@ -130,7 +129,7 @@ class NotificationHandler:
     def _proven(
         self, alerts: Mapping[int, Alert]
     ) -> tuple[Mapping[int, FiringAlert], NotificationOutcome]:
-        """Give what Prometheus shows of these, and what becomes of the rest."""
+        """Return the alerts that Prometheus shows, and the outcome of the others."""
         proven: dict[int, FiringAlert] = {}
         left = dict(alerts)
         deadline = self._monotonic() + _ASKING_SECONDS
@@ -154,15 +153,15 @@ class NotificationHandler:
         now = self._clock()
         name = alert.labels.get("alertname", "")
         reason = alert.annotations.get("summary") or name
-        rung = replace(
+        provisional = replace(
             hold_for(alert.labels, reason[:_MOST_REASON], now),
             state=HoldState.PROVISIONAL,
             until=now + self._seconds(),
         )
-        for hold in self._holds.of(rung.node):
-            if by_alert(hold) and matches(rung.labels, hold.labels):
-                return replace(rung, source=hold.source)
-        return rung
+        for hold in self._holds.of(provisional.node):
+            if by_alert(hold) and matches(provisional.labels, hold.labels):
+                return replace(provisional, source=hold.source)
+        return provisional
 
 
 _Once = tuple[str, str]
@@ -173,7 +172,7 @@ def _once(alert: Alert) -> _Once:
 
 
 def _keep(memory: OrderedDict[_Once, V], once: _Once, value: V) -> None:
-    """Remember, as the newest of so many."""
+    """Remember an entry as the newest; the oldest are forgotten."""
     memory[once] = value
     memory.move_to_end(once)
     if len(memory) > _REMEMBERED:
@@ -191,7 +190,7 @@ def _by_node(alerts: Sequence[FiringAlert]) -> _Shown:
 
 
 def _shown_of(alert: Alert, shown: _Shown) -> FiringAlert | None:
-    """Give the alert that a notification speaks of; the one that says most of it."""
+    """Return the alert of a notification: the match with the most labels."""
     found = [
         each
         for each in shown.get(_key(alert.labels), ())

@@ -1,14 +1,13 @@
-"""What the alert level says about the holds that alerts placed; pure.
+"""Compares the holds of alerts with the alerts in Prometheus; pure.
 
-`ALERTS` is the level, the webhook only an edge. Only a level pass confirms or
-lifts an alert's hold, and an absent alert is not recovery: it also vanishes when
-an exporter dies, when the inventory is emptied, when a rule breaks and when
-Prometheus restarts. A hold is lifted when, over two evaluations of its rule,
-the rule is healthy and fresh, what it reads exists for that node, Watchdog fires
-in the same answer, and the alert does not even pend. Two evaluations, because
-one answer may be put together while an evaluation is half written. A hold whose
-alert flaps must be proven for longer, and one with `clear: verified` waits for a
-check of the node itself as well.
+Only a reconcile pass confirms or lifts an alert's hold; the webhook places provisional
+ones. An absent alert is not a recovery: alerts also vanish when an exporter dies, the
+inventory is emptied, a rule breaks or Prometheus restarts. A hold is lifted when, in
+two evaluations of its rule, the rule is healthy and fresh, the series that it reads
+exist for the node, Watchdog fires in the same answer, and the alert is not even
+pending. Two evaluations, because an answer may be given while an evaluation is half
+written. If the alert flaps, this must hold for longer; with `clear: verified`, a check
+of the node must succeed as well.
 """
 
 from __future__ import annotations
@@ -20,38 +19,22 @@ from dataclasses import dataclass, field
 from router.alerts.labels import (
     Ignored,
     clear_of,
-    fingerprint,
     hold_for,
     ignored,
     matches,
 )
 from router.clients.prometheus import AlertRule
 from router.errors import StateError
-from router.holds.store import HoldRecord, HoldStore, Key, by_alert
+from router.holds.effect import by_alert
+from router.holds.record import HoldRecord, Key
+from router.holds.store import HoldStore
 from router.model import Clear, Hold, HoldState
-
-__all__ = [
-    "ActiveAlert",
-    "AlertObservation",
-    "ConfirmHold",
-    "Ignored",
-    "LiftHold",
-    "MarkUnverified",
-    "PlaceHold",
-    "ReconcileInput",
-    "Reconciled",
-    "carry_out",
-    "fingerprint",
-    "hold_for",
-    "matches",
-    "reconcile",
-]
 
 Labels = Mapping[str, str]
 Revision = tuple[Key, int]
 Proofs = Mapping[Revision, float]
 
-# How far a rule's last evaluation may lie behind Prometheus' clock.
+# A rule is fresh if its last evaluation is no older, by Prometheus' clock.
 _FRESH_INTERVALS = 3
 _FRESH_SECONDS = 5.0
 # The webhook was seen up to 4 ms before the sample it speaks of.
@@ -68,7 +51,7 @@ class ActiveAlert:
 
 @dataclass(frozen=True, slots=True)
 class AlertObservation:
-    """The alert side of one observation; `evidence` holds labels by expression."""
+    """Alerts and rules of one observation; `evidence` has series' labels by query."""
 
     at: float
     alerts: tuple[ActiveAlert, ...]
@@ -85,13 +68,13 @@ class AlertObservation:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileInput:
-    """What one pass judges by.
+    """What one pass compares.
 
-    level:      None where Prometheus was silent
+    level:      None where Prometheus did not answer
     fleet:      the inventory's nodes
-    started_at: monotonic seconds of the pass' start, before it asked anything
+    started_at: monotonic seconds when the pass began, before its first query
     now:        unix seconds
-    hold_downs: seconds that a flapping alert's hold stays proven before it is
+    hold_downs: seconds that a flapping alert must be gone before its hold is
                 lifted, by node and alert
     verified:   holds with `clear: verified` whose check has passed
     """
@@ -106,14 +89,14 @@ class ReconcileInput:
 
 @dataclass(frozen=True, slots=True)
 class PlaceHold:
-    """A node is to be held: its alert fires."""
+    """Place a hold: its alert fires."""
 
     hold: Hold
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmHold:
-    """A hold's alert fires; its labels are the level's from here on."""
+    """Confirm a hold: its alert fires, and gives it its labels."""
 
     standing: HoldRecord
     labels: Labels
@@ -121,7 +104,7 @@ class ConfirmHold:
 
 @dataclass(frozen=True, slots=True)
 class MarkUnverified:
-    """A hold stays: its alert does not fire, and nothing proves the node well."""
+    """Keep a hold: its alert does not fire, but the node is not proven healthy."""
 
     standing: HoldRecord
     why: str
@@ -129,7 +112,7 @@ class MarkUnverified:
 
 @dataclass(frozen=True, slots=True)
 class LiftHold:
-    """The level proved the node well."""
+    """Lift a hold: the node is proven healthy."""
 
     standing: HoldRecord
     why: str
@@ -140,12 +123,13 @@ Action = PlaceHold | ConfirmHold | MarkUnverified | LiftHold
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a pass found; `proofs` goes into the next pass.
+    """The result of a pass; `proofs` goes into the next one.
 
-    proofs: by hold and revision, the newest evaluation that first proved it well
-    undecided: why the level cannot speak, by hold
-    stays:  seconds that a proven hold stays because its alert flaps, by hold
-    unverified: holds that are proven and wait for the check of their node
+    proofs:     time of the evaluation that first proved the node healthy, by hold
+                and revision
+    undecided:  why nothing can be concluded, by hold
+    stays:      seconds that a hold stays because its alert flaps, by hold
+    unverified: holds that only wait for the check of their node
     """
 
     actions: tuple[Action, ...] = ()
@@ -158,7 +142,7 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """A rule that could judge and did not fire: its evaluations, oldest, newest."""
+    """Evaluations in which rules could fire and did not: the oldest and the newest."""
 
     oldest: float
     newest: float
@@ -168,7 +152,7 @@ class _Proof:
 def reconcile(
     standings: Iterable[HoldRecord], view: ReconcileInput, proofs: Proofs
 ) -> Reconciled:
-    """Judge every alert's hold, and find the alerts that want one."""
+    """Compare every alert's hold, and find alerts that have none yet."""
     held = [each for each in standings if by_alert(each.hold)]
     judge = _Reconciler(view, proofs)
     for standing in held:
@@ -185,10 +169,10 @@ def reconcile(
 
 
 def carry_out(actions: Iterable[Action], holds: HoldStore) -> None:
-    """Apply all of a pass' actions; what changed since it looked is left alone.
+    """Apply all actions of a pass, but to holds that have changed since.
 
-    Raises StateError at the end: a disk that is full must not keep the second
-    sick node in service.
+    Raises StateError only at the end: a full disk must not keep a second unhealthy
+    node in service.
     """
     failure: StateError | None = None
     for action in actions:
@@ -237,7 +221,7 @@ def _wanted(
 
 
 class _Reconciler:
-    """Goes over the holds of one pass and collects what follows."""
+    """Collects the actions of one pass, hold by hold."""
 
     def __init__(self, view: ReconcileInput, proofs: Proofs) -> None:
         self._view = view
@@ -270,12 +254,12 @@ class _Reconciler:
         proof = _prove(standing.hold, level)
         if isinstance(proof, str):
             self._doubt(standing, proof)
-        elif _for_a_person(standing.hold) or self._just_rung(standing, proof):
+        elif _for_a_person(standing.hold) or self._just_notified(standing, proof):
             return
         else:
             self._prove(standing, proof)
 
-    def _just_rung(self, standing: HoldRecord, proof: _Proof) -> bool:
+    def _just_notified(self, standing: HoldRecord, proof: _Proof) -> bool:
         age = self._view.started_at - standing.asserted_at
         return age < proof.interval_seconds + _NOTIFICATION_MARGIN_SECONDS
 
@@ -290,7 +274,7 @@ class _Reconciler:
         self.proofs[key] = proof.newest if first is None else first
 
     def _enough(self, standing: HoldRecord, proven_seconds: float) -> str | None:
-        """Say why a hold that was proven for so long may go; None: not yet."""
+        """Return why a hold may be lifted after so long a proof; None: not yet."""
         hold = standing.hold
         if hold.state is HoldState.PROVISIONAL:
             return "the level refutes it"
@@ -307,7 +291,7 @@ class _Reconciler:
 
     def _doubt(self, standing: HoldRecord, why: str) -> None:
         if _latched(standing.hold):
-            return  # not the level's to lift, so nothing is in doubt
+            return  # a person or a check lifts it
         self.undecided[standing.hold.key] = why
         if standing.hold.state is HoldState.CONFIRMED:
             self.actions.append(MarkUnverified(standing, why))
@@ -318,7 +302,7 @@ def _active(hold: Hold, level: AlertObservation) -> Iterator[ActiveAlert]:
 
 
 def _latched(hold: Hold) -> bool:
-    # A ring alone latches nothing: it may be forged.
+    # A notification alone latches nothing: it may be forged.
     return hold.clear is not Clear.AUTO and hold.state is not HoldState.PROVISIONAL
 
 
@@ -327,7 +311,7 @@ def _for_a_person(hold: Hold) -> bool:
 
 
 def _prove(hold: Hold, level: AlertObservation) -> _Proof | str:
-    """Give the proof that the alert's rules could judge, or what is missing."""
+    """Return the proof that the alert's rules could fire, or what is missing."""
     name = hold.labels.get("alertname", "")
     rules = [rule for rule in level.rules if rule.name == name]
     if not level.watchdog:

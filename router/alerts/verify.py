@@ -1,8 +1,8 @@
-"""Brings a node back only after a real generation on it succeeded (`clear: verified`).
+"""Checks nodes by a real generation before their hold is lifted (`clear: verified`).
 
-The level asks once it has proven that the alert is gone. A check then runs beside
-the loop, within a bound and with a growing wait after each failure. It lifts
-nothing: the next level pass does, if its own proof still stands.
+A reconcile pass asks for a check once the alert is proven gone. Checks run beside the
+control loop, a bounded number at a time, with a growing wait after each failure. A
+check lifts nothing: the next reconcile pass does, if its own proof still holds.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import Any, Protocol
 from router.alerts.reconcile import Revision
 from router.clients import ollama as listings
 from router.clients.http_json import PollError, exchange, get_json
-from router.holds.store import Change, HoldRecord, HoldStore
+from router.holds.record import Change, HoldRecord
+from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Inventory, Node
 
-__all__ = ["Check", "CheckLimits", "VerificationCounters", "Verifier", "generates"]
-
-# Says why a node does not do; None when it does. Takes the node and both limits.
+# Takes a node and both limits; returns why it fails, None where it passes.
 Check = Callable[[Node, float, float], str | None]
 
 _CONCURRENCY = 16  # a load may take minutes, and keeps nobody from being checked
@@ -32,14 +31,14 @@ _BY = "verification"
 
 
 class VerificationCounters(Protocol):
-    """What checks are counted with."""
+    """Counts checks."""
 
     def verified(self, *, passed: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CheckLimits:
-    """How long a check may take, and what is waited after a failed one; seconds."""
+    """How long a check may take, and the wait after a failed one; seconds."""
 
     answer_seconds: float
     generate_seconds: float
@@ -48,7 +47,7 @@ class CheckLimits:
 
 @dataclass(slots=True)
 class _Task:
-    """The checks of one node; `asked_for` are the holds of the one under way."""
+    """The checks of one node; `asked_for`: the holds that the running one is for."""
 
     wanted: dict[Revision, HoldRecord] = field(default_factory=dict)
     asked_for: set[Revision] = field(default_factory=set)
@@ -59,7 +58,7 @@ class _Task:
 
 
 class Verifier:
-    """Checks nodes whose holds the level would lift; one for the process."""
+    """Checks nodes whose holds could be lifted otherwise; one for the process."""
 
     def __init__(
         self,
@@ -85,11 +84,11 @@ class Verifier:
         self._pool = ThreadPoolExecutor(_CONCURRENCY, "verify")
 
     def passed(self) -> Collection[Revision]:
-        """Give the holds whose node has passed since the level began to ask."""
+        """Return the holds whose node has passed its check."""
         return frozenset(self._passed)
 
     def waiting(self) -> Mapping[tuple[str, str], str]:
-        """Say for each node and alert under check what the last one came to."""
+        """Return the result of the last check, by node and alert."""
         return {
             (node, standing.hold.alert or ""): task.why
             for node, task in tuple(self._tasks.items())
@@ -97,7 +96,7 @@ class Verifier:
         }
 
     def want(self, unverified: Sequence[HoldRecord]) -> None:
-        """Have these checked, and no others: what was passed for those is void."""
+        """Check the nodes of these holds; results for other holds are dropped."""
         wanted: dict[str, dict[Revision, HoldRecord]] = {}
         for each in unverified:
             wanted.setdefault(each.hold.node, {})[each.hold.key, each.revision] = each
@@ -113,7 +112,7 @@ class Verifier:
             self._begin(node, self._tasks.setdefault(node, _Task(found)))
 
     def stop(self) -> None:
-        """Ask nothing more; a check under way ends by its own deadline."""
+        """Begin no more checks; a running one ends by its own deadline."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, name: str, task: _Task) -> None:
@@ -157,7 +156,7 @@ class Verifier:
 
 
 def generates(node: Node, answer_seconds: float, generate_seconds: float) -> str | None:
-    """Have a node make a few tokens; say why it does not, None when it does."""
+    """Generate a few tokens on a node; return why that failed, None if it worked."""
     try:
         get_json(node, "/api/version", answer_seconds)
         models = _models(node, answer_seconds)
@@ -177,7 +176,7 @@ def generates(node: Node, answer_seconds: float, generate_seconds: float) -> str
 
 
 def _models(node: Node, seconds: float) -> list[str]:
-    """Name the models to try: the loaded ones, then the others by size."""
+    """Return the models to try: loaded ones, then the others, smallest first."""
     resident = listings.resident(get_json(node, "/api/ps", seconds))
     present = listings.present(get_json(node, "/api/tags", seconds))
     others = sorted(present.values(), key=lambda each: each.size_bytes)
@@ -185,7 +184,7 @@ def _models(node: Node, seconds: float) -> list[str]:
 
 
 def _request(model: str) -> dict[str, Any]:
-    # No option that would load it anew (num_ctx and the like).
+    # No option that would reload the model (num_ctx and the like).
     return {
         "model": model,
         "prompt": "Count on from 1 2 3",

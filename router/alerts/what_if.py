@@ -1,7 +1,6 @@
-"""What would happen if these alerts fired: the dry run of node health; pure.
+"""Predicts what would happen if given alerts fired: the dry run of node health; pure.
 
-It asks the hold store's own judgement, so that it cannot say anything else than
-what would really follow.
+It uses the hold store's own rules, so that the prediction matches what would follow.
 """
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ from router.holds.effect import HoldPolicy
 from router.model import Hold
 from router.snapshot import NodeView
 
-__all__ = ["Capacity", "WhatIfPrediction", "rehearse"]
-
 Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the nodes that take new work have to offer.
+    """What the nodes that take new work offer.
 
-    models: those that at least one of them has on disk
+    models: on disk on at least one of them
     """
 
     nodes: int
@@ -33,11 +30,11 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class WhatIfPrediction:
-    """What some alerts would come to, beside what holds now.
+    """The state that some alerts would lead to, beside the present one.
 
-    leave:   nodes that would get no new work any more, and why
-    derated: what would be left of a node
-    serve:   nodes that would serve again: panic ignores what holds them now
+    leave:   nodes that would get no new work any more, and their holds
+    derated: the share of its capacity that a node would keep
+    serve:   nodes that would serve again, because panic ignores their holds
     without: alerts without consequence, and why
     """
 
@@ -62,7 +59,7 @@ def rehearse(
     preview: Callable[[Sequence[Hold]], tuple[HoldPolicy, HoldPolicy]],
     now: float,
 ) -> WhatIfPrediction:
-    """Judge alerts as if the level had them firing at `now`."""
+    """Predict what follows if these alerts fire at `now` (unix seconds)."""
     fleet = frozenset(nodes)
     holds, without = [], []
     for labels in alerts:

@@ -1,6 +1,6 @@
-"""What a set of holds comes to: who is kept out, who gets less, panic; pure.
+"""Computes what a set of holds means: which nodes get no work or less, and panic; pure.
 
-The hold store asks for what stands, the dry run for what would.
+The hold store asks for the holds in force, the dry run for those that would be.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 
 from router.model import Hold, HoldKind
 
-__all__ = ["HoldPolicy", "blocks", "by_alert", "policy_of"]
-
 _OF_ALERTS = frozenset({HoldKind.DRAIN, HoldKind.EVICT, HoldKind.DERATE})
 
 
 @dataclass(frozen=True, slots=True)
 class HoldPolicy:
-    """What holds mean together.
+    """The combined effect of all holds.
 
-    panic:   alerts hold too many nodes at once: theirs are ignored
+    panic:    alerts hold too many nodes at once, so their holds are ignored
     kept_out: the holds that keep new work away, by node
-    factors: what is left of a derated node, by node
+    factors:  the share of its capacity that a derated node keeps, by node
     """
 
     panic: bool = False
@@ -45,7 +43,7 @@ def policy_of(
     panic_ratio: float,
     overridden: Callable[[Hold], bool],
 ) -> HoldPolicy:
-    """Judge holds that stand now; `overridden` ones have no effect."""
+    """Combine the holds in force; those that are `overridden` have no effect."""
     standing = [hold for hold in holds if not overridden(hold)]
     drained = {hold.node for hold in standing if by_alert(hold) and blocks(hold)}
     panic = len(drained & fleet) > panic_ratio * len(fleet)

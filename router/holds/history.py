@@ -1,9 +1,8 @@
-"""The history of holds on disk: who, why, since, until; the newest ones.
+"""The history of holds on disk: the newest events, each with who, why, since and until.
 
-It is for people, for counting how often a node came back, and for finding the holds
-again whose own file is lost. A file that is damaged is put aside and begun anew, and
-one that cannot be opened is tried again, since no node may stay out, or the router
-down, for want of its history.
+People read it, flapping nodes are counted from it, and it restores holds whose own file
+is lost. A damaged file is put aside and replaced by a new one; a file that cannot be
+opened is tried again later. Neither keeps the router from starting.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from router.holds.rescue import opened_copy
 from router.logs.events import get_logger
 from router.model import HoldKind, Override
 from router.sqlite_file import SqliteFile, open_or_replace
-
-__all__ = ["AuditQuery", "SqliteAuditLog"]
 
 T = TypeVar("T")
 
@@ -69,7 +66,7 @@ _TRIM = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """Which events are wanted; None and an empty text let all through.
+    """Filters for events; None and an empty text match every event.
 
     alert: the alert's name
     since, before: unix seconds
@@ -99,7 +96,7 @@ class SqliteAuditLog:
             self._opened()
 
     def append(self, events: Sequence[AuditEvent]) -> None:
-        """Keep events, oldest first, and drop the oldest beyond the bound."""
+        """Store events, oldest first, and drop the oldest beyond the bound."""
         rows = [
             (e.at, e.change.value, e.by, e.why, *_of(e.actor), *row_of(e.hold))
             for e in events
@@ -112,7 +109,7 @@ class SqliteAuditLog:
         self._guarded(lambda database: database.write(insert))
 
     def find(self, query: AuditQuery) -> tuple[AuditEvent, ...]:
-        """Give what matches, newest first, at most `limit`."""
+        """Return matching events, newest first, at most `limit`. Raises StateError."""
         where, values = _conditions(query)
         statement = (
             f"SELECT {_EVENT}, {_ACTOR}, {_COLUMNS} FROM events"  # noqa: S608 - fixed texts only
@@ -127,7 +124,7 @@ class SqliteAuditLog:
         return tuple(_event(row) for row in rows)
 
     def standing(self) -> Found:
-        """Give the holds and overrides that stand by what was written of them."""
+        """Return the holds and overrides that are in force according to the events."""
         rows: dict[str, list[tuple[Any, ...]]] = {}
         with contextlib.suppress(StateError), opened_copy(self._path) as copy:
             for name, statement in (("holds", _STANDING), ("overrides", _OVERRIDDEN)):
@@ -139,7 +136,7 @@ class SqliteAuditLog:
         )
 
     def mend(self) -> None:
-        """Try again where something failed; `fault` says what came of it."""
+        """Retry after a failure; `fault` tells whether it worked."""
         if self.fault is not None:
             with contextlib.suppress(StateError):
                 self._guarded(lambda database: database.check())

@@ -1,4 +1,4 @@
-"""Holds and overrides on disk; knows nothing of what they mean."""
+"""Stores holds and overrides in SQLite; does not interpret them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from router.errors import StateDamagedError
 from router.holds.record import Key
 from router.model import Clear, Hold, HoldKind, HoldState, Override
 from router.sqlite_file import SqliteFile
-
-__all__ = ["SqliteHolds", "hold_of", "readable", "row_of"]
 
 _SCHEMA = 2  # 1 knew no overrides, and neither evict, derate nor verified
 _HOLDS = """
@@ -42,7 +40,7 @@ Row = tuple[str, str, str, str, float, float | None, str, str, str]
 
 
 class SqliteHolds:
-    """A journal in one file; every error names that file."""
+    """Holds and overrides in one file; every error names that file."""
 
     def __init__(self, path: Path) -> None:
         self._database = SqliteFile(path, (_HOLDS, _OVERRIDES), _SCHEMA)
@@ -89,7 +87,7 @@ class SqliteHolds:
 def readable(
     database: sqlite3.Connection,
 ) -> tuple[list[Hold], list[Override], bool]:
-    """Read the rows that can be, and say whether those are all."""
+    """Return the readable holds and overrides, and whether every row was readable."""
     holds: list[Hold] = []
     overrides: list[Override] = []
     complete = True
@@ -117,7 +115,7 @@ def _write(
 
 
 def row_of(hold: Hold) -> Row:
-    """Give a hold's fields as they are kept."""
+    """Return a hold's fields as a row of the table."""
     return (
         hold.node,
         hold.kind.value,
@@ -132,7 +130,7 @@ def row_of(hold: Hold) -> Row:
 
 
 def hold_of(row: Row) -> Hold:
-    """Make a hold of what was kept; raises ValueError, TypeError."""
+    """Make a hold of a row; raises ValueError, TypeError."""
     node, kind, source, reason, since, until, state, clear, labels = row
     return Hold(
         node=node,

@@ -1,8 +1,8 @@
-"""A journal whose file need not be usable: the router starts, serves, and mends it.
+"""Stores holds even where their file cannot be used: the router starts and repairs it.
 
-A full or read-only disk, a file that may not be read or makes no sense: what can be
-known comes from a copy of the file or from the history, the rest from the level in
-Prometheus. Until the file takes writes, holds are in memory only, and `fault` says so.
+The disk may be full or read-only, the file unreadable or damaged. Holds then come from
+a copy of the file or from the history, and alert holds again from Prometheus. Until the
+file can be written, holds are in memory only, and `fault` says why.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from router.logs.events import get_logger
 from router.model import Hold, Override
 from router.sqlite_file import put_aside
 
-__all__ = ["MendingJournal"]
-
 T = TypeVar("T")
 
 _RETRY_SECONDS = 5.0
@@ -32,11 +30,11 @@ log = get_logger("holds")
 
 
 class MendingJournal:
-    """A `Journal` and an `OverrideJournal`; `mend` is to be called now and then.
+    """A `HoldPersistence` and an `OverridePersistence`; call `mend` from time to time.
 
-    remembered: what another record has, for a file that is lost
-    fault:  why nothing is saved; None while all is
-    notice: what was lost at the start, and where it lies; None where nothing was
+    remembered: returns what the history has, for a file that is lost
+    fault:  why holds are not saved; None while they are
+    notice: what was lost at the start and where the old file is; None if nothing was
     """
 
     def __init__(
@@ -63,13 +61,13 @@ class MendingJournal:
         return self._found.overrides if self._found else ()
 
     def reread(self) -> Found:
-        """Read what another router has written since. Raises StateError."""
+        """Read again what another router may have written. Raises StateError."""
         if self._journal is None:
             return Found()
         return Found(self._journal.load(), self._journal.load_overrides())
 
     def keep_no_more(self) -> None:
-        """Leave the file to the router that has taken over."""
+        """Stop writing: another router has taken over the file."""
         self._keeps = False
 
     def save(
@@ -84,7 +82,7 @@ class MendingJournal:
             self._guarded(lambda journal: journal.save_overrides(overrides))
 
     def mend(self) -> Found | None:
-        """Open the file where it can be again; give what is in it, None otherwise."""
+        """Try again to open the file; return its content once that works, else None."""
         since = self._monotonic() - self._tried_at
         if self._journal:
             if since >= _CHECK_SECONDS:

@@ -1,4 +1,4 @@
-"""What the hold store keeps of a hold, and what it tells of it; pure values."""
+"""Values of the hold store: its records, its events and who caused them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,21 @@ from typing import Protocol
 
 from router.model import Hold, HoldKind, HoldState, Override
 
-__all__ = [
-    "NOBODY",
-    "Actor",
-    "AuditEvent",
-    "AuditLog",
-    "Change",
-    "Found",
-    "HoldPersistence",
-    "HoldRecord",
-    "Key",
-    "merged",
-]
-
 Key = tuple[str, HoldKind, str]
 
 
 class HoldPersistence(Protocol):
-    """Where holds outlive the process; raises StateError."""
+    """Stores holds over a restart; raises StateError."""
 
     def load(self) -> Sequence[Hold]: ...
 
     def save(
         self, changes: Callable[[], Mapping[Key, Hold | None]]
     ) -> Mapping[Key, Hold | None]:
-        """Make changes durable (None: gone), return what was written.
+        """Write changes (None deletes a hold) and return what was written.
 
-        `changes` is called when the write begins, so that of two writers who
-        overtake each other the later one still writes the truth.
+        `changes` is called when the write begins: of two writers that overtake each
+        other, the later one still writes the current state.
         """
 
 
@@ -55,10 +42,10 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who had a change made, as the router itself knows it, whatever a caller says.
+    """Who caused a change, as the router established it, not as the caller claims.
 
-    principal: `token:NAME`, `local:USER` or `local`; empty for the router's own doing
-    client:    the address that it came from
+    principal: `token:NAME`, `local:USER` or `local`; empty for the router itself
+    client:    the address that the request came from
     """
 
     principal: str = ""
@@ -72,7 +59,7 @@ NOBODY = Actor()  # the router itself: time, a probe, the level
 class AuditEvent:
     """One line of the store's history; `at` in unix seconds.
 
-    by: who made the change by their own account; `actor` is what is known of them
+    by: who made the change by their own statement; `actor` is who it was
     """
 
     at: float
@@ -85,27 +72,27 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a file, or what is left of it, has of holds and overrides."""
+    """Holds and overrides that were read from a file, as far as it is readable."""
 
     holds: tuple[Hold, ...] = ()
     overrides: tuple[Override, ...] = ()
 
 
 class AuditLog(Protocol):
-    """Where the history outlives the process; raises StateError."""
+    """Stores the history over a restart; raises StateError."""
 
     def append(self, events: Sequence[AuditEvent]) -> None:
-        """Keep events, oldest first."""
+        """Store events, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class HoldRecord:
-    """A hold as the level pass judges it.
+    """A hold as a reconcile pass sees it.
 
-    asserted_at: monotonic seconds when it was last placed, rings included
+    asserted_at: monotonic seconds when it was last placed, also by a notification
     revision:    grows each time; a pass lifts only the revision that it judged
-    expires_at:  monotonic seconds at which `until` was due when it was placed: a
-                 step of the wall clock ends no hold, and prolongs none
+    expires_at:  `until` in monotonic seconds, fixed when the hold was placed: setting
+                 the wall clock neither ends nor prolongs it
     """
 
     hold: Hold
@@ -118,7 +105,10 @@ class HoldRecord:
 
 
 def merged(old: Hold, new: Hold) -> Hold:
-    """Put a hold over the one of the same identity."""
+    """Merge a hold into an existing one of the same node, kind and source.
+
+    A provisional hold never weakens a confirmed one.
+    """
     since = min(old.since, new.since)
     if new.state is not HoldState.PROVISIONAL:
         return replace(new, since=since)

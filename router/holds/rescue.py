@@ -1,7 +1,7 @@
-"""Reads what is left of a SQLite file that cannot be opened where it lies.
+"""Reads a SQLite file that cannot be opened in place, from a copy.
 
-On a disk that is full or read-only SQLite cannot make what it needs beside a file in
-WAL mode. A copy in memory needs nothing of that disk, and the original is not touched.
+On a full or read-only disk SQLite cannot create the files that WAL mode needs. A copy
+in memory needs nothing of that disk and leaves the original untouched.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from pathlib import Path
 
 from router.errors import StateError
 
-__all__ = ["opened_copy"]
-
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 _MOST_BYTES = 256 * 1024 * 1024
 
 
 @contextlib.contextmanager
 def opened_copy(path: Path) -> Iterator[sqlite3.Connection]:
-    """Give a connection to a copy of the file. Raises StateError."""
+    """Connect to a copy of the file. Raises StateError."""
     try:
         with _copy(path) as name, contextlib.closing(_connect(name)) as database:
             yield database

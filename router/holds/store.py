@@ -1,9 +1,9 @@
 """The hold store: who keeps work away from which node, and since when.
 
-Read live by dispatch's filters and written by operators, the webhook, probes,
-live traffic and the level pass. It decides nothing about alerts: that is
-`router.alerts.reconcile`'s. A change acts at once; it is on disk when the call
-that made it returns (`down` holds are not kept: a probe finds them again).
+Scheduling reads it live; operators, the webhook, probes, live traffic and the reconcile
+pass write it. It decides nothing about alerts: `router.alerts.reconcile` does. A change
+takes effect at once and is on disk when the call returns. `down` holds are not stored:
+a probe finds them again.
 """
 
 from __future__ import annotations
@@ -30,17 +30,6 @@ from router.holds.record import (
     merged,
 )
 from router.model import Clear, Hold, HoldKind, HoldState, Override
-
-__all__ = [
-    "AuditEvent",
-    "AuditLog",
-    "Change",
-    "HoldPersistence",
-    "HoldRecord",
-    "HoldStore",
-    "Key",
-    "by_alert",
-]
 
 Nodes = Collection[str] | None
 _HISTORY = 1000
@@ -95,7 +84,7 @@ class HoldStore:
     # Reading
 
     def list(self) -> tuple[Hold, ...]:
-        """Give every hold on record, also of nodes that left the inventory."""
+        """Return every hold, also of nodes that have left the inventory."""
         return tuple(each.hold for each in tuple(self._standing.values()))
 
     def of(self, node: str) -> tuple[Hold, ...]:
@@ -108,11 +97,11 @@ class HoldStore:
         return tuple(self._index.get(node, {}).values())
 
     def history(self) -> tuple[AuditEvent, ...]:
-        """Give what happened, oldest first, as far back as it is kept."""
+        """Return the newest events, oldest first, as many as are in memory."""
         return tuple(self._history)
 
     def blocking(self, node: str) -> tuple[Hold, ...]:
-        """Give the holds that keep new work from `node` now; called per request."""
+        """Return the holds that keep new work from `node`; called for each request."""
         standings = self._keeping_out.get(node)
         if standings is None:
             return ()
@@ -124,12 +113,12 @@ class HoldStore:
         )
 
     def blocked(self, among: Nodes = None) -> frozenset[str]:
-        """Name the nodes that get no new work now; of these, or of all."""
+        """Return the nodes that get no new work, of these or of all."""
         nodes = tuple(self._keeping_out) if among is None else among
         return frozenset(node for node in nodes if self.blocking(node))
 
     def preview(self, more: Sequence[Hold]) -> tuple[HoldPolicy, HoldPolicy]:
-        """Say what stands now comes to, and what it would with `more` holds."""
+        """Return the effect of the holds in force, and that with `more` holds."""
         now = self._monotonic()
         standing = [e.hold for e in self.standings() if not e.expired(now)]
         return self._effect(standing), self._effect([*standing, *more])
@@ -139,7 +128,7 @@ class HoldStore:
         self._listeners.append(callback)
 
     def follow(self, callback: Callable[[Nodes], None]) -> None:
-        """Call back after each change with the nodes that it is about; None: all."""
+        """Call back after each change with the nodes concerned; None: all."""
         self._followers.append(callback)
 
     def subscribe(self, callback: Callable[[AuditEvent], None]) -> None:
@@ -149,7 +138,7 @@ class HoldStore:
     # Writing
 
     def fleet(self, names: Iterable[str], panic_ratio: float | None = None) -> None:
-        """Say which nodes the fleet has: panic is a share of these."""
+        """Set the nodes of the fleet; panic begins at a share of them."""
         fleet = frozenset(names)
         ratio = self._panic_ratio if panic_ratio is None else panic_ratio
         with self._lock:
@@ -159,13 +148,13 @@ class HoldStore:
             before = self.panic
             self._judge()
         if self.panic != before:
-            self._tell(None)
+            self._notify(None)
 
     def place(self, hold: Hold, actor: Actor = NOBODY) -> bool:
-        """Add a hold, or assert one again; says whether anything changed.
+        """Add a hold, or assert one again; return whether anything changed.
 
-        The same identity keeps its earliest `since`; a notification
-        never weakens a hold that the level has confirmed.
+        A hold that is asserted again keeps its earliest `since`, and a notification
+        never weakens a confirmed one. Raises StateError: it acts, but is not saved.
         """
         with self._lock:
             old = self._alive(hold.key)
@@ -173,14 +162,14 @@ class HoldStore:
             changed = hold != old
             self._put(hold)
             if changed:
-                self._stain(hold.key)
+                self._mark_unsaved(hold.key)
                 self.placed[hold.kind] += old is None
                 self._note(Change.PLACED, hold, hold.source, hold.reason, actor)
-        self._settle(hold.kind, {hold.node} if changed else ())
+        self._commit(hold.kind, {hold.node} if changed else ())
         return changed
 
     def find_down(self, hold: Hold) -> bool:
-        """Add a `down` hold; says whether nothing had found its node down before."""
+        """Add a `down` hold; return whether it is the first one of its node."""
         found = any(other.kind is HoldKind.DOWN for other in self.of(hold.node))
         return self.place(hold) and not found
 
@@ -194,7 +183,7 @@ class HoldStore:
         clear: Clear | None = None,
         revision: int | None = None,
     ) -> bool:
-        """Mark a hold as certain: a ring's time limit falls away."""
+        """Confirm a hold; a provisional one no longer expires."""
         return self._alter(
             (node, kind, source),
             lambda hold: replace(
@@ -218,7 +207,7 @@ class HoldStore:
         why: str,
         revision: int | None = None,
     ) -> bool:
-        """Mark a hold whose alert is gone while nothing proves the node well."""
+        """Mark a hold unverified: the alert is gone, the node not proven healthy."""
         return self._alter(
             (node, kind, source),
             lambda hold: replace(hold, state=HoldState.UNKNOWN),
@@ -238,40 +227,40 @@ class HoldStore:
         revision: int | None = None,
         actor: Actor = NOBODY,
     ) -> bool:
-        """Take a hold away; with `revision`, only if it is still that one."""
+        """Lift a hold; with `revision`, only if it is still the current one."""
         with self._lock:
             lifted = self._drop((node, kind, source), by, why, revision, actor)
-        self._settle(kind, {node} if lifted else ())
+        self._commit(kind, {node} if lifted else ())
         return lifted
 
     def annotate(self, standing: HoldRecord, change: Change, by: str, why: str) -> None:
-        """Put into the history what changes nothing in itself."""
+        """Add an event to the history that changes no hold."""
         with self._lock:
             self._note(change, standing.hold, by, why)
 
     def override(self, override: Override, actor: Actor = NOBODY) -> None:
-        """Have an alert ignored on a node; raises StateError when it is not saved."""
+        """Ignore an alert on a node; raises StateError when that is not saved."""
         with self._lock:
             self.overrides.put(override)
             self._note_override(Change.OVERRIDDEN, override, override.by, actor)
-        self._settle_overrides()
+        self._commit_overrides()
 
     def end_override(
         self, node: str, alert: str, by: str, actor: Actor = NOBODY
     ) -> bool:
-        """Have an alert count again; False where nothing was overridden."""
+        """End an override; return False where there was none."""
         with self._lock:
             ended = self.overrides.drop(node, alert)
             if ended is None:
                 return False
             self._note_override(Change.OVERRIDE_ENDED, ended, by, actor)
-        self._settle_overrides()
+        self._commit_overrides()
         return True
 
     def adopt(self, found: Sequence[Hold], why: str) -> int:
-        """Take over holds that were found late, and have all saved again.
+        """Add holds found in a file that became readable later, and save all holds.
 
-        What was lifted meanwhile stays so. Returns how many were news; raises
+        Holds that were lifted meanwhile stay lifted. Returns how many were new; raises
         StateError.
         """
         with self._lock:
@@ -280,20 +269,20 @@ class HoldStore:
                 self._put(hold)
                 self._note(Change.PLACED, hold, hold.source, why)
             for key in self._standing:
-                self._stain(key)
-        self._settle(HoldKind.DRAIN, {hold.node for hold in late})
+                self._mark_unsaved(key)
+        self._commit(HoldKind.DRAIN, {hold.node for hold in late})
         return len(late)
 
     def archive_no_more(self) -> None:
-        """Leave the history to the router that has taken over."""
+        """Stop writing the history: another router has taken over."""
         self._archive = None
 
     def uncordoned(self, node: str) -> None:
-        """Hear that an operator lifted a node's cordons, those found later as well."""
+        """Note that an operator lifted a node's cordons, also those found later."""
         self._uncordoned[node] = self._clock()
 
     def expire(self) -> None:
-        """Drop what has run out, and save again what could not be saved."""
+        """Drop what has expired, and retry what could not be saved."""
         with self._lock:
             now = self._monotonic()
             over = [each.hold for each in self.standings() if each.expired(now)]
@@ -303,8 +292,8 @@ class HoldStore:
             for override in ended:
                 self._note_override(Change.OVERRIDE_ENDED, override, "time")
         if ended:
-            self._settle_overrides()
-        self._settle(HoldKind.DRAIN, {hold.node for hold in over})
+            self._commit_overrides()
+        self._commit(HoldKind.DRAIN, {hold.node for hold in over})
 
     # Inside
 
@@ -351,9 +340,9 @@ class HoldStore:
             if changed:
                 end = None if hold.until is None else standing.expires_at
                 self._keep(key, replace(standing, hold=hold, expires_at=end))
-                self._stain(key)
+                self._mark_unsaved(key)
                 self._note(kind, hold, "level", why)
-        self._settle(key[1], {key[0]} if changed else ())
+        self._commit(key[1], {key[0]} if changed else ())
         return changed
 
     def _drop(
@@ -369,12 +358,12 @@ class HoldStore:
             return False
         del self._standing[key]
         del self._index[key[0]][key]
-        self._stain(key)
+        self._mark_unsaved(key)
         self.lifted[standing.hold.kind] += 1
         self._note(Change.LIFTED, standing.hold, by, why, actor)
         return True
 
-    def _stain(self, key: Key) -> None:
+    def _mark_unsaved(self, key: Key) -> None:
         if key[1] is not HoldKind.DOWN:
             self._unsaved.add(key)
 
@@ -400,15 +389,15 @@ class HoldStore:
         )
         self._note(change, hold, by, override.reason, actor)
 
-    def _settle_overrides(self) -> None:
+    def _commit_overrides(self) -> None:
         with self._lock:
             self._judge()
-        self._tell(None)
+        self._notify(None)
         self.overrides.save()
-        self._put_away()
+        self._write_history()
 
-    def _settle(self, kind: HoldKind, nodes: Collection[str]) -> None:
-        """Act on a change first, then wait for the disk (traffic never waits)."""
+    def _commit(self, kind: HoldKind, nodes: Collection[str]) -> None:
+        """Apply a change, then write it to disk; requests never wait for that."""
         if nodes:
             with self._lock:
                 before = self.panic, self.factors
@@ -416,16 +405,16 @@ class HoldStore:
                 if kind in _JUDGED:
                     self._judge()
                 alone = before == (self.panic, self.factors)
-            self._tell(frozenset(nodes) if alone else None)
+            self._notify(frozenset(nodes) if alone else None)
         if self._unsaved and kind is not HoldKind.DOWN:
             written = self._journal.save(self._changes)
             with self._lock:
                 self._forget_saved(written)
         if kind is not HoldKind.DOWN:
-            self._put_away()
+            self._write_history()
 
-    def _put_away(self) -> None:
-        """Archive the history so far; it is tried again where the disk is full."""
+    def _write_history(self) -> None:
+        """Write events to the history file; they are kept for later where it fails."""
         if self._archive is None or not self._unarchived:
             return
         events, self._unarchived = self._unarchived, deque(maxlen=_MOST_UNARCHIVED)
@@ -435,7 +424,7 @@ class HoldStore:
             self.archive_failures += 1
             self._unarchived.extendleft(reversed(events))
 
-    def _tell(self, nodes: Nodes) -> None:
+    def _notify(self, nodes: Nodes) -> None:
         self.version += 1
         for callback in self._listeners:
             callback()
@@ -458,7 +447,7 @@ class HoldStore:
                 self._unsaved.discard(key)
 
     def _refresh(self, nodes: Nodes) -> None:
-        """Bring up to date what is read by node: of these, or of all."""
+        """Rebuild the indexes that are read by node, for these nodes or all."""
         for node in tuple(self._index) if nodes is None else nodes:
             found = tuple(self._index.get(node, {}).values())
             keeping = tuple(each for each in found if blocks(each.hold))
@@ -475,7 +464,7 @@ class HoldStore:
             self._judge()
 
     def _judge(self) -> None:
-        """Say whether it is panic, and what derated nodes have left."""
+        """Compute panic and the factors of derated nodes."""
         now = self._monotonic()
         effect = self._effect([e.hold for e in self.standings() if not e.expired(now)])
         self.panic, self.factors = effect.panic, effect.factors
