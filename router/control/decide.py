@@ -1,10 +1,10 @@
-"""Turns what is known into one snapshot; pure, may run in a native thread.
+"""Makes a snapshot of what is known; pure, may run in a native thread.
 
-The scores degrade in steps while Prometheus is silent: fresh readings; the last
-good ones, each losing weight towards neutral as it ages; none any more (in-flight
-and measured speed decide, over the inventory's static numbers); and the same
-where there has never been a reading. The inventory's own numbers are read from
-the inventory whenever Prometheus has no fresh ones: they do not age.
+While Prometheus does not answer, scores degrade in steps: fresh readings; the last good
+ones, which move towards neutral as they age; no readings, so that load and measured
+speed decide over the inventory's static numbers; and the same where there never was a
+reading. The inventory's own numbers do not age: they are read from the inventory
+whenever Prometheus has no fresh ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STATIC = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """When readings count as old, and when as nothing."""
+    """Seconds after which readings count as old, and after which they are ignored."""
 
     stale_after_seconds: float
     forget_after_seconds: float
@@ -36,7 +36,7 @@ class Ages:
 
 @dataclass(frozen=True, slots=True)
 class PolledModels:
-    """What the polls of one node found; None until one has answered."""
+    """What the polls of one node found; None until a poll was answered."""
 
     version: str | None = None
     present: Mapping[str, PresentModel] | None = None
@@ -45,10 +45,10 @@ class PolledModels:
 
 @dataclass(frozen=True, slots=True)
 class DecisionInput:
-    """Everything that a decision is made of.
+    """The input of a decision.
 
-    last_good: the newest observation that had readings, of this pass or before
-    factors:   what alerts that derate leave of a node's score
+    last_good: the newest observation that had readings, of this pass or an earlier one
+    factors:   the share of its score that a derated node keeps, by node
     """
 
     inventory: Inventory
@@ -59,7 +59,7 @@ class DecisionInput:
 
 
 def decide(known: DecisionInput, ages: Ages, now: float) -> Snapshot:
-    """Make the snapshot of this moment; `now` is monotonic seconds."""
+    """Make a snapshot; `now` is monotonic seconds."""
     seen = known.last_good
     age = now - seen.taken_at if seen else None
     degrade = _step(age, ages)
@@ -89,7 +89,7 @@ def decide(known: DecisionInput, ages: Ages, now: float) -> Snapshot:
 
 
 def aged(snapshot: Snapshot, ages: Ages, now: float) -> Degrade:
-    """Say how good a snapshot is by now, whatever it was when it was made."""
+    """Return how far a snapshot has degraded by now."""
     by_age = _step(max(0.0, now - snapshot.made_at), ages)
     return max(snapshot.degrade, by_age, key=lambda degrade: degrade.step)
 

@@ -1,8 +1,8 @@
-"""Asks the nodes for their models when one is wanted that none is known to have.
+"""Asks nodes for their models when a request names a model that none is known to have.
 
-A model that was pulled a second ago stands in no poll yet. The nodes are asked at
-once then, however many want to know, and not again for a while: an unknown name in a
-client's loop must not become a load.
+A model that was pulled a second ago is in no poll yet. The nodes are asked at once, one
+time for all requests that wait, and not again for a while: a client that repeats an
+unknown name must not cause load.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _MOST_WAITING = 64
 
 
 class Polls(Protocol):
-    """What is needed of `router.control.probe.Probe`."""
+    """The part of `router.control.probe.Probe` that is needed here."""
 
     def look_for_models(self) -> None:
-        """Ask every node that is up what it has; returns when all have answered."""
+        """Ask every reachable node for its models; return when all have answered."""
 
     def view(self) -> Mapping[str, PolledModels]: ...
 
 
 class Discovery:
-    """Rounds of questions, one at a time; each asker waits for one begun after it."""
+    """Asks in rounds, one at a time; a caller waits for a round that began after it."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Discovery:
         self._over: Event | None = None  # set at the end of the round under way
 
     def find(self, model: str) -> frozenset[str]:
-        """Return the nodes that have the model by now; at most seconds later."""
+        """Return the nodes that have the model; waits for a round of polls."""
         if self._waiting < _MOST_WAITING:
             self._waiting += 1
             try:

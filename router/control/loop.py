@@ -1,9 +1,8 @@
-"""observe → level → decide → publish, every few seconds and whenever it is woken.
+"""observe → reconcile → decide → publish, every few seconds and whenever it is woken.
 
-APScheduler is only the clock: it rings, and one runner makes the passes, so that
-never two are under way and a wake during a pass is followed by another pass.
-A pass that fails is counted by stage and changes nothing; the loop goes on.
-Start it after gunicorn's fork.
+APScheduler is only the clock. One thread makes the passes, so that two never overlap
+and a wake during a pass leads to another pass. A failed pass is counted by stage and
+changes nothing; the loop goes on. Start it after gunicorn's fork.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _STOP_SECONDS = 5.0
 
 
 class PassStats(Protocol):
-    """Where passes are counted."""
+    """Counts passes."""
 
     def passed(self, seconds: float) -> None: ...
 
@@ -49,7 +48,7 @@ class PassStats(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a pass reads afresh each time; all of it may be reloaded."""
+    """What each pass reads anew, since it may have been reloaded."""
 
     settings: Callable[[], ControlSettings]
     inventory: Callable[[], Inventory]
@@ -60,14 +59,14 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class PassStatus:
-    """What the last pass came to, for /readyz, metrics and the admin.
+    """The result of the last pass, for /readyz, metrics and the admin API.
 
-    at:       monotonic seconds of its end; None before the first
-    failed:   the stages that failed in it
-    faults:   what Prometheus did not answer, and why
-    undecided:   why the level cannot speak, by hold
-    stays:    seconds that a proven hold stays because its alert flaps, by hold
-    ignored:  alerts with an action that has no consequence, by reason
+    at:        monotonic seconds of its end; None before the first
+    failed:    the stages that failed
+    faults:    queries that failed, and why
+    undecided: why nothing can be concluded about a hold, by hold
+    stays:     seconds that a hold stays because its alert flaps, by hold
+    ignored:   alerts with an action that has no consequence, by reason
     """
 
     at: float | None = None
@@ -84,7 +83,7 @@ def _in_place(call: Callable[[], T]) -> T:
 
 
 class Pass:
-    """One pass after another over the same state; never two at once."""
+    """Makes one pass after another over the same state; never two at once."""
 
     def __init__(
         self,
@@ -229,7 +228,7 @@ class Pass:
 
 
 class Loop:
-    """Calls `tick` each `interval()` seconds, and at once when woken."""
+    """Calls `tick` every `interval()` seconds, and at once when woken."""
 
     def __init__(self, tick: Callable[[], None], interval: Callable[[], float]) -> None:
         self._tick = tick
@@ -244,13 +243,13 @@ class Loop:
         )
 
     def start(self) -> None:
-        """Begin with a pass at once; only after the fork."""
+        """Start with a pass at once; call it after the fork."""
         self._scheduler.start()
         self._runner.start()
         self.wake()
 
     def stop(self) -> None:
-        """End after the pass under way, which is waited for but not for ever."""
+        """Stop after the running pass, which is waited for with a time limit."""
         self._stopping = True
         self.wake()
         self._runner.join(_STOP_SECONDS)
@@ -258,7 +257,7 @@ class Loop:
             self._scheduler.shutdown(wait=False)
 
     def wake(self) -> None:
-        """Have a pass made now, or once more when one is under way."""
+        """Make a pass now, or another one after the running pass."""
         self._woken.set()
 
     def _run(self) -> None:

@@ -14,7 +14,7 @@ or
 
 
 def read_meters(prometheus: Prometheus, now: float) -> tuple[MeterReading, ...]:
-    """Return what the meters say; `now`: the caller's clock, which times are told by.
+    """Return the meters' readings, with times on the clock of `now`.
 
     Raises PrometheusError.
     """

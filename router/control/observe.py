@@ -1,7 +1,7 @@
-"""One observation: every signal and the alert level at one evaluation time.
+"""Reads every signal and the alerts from Prometheus at one evaluation time.
 
-The time is Prometheus' own: a query ahead of its clock answers an empty success,
-which would read as "no alert". Judges nothing; a part that fails is absent and
+The time is Prometheus' own: a query ahead of its clock succeeds without series, which
+would read as "no alert". Nothing is decided here; a query that fails is left out and
 named in `faults`.
 """
 
@@ -28,7 +28,7 @@ class Observation:
     taken_at: monotonic seconds, ours
     readings: by signal, by node; a signal whose query failed is not in it
     level:    None where alerts or rules could not be read
-    faults:   what failed, and why
+    faults:   queries that failed, and why
     """
 
     at: float
@@ -40,7 +40,7 @@ class Observation:
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass' questions; stops asking a Prometheus that has become slow."""
+    """The queries of one pass; stops when Prometheus has become slow."""
 
     prometheus: Prometheus
     at: float
@@ -74,9 +74,9 @@ def observe(
     clock: Clock,
     budget_seconds: float,
 ) -> Observation:
-    """Ask everything at one time; raises PrometheusError when nothing answers.
+    """Make one observation; raises PrometheusError when nothing is answered.
 
-    held: names of the alerts that hold a node; only their evidence is needed
+    held: names of the alerts that hold a node; only their evidence is read
     """
     started = clock()
     questions = _Pass(prometheus, prometheus.now(), started + budget_seconds, clock)

@@ -1,10 +1,9 @@
-"""Polls what each node holds, on timers of its own, and sees whether it is there.
+"""Polls each node for its models, and notices when it does not answer.
 
-A node that hangs costs one of a bounded number of polls and delays no other, and
-never a pass of the loop. Places and lifts `down` holds only: one refused
-connection, or two failures in a row, hold a node; one answer lifts that, and
-what live traffic found before it asked. An open circuit it does not lift: to answer
-a poll is not to generate.
+A node that hangs occupies one of a bounded number of polls; it delays neither other
+nodes nor the control loop. A refused connection, or two failures in a row, place a
+`down` hold; one answer lifts it, also one that live traffic placed before the poll
+began. An answer to a poll closes no circuit: it does not prove that the node generates.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _STOP_SECONDS = 5.0
 
 
 class Poll(StrEnum):
-    """What is asked of a node."""
+    """The kinds of poll."""
 
     RESIDENT = "resident"  # /api/ps
     PRESENT = "present"  # /api/version and /api/tags
@@ -53,9 +52,9 @@ class Poll(StrEnum):
 
 @dataclass(slots=True)
 class _Watch:
-    """One node under watch.
+    """One polled node.
 
-    phase: where in an interval its polls fall, so that a fleet's are spread out
+    phase: where in an interval its polls fall, so that those of a fleet are spread
     """
 
     node: Node
@@ -67,7 +66,7 @@ class _Watch:
 
     @property
     def answers(self) -> bool:
-        """Say whether it has answered, and did the last time."""
+        """Say whether the node answered its last poll."""
         known = self.models.resident is not None or self.models.present is not None
         return known and self.failures == 0
 
@@ -77,7 +76,7 @@ class _Watch:
 
 
 class Probe:
-    """Watches the inventory's nodes; `changed` is called when a node's models did."""
+    """Polls the inventory's nodes; `changed` is called when a node's models change."""
 
     def __init__(
         self,
@@ -116,7 +115,7 @@ class Probe:
         self._timer.start()
 
     def stop(self) -> None:
-        """Ask nothing more; polls under way end by their own deadline."""
+        """Stop polling; running polls end by their own deadline."""
         self._stop.set()
         if self._timer.is_alive():
             self._timer.join(_STOP_SECONDS)
@@ -124,11 +123,11 @@ class Probe:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def view(self) -> Mapping[str, PolledModels]:
-        """Give what each node held when it last answered."""
+        """Return what each node had when it last answered."""
         return {name: each.models for name, each in tuple(self._watched.items())}
 
     def hurry(self, seconds: float) -> None:
-        """Ask the nodes that are down at once, and often for so long: one is needed."""
+        """Poll nodes that are down at once and often, for a while: one is needed."""
         now = self._monotonic()
         self._hurried_until = max(self._hurried_until, now + seconds)
         for name, watch in tuple(self._watched.items()):
@@ -136,11 +135,11 @@ class Probe:
                 watch.due[Poll.RESIDENT] = now
 
     def look_for_models(self) -> None:
-        """Ask every node that is up what it has on disk; return when all have said."""
+        """Ask every reachable node for its models; return when all have answered."""
         self._look(Poll.PRESENT, [n for n in self._watched if not self._down(n)])
 
     def look_at(self, nodes: Iterable[str]) -> None:
-        """Ask these soon which models they have loaded."""
+        """Ask these nodes soon which models they have loaded."""
         now = self._monotonic()
         for watch in filter(None, map(self._watched.get, nodes)):
             watch.due[Poll.RESIDENT] = now
@@ -152,7 +151,7 @@ class Probe:
         wait(filter(None, asked), self._settings().probe_timeout_seconds)
 
     def tick(self) -> None:
-        """Hand out the polls that are due."""
+        """Start the polls that are due."""
         now = self._monotonic()
         self._follow(now)
         self._failing = sum(w.failures > _TOLERATED for w in self._watched.values())

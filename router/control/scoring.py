@@ -1,4 +1,4 @@
-"""Scores nodes from readings: a weighted mean of anchored values; pure."""
+"""Scores nodes: the weighted mean of their normalised readings; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NEUTRAL = 0.5
 
 
 def normalise(signal: Signal, reading: float) -> float:
-    """Put a reading between its anchors: 0 at `worst`, 1 at `best`."""
+    """Map a reading to 0 at `worst` up to 1 at `best`."""
     share = (reading - signal.worst) / (signal.best - signal.worst)
     return min(1.0, max(0.0, share))
 
@@ -26,10 +26,8 @@ def score(
 ) -> Score:
     """Score one node from its readings by signal.
 
-    unasked: signals that say nothing of any node now (their query failed); they
-             are left out, whatever their `missing` says
-    trust:   by signal, from 1 down to 0 (an old reading says nothing any more:
-             it counts as neutral); 1 where not given
+    unasked: signals whose query failed; they are left out, whatever their `missing`
+    trust:   by signal, from 1 (fresh) to 0 (too old: counts as neutral); default 1
     """
     trust = trust or {}
     parts = tuple(

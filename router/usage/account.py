@@ -1,4 +1,4 @@
-"""One request's use of the fleet, while it runs and until its energy is known."""
+"""What one request uses, while it runs and until its energy is known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class UsageAccount:
 
     at:     unix seconds of its arrival; `since`: the same on the monotonic clock
     joules: None until a meter of one of its nodes was read
-    asked:  whether a client did, who closes it; else it is over with its attempt
+    asked:  whether a client sent it and it ends with the client's request; otherwise it
+            ends with its attempt
     payer:  whose limits it counts against: the principal, or who made the job
     """
 
@@ -93,4 +94,4 @@ class UsageAccount:
         return row
 
 
-JOBS, ROUTER = "jobs", "router"  # the principals of what no client waits for
+JOBS, ROUTER = "jobs", "router"  # principals of work that no client waits for

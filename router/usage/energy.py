@@ -1,8 +1,8 @@
-"""Whose a card's energy is: each meter interval is shared by the streams in it; pure.
+"""Divides a GPU's energy among the requests that ran on its node; pure.
 
-The power that a card draws without any request is nobody's. What it draws beyond is
-shared at each moment by the streams that run on its node, in like parts. Nothing is
-estimated but the idle power: what all parts come to is what the meter has counted.
+The power that a GPU draws while idle belongs to no request. At each moment, the streams
+on the node share the rest equally. Only the idle power is estimated: all shares
+together are what the meter counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 
 _LEARNED = 0.3  # weight of a new reading of idle power
-# A counter that jumps further was set anew, or is another card's.
+# A counter that jumps further was reset, or belongs to another GPU.
 _MOST_WATTS = 5000.0
 
 Span = tuple[float, float]
@@ -20,7 +20,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class MeterReading:
-    """A card's counter of energy, as it was at a time; seconds and joules."""
+    """A GPU's energy counter at a time; seconds and joules."""
 
     node: str
     card: str
@@ -30,7 +30,7 @@ class MeterReading:
 
 @dataclass(frozen=True, slots=True)
 class MeterInterval:
-    """What a card took between two readings."""
+    """The energy that a GPU used between two readings."""
 
     since: float
     until: float
@@ -43,17 +43,17 @@ class MeterInterval:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """An interval's joules: the streams', in their order, and what is nobody's."""
+    """Joules of an interval: one figure for each stream in order, and the idle part."""
 
     streams: tuple[float, ...]
     idle: float
 
 
 def shares(spans: Sequence[Span], since: float, until: float) -> list[float]:
-    """Return each stream's part of the time, in seconds.
+    """Return each stream's share of the time, in seconds.
 
-    At each moment the streams that run share it in like parts, so that all parts
-    together are the time in which any ran.
+    At each moment the running streams share equally, so that all shares together are
+    the time in which any stream ran.
     """
     edges: list[tuple[float, int, int]] = []
     for place, (began, ended) in enumerate(spans):
@@ -80,7 +80,7 @@ def shares(spans: Sequence[Span], since: float, until: float) -> list[float]:
 
 
 def split(taken: MeterInterval, spans: Sequence[Span], idle_watts: float) -> Split:
-    """Share what a card took between the streams of its node, and idle power."""
+    """Divide a GPU's energy between the streams of its node and idle power."""
     parts = shares(spans, taken.since, taken.until)
     busy = sum(parts)
     if busy <= 0:
@@ -91,10 +91,10 @@ def split(taken: MeterInterval, spans: Sequence[Span], idle_watts: float) -> Spl
 
 
 class CardMeter:
-    """One card's counter, and what the card draws while nothing runs.
+    """One GPU's energy counter and its idle power.
 
-    idle_watts: as learned from intervals without any stream; until there was one, the
-                least that was seen
+    idle_watts: learned from intervals without a stream; before the first, the lowest
+                power seen
     """
 
     def __init__(self) -> None:
@@ -106,9 +106,9 @@ class CardMeter:
         self._was_busy = True
 
     def read(self, at: float, joules: float) -> MeterInterval | None:
-        """Return what was taken since the last reading; None where nobody can tell.
+        """Return the energy used since the last reading; None where it is unknown.
 
-        The first reading, and one after the counter was set anew, begin an interval.
+        The first reading, and one after a reset of the counter, begin an interval.
         """
         if at <= self.at:
             return None
@@ -121,7 +121,7 @@ class CardMeter:
         return taken
 
     def learn(self, taken: MeterInterval, *, busy: bool) -> None:
-        """Take note of how much the card drew, with a stream or without."""
+        """Learn the idle power from an interval; `busy`: with a stream."""
         watts = taken.joules / taken.seconds
         self._least = min(self._least, watts)
         # Right after a stream a card draws more for a while.

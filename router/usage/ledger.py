@@ -1,7 +1,7 @@
-"""The usage of every request: opened when it is accepted, closed when it is over.
+"""Accounts for the usage of every request, from its acceptance to its end.
 
-Told of leases' ends and of meters; keeps what is to be written until it is taken,
-within a bound. Nothing in here waits.
+It receives the ends of leases and meter readings, and holds rows until they are taken
+for writing, up to a limit. Nothing in here waits.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class MeteredLease(Protocol):
 
 @dataclass(slots=True)
 class NodeEnergy:
-    """Joules of a node's cards: what the meters counted, and the idle part of it."""
+    """Joules of a node's GPUs: all that the meters counted, and the idle part."""
 
     metered: float = 0.0
     idle: float = 0.0
@@ -55,7 +55,7 @@ class NodeEnergy:
 
 @dataclass(frozen=True, slots=True)
 class UsageBatch:
-    """What is to be written: rows to replace by their id, and what nodes add."""
+    """What to write: rows to replace by their id, and energy to add by node."""
 
     rows: tuple[UsageRow, ...]
     energy: Mapping[str, NodeEnergy]
@@ -75,13 +75,13 @@ class _Run:
 
 
 class UsageLedger:
-    """Opens, feeds and closes accounts, and hands out what is to be written.
+    """Opens, updates and closes accounts, and hands out what to write.
 
-    leases:  those that run on a node
-    dropped: rows that had no room
-    closed:  told of each request that is over
-    charge:  told what counts against limits: the payer, and what was used of tokens,
-             job_items, joules and node_seconds. A request's tokens are its own to tell
+    leases:  returns the leases that run on a node
+    dropped: rows for which there was no room
+    closed:  called with each account that is over
+    charge:  called with the payer and the tokens, job_items, joules and node_seconds
+             to count against limits; a request reports its own tokens
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class UsageLedger:
         request_id: str = "",
         path: str = "",
     ) -> UsageAccount:
-        """Begin a request's row. `since`: its arrival on the monotonic clock."""
+        """Open a request's account. `since`: its arrival in monotonic seconds."""
         at = self._wall_clock() - (self._clock() - since)
         made = UsageAccount(
             self._next, at, since, principal, name, request_id, path, model
@@ -137,7 +137,7 @@ class UsageLedger:
         return made
 
     def close(self, account: UsageAccount, status: int, outcome: str) -> None:
-        """End a row; its energy may still come."""
+        """Close an account; its energy may still be added."""
         account.end(status, outcome, self._clock())
         used = UsageTotals(1.0, account.tokens_in, account.tokens_out)
         self.top.add(_label(account), used)
@@ -148,7 +148,7 @@ class UsageLedger:
     def lease_ended(
         self, lease: MeteredLease, outcome: Outcome, timings: Timings | None
     ) -> None:
-        """Take in an attempt's end (`router.capacity.ledger.Ledger.listen`)."""
+        """Add an attempt that has ended (`router.capacity.ledger.Ledger.listen`)."""
         now = self._clock()
         account = self._account(lease)
         account.ran(lease.node, lease.taken_at, lease.decoding_since, timings, now)
@@ -184,7 +184,7 @@ class UsageLedger:
     # Energy and node time
 
     def metered(self, readings: Sequence[MeterReading], nodes: Iterable[str]) -> None:
-        """Take what meters say, by the monotonic clock; then forget what is settled."""
+        """Add meter readings, timed in monotonic seconds; forget settled attempts."""
         now = self._clock()
         for reading in readings:
             self._read(reading)
@@ -238,7 +238,7 @@ class UsageLedger:
                 self._mark(run.account)
 
     def _settle(self, node: str, now: float) -> None:
-        """Forget attempts that every meter of the node has gone past."""
+        """Forget attempts that ended before the last reading of every meter."""
         late = now - _METER_SECONDS
         read = [m.at for m in self._meters.get(node, {}).values() if m.at > late]
         past = min(read, default=now)
@@ -251,14 +251,14 @@ class UsageLedger:
     # Writing
 
     def take(self, most: int) -> UsageBatch:
-        """Return what is to be written next."""
+        """Return what to write next, at most so many rows."""
         ids = list(self._dirty)[:most]
         accounts = tuple(self._dirty.pop(each) for each in ids)
         energy, self._energy = self._energy, {}
         return UsageBatch(tuple(each.row for each in accounts), energy, accounts)
 
     def put_back(self, batch: UsageBatch) -> None:
-        """Keep what could not be written; what has come since is newer."""
+        """Take back what could not be written, without replacing what is newer."""
         for account in batch.accounts:
             self._mark(account)
         for name, lost in batch.energy.items():
@@ -272,5 +272,5 @@ def _nobody_pays(_payer: str, /, **_used: float) -> None:
 
 
 def _label(account: UsageAccount) -> str:
-    """Name a principal for people, where that names it."""
+    """Return a principal's name for people; its id where it has none."""
     return account.principal if account.name == "anonymous" else account.name

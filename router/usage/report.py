@@ -1,4 +1,4 @@
-"""What is asked of the usage ledger, and its answer with money; pure."""
+"""Queries to the usage ledger, and its reports with costs; pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _JOULES_PER_KWH = 3.6e6
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Money, in whatever currency."""
+    """Prices, in any one currency."""
 
     per_kwh: float = 0.0
     per_node_hour: float = 0.0
@@ -46,10 +46,10 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """Requests that came in [since, before), unix seconds; empty texts let all through.
+    """Requests that arrived in [since, before), unix seconds; empty texts match all.
 
     by:     names of `GROUPS`
-    meters: whether what nodes' meters counted is shown too
+    meters: whether the energy of nodes is included
     """
 
     since: float
@@ -62,12 +62,12 @@ class UsageQuery:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the columns that name a group."""
+        """Return the columns that identify a group."""
         return tuple(name for group in self.by for name in _NAMES.get(group, (group,)))
 
     @property
     def days(self) -> tuple[str, str]:
-        """Return the first and the last day that is touched."""
+        """Return the first and the last day of the range."""
         return _day(self.since), _day(max(self.since, self.before - 0.001))
 
 
@@ -80,7 +80,7 @@ def _day(at: float) -> str:
 
 
 def statement(query: UsageQuery) -> tuple[str, list[object]]:
-    """Return SQL with its values; what a client gives is a value, never text."""
+    """Return SQL and its values; a client's input is always a value, never SQL."""
     columns = ", ".join(GROUPS[group] for group in query.by)
     where, values = ["at >= ?", "at < ?"], [query.since, query.before]
     found: list[object] = [*values]
@@ -102,7 +102,7 @@ def shown(
     nodes: Iterable[Sequence[Any]],
     prices: Prices,
 ) -> dict[str, Any]:
-    """Return the report as it is answered."""
+    """Return the report as a JSON value."""
     groups = [_group(query, row, prices) for row in rows]
     meters = [
         {
@@ -141,7 +141,7 @@ def _group(query: UsageQuery, row: Sequence[Any], prices: Prices) -> dict[str, A
 
 
 def csv_lines(report: Mapping[str, Any], names: Sequence[str]) -> Iterable[list[Any]]:
-    """Yield a head and a line for each group."""
+    """Yield a header and a row for each group."""
     columns = [*names, *SUMS, "kwh", "cost"]
     yield columns
     for group in report["usage"]:
@@ -149,7 +149,7 @@ def csv_lines(report: Mapping[str, Any], names: Sequence[str]) -> Iterable[list[
 
 
 def _plain(value: object) -> object:
-    """Keep a spreadsheet from running what a client named itself."""
+    """Quote a text that a spreadsheet would run as a formula."""
     if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t"}:
         return f"'{value}"
     return value

@@ -1,4 +1,4 @@
-"""The usage ledger on disk: one row a request, and what each node's meters counted."""
+"""The usage ledger on disk: a row for each request, and the energy of each node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from router.usage.ledger import NodeEnergy
 from router.usage.report import NODE_TOTALS, UsageQuery, statement
 
 FILE = "usage.sqlite"
-LOST = "lost"  # the router died while it ran
+LOST = "lost"  # the router died while the request ran
 _SCHEMA = 1
 _TABLES = (
     """
@@ -68,7 +68,7 @@ class UsageStore:
         )
 
     def begin(self, first_id: int) -> int:
-        """Mark what a router that died had under way; return how many rows.
+        """Mark requests that a router that died left running; return how many.
 
         first_id: of this router's rows
         """
@@ -81,7 +81,7 @@ class UsageStore:
     def write(
         self, rows: Sequence[UsageRow], energy: Mapping[str, NodeEnergy], at: float
     ) -> None:
-        """Insert or replace rows, and add what meters counted up to `at`."""
+        """Insert or replace rows, and add the energy counted up to `at`."""
         day = datetime.fromtimestamp(at, UTC).date().isoformat()
         added = [(day, node, e.metered, e.idle) for node, e in energy.items()]
 
@@ -92,7 +92,7 @@ class UsageStore:
         self._file.write(insert)
 
     def forget(self, before: float) -> int:
-        """Delete some rows of requests that came before; return how many."""
+        """Delete some of the rows before that time; return how many."""
 
         def delete(database: sqlite3.Connection) -> int:
             return database.execute(_OLDEST, (before, _AT_ONCE)).rowcount
@@ -104,7 +104,7 @@ class UsageStore:
         return self._file.read(*statement(query))
 
     def node_energy(self, query: UsageQuery) -> list[tuple[Any, ...]]:
-        """Return node, metered and idle joules of the days asked for."""
+        """Return node, metered and idle joules for the days of the query."""
         days = query.days
         return self._file.read(NODE_TOTALS, (*days, query.node, query.node))
 

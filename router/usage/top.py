@@ -1,8 +1,8 @@
-"""Totals by principal with a bound on how many are told apart; pure.
+"""Totals for a limited number of principals, so that metrics stay bounded; pure.
 
-The largest have a series of their own, and all others share `other`. Who grows to twice
-the least of those takes its place. No counter ever falls: what a principal used before
-it had a series stays in `other`, and a series goes on where it left off.
+The largest principals have a series of their own, all others share `other`. A principal
+that reaches twice the smallest of them takes its place. No counter ever falls: what a
+principal used before stays in `other`, and a series that returns continues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MOST_KNOWN = 4096
 
 @dataclass(slots=True)
 class UsageTotals:
-    """What was used: a principal's, or a part of it."""
+    """What a principal has used."""
 
     requests: float = 0.0
     tokens_in: float = 0.0
@@ -34,7 +34,7 @@ class UsageTotals:
 
     @property
     def weight(self) -> float:
-        """Return by what principals are compared: node time, then requests."""
+        """Return the figure that ranks principals: node time, then requests."""
         return self.node_seconds + 0.001 * self.requests
 
 
@@ -58,7 +58,7 @@ class TopPrincipals:
         self._shown.get(principal, self._other).add(used)
 
     def _offer(self, principal: str, weight: float) -> None:
-        """Give a series to whom one is due."""
+        """Give a principal a series if it is large enough."""
         if len(self._shown) >= self.most:
             if not self._shown:
                 return
@@ -71,7 +71,7 @@ class TopPrincipals:
         self._shown[principal] = self._left.pop(principal, UsageTotals())
 
     def _forget(self) -> None:
-        """Forget who has no series and was not heard of for longest."""
+        """Forget the principal without a series that was idle for longest."""
         for principal in self._known:
             if principal not in self._shown:
                 del self._known[principal]

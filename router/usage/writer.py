@@ -1,4 +1,4 @@
-"""Writes the usage ledger in batches, off the event loop; the thin shell around it."""
+"""Writes the usage ledger to its file in batches, outside the event loop."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = get_logger("usage")
 
 
 class UsageWriter:
-    """Has a file opened when it is needed, and again after it failed.
+    """Writes to a file that is opened when needed, and again after a failure.
 
-    fault:   why nothing can be written now; None while it can
-    written: rows, also those written again
+    fault:   why nothing can be written; None while it can
+    written: number of rows written, repeated ones included
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class UsageWriter:
         return self._store
 
     def flush(self) -> None:
-        """Write all that waits; what cannot be written waits on."""
+        """Write everything that waits; what fails is kept for later."""
         while batch := self._ledger.take(_AT_ONCE):
             try:
                 self.store().write(batch.rows, batch.energy, self._clock())
@@ -68,7 +68,7 @@ class UsageWriter:
         return shown(query, store.totals(query), nodes, prices)
 
     def forget(self, keep_seconds: float) -> None:
-        """Delete the rows that are older."""
+        """Delete rows that are older; 0 keeps all."""
         if not keep_seconds:
             return
         try:
@@ -78,7 +78,7 @@ class UsageWriter:
             self.fault = str(error)
 
     def close(self) -> None:
-        """Write what waits, once more."""
+        """Write what waits, and close the file."""
         self.flush()
         if self._store is not None:
             self._store.close()
