@@ -1,1 +1,1 @@
-"""API keys, their limits and whose things are whose: pure policy, and its store."""
+"""API keys, limits and ownership: pure policy, and where it is stored."""

@@ -1,4 +1,4 @@
-"""Where a request may carry its key; pure.
+"""Finds the key that a request carries; pure.
 
 `Authorization: Bearer` (OpenAI's, most others'), `x-api-key` (Anthropic's), the
 password of `Authorization: Basic`, and a path `/key/KEY/…`: the `ollama` command sends
@@ -18,7 +18,7 @@ PATH = f"/key/{PREFIX}"
 
 
 def credentials(environ: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a request offers, the likeliest first."""
+    """Return the keys that a request carries, the likeliest first."""
     found = []
     scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     given = given.strip()
@@ -32,7 +32,7 @@ def credentials(environ: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _of_login(given: str) -> list[str]:
-    """Return the password; the name, where that is all there is."""
+    """Return the password of a basic login; the name if it has no password."""
     try:
         login = base64.b64decode(given, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -42,6 +42,6 @@ def _of_login(given: str) -> list[str]:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """Take the key off a path that begins with `PATH`: key, path without it."""
+    """Split a path that begins with `PATH` into the key and the rest."""
     key, _, rest = path.removeprefix("/key/").partition("/")
     return key, f"/{rest}"

@@ -1,11 +1,11 @@
-"""Whether others than this machine reach the router; pure."""
+"""Tells whether other machines can reach the router; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
 
-BIND = "127.0.0.1:8000"  # where nothing is said of it
+BIND = "127.0.0.1:8000"  # the default
 
 _REFUSAL = """\
 {address} is reached by other machines, and there are no API keys. One of these:
@@ -17,10 +17,9 @@ _REFUSAL = """\
 
 
 def exposed(bind: str, published: str | None = None) -> str | None:
-    """Return the address by which other machines reach the router; None where they
-    do not.
+    """Return the address that other machines can reach; None where there is none.
 
-    published: where Docker publishes the port; it then counts, not `bind`
+    published: where Docker publishes the port; it then counts instead of `bind`
     """
     for each in (published or bind).split(","):
         address = each.strip()
@@ -30,9 +29,9 @@ def exposed(bind: str, published: str | None = None) -> str | None:
 
 
 def reached_by_others(environ: Mapping[str, str], tls_address: str = "") -> str | None:
-    """Return what `exposed` does, for the environment that the router is started in.
+    """Return the address that other machines can reach, from the environment.
 
-    An address for https counts as it is, also in a container.
+    tls_address: the address for https, which counts also in a container
     """
     bind = environ.get("INFEROPS_BIND", BIND)
     published = environ.get("INFEROPS_PUBLISHED_ADDRESS")
@@ -59,5 +58,5 @@ def _is_address(name: str) -> bool:
 
 
 def refusal(address: str) -> str:
-    """Say why the router does not start there, and what to do."""
+    """Return the message with which the router refuses to start there."""
     return f"access.keys: {_REFUSAL.format(address=address)}"

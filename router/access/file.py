@@ -1,4 +1,4 @@
-"""`keys.yml`: API keys in a file; it holds digests, never a key itself."""
+"""`keys.yml`: API keys in a file, which holds their digests only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=200)
 
 
 def _utc(value: object) -> datetime:
-    """Read a date, or a date and time; without a zone it is UTC."""
+    """Read a date, or a date and time, in UTC unless it names a zone."""
     if not isinstance(value, str):
         raise ValueError("must be a date such as 2027-01-31")  # noqa: TRY004 - pydantic collects these
     try:
@@ -80,7 +80,7 @@ _Cost = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
 
 
 class LimitTerms(_Terms):
-    """What a key, a tag or everybody may use; what is left out has no limit."""
+    """Limits of a key, a tag or everyone; what is left out is unlimited."""
 
     requests_per_minute: _Most | None = None
     requests_per_day: _Most | None = None
@@ -103,7 +103,7 @@ class LimitTerms(_Terms):
 
 
 class KeyTerms(_Terms):
-    """What is said of a key, in the file and over the API."""
+    """A key's terms, as the file and the API give them."""
 
     name: _Word = Field(description="its name in lists and in the log")
     owner: _Word | None = Field(
@@ -135,7 +135,7 @@ class KeyTerms(_Terms):
 
     @model_validator(mode="after")
     def _no_power(self) -> Self:
-        """Leave nobody's word to be an operator."""
+        """Allow a proxy's key no admin scope: the proxy's header names the user."""
         if self.user_header and not _OF_USERS.issuperset(self.scopes):
             raise ValueError(
                 "must have no scope but inference and jobs: it has a user_header"
@@ -198,7 +198,7 @@ class _File(_Terms):
 
 @dataclass(frozen=True, slots=True)
 class KeysFile:
-    """Keys, and the limits that keys have in common."""
+    """Keys, and the limits of tags and of everyone."""
 
     keys: tuple[ApiKey, ...] = ()
     everyone: KeyLimits = NO_LIMITS
@@ -206,7 +206,7 @@ class KeysFile:
 
 
 def load_keys(path: Path) -> KeysFile:
-    """Read the file; raises ConfigError with every fault."""
+    """Read the file. Raises ConfigError that lists every fault."""
     return parse_keys(document.read(path), source=path.name)
 
 

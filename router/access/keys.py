@@ -1,6 +1,6 @@
-"""API keys: who has one, what for, until when; pure.
+"""API keys: whose they are, what they allow and until when; pure.
 
-A key is found by the digest of what a client sent: one look into a dictionary.
+A key is found by the digest of what a client sent, in a dictionary.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_SHOWN = 40
 
 
 class KeySource(StrEnum):
-    """Where a key is kept."""
+    """Where a key is stored."""
 
     FILE = "file"
     STORE = "store"
@@ -43,7 +43,7 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeySecret:
-    """What is kept of one secret; `until`: unix seconds, after a rotation."""
+    """A secret's digest and first characters; `until`: unix seconds, once rotated."""
 
     digest: str
     shown: str = ""
@@ -54,10 +54,11 @@ class KeySecret:
 class ApiKey:
     """A key and its terms. Times are unix seconds.
 
-    secrets:  the newest first; older ones work until their time is over
-    owner:    whose things they are; empty: the key's alone
-    models:   patterns; empty: all. networks: empty: all
-    user_header: of a proxy's key: the header in which it names who asks; else empty
+    secrets:  newest first; older ones work until they expire
+    owner:    who owns its jobs and files; empty: the key itself
+    models:   patterns of allowed models; empty: all
+    networks: from where it may be used; empty: anywhere
+    user_header: for a proxy's key, the header that names the user; else empty
     """
 
     id: str
@@ -83,7 +84,7 @@ class ApiKey:
         return KeyState.ACTIVE
 
     def rotated(self, secret: KeySecret, until: float) -> ApiKey:
-        """Give it a new secret; the others work until then, at the longest."""
+        """Add a new secret; older ones work until `until` at most."""
         older = tuple(
             replace(each, until=until if each.until is None else min(each.until, until))
             for each in self.secrets
@@ -91,7 +92,7 @@ class ApiKey:
         return replace(self, secrets=(secret, *older))
 
     def without_old(self, now: float) -> ApiKey:
-        """Forget secrets whose time is over."""
+        """Drop expired secrets."""
         kept = tuple(s for s in self.secrets if s.until is None or s.until > now)
         return replace(self, secrets=kept)
 
@@ -108,7 +109,7 @@ class ApiKey:
         )
 
     def user(self, name: str) -> Principal:
-        """Return the user whom the key's proxy names. Raises ForbiddenError."""
+        """Return the user that the key's proxy names. Raises ForbiddenError."""
         if not _is_user(name):
             raise ForbiddenError(
                 "this API key is a proxy's, which names one user in the header"
@@ -123,10 +124,10 @@ class ApiKey:
 
 
 def _is_user(name: str) -> bool:
-    """Say whether it names one.
+    """Say whether a header names one user.
 
-    A comma joins what a client and its proxy sent; braces are a placeholder, which
-    Caddy leaves where whoever checks logins names nobody.
+    A comma means that client and proxy both sent the header. Braces are a placeholder
+    that Caddy leaves if nobody is logged in.
     """
     printable = 0 < len(name) <= _LONGEST_USER and name.isprintable()
     return printable and _NO_USER.isdisjoint(name)
@@ -165,7 +166,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """All keys at one time, by digest. Build it with `of`."""
+    """All keys, by digest; immutable. Build it with `of`."""
 
     keys: tuple[ApiKey, ...] = ()
     _entries: Mapping[str, _Entry] = field(default_factory=dict)
@@ -193,10 +194,10 @@ class KeyRing:
         now: float,
         header: Callable[[str], str] = lambda _: "",
     ) -> Principal:
-        """Return whose key it is, or whom a proxy names that has it.
+        """Return the key's principal, or the user that its proxy names.
 
-        Raises UnknownKeyError where it is none, UnauthorizedError where it is not in
-        force, ForbiddenError where it may not be used from this address.
+        Raises UnknownKeyError if there is no such key, UnauthorizedError if it is not
+        in force, ForbiddenError if it may not be used from this address.
         """
         entry = self._entries.get(digest_of(secret))
         if entry is None:
@@ -215,7 +216,7 @@ class KeyRing:
         return entry.principal
 
     def in_force(self, key: str, now: float) -> ApiKey | None:
-        """Return the key of this id while it may be used; None otherwise."""
+        """Return the key with this id if it is active, else None."""
         found = next((each for each in self.keys if each.id == key), None)
         if found is None or found.state(now) is not KeyState.ACTIVE:
             return None

@@ -1,8 +1,8 @@
-"""Limits of keys, tags and everybody: requests, tokens, energy, money; pure.
+"""Limits of keys, tags and everyone: requests, tokens, energy, cost; pure.
 
-Windows are those of the clock in UTC (minute, day, month), so that a count means the
-same after a restart. A request is let in or not at its arrival; what it uses is counted
-when it ends, and nothing that was let in is ever cut.
+Windows are calendar minutes, days and months in UTC, so that counts stay valid over a
+restart. A request is admitted or refused when it arrives. What it uses is counted when
+it ends; an admitted request is never cut off.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from router.access.principal import Principal
 
 EVERYONE = "everyone"
 _MOST_KNOWN = 4096
-# What is counted, in whole parts of its unit: energy in millijoules.
+# Quantities, and the parts of a unit in which they are counted: energy in millijoules.
 _PARTS = {"requests": 1, "tokens": 1, "job_items": 1, "joules": 1000, "cost": 10**9}
 _SHOWN = ("requests", "tokens")  # clients have headers for these
 # What a request may exceed, and what an item of a job.
@@ -35,7 +35,7 @@ class LimitWindow(StrEnum):
     MONTH = "month"
 
     def begin(self, now: float) -> int:
-        """Return when the window of this time began, in unix seconds."""
+        """Return when the window that contains `now` began, in unix seconds."""
         return _begins(int(now // 60))[self.value]
 
     def end(self, begin: int) -> int:
@@ -67,11 +67,11 @@ def _left(window: str, now: float) -> float:
 
 @dataclass(frozen=True)  # no slots: what is worked out is kept beside the fields
 class KeyLimits:
-    """None: no limit.
+    """The limits of a key, a tag or everyone; None: no limit.
 
-    concurrent_requests: under way at one time, those in the queue included
-    max_output_tokens:   of one answer; asked for more, it gets this
-    max_context_tokens:  of one prompt, and of the window that a request asks for
+    concurrent_requests: running at one time, those in the queue included
+    max_output_tokens:   of one answer; a request for more is reduced to this
+    max_context_tokens:  of one prompt, and of the context that a request asks for
     cost:                in the currency of `usage.price_per_kwh`
     """
 
@@ -92,7 +92,7 @@ class KeyLimits:
     cost_per_month: float | None = None
 
     def given(self) -> dict[str, float]:
-        """Return the limits that there are, by name."""
+        """Return the limits that are set, by name."""
         names = (each.name for each in fields(self))
         return {n: most for n in names if (most := getattr(self, n)) is not None}
 
@@ -101,7 +101,7 @@ class KeyLimits:
 
     @cached_property  # asked several times for each request
     def windows(self) -> tuple[tuple[str, str, int], ...]:
-        """What is counted, over which window, and how many parts are allowed."""
+        """Each limited quantity with its window and the parts that are allowed."""
         return tuple(
             (what, window.value, round(most * parts))
             for what, parts in _PARTS.items()
@@ -187,7 +187,7 @@ class LimitRules:
 
 @dataclass(frozen=True, slots=True)
 class Exceeded:
-    """A limit that a request would go beyond; seconds until it would not."""
+    """A limit that a request would exceed, and the seconds until it would not."""
 
     subject: str
     name: str
@@ -197,7 +197,7 @@ class Exceeded:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """How a limit stands, as a client is told of it; `what`: requests or tokens."""
+    """A limit and what is left of it, for a client; `what`: requests or tokens."""
 
     what: str
     most: int
@@ -207,7 +207,7 @@ class LimitStatus:
 
 @dataclass(slots=True)
 class Admission:
-    """What was let in, until it ends."""
+    """An admitted request, until it ends."""
 
     limits: HeldLimits
     ended: bool = False
@@ -218,7 +218,7 @@ def _least(values: Iterable[int | None]) -> int | None:
 
 
 class LimitMeter:
-    """What was used in the current windows. No I/O: `changed` is what to keep."""
+    """Usage in the current windows; the caller stores what `changed` returns."""
 
     def __init__(self) -> None:
         self._counts: dict[Counter, tuple[int, int]] = {}  # begin of window, count
@@ -240,7 +240,7 @@ class LimitMeter:
     ) -> Exceeded | None:
         """Return the limit that one more item of a job would exceed for the longest.
 
-        running: items that are not counted yet
+        running: items in flight, which are not counted yet
         """
         return _longest(self._full(limits, ITEM, now, {"job_items": running}))
 
@@ -273,7 +273,7 @@ class LimitMeter:
         return Admission(limits)
 
     def end(self, ticket: Admission, tokens: int, now: float) -> None:
-        """Count what a request used; calls after the first do nothing."""
+        """End a request and count its tokens; later calls do nothing."""
         if ticket.ended:
             return
         ticket.ended = True
@@ -302,7 +302,7 @@ class LimitMeter:
         return found
 
     def load(self, rows: Iterable[tuple[str, str, str, int, int]]) -> None:
-        """Take over what was kept: subject, what, window, its begin, count."""
+        """Load stored counts: subject, what, window, its begin, count."""
         for subject, what, window, begin, count in rows:
             self._counts[subject, what, window] = begin, count
 
@@ -312,7 +312,7 @@ class LimitMeter:
         return [(*key, *self._counts[key]) for key in keys]
 
     def keep_again(self, rows: Iterable[tuple[str, str, str, int, int]]) -> None:
-        """Have rows kept by the next call: the disk did not take them."""
+        """Return these rows again from the next call: they could not be stored."""
         for subject, what, window, _, _ in rows:
             self._changed.add((subject, what, window))
 

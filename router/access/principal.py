@@ -1,4 +1,4 @@
-"""Who sends a request: a key, a token of the operator's, or an address; pure."""
+"""Who sends a request: an API key, an operator's token, or an address; pure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ ALL_SCOPES = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sends a request, as the router knows it, whatever the request says.
+    """Who sends a request, as established by the router.
 
-    id:       `key:ID`, `user:NAME`, `token:NAME`, `client:ADDRESS`: who is counted and
-              shared with
-    name:     for people: the key's name, the user's, the token's, or `anonymous`
-    owner:    whose jobs, files and records they are; empty: nobody's
-    tags:     groups of keys that have limits in common
-    scopes:   what it may ask for
+    id:       `key:ID`, `user:NAME`, `token:NAME` or `client:ADDRESS`: identifies it in
+              usage, limits and fair shares
+    name:     for people: of the key, the user or the token, or `anonymous`
+    owner:    who owns its jobs, files and records; empty: nobody
+    tags:     groups of keys with common limits
+    scopes:   what it may do
     models:   patterns of the models that it may use; empty: all
-    sees_all: whether it sees also what others own
-    key:      id of the key whose limits hold for it; empty: of none
+    sees_all: whether it sees what others own
+    key:      id of the key whose limits apply; empty: none
     """
 
     id: str
@@ -38,7 +38,7 @@ class Principal:
 
     @property
     def label(self) -> str:
-        """Its name with its kind, for the log and the history."""
+        """The name with its kind, for the log and the history."""
         return f"key:{self.name}" if self.id.startswith("key:") else self.name
 
     def may(self, scopes: frozenset[Scope]) -> bool:
@@ -55,7 +55,7 @@ class Principal:
 
 
 def allows(patterns: tuple[str, ...], model: str) -> bool:
-    """Say whether patterns let a model through, by any of its names; none: all do."""
+    """Say whether patterns allow a model, by any of its names; no patterns: all."""
     return not patterns or _matches(canonical(model), patterns)
 
 
@@ -76,5 +76,5 @@ def anonymous(address: str) -> Principal:
 
 
 def operator(name: str, scopes: frozenset[Scope] = ALL_SCOPES) -> Principal:
-    """Return who holds a token of the operator's, or sits at this machine."""
+    """Return the principal of an operator's token, or of this machine's operator."""
     return Principal(name, name, scopes=scopes, sees_all=Scope.ADMIN in scopes)

@@ -1,7 +1,7 @@
-"""Limits at work: who is let in, what a client is told, and counts that outlive us.
+"""Enforces limits: admits requests, informs clients and stores the counts.
 
-Counts are written twice a second in the database's own thread, as they stand and not as
-differences: nothing is charged twice. A router that is killed forgets the last second.
+Counts are written twice a second in the database's own thread, as absolute values, so
+that nothing is charged twice. A router that is killed loses the last second.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ log = get_logger("limits")
 
 
 class Quotas:
-    """Who is let in, by the limits that hold for them.
+    """Admits requests and items within the limits of their principal.
 
-    rules: as they are now. shadow: whether they are counted and not enforced
-    clock: unix seconds
-    principal: who has an id, for what is used without a request
+    rules:     returns the current limits
+    shadow:    returns whether limits are counted but not enforced
+    clock:     unix seconds
+    principal: finds a principal by its id, for usage without a request
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Quotas:
             self._load()
 
     def let_in(self, who: Principal) -> Admission | None:
-        """Count a request; None where no limit holds. Raises RateLimitedError."""
+        """Admit a request; None if it has no limits. Raises RateLimitedError."""
         limits = self._rules().of(who)
         if not limits:
             return None
@@ -78,7 +79,7 @@ class Quotas:
         return self._meter.let_in(limits, now)
 
     def check_context(self, ticket: Admission, tokens: int) -> None:
-        """Refuse a prompt of about so many tokens that is too long.
+        """Refuse a prompt with more tokens (estimated) than allowed.
 
         Raises ContextLimitError.
         """
@@ -98,13 +99,13 @@ class Quotas:
 
     @property
     def caps(self) -> bool:
-        """Whether requests are cut to what they may have."""
+        """Whether requests are reduced to their limits."""
         return not self._shadow()
 
     def item_refused(self, principal: str, running: Callable[[str], int]) -> str | None:
-        """Say why no item of a principal's jobs may begin; None where one may.
+        """Return why no item of a principal's jobs may start; None if one may.
 
-        running: how many of its items run now
+        running: counts the principal's items in flight
         """
         limits = self._limits_of(principal)
         if not limits:
@@ -115,7 +116,7 @@ class Quotas:
         return _words(found)
 
     def charge(self, principal: str, **used: float) -> None:
-        """Count what a principal used: tokens, job_items, joules, cost."""
+        """Count usage of a principal: tokens, job_items, joules, cost."""
         if limits := self._limits_of(principal):
             self._meter.charge(limits, used, self._clock())
 
@@ -125,7 +126,7 @@ class Quotas:
         return rules.of(self._principal(principal)) if known is None else known
 
     def _enforced(self, found: Exceeded) -> bool:
-        """Count what is beyond a limit; say whether that has consequences."""
+        """Count an exceeded limit; return whether it is enforced."""
         mode = "shadow" if self._shadow() else "enforce"
         self.exceeded[found.subject.partition(":")[0], found.name, mode] += 1
         return mode == "enforce"
@@ -134,13 +135,13 @@ class Quotas:
         self._meter.end(ticket, tokens, self._clock())
 
     def usage(self, who: Principal) -> list[LimitStatus]:
-        """Return what a client is told; nothing where limits are not enforced."""
+        """Return the limits to report to a client; none if they are not enforced."""
         if self._shadow():
             return []
         return self._meter.usage(self._rules().of(who), self._clock())
 
     def save(self) -> None:
-        """Write what changed; called by the clock, never in a request."""
+        """Write changed counts; called by a timer, never in a request."""
         rows = self._meter.changed()
         if not rows:
             return

@@ -1,4 +1,4 @@
-"""The keys in force, from file and store, and what changes those of the store."""
+"""The keys in force, from file and store, and changes to stored keys."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = get_logger("keys")
 
 
 class KeyService:
-    """Holds the keys in force. Changes wait for the disk; raise StateError.
+    """Keeps the keys in force. Changes wait for the disk; they raise StateError.
 
-    of_file: what the file says now; None where no file is configured
-    mode:    the setting `access.keys`
+    of_file: returns the file's keys; None where no file is configured
+    mode:    returns the setting `access.keys`
     clock:   unix seconds
     """
 
@@ -45,7 +45,7 @@ class KeyService:
         self.load()
 
     def load(self) -> None:
-        """Read the store; where it cannot be read, no key of it works."""
+        """Read the stored keys; if that fails, none of them works."""
         try:
             self._stored = self._store.load()
             self.fault = None
@@ -55,7 +55,7 @@ class KeyService:
         self.apply()
 
     def apply(self) -> None:
-        """Take over what file and settings say now."""
+        """Apply the current file and settings."""
         of_file = self._of_file()
         shared = of_file or KeysFile()
         self.ring = KeyRing.of((*shared.keys, *self._stored))
@@ -69,9 +69,9 @@ class KeyService:
         self.required = mode == "required" or (mode == "auto" and exist)
 
     def principal(self, principal: str) -> Principal:
-        """Return who has an id; of no key, it is in no group.
+        """Return the principal with an id; one without a key has no limits of its own.
 
-        A user is whoever the first proxy's key that there is makes of it.
+        A user gets the terms of the first key that has a `user_header`.
         """
         kind, _, name = principal.partition(":")
         for key in self.ring:
@@ -95,9 +95,9 @@ class KeyService:
         return found[0]
 
     def create(self, terms: KeyTerms) -> tuple[ApiKey, str]:
-        """Make a key; its secret is told here and never again.
+        """Create a key; its secret is returned only here.
 
-        Raises ConflictError where the name is taken by a key in force.
+        Raises ConflictError if an active key has the name.
         """
         now = self._clock()
         for each in self.ring:
@@ -110,7 +110,7 @@ class KeyService:
         return made, secret
 
     def rotate(self, key: str, overlap_seconds: float) -> tuple[ApiKey, str]:
-        """Give a key a new secret; the old one works on for the overlap."""
+        """Give a key a new secret; the old one works for the overlap."""
         found = self._of_store(key)
         now = self._clock()
         if found.state(now) is not KeyState.ACTIVE:
@@ -121,7 +121,7 @@ class KeyService:
         return made, secret
 
     def revoke(self, key: str) -> ApiKey:
-        """End a key at once; it stays in lists."""
+        """Revoke a key at once; it stays in lists."""
         found = self._of_store(key)
         if found.revoked is not None:
             return found

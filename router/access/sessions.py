@@ -1,4 +1,4 @@
-"""Who logged in on a page with a key; in memory, so that a restart logs out; pure."""
+"""Sessions of people who logged in with a key; in memory: a restart logs out; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class PageSession:
-    """A key's id; what a page must send with a change; unix seconds of the end."""
+    """The key's id, the token that changes must carry, and the end in unix seconds."""
 
     key: str
     csrf: str
@@ -22,14 +22,14 @@ class PageSession:
 
 
 class Sessions:
-    """The newest `most`; found by the digest of what the cookie holds."""
+    """Keeps the newest `most` sessions, by the digest of their cookie."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._known: OrderedDict[str, PageSession] = OrderedDict()
 
     def open(self, key: str, now: float) -> str:
-        """Begin a session; returns what the cookie is to hold."""
+        """Open a session; return the value of its cookie."""
         token = secrets.token_urlsafe(32)
         csrf = secrets.token_urlsafe(32)
         self._known[digest_of(token)] = PageSession(key, csrf, now + SECONDS)

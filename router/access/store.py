@@ -1,6 +1,6 @@
-"""Keys that were made by API and command line, in one SQLite file.
+"""Stores keys made by API or command line, in one SQLite file.
 
-The file is made with the first key: where there is none, nobody ever made one.
+The file is created with the first key.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class KeyStore:
         self._database: SqliteFile | None = None
 
     def exists(self) -> bool:
-        """Say whether somebody made a key, ever."""
+        """Say whether a key was ever stored."""
         return self._path.exists()
 
     def load(self) -> tuple[ApiKey, ...]:
-        """Return every key, revoked ones as well. Raises StateError."""
+        """Return every key, also revoked ones. Raises StateError."""
         if not self.exists():
             return ()
         rows = self._opened().read(

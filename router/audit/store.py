@@ -1,4 +1,4 @@
-"""The audit log on disk: entries that can be added, and neither changed nor deleted."""
+"""The audit log on disk; entries can be added, but neither changed nor deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _INSERT = "INSERT INTO entries (id, content, hash) VALUES (?, ?, ?)"
 
 @dataclass(frozen=True, slots=True)
 class AuditSearch:
-    """Which entries are wanted; empty texts and None let all through.
+    """Filters for entries; empty texts and None match all.
 
     after: only entries with a larger number, oldest first; None: the newest first
     since, before: unix seconds
@@ -53,7 +53,7 @@ class AuditStore:
     """One file in `folder`; every call raises StateError."""
 
     def __init__(self, folder: Path) -> None:
-        # A damaged log is not begun anew: that would be how to get rid of one.
+        # A damaged log is not replaced: that would be a way to get rid of one.
         self._file = SqliteFile(folder / FILE, _TABLES, _SCHEMA)
 
     def head(self) -> ChainHead:

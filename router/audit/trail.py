@@ -1,4 +1,4 @@
-"""Takes in changes as they happen, from any thread, and has them written in order."""
+"""Collects changes from any thread and writes them in order."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ log = get_logger("audit")
 
 
 class AuditTrail:
-    """Keeps what is to be written until the disk takes it.
+    """Keeps entries until they are written.
 
-    fault:   why nothing can be written now; None while it can
-    dropped: entries that had no room meanwhile
-    latest:  by action, when its last entry was made, in unix seconds
+    fault:   why nothing can be written; None while it can
+    dropped: number of entries for which there was no room
+    latest:  time of the last entry in unix seconds, by action
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class AuditTrail:
         after: object = None,
         **more: object,
     ) -> None:
-        """Note a change; never waits."""
+        """Add an entry; never waits."""
         at = self.latest[action] = round(self._clock(), 3)
         if len(self._waiting) >= _MOST_WAITING:
             self.dropped += 1
@@ -76,7 +76,7 @@ class AuditTrail:
         )
 
     def seldom(self, what: Hashable) -> bool:
-        """Say whether it is a minute since it was asked the same.
+        """Return True once a minute at most for the same `what`.
 
         For changes that anybody may make as often as they like.
         """
@@ -111,11 +111,11 @@ class AuditTrail:
             self.fault = None
             for _ in some:
                 self._waiting.popleft()
-            # Wherever the log goes, an end that is cut off shows.
+            # With the head in the ordinary log, a truncated audit log can be detected.
             log.info("audit_head", id=self.head.id, hash=self.head.hash)
 
     def find(self, search: AuditSearch) -> list[dict[str, Any]]:
-        """Look for entries, with those that wait. Raises StateError."""
+        """Return matching entries, also those not written before. Raises StateError."""
         self.flush()
         return self.store().find(search)
 
@@ -135,7 +135,7 @@ class AuditTrail:
 def changed(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return only what differs, of both."""
+    """Return the values that differ, before and after."""
     names = [
         name
         for name in sorted(before.keys() | after.keys())

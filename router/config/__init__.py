@@ -1,1 +1,1 @@
-"""Settings, inventory and signals: their shapes, their files, their reload."""
+"""Settings, inventory and signals: their types, their files and their reload."""

@@ -1,4 +1,4 @@
-"""How we show who we are to a service or a node, and how it shows who it is to us."""
+"""Authentication towards services and nodes: the header that is sent, and TLS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_BYTES = 64 * 1024
 def authorization(access: Access) -> str | None:
     """Return the `Authorization` header's value. Raises OSError.
 
-    Its file is read at each use, so that a rotated secret needs no restart.
+    The file is read at each use, so that a rotated secret needs no restart.
     """
     if access.token_file is not None:
         return f"Bearer {_secret(access.token_file)}"
@@ -36,9 +36,9 @@ def secured(
     access: Access,
     kind: Callable[[int], ssl.SSLContext] = ssl.SSLContext,
 ) -> ssl.SSLSocket:
-    """Shake hands on a connected socket, which is closed where that fails.
+    """Return a connected socket with TLS; it is closed if the handshake fails.
 
-    kind: of context: the standard library's, or gevent's
+    kind: class of the TLS context: the standard library's, or gevent's
     Raises OSError.
     """
     try:

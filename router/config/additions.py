@@ -1,4 +1,4 @@
-"""One node more in an inventory's text; what people wrote there stays as it is."""
+"""Adds a node to the text of an inventory, and leaves the rest as people wrote it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from router.config.yaml import parse
 def inventory_entry(
     name: str, address: str, labels: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Make an entry as file_sd has it."""
+    """Make an entry in the format of file_sd."""
     return {"targets": [address], "labels": {"node": name, **labels}}
 
 
 def with_entry(text: str, entry: Mapping[str, Any], *, source: str) -> str:
-    """Return the text with one entry more, at its end. Raises ConfigError.
+    """Return the text with an entry added at its end. Raises ConfigError.
 
-    A list in brackets, as programs write it, is rewritten; anything else keeps its
+    A list in brackets, as programs write it, is written anew; any other text keeps its
     comments and its order.
     """
     if text.lstrip().startswith("["):

@@ -1,4 +1,4 @@
-"""Base URLs and host:port pairs, judged by shape; nothing is resolved."""
+"""Checks base URLs and host:port pairs by their form; resolves nothing."""
 
 from __future__ import annotations
 

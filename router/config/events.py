@@ -1,7 +1,7 @@
-"""What libyaml's parser says of a document, made into Python's own values; pure.
+"""Builds Python values from the events of libyaml's parser; pure.
 
 PyYAML's constructors take twenty times as long for an inventory of 10,000 nodes, and
-libyaml's composer ends the process where a document is nested deeply.
+libyaml's composer crashes the process on a deeply nested document.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class DocumentError(yaml.MarkedYAMLError):
-    """The YAML is right, and yet not what a file of ours may hold."""
+    """Valid YAML that no configuration file may contain."""
 
 
 def _float(text: str) -> float:
@@ -50,7 +50,7 @@ _COLLECTION = {None, "!", f"{_TAG}map", f"{_TAG}seq"}
 
 
 def build(events: Iterator[Any], *, as_written: bool) -> Any:
-    """Return the one document's value; None where there is none.
+    """Return the value of the only document; None for an empty text.
 
     as_written: scalars stay text, but for null
 
@@ -63,7 +63,7 @@ def build(events: Iterator[Any], *, as_written: bool) -> Any:
 
 
 class _Builder:
-    """Holds the collections that are open: no document's depth is ours."""
+    """Keeps open collections in a list, so that depth needs no recursion."""
 
     def __init__(self, *, as_written: bool) -> None:
         self.value: Any = None

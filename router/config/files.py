@@ -1,7 +1,7 @@
-"""Reads files that a person names: small ones, and nothing that is no file.
+"""Reads files that a person names: small, regular files only.
 
-To open a named pipe waits for whoever writes to it, a device may never end, and a file
-that somebody named by mistake may be larger than the memory.
+Opening a named pipe waits for a writer, a device may never end, and a file named by
+mistake may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST_BYTES = 8 * 1024 * 1024  # an inventory of some 40,000 nodes
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """Read a regular file whole. Raises OSError, UnicodeDecodeError."""
+    """Read a small regular file. Raises OSError, UnicodeDecodeError."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -27,9 +27,9 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, or the one there and its files, its owner's alone.
+    """Create a folder that only its owner can enter, or make it and its files private.
 
-    What is in a folder below is out of others' reach with it. Raises OSError.
+    Folders inside it are out of reach with it. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)

@@ -1,7 +1,7 @@
-"""`nodes.yml`, Prometheus' file_sd format, as the router's inventory.
+"""Reads the inventory from `nodes.yml`, which has Prometheus' file_sd format.
 
-A node's own numbers are labels whose names begin with `__`: Prometheus drops
-those, the router reads them. Every fault is reported at once, each as
+A node's attributes are labels whose names begin with `__`: Prometheus drops them, the
+router reads them. All faults are reported together, each such as
 `nodes.yml: [2].labels.__slots: must be a whole number >= 1, got 'many'`.
 """
 
@@ -155,10 +155,10 @@ def parse_inventory(text: str, *, source: str = "nodes.yml") -> Inventory:
 
 
 def refuse_shrinking(new: Inventory, current: Inventory, *, source: str) -> None:
-    """Refuse to lose two or more nodes, and more than half, in one change.
+    """Raise ConfigError if a change removes two or more nodes and over half of them.
 
-    A half-written or emptied file looks like this; an operator who means it says
-    so. A file that names a new node was written on purpose: it replaces the fleet.
+    A half-written or emptied file looks like this; an operator can confirm the change.
+    A file with a new node was written on purpose and may replace the fleet.
     """
     lost = len(current.nodes) - len(new.nodes)
     if lost < 2 or lost * 2 <= len(current.nodes) or new.names() - current.names():
@@ -174,7 +174,7 @@ def refuse_shrinking(new: Inventory, current: Inventory, *, source: str) -> None
 
 @dataclass(slots=True)
 class _Entry:
-    """One entry of the list while it is being read; never leaves this module."""
+    """An entry of the list while it is read."""
 
     where: Location
     host: str = ""

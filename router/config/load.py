@@ -1,8 +1,8 @@
-"""`router.yml` and its overrides from the environment, as one frozen value.
+"""Loads `router.yml` and its overrides from the environment into a frozen value.
 
-An override is named `INFEROPS_<SECTION>__<FIELD>`. Every fault is reported at
-once, each as `router.yml: dispatch.attempts: must be >= 1, got 0`. Paths are
-taken from the directory that the router is started in.
+An override is named `INFEROPS_<SECTION>__<FIELD>`. All faults are reported together,
+each such as `router.yml: dispatch.attempts: must be >= 1, got 0`. Relative paths start
+at the router's working directory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def parse_config(
 
 
 def settings() -> Iterator[tuple[str, str, FieldInfo]]:
-    """Give every setting in order: section, name, declaration."""
+    """Yield every setting in order: section, name, declaration."""
     for section, declared in Config.model_fields.items():
         for name, field in _fields(declared.annotation).items():
             yield section, name, field
@@ -61,12 +61,12 @@ def _fields(model: Any) -> Mapping[str, FieldInfo]:
 
 
 def variable(section: str, name: str) -> str:
-    """Name the environment variable of a setting."""
+    """Return the name of a setting's environment variable."""
     return f"{PREFIX}{section}__{name}".upper()
 
 
 def waiting_for_restart(running: Config, wanted: Config) -> tuple[str, ...]:
-    """Name the settings that differ and are read only at start."""
+    """Return the changed settings that need a restart."""
     return tuple(
         f"{section}.{name}"
         for section, name, field in settings()

@@ -1,6 +1,6 @@
-"""The table of settings in docs/configuration.md, made from their declarations.
+"""Writes the table of settings in docs/configuration.md from their declarations.
 
-`python -m router.config.reference` writes it; a test says when it is not current.
+Run `python -m router.config.reference`; a test fails while the table is not current.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _END = "<!-- settings: end -->\n"
 
 
 def table() -> str:
-    """Write every setting as a row."""
+    """Return the table: a row for each setting."""
     rows = [
         "| setting | default | meaning | restart |",
         "|---|---|---|---|",
@@ -31,12 +31,12 @@ def table() -> str:
 
 
 def written_into(page: str) -> str:
-    """Return the page with a current table between its marks."""
+    """Return the page with the current table between its markers."""
     return between(page, _BEGIN, _END, table())
 
 
 def between(page: str, begin: str, end: str, text: str) -> str:
-    """Return a page with the text between two of its marks."""
+    """Return a page with a text between two of its markers."""
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n{text}\n{end}{after}"

@@ -1,8 +1,8 @@
-"""Configuration files under watch: a change is judged whole, the last good kept.
+"""Reloads configuration files when they change, and keeps the last good version.
 
-`check(now)` is called on a timer and compares time, size and inode: it needs no
-inotify, which Docker Desktop does not deliver. No timers of its own; what touches the
-disk or takes long is given to `offload`, and what follows runs where it was called.
+A caller's timer calls `check(now)`, which compares time, size and inode: inotify does
+not work on Docker Desktop. Disk access and slow work run through `offload`; listeners
+run in the caller.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Signature = tuple[int, int, int]
 
 
 class Offload(Protocol):
-    """Runs a call where it holds nobody up; raises what it raises, and BusyError."""
+    """Runs a call in another thread; raises what the call raises, and BusyError."""
 
     def __call__(self, call: Callable[[], V], /) -> V: ...
 
@@ -48,10 +48,10 @@ def _in_place(call: Callable[[], V], /) -> V:
 
 @dataclass(frozen=True, slots=True)
 class ReloadStatus:
-    """How the latest reload went.
+    """The result of the latest reload.
 
-    succeeded_at: unix seconds of the latest that was accepted; None: never
-    fault:        why the latest was rejected; None when it was accepted
+    succeeded_at: unix seconds of the last accepted version; None: never
+    fault:        why the latest version was rejected; None if it was accepted
     """
 
     file: str
@@ -64,20 +64,20 @@ class ReloadStatus:
 
 
 class LastGood:
-    """The text that was accepted last, on disk, whole or not at all."""
+    """The last accepted text, on disk; replaced atomically."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> str | None:
-        """Return the kept text; None where nothing readable was kept."""
+        """Return the stored text; None if there is none that can be read."""
         try:
             return read_text(self.path)
         except (OSError, UnicodeDecodeError):
             return None
 
     def save(self, text: str) -> None:
-        """Replace the kept text; raises OSError, and then the old one is intact."""
+        """Replace the stored text; raises OSError, and the old one is intact."""
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
@@ -106,9 +106,9 @@ def _sync_folder(folder: Path) -> None:
 class FileFormat(Generic[T]):
     """How a file's text becomes a value.
 
-    parse:     raises ConfigError with every fault
-    judge:     raises ConfigError when the new value may not follow the current one
-    last_good: where the accepted text outlives the process
+    parse:     makes the value; raises ConfigError with every fault
+    judge:     raises ConfigError if the new value must not replace the current one
+    last_good: stores the accepted text over a restart
     """
 
     parse: Callable[[str], T]
@@ -117,7 +117,7 @@ class FileFormat(Generic[T]):
 
 
 class Watched(Generic[T]):
-    """One file: its current value, who wants to know, and how reloading went."""
+    """One file: its current value, its listeners and the status of reloads."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class Watched(Generic[T]):
         self._listeners.append(listener)
 
     def check(self, now: float) -> None:
-        """Reload when the file looks changed."""
+        """Reload the file if it seems to have changed."""
         with self._turn:
             self._check(now)
 
@@ -168,7 +168,7 @@ class Watched(Generic[T]):
         self.reload(now)
 
     def reload(self, now: float, *, confirmed: bool = False) -> ReloadStatus:
-        """Read and judge the file; `confirmed` by an operator: parse, do not judge."""
+        """Reload the file; if `confirmed` by an operator, without judging it."""
         with self._turn:
             return self._reload(now, confirmed=confirmed)
 

@@ -1,6 +1,6 @@
-"""How one setting is declared: its type, its limits, what it means.
+"""Declares single settings: type, limits and description.
 
-Values are strict and frozen; each fault is worded by `router.config.yaml`.
+Values are strict and frozen; `router.config.yaml` words the faults.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_none)]
 def setting(
     default: object, meaning: str, *, restart: bool = False, **limits: Any
 ) -> Any:
-    """Declare one setting; `restart`: read once at start, not on a reload."""
+    """Declare a setting; `restart`: it is read only at start, not on a reload."""
     return Field(
         default=default,
         description=meaning,
@@ -66,7 +66,7 @@ def at_least(value: int, other: str, info: ValidationInfo) -> int:
 
 
 def one_of(names: Iterable[str], old: Mapping[str, str]) -> BeforeValidator:
-    """Accept one of these names only; an old name is replaced by its new one."""
+    """Accept these names only; an old name is replaced by its new one."""
     known = tuple(names)
 
     def check(value: object) -> object:

@@ -1,7 +1,7 @@
-"""`signals.yml`: the declared signals that a node's score is made of.
+"""Reads `signals.yml`: the signals that make a node's score.
 
-Only their shape is judged here; whether an expression is PromQL is Prometheus'
-to say, and a signal that it refuses counts as missing.
+Only the form is checked here. Prometheus checks the expressions; a signal that it
+rejects counts as missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""YAML read strictly, and its faults told as `file: path: what, got value`.
+"""Reads YAML strictly; faults are worded `file: path: what, got value`.
 
-Strictly: a key given twice is an error, and `yes`, `on`, `0777` or `1:30` are
-text (YAML 1.2's core schema), while `24e9` is a number.
+A repeated key is an error. `yes`, `on`, `0777` and `1:30` are text, as in YAML 1.2's
+core schema; `24e9` is a number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PLAIN = re.compile(r"[\w-]+")  # anything else in a name is written as Python d
 
 
 class _Absent:
-    """No value to show."""
+    """Marks a fault without a value."""
 
 
 ABSENT = _Absent()
@@ -37,7 +37,7 @@ ABSENT = _Absent()
 
 @dataclass(frozen=True, slots=True)
 class YamlFault:
-    """One thing that is wrong: where, what it must be, and what it is."""
+    """A fault: where it is, what is required, and the value."""
 
     where: Location
     what: str
@@ -63,7 +63,7 @@ class YamlFault:
 
 
 def render(where: Location) -> str:
-    """Write a location: `signals[2].weight`, `[0].labels.node`."""
+    """Return a location as text: `signals[2].weight`, `[0].labels.node`."""
     text = ""
     for part in where:
         if isinstance(part, int):
@@ -79,7 +79,7 @@ def rejected(source: str, faults: Iterable[YamlFault]) -> ConfigError:
 
 
 def read(path: Path) -> str:
-    """Read a small regular file whole; raises ConfigError that names it."""
+    """Read a small regular file; raises ConfigError that names it."""
     try:
         return read_text(path)
     except UnicodeDecodeError as error:
@@ -94,8 +94,8 @@ def read(path: Path) -> str:
 def parse(text: str, source: str, *, as_written: bool = False) -> Any:
     """Parse one YAML document; raises ConfigError with line and column.
 
-    as_written: each scalar is the text that stands there, or None: as Prometheus reads
-                labels, whether they are in quotes or not
+    as_written: each scalar is its text, or None, quoted or not: as Prometheus reads
+                labels
     """
     try:
         return build(yaml.parse(text, Loader=yaml.CSafeLoader), as_written=as_written)
@@ -120,7 +120,7 @@ def _marked(error: yaml.MarkedYAMLError) -> str:
 def check(
     model: type[Model], document: object
 ) -> tuple[Model | None, tuple[YamlFault, ...]]:
-    """Validate a document: the value, or every fault in the model's own order."""
+    """Return a document's value, or every fault in the order of the model's fields."""
     try:
         return model.model_validate(document), ()
     except ValidationError as error:
@@ -168,7 +168,7 @@ def _fault(model: type[BaseModel], detail: Mapping[str, Any]) -> YamlFault:
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """Say that a name is unknown, with the nearest one that is known."""
+    """Return the fault of an unknown name, with the most similar known one."""
     near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"is unknown, perhaps {near[0]!r} is meant" if near else "is unknown"
 
