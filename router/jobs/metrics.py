@@ -1,4 +1,4 @@
-"""What jobs tell Prometheus: counters, and how they stand at each scrape."""
+"""Metrics of jobs: counters, and gauges that are computed at each scrape."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 
 class JobMetrics:
-    """A `router.jobs.execution.attempts.Tally`, and the job database's."""
+    """Counts items, attempts and commits; a `planning.protocols.ItemCounters`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ended = PlainCounter(
@@ -120,10 +120,11 @@ class JobMetrics:
 
 @dataclass(frozen=True, slots=True)
 class JobsView:
-    """Jobs at a moment; seconds.
+    """A summary of the jobs for one scrape; times in seconds.
 
-    eta:     None where it is unknown
-    stalled: the longest standstill of an open job, by its state
+    eta:     until the last open job is done; None if unknown
+    oldest:  age of the oldest open job
+    stalled: longest time without progress of an open job, by its state
     """
 
     jobs: Mapping[str, int] = field(default_factory=dict)
@@ -139,13 +140,13 @@ class JobsView:
 
 
 class JobCollector(Collector):
-    """Asks how the jobs stand at each scrape."""
+    """Makes the gauges of jobs at each scrape."""
 
     def __init__(self, view: Callable[[], JobsView]) -> None:
         self._view = view
 
     def describe(self) -> Iterable[Metric]:
-        return []  # collected only once there is something to tell
+        return []  # or it would be collected once at its registration
 
     def collect(self) -> Iterator[Metric]:
         now = self._view()

@@ -1,6 +1,6 @@
-"""Values that jobs are spoken of in; no I/O, no clock.
+"""Values of jobs: job, item, result and what the planning sees; no I/O, no clock.
 
-A job has items; each item ends with exactly one result. Times are unix seconds.
+A job has items, and each item ends with exactly one result. Times are unix seconds.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ RESPONSES = "/v1/responses"
 OPENAI_ENDPOINTS = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES})
 DATASET_ENDPOINT = "/api/chat"
 
-# Places of items that are not read from the job's file when their turn comes: their
-# request is stored, or the columns that it is made of.
+# Places of items that are not read from the job's file when they run: the database
+# stores their request, or the columns that it is made of.
 STORED_REQUEST = -1
 STORED_FIELDS = -2
 
-# Codes of results of what was never run.
+# Error codes of items that were never run.
 CANCELLED = "batch_cancelled"
 EXPIRED = "batch_expired"
 NOT_NEEDED = "not_needed"
@@ -31,15 +31,15 @@ NOT_RUN = frozenset({CANCELLED, EXPIRED, NOT_NEEDED})
 
 
 class JobState(StrEnum):
-    """Where a job stands; OpenAI's words."""
+    """State of a job; OpenAI's names."""
 
-    VALIDATING = "validating"  # its file is read, items come into being
+    VALIDATING = "validating"  # its file is being read into items
     FAILED = "failed"  # its file cannot be used, or a bad line was not allowed
     IN_PROGRESS = "in_progress"
-    FINALIZING = "finalizing"  # every item has its result; the reducer ends
+    FINALIZING = "finalizing"  # every item has its result; the reducer finishes
     COMPLETED = "completed"
     EXPIRED = "expired"  # its completion window is over
-    CANCELLING = "cancelling"  # items in flight are being closed
+    CANCELLING = "cancelling"  # items in flight are being stopped
     CANCELLED = "cancelled"
 
     @property
@@ -54,9 +54,9 @@ _OVER = frozenset(
 
 class ItemState(StrEnum):
     WAITING = "waiting"
-    LEASED = "leased"  # some router has it in hand, until `lease_until`
-    DONE = "done"  # a result with an answer
-    FAILED = "failed"  # a result with an error: the dead letters
+    LEASED = "leased"  # a router has it until `leased_until`
+    DONE = "done"  # it has an answer
+    FAILED = "failed"  # it has an error: a dead letter
     CANCELLED = "cancelled"  # not run: the job was cancelled, or it was not needed
 
     @property
@@ -70,9 +70,9 @@ class ItemKind(StrEnum):
 
 
 class Format(StrEnum):
-    """What a job's file holds."""
+    """Format of a job's file."""
 
-    OPENAI = "openai"  # a request a line: custom_id, method, url, body
+    OPENAI = "openai"  # a request on each line: custom_id, method, url, body
     JSONL = "jsonl"
     JSON = "json"
     CSV = "csv"
@@ -80,16 +80,16 @@ class Format(StrEnum):
 
 
 class BadLines(StrEnum):
-    """What a line that cannot be read means."""
+    """What happens if a line cannot be read."""
 
     FAIL_LINE = "fail_line"  # its item fails, the others run
     FAIL_JOB = "fail_job"
 
 
 class Preemption(StrEnum):
-    """What an item in flight does when an interactive request needs its node."""
+    """What happens to an item in flight when an interactive request needs its node."""
 
-    AFTER_ITEM = "after_item"  # it ends first; no new one starts
+    AFTER_ITEM = "after_item"  # it finishes first; no other item starts
     IMMEDIATE = "immediate"  # it is preempted and continues later
 
     @classmethod
@@ -122,9 +122,10 @@ class TimeWindow:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What was asked for; kept with the job as it is.
+    """A job's terms, as they were asked for.
 
     endpoint:    path that each item is sent to
+    file:        id of its file
     model:       canonical; "" where each line names its own
     template:    prompt over the columns; "" for Format.OPENAI
     system:      system prompt; "" for none
@@ -132,8 +133,8 @@ class JobSpec:
     reducer:     `{"kind": "tree", "threshold": 8, …}`; `{"kind": "map"}` for none
     attempts:    tries of an item before it is a dead letter
     nodes:       most nodes that may run its items at one time; None for all
-    reading:     what was said of the file: `encoding`, `delimiter`, `header`
-    seconds:     completion window, from its creation on
+    seconds:     completion window, from its creation
+    reading:     how to read the file: `encoding`, `delimiter`, `header`
     models:      patterns of the models that its items may use; empty: all
     """
 
@@ -159,7 +160,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Items of a job by state; merges are counted beside them."""
+    """Number of items by state, of rows or of merges."""
 
     waiting: int = 0
     leased: int = 0
@@ -178,7 +179,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ItemFault:
-    """Why a job, or a line of its file, cannot be used."""
+    """Why a job or a line of its file cannot be used, or an item failed."""
 
     code: str
     message: str
@@ -189,12 +190,12 @@ class ItemFault:
 
 @dataclass(frozen=True, slots=True)
 class Tallies:
-    """What a job cost beside its results, summed over all routers.
+    """Costs of a job beside its results, summed over all routers.
 
-    continued:     attempts that went on from the text of one before
-    wasted_tokens: generated, and not part of any result
-    reread_tokens: of prompts and texts that were given to a node once more; where
-                   its cache still has them it reads nothing
+    continued:     attempts that continued a partial answer
+    wasted_tokens: generated tokens that are in no result
+    reread_tokens: tokens of prompts and texts that were sent to a node again, also
+                   where the node had them in its cache
     """
 
     retries: int = 0
@@ -211,19 +212,19 @@ class Tallies:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it stands.
+    """A job and its state.
 
-    rows:   items that its file gave; None while it is still being read
-    rows_read: rows of the file that are items already
-    marks:  when it entered a state, by the state's name
-    faults: the first few only
-    counts:  items and merges, once it is over; None before
-    tokens:  of prompts and answers, once it is over
-    openai:  made by `/v1/batches`
-    notes:   what was guessed about its file or left out of it
-    parked:  why it is not run any more until somebody resumes it; None where it is
-    starts:  times that its work was begun without getting any further since
-    account: whose it is (`router.access.principal`: an owner); empty: nobody's
+    openai:    made by `/v1/batches`
+    rows:      number of items in its file; None while it is being read
+    rows_read: rows of the file that have become items
+    marks:     when it entered a state, by the state's name
+    faults:    the first few faults of its file
+    counts:    rows and merges by state, once it is over; None before
+    tokens:    of prompts and of answers, once it is over
+    notes:     what was guessed about its file or left out of it
+    parked:    why it is not run until somebody resumes it; None if it is run
+    starts:    times that its work was started without progress since
+    account:   its owner (`router.access.principal`); empty: nobody
     principal: id of who made it
     """
 
@@ -253,14 +254,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A request to be sent once, under a key that is unique within its job.
+    """A request to be answered once; its key is unique within the job.
 
-    key:    "7" for row 7, "7.2" for its third sample; a reducer's for a merge
-    index:  the row, from 0 (with k samples a row: row * k + sample)
-    size:   bytes of the request, which is read or made when its turn comes
-    weight: how long it should take, in tokens; the longest are taken first
-    wave:   but of lower waves first, which the reducer wants early
-    tries:  failed ones; being taken back for a person is none
+    key:    "7" for row 7, "7.2" for its third sample; a merge has its reducer's key
+    index:  the row, from 0 (with k samples per row: row * k + sample)
+    size:   bytes of the request, which is made when the item runs
+    weight: expected duration in tokens; the heaviest run first
+    wave:   priority tier: items of lower waves run before heavier ones
+    tries:  failed attempts; a preemption does not count
     place:  where its row is in the job's file, or STORED_REQUEST, STORED_FIELDS
     """
 
@@ -281,10 +282,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item that is to be; with `fault` it fails without having run.
+    """An item to be stored; one with a `fault` fails without having run.
 
-    body: what is stored of it, as `place` says; b"" where its row is read again
-    size: bytes of its request, where that is not `body`
+    body: the request or the columns to store, as `place` says; b"" if its row is
+          read again
+    size: bytes of its request; 0: those of `body`
     """
 
     key: str
@@ -305,8 +307,8 @@ class NewItem:
 class ItemResult:
     """How an item ended; written once.
 
-    body:  the node's reply, JSON; b"" where there is none
-    text:  what the model said, taken out of it; "" where there is none
+    body:  the node's reply as JSON; b"" if there is none
+    text:  the model's text in the reply; "" if there is none
     error: None for an answer
     """
 
@@ -335,11 +337,11 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that is kept.
+    """A stored file.
 
     purpose: `batch` (OpenAI lines), `dataset`, `batch_output`, `batch_error`
-    job:     for an output: the job whose results it shows
-    account: whose it is, as of a job
+    job:     for an output, the job whose results it has
+    account: its owner, as of a job
     """
 
     id: str
@@ -354,25 +356,25 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class ResultPage:
-    """Which part of a list is wanted, newest first unless `oldest_first`."""
+    """A page of a list: newest first unless `oldest_first`, after the id `after`."""
 
     limit: int = 20
     after: str = ""
     oldest_first: bool = False
 
 
-# What the policy looks at.
+# What the planning policy sees.
 
 
 @dataclass(frozen=True, slots=True)
 class FreeSlot:
-    """A slot of a node that is idle, and that no person wants.
+    """An idle slot that no interactive request needs.
 
-    in_flight: streams there now, this one not counted
-    people:    those of them that people wait for
-    resident:  models in its memory
-    models:    canonical names of what it may run of the jobs that wait
-    quiet:     seconds since a person's request was there
+    in_flight: streams on the node, without this slot
+    people:    those of interactive requests
+    resident:  models in the node's memory
+    models:    canonical names of the waiting jobs' models that it may run
+    quiet:     seconds since the node's last interactive request
     """
 
     node: str
@@ -389,10 +391,10 @@ class Pending:
 
     weight:  expected tokens of its answer
     prompt:  size of the prompt in tokens, roughly
-    avoid:   nodes where it failed already
-    had:     tokens of its answer that are there already
-    home:    node that has prompt and answer so far in its cache; "" for none
-    opening: the first partial result of its job waits for it
+    avoid:   nodes where it has failed
+    had:     tokens of its partial answer
+    home:    node with the prompt and the partial answer in its cache; "" for none
+    opening: whether the first partial result of its job waits for it
     """
 
     id: int
@@ -408,7 +410,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """All that waits for one model, those included that are not in the window."""
+    """Number and total weight of all items that wait for one model."""
 
     items: int
     weight: float
@@ -416,7 +418,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """An attempt in flight; `copy`: the second one of its item."""
+    """An attempt in flight; `copy`: it is the second one of its item."""
 
     item: Pending
     node: str
@@ -426,14 +428,14 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class StartItem:
-    """Give this item to the free slot."""
+    """Start this item on the free slot."""
 
     item: int
 
 
 @dataclass(frozen=True, slots=True)
 class StartCopy:
-    """Run this item there a second time; the first to finish counts."""
+    """Start a second attempt at this item; the first to finish counts."""
 
     item: int
 

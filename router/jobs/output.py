@@ -1,4 +1,4 @@
-"""What people download of a job's results, rendered line by line."""
+"""Renders a job's results for download, line by line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def openai_line(job: str, result: ItemResult) -> bytes:
 
 
 def _one_line(body: bytes) -> bytes:
-    """Keep JSON on one line; what is none becomes a text."""
+    """Return JSON on one line; other bytes become a JSON string."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -101,7 +101,7 @@ def pages(
 
 
 def joined(database: JobDatabase, job: str, separator: str) -> Iterator[bytes]:
-    """Yield the answers as one text, as `concat` puts them together."""
+    """Yield the answers as one text, joined as the reducer `concat` does."""
     between = ""
     for page in pages(database, job, ANSWERED):
         text = between + separator.join(result.text for result in page)

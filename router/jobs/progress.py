@@ -1,4 +1,4 @@
-"""How a job stands, in figures for people; pure."""
+"""The progress of a job in figures; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from router.jobs.model import Counts, ItemKind, Job
 
 
 def shown(job: Job, active: ActiveJob | None) -> dict[str, Any]:
-    """Make the PROGRESS object of `/v1/jobs`; `active` is None for what is over."""
+    """Return the object `progress` of `/v1/jobs`; `active`: None if the job is over."""
     counts = job.counts or (active.counts if active else (Counts(), Counts()))
     rates = active.rates.per_second(time.monotonic()) if active else None
     attempts = active.in_flight() if active else []
@@ -56,7 +56,7 @@ def _counts(counts: Counts, running: int) -> dict[str, int]:
 
 
 def _seconds(job: Job) -> float | None:
-    """Return how long it has been running, until its end where it is over."""
+    """Return for how long it has been running, or ran."""
     began = job.marks.get("in_progress")
     if began is None:
         return None

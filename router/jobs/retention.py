@@ -1,8 +1,7 @@
-"""What is deleted: a job with all that is its own, files nobody needs any more.
+"""Deletes expired jobs with everything they own, and files that no job needs.
 
-Nothing of a job that is not over is touched. A deletion is marked first, so that the
-job cannot be run again meanwhile, and whoever is killed in the midst of it, or another
-router, goes on with it.
+Open jobs are never touched. A deletion is marked first, so that the job cannot be run
+again, and a router that is killed during it, or another one, completes it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ log = get_logger("jobs")
 
 @dataclass(frozen=True, slots=True)
 class StorageUse:
-    """Bytes on the disk, and how many jobs were deleted, by reason."""
+    """Bytes on disk, and the number of deleted jobs by reason."""
 
     store_bytes: int = 0
     file_bytes: int = 0
@@ -41,9 +40,8 @@ class StorageUse:
 class Retention:
     """Deletes expired jobs and files. Methods wait for the database; raise StoreError.
 
-    seconds: how long a job is kept after its end, and a file that nothing uses;
-             0: for ever
-    measured: asks what all of it takes
+    seconds:  how long a job is kept after its end, and an unused file; 0: for ever
+    measured: called with a function that returns the bytes in use
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class Retention:
         self.kept = StorageUse()
 
     def sweep(self) -> None:
-        """Delete what is over its time, and give its room back."""
+        """Delete what has expired, and return its space to the disk."""
         now = time.time()
         self._remove_files(lambda c: files.expired(c, now))
         seconds = self._seconds()
@@ -105,7 +103,7 @@ class Retention:
                     continue  # somebody runs it again, or was first
 
     def _finish(self) -> None:
-        """Go on with what was broken off."""
+        """Complete deletions that were interrupted."""
         for job in self._database.read(jobs.half_removed):
             self._drop(job)
 

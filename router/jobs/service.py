@@ -1,4 +1,4 @@
-"""Jobs as the routes see them: made, shown, held, ended; and what runs them."""
+"""The jobs as routes use them: create, show, pause, cancel, delete."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ log = get_logger("jobs")
 
 @dataclass(frozen=True, slots=True)
 class JobServiceDependencies:
-    """What jobs are run with."""
+    """The parts that jobs are run with."""
 
     database: JobDatabase
     uploads: Uploads
@@ -84,7 +84,7 @@ class JobServiceDependencies:
 
 
 class JobService:
-    """The jobs, as routes use them. Methods wait for the database; raise StoreError."""
+    """Jobs and their files. Methods wait for the database; they raise StoreError."""
 
     def __init__(self, parts: JobServiceDependencies) -> None:
         self._parts = parts
@@ -151,7 +151,7 @@ class JobService:
     # Running
 
     def start(self) -> None:
-        """Begin to work, as soon as the database answers."""
+        """Start work as soon as the database answers."""
         self._parts.ledger.listen(lambda *_: self._runner.wake())
         self._parts.memory.load()
         gevent.spawn(self._begin)
@@ -177,12 +177,12 @@ class JobService:
         self._runner.wake()
 
     def take_no_more(self) -> None:
-        """Begin nothing from now on; what is in flight goes on."""
+        """Start no more items; attempts in flight continue."""
         self._runner.stopping = True
         self._runner.wake()
 
     def stop(self) -> None:
-        """Close what is in flight and give every lease back."""
+        """Stop attempts in flight and give every lease back."""
         self.take_no_more()
         self._reconciler.stopping = True
         self._attempts.end_all()
@@ -245,7 +245,7 @@ class JobService:
         openai: bool,
         upload: StoredFile | None,
     ) -> Job:
-        """Make a job, with its file where that came with it.
+        """Create a job, with its file if that came with the request.
 
         Raises OverloadedError, NotFoundError (no such file), DiskFullError.
         """
@@ -276,12 +276,12 @@ class JobService:
         jobs.add(connection, job, self._owner, until)
 
     def get(self, job: str) -> tuple[Job, ActiveJob | None]:
-        """Return a job, and what this router knows of it while it runs."""
+        """Return a job, and this router's state of it while it runs."""
         found = self._database.read(lambda c: jobs.get(c, job))
         return self._with_active(found)
 
     def account_of(self, job: str) -> str:
-        """Return whose job it is. Raises NotFoundError."""
+        """Return a job's owner. Raises NotFoundError."""
         return self._database.read(lambda c: jobs.account_of(c, job))
 
     def _with_active(self, job: Job) -> tuple[Job, ActiveJob | None]:
@@ -291,7 +291,7 @@ class JobService:
         return job, active
 
     def active(self, job: str) -> ActiveJob | None:
-        """Return what this router knows of a running job, without waiting."""
+        """Return this router's state of a running job, without waiting."""
         return self._runner.jobs.get(job)
 
     def listed(
@@ -329,7 +329,7 @@ class JobService:
         self._changed(job, paused=False, parked=None)
 
     def cancel(self, job: str) -> None:
-        """Begin to cancel it. Raises NotFoundError, ConflictError where it is over."""
+        """Start to cancel a job. Raises NotFoundError, ConflictError if it is over."""
         before = (JobState.VALIDATING, JobState.IN_PROGRESS, JobState.FINALIZING)
 
         def write(connection: Connection) -> None:
@@ -344,7 +344,7 @@ class JobService:
         self._changed(job, state=JobState.CANCELLING)
 
     def _changed(self, job: str, **fields: object) -> None:
-        """Act on it now; the next look confirms it."""
+        """Apply a change at once; the next sync confirms it."""
         active = self._runner.jobs.get(job)
         if active is not None:
             active.job = replace(active.job, **fields)  # type: ignore[arg-type]
@@ -352,7 +352,7 @@ class JobService:
         self._reconciler.wake()
 
     def retry(self, job: str) -> None:
-        """Let the dead letters of a job that is over run again."""
+        """Run the failed items of a job that is over again."""
         again = (ItemState.FAILED, ItemState.CANCELLED)
         self.uploads.check_room()
 
@@ -380,7 +380,7 @@ class JobService:
         self._reconciler.wake()
 
     def _check_file(self, connection: Connection, job: Job) -> None:
-        """Raise ConflictError where the file is gone that its rows are read from."""
+        """Raise ConflictError if the job's file was deleted."""
         try:
             files.get(connection, job.spec.file)
         except NotFoundError:
@@ -394,14 +394,14 @@ class JobService:
         self._retention.remove_job(job)
 
     def partial(self, job: str) -> Partial | None:
-        """Return what the job's reducer has by now; None where it has none yet."""
+        """Return the partial result of a running job; None if there is none."""
         active = self._runner.jobs.get(job)
         if active is None or active.reduction is None:
             return None
         return active.reduction.partial()
 
     def reduced(self, job: str) -> Partial:
-        """Return what the reducer of a job gave that is over."""
+        """Return the end product of a job that is over."""
         found = self._database.read(lambda c: jobs.reduced(c, job))
         return Partial(found.get("value"), found.get("covers", 0))
 
@@ -417,7 +417,7 @@ class JobService:
         return self._database
 
     def view(self) -> JobsView:
-        """Count for a scrape; never waits. States are a minute old at most."""
+        """Summarise the jobs for a scrape; never waits. Counts may be a minute old."""
         active = list(self._runner.jobs.values())
         now = time.time()
         counts = dict(self._by_state)

@@ -1,4 +1,4 @@
-"""A job's terms as JSON, for the database and for the process that reads its file."""
+"""A job's terms as JSON, for the database and the sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of the week in which a job may run; pure."""
+"""Reads and checks the weekly window in which a job may run; pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_CHARACTERS = 500
 
 
 class WindowError(ValueError):
-    """Not a window of time; `param` says which part is wrong."""
+    """An invalid window; `param` names the field."""
 
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
@@ -36,8 +36,8 @@ class WindowError(ValueError):
 def parse(text: str, zone: str) -> TimeWindow:
     """Read `20:00-06:00` or `Mon-Fri 20:00-6:00, Sat, Sun` in an IANA zone.
 
-    A time that passes midnight belongs to the day on which it begins; days without a
-    time are whole. Raises WindowError.
+    A time that passes midnight belongs to the day on which it begins; a day without a
+    time counts in full. Raises WindowError.
     """
     spans = tuple(_spans(text[:_MOST_CHARACTERS]))
     try:
@@ -125,7 +125,7 @@ def _shown(span: Span) -> str:
 
 
 def is_open(window: TimeWindow | None, now: float) -> bool:
-    """Say whether `now` (unix seconds) is within; the end is not."""
+    """Say whether `now` (unix seconds) is in the window; its end is outside."""
     if window is None:
         return True
     local = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(window.zone))

@@ -1,4 +1,4 @@
-"""A job under way as this router sees it, and what of it is in flight."""
+"""A running job as this router sees it, with its attempts in flight."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from router.model import Outcome, Timings
 from router.scheduling.queue import Assignment
 
 _MOST_SEEN = 512
-_SHORT_PROMPTS = 4  # tokens of a prompt for each of the answer: read so much quicker
+_SHORT_PROMPTS = 4  # prompt tokens per answer token: prompts are read much faster
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One attempt.
+    """One attempt at an item.
 
-    since:    monotonic seconds
+    since:    monotonic seconds when it started
     resident: whether the model was in the node's memory then
-    lost:     another one was first
-    talk:     with its node, once it has begun
+    copy:     whether it is the item's second attempt
+    lost:     whether another attempt finished first
+    talk:     the exchange with its node, once it has begun
     """
 
     held: LeasedItem
@@ -56,38 +57,39 @@ class Attempt:
 
     @property
     def draft(self) -> PartialAnswer | None:
-        """Return the answer in the making; None where none is kept."""
+        """Return the partial answer; None if none is kept."""
         return self.talk.draft if self.talk else None
 
     def running(self) -> Running:
         return Running(self.held.pending, self.node, self.since, self.copy)
 
     def tell_times(self, timings: Timings) -> None:
-        """Let a reply of `/v1` teach its node's speed: it tells tokens, but no times.
+        """Let the ledger learn a speed from a reply of `/v1`, which has no times.
 
-        Only where nearly all of its time went into the answer: the model was loaded,
-        and the prompt short beside it.
+        Only if nearly all of its time went into the answer: the model was loaded and
+        the prompt short.
         """
         short = timings.prompt_tokens <= _SHORT_PROMPTS * timings.generated_tokens
         if self.resident and short and not timings.generate_seconds:
             self.assignment.lease.decoding_since = self.assignment.lease.taken_at
 
     def stop(self, outcome: Outcome) -> None:
-        """End it by closing its connection, which frees the slot at once."""
+        """Stop it by closing its connection, which frees the slot at once."""
         self.cancellation.stop(outcome)
 
 
 @dataclass(slots=True, eq=False)
 class ActiveJob:
-    """Holds what this router knows of one running job.
+    """This router's state of one running job.
 
-    backlog:  what waits in the database, by kind and model
-    counts:   rows and merges by state, kept up to date between two looks
-    settling: its items are being called off
-    begun:    this router's work on it was noted
-    at_risk:  it got no further since then: if the router dies now, that is counted
-    not_before: unix seconds; a router that died while it ran this job waits a while
-                before the job is begun again, so that others get on
+    backlog:    items that wait in the database, by kind and model
+    counts:     rows and merges by state, kept up to date between two syncs
+    settling:   its waiting items are being cancelled
+    begun:      the start of this router's work on it is stored
+    at_risk:    no progress since then: if the router dies now, that is counted
+    not_before: unix seconds; after a death of the router the job waits a while, so that
+                other jobs run first
+    version:    grows with each change, for those who watch the job
     """
 
     job: Job
@@ -110,7 +112,7 @@ class ActiveJob:
     version: int = 0
 
     def why_not(self, now: float) -> str | None:
-        """Say why none of its items may begin now; None where they may."""
+        """Return why none of its items may start now; None if they may."""
         job = self.job
         if job.state is not JobState.IN_PROGRESS:
             return f"it is {job.state.value.replace('_', ' ')}"
@@ -129,7 +131,7 @@ class ActiveJob:
         return f"outside its window {shown(window)} {window.zone}"
 
     def idle(self) -> str | None:
-        """Say why nothing of it runs just now; None where something does."""
+        """Return why nothing of it runs; None if something does."""
         if self.attempts:
             return None
         return self.why_not(time.time()) or self.why_idle
@@ -144,12 +146,12 @@ class ActiveJob:
         return found
 
     def models(self) -> set[str]:
-        """Return the models of what is in hand and in flight."""
+        """Return the models of its leased items and attempts."""
         found = set(self.leased.models())
         return found | {f.held.item.model for f in self.in_flight()}
 
     def may_use(self, node: str) -> bool:
-        """Whether its quota of nodes allows this one."""
+        """Say whether its quota of nodes allows this one."""
         quota = self.job.spec.nodes
         if quota is None:
             return True
@@ -174,7 +176,7 @@ class ActiveJob:
 
     @property
     def settled(self) -> bool:
-        """Whether every item has its result, as far as is counted."""
+        """Whether every counted item has its result."""
         rows, merges = self.counts
         return not (rows.waiting or rows.leased or merges.waiting or merges.leased)
 
@@ -182,7 +184,7 @@ class ActiveJob:
         self.unsaved += Tallies(**more)
 
     def take_costs(self) -> Tallies:
-        """Take what is to be written down; `put_back` it where that fails."""
+        """Take the costs that are not stored yet; `put_back` them if storing fails."""
         costs, self.unsaved = self.unsaved, Tallies()
         return costs
 
@@ -190,12 +192,12 @@ class ActiveJob:
         self.unsaved += costs
 
     def tell(self) -> None:
-        """Let whoever watches the job see that it has changed."""
+        """Note a change for those who watch the job."""
         self.version += 1
 
 
 def parked_words(job: Job) -> str:
-    """Say why a job is parked, and how it goes on."""
+    """Return why a job is parked, and how to resume it."""
     return (
         f"parked: {job.parked}; see the router's log, then"
         f" `inferops jobs resume {job.id}` (POST /v1/jobs/{job.id}/resume)"
@@ -203,7 +205,7 @@ def parked_words(job: Job) -> str:
 
 
 class LeasedBacklog:
-    """What waits in all of some jobs at one moment; a `protocols.Waiting`."""
+    """The waiting items of several jobs at one time; a `protocols.Waiting`."""
 
     def __init__(self, jobs: Sequence[ActiveJob], now: float) -> None:
         self._jobs = jobs

@@ -1,4 +1,4 @@
-"""A node's reply to an item, as the item's result; pure."""
+"""Makes an item's result of its node's reply; pure."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from router.jobs.model import (
 from router.model import Timings
 from router.relay.framing import message_in, read_timings_of
 
-# Another try, on another node or later, may bring an answer.
+# Statuses after which another attempt may succeed.
 _PASSING = frozenset({408, 425, 429})
-# Reading more at one time would hold the event loop.
+# Parsing more would block the event loop.
 _MOST_BYTES = 16 * 1024 * 1024
 
 
 class UnreadableError(Exception):
-    """What came is no reply of this endpoint: as good as none."""
+    """The reply is not one of this endpoint; it counts as a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemReply:
-    """What a node sent for an item."""
+    """A node's reply to an item; `ended`: unix seconds."""
 
     status: int
     body: bytes
@@ -47,7 +47,7 @@ def worth_another_try(status: int) -> bool:
 
 
 def read(item: Item, reply: ItemReply) -> tuple[ItemResult, Timings]:
-    """Make the result of a reply that is final. Raises UnreadableError."""
+    """Make the result of a final reply. Raises UnreadableError."""
     if reply.status >= 400:
         message = message_in(reply.body) or f"the node answered {reply.status}"
         fault = ItemFault("request_failed", message)
@@ -67,7 +67,7 @@ def read(item: Item, reply: ItemReply) -> tuple[ItemResult, Timings]:
 
 
 def failed(item: Item, fault: ItemFault, ended: float, node: str = "") -> ItemResult:
-    """Make the result of an item that gets no answer."""
+    """Make the result of an item without an answer."""
     reply = ItemReply(0, b"", node, "", 0.0, ended)
     return _result(item, reply, "", fault, Timings())
 
@@ -89,7 +89,7 @@ def _text(endpoint: str, fields: Mapping[str, Any]) -> str:
 
 
 def _output_text(output: list[dict[str, Any]]) -> str:
-    """Join the texts of a response's messages; it may hold other things as well."""
+    """Join the texts of a response's messages; other parts are left out."""
     return "".join(
         part["text"]
         for each in output

@@ -12,14 +12,14 @@ from router.relay.http1 import ProtocolError
 _COMPACT_BYTES = 8_192
 _MOST_BYTES = 64 * 1024 * 1024
 
-# What each line has a piece of; the rest of a message is the last line's.
+# Fields that grow with each line; other fields are those of the last line.
 _GROWS = frozenset({"content", "thinking", "reasoning", "reasoning_content", "text"})
 
 
 class AnswerAssembler:
     """Assembles the reply from blocks of complete lines, in the order they arrive.
 
-    tokens: lines with text that are settled, each a token or more
+    tokens: lines with text so far, each at least one token
     """
 
     def __init__(self, path: str) -> None:
@@ -37,14 +37,14 @@ class AnswerAssembler:
         self._usage: object = None
 
     def add(self, block: bytes) -> None:
-        """Raises ProtocolError: a line is not understood, or it is too much."""
+        """Add a block. Raises ProtocolError: an invalid line, or too large a reply."""
         self._blocks.append(block)
         self._waiting += len(block)
         if self._waiting > _COMPACT_BYTES:
             self.settle()
 
     def settle(self) -> None:
-        """Read what was only kept so far. Raises ProtocolError."""
+        """Parse the blocks added so far. Raises ProtocolError."""
         data = b"".join(self._blocks)
         self._blocks.clear()
         self._waiting = 0
@@ -60,7 +60,7 @@ class AnswerAssembler:
             parts[:] = ["".join(parts)]  # a text of its own costs 50 bytes a token
 
     def reply(self) -> bytes:
-        """Return the reply's body. Raises ProtocolError where nothing came."""
+        """Return the reply's body. Raises ProtocolError if the stream was empty."""
         self.settle()
         if not self._first:
             raise ProtocolError("the stream was empty")

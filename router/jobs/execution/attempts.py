@@ -1,10 +1,9 @@
-"""Runs items on slots that were given to them, one greenlet an attempt.
+"""Runs attempts at items on their slots, one greenlet for each attempt.
 
-What ends an attempt is one of: an answer, which is written once; a failed try,
-which waits and goes elsewhere, or becomes a dead letter; or a stop (a person
-wants the slot, a copy was first, the job is cancelled, the router ends), after
-which the item waits again: with the text it had, where that may be continued,
-and else as if nothing had been.
+An attempt ends in one of three ways. With an answer, which is stored once. With a
+failure: the item waits and goes to another node, or becomes a dead letter. With a stop
+(preemption, a copy was first, the job is cancelled, the router ends): the item waits
+again, with its partial answer if that can be continued.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ _RETRY_RATIO = 0.2
 _RETRIES_AT_ONCE = 20
 _STORE_PAUSE_SECONDS = 0.25
 _NO_TRY = (NotSentError, EvictedError, RunnerDiedError)
-_HOME_SECONDS = 30.0  # a node's cache keeps a text until others have used its slots
+_HOME_SECONDS = 30.0  # a node's cache keeps a text until others use its slots
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 
 log = get_logger("jobs")
@@ -87,7 +86,7 @@ class AttemptDependencies:
 
 
 class AttemptsInFlight:
-    """Runs and ends attempts of items; one greenlet each."""
+    """Starts, runs and ends attempts at items."""
 
     def __init__(self, parts: AttemptDependencies) -> None:
         self._parts = parts
@@ -107,7 +106,7 @@ class AttemptsInFlight:
         *,
         copy: bool = False,
     ) -> None:
-        """Start an attempt; its slot is taken already."""
+        """Start an attempt on a slot that is already taken."""
         cancellation = Cancellation()
         attempt = Attempt(
             held,
@@ -131,7 +130,7 @@ class AttemptsInFlight:
         self._greenlets[attempt] = gevent.spawn(self._run, active, attempt)
 
     def end_all(self) -> None:
-        """Close every connection; the items wait again, on this router or the next."""
+        """Stop every attempt; the items wait for the next router."""
         self.ending = True
         for attempt in list(self._greenlets):
             attempt.stop(Outcome.SHUTDOWN)
@@ -213,7 +212,7 @@ class AttemptsInFlight:
     def _ask(
         self, active: ActiveJob, attempt: Attempt, message: UpstreamRequest
     ) -> CompleteReply:
-        """Ask for a stream where the item may be taken back, for its text's sake."""
+        """Send the request; as a stream, to keep its text, if it may be preempted."""
         held = attempt.held
         again, held.begun = held.begun, True
         attempt.talk = talk = Exchange(
@@ -239,7 +238,7 @@ class AttemptsInFlight:
     def _count_again(
         self, active: ActiveJob, attempt: Attempt, talk: Exchange, *, again: bool
     ) -> None:
-        """Count what a node was given once more, and what text was in vain."""
+        """Count tokens that were sent again, and text that was lost."""
         if talk.continued is not None:
             active.tally(continued=1)
             self._parts.tally.continued()
@@ -277,7 +276,7 @@ class AttemptsInFlight:
     def _answered(
         self, active: ActiveJob, attempt: Attempt, result: ItemResult
     ) -> None:
-        """First finished wins: the other attempt is ended by closing it."""
+        """Store an answer; the item's other attempt is stopped."""
         for other in active.attempts.get(attempt.held.item.id, ()):
             if other is not attempt:
                 other.lost = True
@@ -306,7 +305,7 @@ class AttemptsInFlight:
         self._wait_again(active, attempt, "stopped")
 
     def _keep_text(self, active: ActiveJob, attempt: Attempt, *, home: str) -> None:
-        """Let the item go on from what it has; `home` has that in its cache."""
+        """Keep the partial answer; `home`: the node that has it in its cache."""
         held, draft = attempt.held, attempt.draft
         if draft and draft.worth_keeping():
             self._count_waste(active, self._drafts.put(held.item.id, draft))
@@ -316,7 +315,7 @@ class AttemptsInFlight:
         held.taken_back(home, kept, time.monotonic() + _HOME_SECONDS)
 
     def _waste(self, active: ActiveJob, attempt: Attempt) -> None:
-        """Count what a closed attempt had generated; a stream told, else estimate."""
+        """Count the tokens of a stopped attempt; estimated unless it was a stream."""
         if attempt.talk is None:  # nothing was sent
             return
         item = attempt.held.item
@@ -360,7 +359,7 @@ class AttemptsInFlight:
     def _failed(
         self, active: ActiveJob, attempt: Attempt, code: str, message: str
     ) -> None:
-        """Count a failed try; the last one makes a dead letter."""
+        """Count a failed attempt; the last one makes the item a dead letter."""
         held = attempt.held
         self._parts.tally.attempted("failed")
         if attempt.draft:  # it begins anew
@@ -388,19 +387,19 @@ class AttemptsInFlight:
         active.leased.add([held])
 
     def _pause(self, tries: int) -> float:
-        """Longer after each try, and longest where much fails at once."""
+        """Return the pause before the next attempt; it grows, also if much fails."""
         if not self._budget.withdraw():
             return _LONGEST_PAUSE_SECONDS
         return float(min(_FIRST_PAUSE_SECONDS * 2**tries, _LONGEST_PAUSE_SECONDS))
 
     def fail(self, active: ActiveJob, held: LeasedItem, fault: ItemFault) -> None:
-        """End an item that waits, as a dead letter."""
+        """End a waiting item as a dead letter."""
         self._keep(active, held.item, answer.failed(held.item, fault, time.time()))
 
     def _keep(self, active: ActiveJob, item: Item, result: ItemResult) -> None:
-        """Write a result, however long the database takes; at the end it gives up.
+        """Store a result, however long the database takes.
 
-        Then the item is done again by the next router: it was in flight.
+        A router that is ending gives up; the next one runs the item again.
         """
         self._count_waste(active, self._drafts.drop(item.id))
         if not self._write(active, result):

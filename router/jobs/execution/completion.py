@@ -1,4 +1,4 @@
-"""Brings a job to its end: nothing left to do, cancelled, or out of time."""
+"""Ends jobs that are complete, cancelled or expired."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from router.logs.events import get_logger
 
 _PIECE = 2000
 _PAUSE_SECONDS = 0.02
-# What a job gives in the end is kept with it up to here; texts are made anew.
+# A larger end product is not stored with its job; texts are made of the results.
 _MOST_REDUCED_BYTES = 8 * 1024 * 1024
 
 log = get_logger("jobs")
@@ -41,10 +41,10 @@ def error_file(job: str) -> str:
 
 
 class Completion:
-    """Ends jobs that have nothing left to do, are cancelled or out of time.
+    """Moves jobs to their final states.
 
-    stop_attempts: closes what is in flight of a job
-    ended:        hears of each end
+    stop_attempts: stops a job's attempts in flight
+    ended:         called with the final state
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Completion:
         ended: Callable[[JobState], None],
     ) -> None:
         self._database = database
-        self._stop_flights = stop_attempts
+        self._stop_attempts = stop_attempts
         self._ended = ended
 
     def move_on(self, active: ActiveJob) -> bool:
-        """Take the job as far as it goes now; True if its state changed.
+        """Move the job on as far as possible; return whether its state changed.
 
-        Raises StoreError: what was done stands, the rest is done next time.
+        Raises StoreError; what was done so far stays, the next call does the rest.
         """
         job = active.job
         if job.state is JobState.CANCELLING:
@@ -76,7 +76,7 @@ class Completion:
 
     def _call_off(self, active: ActiveJob, code: str, after: JobState) -> bool:
         job = active.job.id
-        self._stop_flights(active)
+        self._stop_attempts(active)
         fault = ItemFault(code, f"the job was {after.value} before this was run")
         while self._database.write(
             lambda c: items.call_off(c, job, fault, now=time.time(), limit=_PIECE)
@@ -103,7 +103,7 @@ class Completion:
         )
 
     def _end(self, active: ActiveJob, after: JobState) -> bool:
-        """Write down what came of it, and its files; then it is over."""
+        """Store the job's end product, costs and output files with its final state."""
         job = active.job
         uploads = self._outputs(job) if job.openai else []
         reduced = self._reduced(active)

@@ -1,4 +1,4 @@
-"""Items of one job that this router has leased and that wait for a slot; pure."""
+"""A job's items that this router has leased and that wait for a slot; pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _BYTES_PER_TOKEN = 4
 class LeasedItem:
     """A leased item; times in monotonic seconds.
 
+    not_before: when it may start
     begun:      whether it was sent to a node before
-    home_until: how long the node that it was taken back from is thought of as its home
+    home_until: how long its last node is assumed to have its text in the cache
     """
 
     item: Item
@@ -37,7 +38,7 @@ class LeasedItem:
         self.not_before = not_before
 
     def taken_back(self, node: str, had: float, until: float) -> None:
-        """It goes on there soonest: the node's cache has all of it until then."""
+        """Note a preemption: the node has the text in its cache until then."""
         self.pending = replace(self.pending, had=had, home=node)
         self.home_until = until
 
@@ -45,7 +46,7 @@ class LeasedItem:
         self.pending = replace(self.pending, had=0.0, home="")
 
     def forgive(self) -> None:
-        """Where it failed everywhere, everywhere is as good as anywhere."""
+        """Allow every node again, since it failed on all of them."""
         self.pending = replace(self.pending, avoid=frozenset())
 
 
@@ -65,7 +66,7 @@ def leased_item(item: Item, *, opening: bool = False) -> LeasedItem:
 
 @dataclass(slots=True)
 class LeasedItems:
-    """What is in hand, by model, in the order in which it should go."""
+    """Leased items by model, in the order in which they should run."""
 
     _by_model: dict[str, list[LeasedItem]] = field(default_factory=dict)
     _by_id: dict[int, LeasedItem] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class LeasedItems:
             insort(model, each, key=lambda h: h.order)
 
     def take(self, item: int) -> LeasedItem | None:
-        """Take one out; None where it is not there."""
+        """Remove and return an item; None if it is not here."""
         found = self._by_id.pop(item, None)
         if found is None:
             return None
@@ -100,7 +101,7 @@ class LeasedItems:
         return found
 
     def clear(self) -> list[int]:
-        """Let go of all; returns the items' ids."""
+        """Remove all items; return their ids."""
         ids = list(self._by_id)
         self._by_id.clear()
         self._by_model.clear()
@@ -110,7 +111,7 @@ class LeasedItems:
         return iter(tuple(self._by_model))
 
     def ready(self, model: str, now: float) -> list[Pending]:
-        """Return what may go now, in order."""
+        """Return the items that may start now, in order."""
         found = self._by_model.get(model, ())
         ready = []
         for each in found:

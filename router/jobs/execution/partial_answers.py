@@ -1,8 +1,8 @@
-"""Answers of items in the making: what one attempt has, the next may go on with.
+"""Partial answers of items: the next attempt continues what the last one had.
 
-An item that may be taken back is asked for as a stream, where a stream might be
-continued at all. Its text is kept in memory only: a router that is killed begins the
-item anew. Nothing of it is a result before the whole answer is there.
+An item that may be preempted is sent as a stream, if its stream could be continued. The
+text is kept in memory only: after a crash the item starts again. A partial answer is
+never a result.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from router.relay.upstream import UpstreamReply
 from router.scheduling.queue import Assignment
 
 _MOST_BYTES = 32 * 1024 * 1024
-_EACH_BYTES = 16_384  # of a draft beside its text: its first and last lines, at most
+_EACH_BYTES = 16_384  # of a partial answer beside its text: first and last lines
 
 log = get_logger("jobs")
 
 
 class PartialAnswer:
-    """One answer so far.
+    """One partial answer.
 
-    digest: of the model whose words these are; None where the node does not tell
+    digest: of the model that wrote it; None if unknown
     """
 
     def __init__(self, path: str, digest: str | None) -> None:
@@ -58,7 +58,7 @@ class PartialAnswer:
 
     @property
     def tokens(self) -> int:
-        """Return how many it has at least: a line each."""
+        """Return the tokens so far, at least: one for each line."""
         with contextlib.suppress(ProtocolError):
             self.whole.settle()
         return self.whole.tokens
@@ -68,12 +68,12 @@ class PartialAnswer:
         return 2 * self.kept.size + _EACH_BYTES
 
     def add(self, block: bytes) -> None:
-        """Take lines of the first segment. Raises ProtocolError."""
+        """Add lines of the first segment. Raises ProtocolError."""
         self.kept.add(block)
         self.whole.add(block)
 
     def worth_keeping(self) -> bool:
-        """Say whether there is a text that may be continued."""
+        """Say whether it has a text that can be continued."""
         try:
             self.whole.settle()
         except ProtocolError:
@@ -81,7 +81,7 @@ class PartialAnswer:
         return self.kept.settle() is None and self.kept.pieces > 0
 
     def spent(self, now: float) -> Elapsed:
-        """Return what its segments took; the time between them is no part of it."""
+        """Return the time of its segments, without the pauses between them."""
         return Elapsed(now - self._seconds, self._generate_seconds)
 
     def leg_ended(self, seconds: float, generate_seconds: float) -> None:
@@ -90,7 +90,7 @@ class PartialAnswer:
 
 
 class PartialAnswers:
-    """Texts of items that wait again; of too many the oldest are let go."""
+    """Partial answers of waiting items; beyond a limit the oldest are dropped."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -101,7 +101,7 @@ class PartialAnswers:
         return len(self._drafts)
 
     def put(self, item: int, draft: PartialAnswer) -> int:
-        """Keep the longer one; returns the tokens of what had to be let go."""
+        """Keep the longer of two; return the tokens of what was dropped."""
         other = self.take(item)
         lost = 0
         if other is not None:
@@ -120,19 +120,19 @@ class PartialAnswers:
         return draft
 
     def tokens(self, item: int) -> int:
-        """Return the tokens of what is kept of an item."""
+        """Return the tokens that are kept of an item."""
         draft = self._drafts.get(item)
         return draft.tokens if draft else 0
 
     def drop(self, item: int) -> int:
-        """Let go of a draft; returns the tokens that it had."""
+        """Drop a partial answer; return its tokens."""
         draft = self.take(item)
         return draft.tokens if draft else 0
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteReply:
-    """A reply as a whole; `timings` of its last segment, where it was a stream."""
+    """A complete reply; `timings`: of its last segment, if it was a stream."""
 
     status: int
     body: bytes
@@ -140,11 +140,11 @@ class CompleteReply:
 
 
 class Exchange:
-    """One attempt's talk with its node, on a slot that is held.
+    """One attempt's exchange with its node, on a slot that is held.
 
-    draft:     the answer in the making; None where it is not kept
-    continued: tokens of text that were given to the node once more, with the prompt
-    lost:      tokens of a draft that could not be gone on with
+    draft:     the partial answer; None if it is not kept
+    continued: tokens of text that were sent to the node again; None if none were
+    lost:      tokens of a partial answer that could not be continued
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Exchange:
         self._clock = clock
 
     def whole(self, message: UpstreamRequest) -> CompleteReply:
-        """Ask for one piece. Raises AttemptError, StoppedError."""
+        """Request a reply without streaming. Raises AttemptError, CancelledError."""
         first = self._asking.take(self._assignment, message, self._cancellation)
         return self._piece(first)
 
@@ -175,9 +175,9 @@ class Exchange:
     def streamed(
         self, message: UpstreamRequest, model: str, draft: PartialAnswer | None
     ) -> CompleteReply:
-        """Go on with a draft, or begin a new one; `message` asks for a stream.
+        """Continue a partial answer, or begin one; `message` asks for a stream.
 
-        Raises AttemptError, StoppedError, ProtocolError.
+        Raises AttemptError, CancelledError, ProtocolError.
         """
         digest = _digest(self._assignment, model)
         if draft is not None:
@@ -286,14 +286,14 @@ class Exchange:
 
 
 class Sink:
-    """A `router.relay.upstream.Drain` where there is no client."""
+    """A `router.relay.upstream.LineSink` that passes lines to a function."""
 
     def __init__(self, add: Callable[[bytes], None]) -> None:
         self.send = add
 
 
 def streamed(message: UpstreamRequest) -> UpstreamRequest | None:
-    """Ask for the same as a stream; None where its text must not be continued."""
+    """Return the request as a stream; None if its text must not be continued."""
     if refusal(message.path, message.body):
         return None
     fields = orjson.loads(message.body)

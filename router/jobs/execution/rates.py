@@ -1,4 +1,4 @@
-"""How fast a job goes, over its last minute; pure, bounded."""
+"""Measures a job's throughput over the last minute; pure, bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ENOUGH_SECONDS = 2.0
 
 @dataclass(slots=True)
 class JobThroughput:
-    """Items and tokens by second; `began`: monotonic seconds of the first."""
+    """Items and tokens per second; `began`: monotonic seconds of the first item."""
 
     began: float | None = None
     _seconds: deque[tuple[int, int, int]] = field(default_factory=deque)
@@ -27,7 +27,7 @@ class JobThroughput:
         self._forget(second)
 
     def per_second(self, now: float) -> tuple[float, float] | None:
-        """Return items and tokens a second; None until that can be told."""
+        """Return items and tokens per second; None in the first seconds."""
         self._forget(int(now))
         if self.began is None or now - self.began < _ENOUGH_SECONDS:
             return None

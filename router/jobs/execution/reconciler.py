@@ -1,8 +1,7 @@
-"""Keeps the jobs of this router in step with the database, once a second.
+"""Reconciles the jobs of this router with the database, once a second.
 
-Leases are renewed, hands refilled, files read, reducers fed, and jobs moved on
-to their ends. Everything in here may wait for the database; nothing else does
-because of it.
+It renews leases, leases more items, reads files, feeds reducers and ends jobs.
+Everything in here may wait for the database, in greenlets of its own.
 """
 
 from __future__ import annotations
@@ -50,24 +49,24 @@ _LONGEST_UNCOUNTED_SECONDS = 10.0
 _LEAST_IN_HAND = 32
 _MOST_IN_HAND = 512
 _PER_SLOT = 8
-# Lines may name a model each: so many are in hand at one time.
+# Each line may name another model: items of so many are leased at one time.
 _MOST_PLACES = 64
-# After a death of the router, by how many there were in a row; then it is parked.
+# Pause after a death of the router, by deaths in a row; then the job is parked.
 _PAUSES_SECONDS = {1: 2.0, 2: 15.0}
 # A model that no node has: somebody may be about to pull it.
 _ABSENT_SECONDS = 30.0
-# Results that come at one time are fed at one time.
+# Results that arrive together are fed together.
 _GATHER_SECONDS = 0.05
 
 log = get_logger("jobs")
 
-# Makes the reducer of a job with so many items; None where it only collects.
+# Makes the reducer of a job with so many items; None if results are only collected.
 MakeReducer = Callable[[JobSpec, int], Reducer | None]
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcilerDependencies:
-    """What the reconciler works with; `slots` counts the fleet's usable ones."""
+    """The parts of the reconciler; `slots` returns the fleet's usable slots."""
 
     owner: str
     database: JobDatabase
@@ -101,7 +100,7 @@ class JobReconciler:
         self.stopping = False
 
     def wake(self) -> None:
-        """Have it look now instead of within a second."""
+        """Reconcile now instead of within a second."""
         self._event.set()
 
     def run(self) -> None:
@@ -116,7 +115,7 @@ class JobReconciler:
             self._event.clear()
 
     def look(self) -> None:
-        """Look once at everything. Raises StoreError."""
+        """Reconcile once. Raises StoreError."""
         now = time.monotonic()
         costs = self._take_costs()
         question = self._question(now, costs)
@@ -178,7 +177,7 @@ class JobReconciler:
             self._let_go(known.pop(name))
 
     def _let_go(self, active: ActiveJob) -> None:
-        """It is over, or was deleted, here or by another router."""
+        """Forget a job that is over or deleted, here or by another router."""
         self._runner.stop_attempts(active)
         active.leased.clear()
         active.tell()
@@ -191,7 +190,7 @@ class JobReconciler:
             self._read(active)
             return
         if active.why_not(time.time()):
-            self._empty_hand(active)
+            self._release(active)
         else:
             self._forgive(active)
             self._refill(active)
@@ -201,7 +200,7 @@ class JobReconciler:
                 self._start(f"close {job.id}", lambda: self._close(active))
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
-        """Do it in a greenlet of its own, unless it is being done."""
+        """Run it in a greenlet of its own, unless it is already running."""
         running = self._busy.get(name)
         if running is None or running.dead:
             self._busy[name] = gevent.spawn(self._guarded, name, work)
@@ -216,7 +215,7 @@ class JobReconciler:
             log.exception("tending_broke", what=name)
 
     def _read(self, active: ActiveJob) -> None:
-        """Read files one after the other; a file that is elsewhere is left alone."""
+        """Read the job's file; one file at a time, and none that another router has."""
         parts, job = self._parts, active.job
         if self._reading is not None and not self._reading.dead:
             if self._reading_job != job.id:
@@ -227,7 +226,7 @@ class JobReconciler:
             return
         if time.time() < active.not_before:
             return
-        # Where several routers share the jobs, another one may have the file.
+        # If several routers share the jobs, another one may have the file.
         waits = not parts.database.sqlite and time.time() < job.expires
         if late and job.paused:
             fault = ItemFault(EXPIRED, "its completion window is over")
@@ -263,7 +262,7 @@ class JobReconciler:
         self._event.set()
 
     def _begin(self, active: ActiveJob) -> bool:
-        """Note that work on it begins here; say whether it may. Raises StoreError."""
+        """Store that work on a job starts; return if it may. Raises StoreError."""
         if active.begun or active.job.parked:
             return active.job.parked is None
         if time.time() < active.not_before:
@@ -277,7 +276,7 @@ class JobReconciler:
         active.begun = active.at_risk = True
         return True
 
-    def _empty_hand(self, active: ActiveJob) -> None:
+    def _release(self, active: ActiveJob) -> None:
         ids = active.leased.clear()
         if ids:
             owner = self._parts.owner
@@ -293,7 +292,7 @@ class JobReconciler:
             self._give_up(active, model)
 
     def _give_up(self, active: ActiveJob, model: str) -> None:
-        """End items whose model no node has had for a while."""
+        """Fail items whose model no node has had for a while."""
         now = time.monotonic()
         if not self._runner.absent(model):
             active.absent_since.pop(model, None)
@@ -306,7 +305,7 @@ class JobReconciler:
                 self._attempts.fail(active, each, fault)
 
     def ended(self, active: ActiveJob) -> None:
-        """Take note of a result: more may be wanted now, or nothing any more."""
+        """React to a result: lease more items, reduce it, or end the job."""
         if not active.why_not(time.time()):
             self._refill(active)
         if active.owned and _reduces(active.job):
@@ -353,7 +352,7 @@ class JobReconciler:
     # Reducing and closing
 
     def _reduce(self, active: ActiveJob) -> None:
-        """Feed the reducer what is new. Raises StoreError."""
+        """Feed new results to the reducer. Raises StoreError."""
         job = active.job
         if not _reduces(job) or job.rows is None:
             return
@@ -379,7 +378,7 @@ class JobReconciler:
         return Reduction(job.id, job.spec, reducer, self._parts.database)
 
     def _close(self, active: ActiveJob) -> None:
-        """Move the job on where nothing of it is left to do. Raises StoreError."""
+        """Move the job to its next state if it is due. Raises StoreError."""
         if self._closing.move_on(active):
             self._event.set()
 
@@ -389,13 +388,13 @@ def _reduces(job: Job) -> bool:
 
 
 def _new(job: Job) -> ActiveJob:
-    """Make what is kept of a job that is seen for the first time."""
+    """Make the state of a job that is seen for the first time."""
     pause = _PAUSES_SECONDS.get(job.starts, 0.0)
     return ActiveJob(job, not_before=time.time() + pause if pause else 0.0)
 
 
 def _due(active: ActiveJob, now: float) -> bool:
-    """Say whether its items should be counted again; large jobs less often."""
+    """Say whether a job's items should be counted again; large ones less often."""
     rows, _ = active.counts
     seconds = rows.total / _ITEMS_PER_COUNT_SECOND
     if not active.attempts and not len(active.leased):
@@ -406,7 +405,7 @@ def _due(active: ActiveJob, now: float) -> bool:
 def _lower(
     active: ActiveJob, place: tuple[ItemKind, str], some: list[Item], asked: int
 ) -> None:
-    """Take what was leased off the backlog, which is counted only now and then."""
+    """Subtract leased items from the backlog, which is counted only now and then."""
     before = active.backlog.get(place)
     if before is None:
         return

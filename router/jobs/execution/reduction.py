@@ -1,7 +1,7 @@
-"""Feeds a job's results to its reducer while the job runs, and keeps what it wants.
+"""Feeds a job's results to its reducer while the job runs, and stores its effects.
 
-The reducer's own work is done in a native thread, a page at a time. After a
-restart it is fed everything again: nothing of it needs to be stored.
+The reducer works in a native thread, a page at a time. Its state is not stored: after a
+restart it is fed all results again.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _NOT_NEEDED = ItemFault(NOT_NEEDED, "the row was decided without this sample")
 
 
 class Reduction:
-    """One job's reducer and how far it has been fed.
+    """One job's reducer, and how far it has been fed.
 
-    asked: items have come or gone by what the reducer wanted
+    asked: whether items were added or cancelled for the reducer
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Reduction:
         self.asked = False
 
     def feed(self) -> frozenset[int]:
-        """Feed what is new; returns rows that were settled. Raises StoreError."""
+        """Feed new results; return the rows that are decided. Raises StoreError."""
         settled: set[int] = set()
         while True:
             page, last = self._database.read(self._next_page)
             if not page:
                 return frozenset(settled)
             effects = JOBS(partial(self._take, page))
-            # Kept before the place is: whoever is killed here is fed it again.
+            # Stored before the position: a router killed here feeds the page again.
             settled |= self._keep(effects)
             self._after = last
             self._partial = None

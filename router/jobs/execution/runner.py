@@ -1,7 +1,7 @@
-"""The lowest-priority tenant of the fleet's slots: gives idle ones to items.
+"""Gives idle slots to items; jobs have the lowest priority for slots.
 
-It looks again whenever a slot, a hold, a snapshot or a job has changed. Between
-the look at a slot and the taking of it nothing waits, so two never take one.
+It runs whenever a slot, a hold, a snapshot or a job has changed. It does not wait
+between finding a slot and taking it, so that no slot is taken twice.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from router.scheduling.idle import SpareCapacity
 from router.scheduling.pipeline import BUSY
 from router.snapshot import NodeView
 
-# Why no item of a principal's jobs may begin, given how many of its items run; None:
-# one may.
+# Takes a principal and a function that counts its items in flight; returns why no
+# other item of its jobs may start, None if one may.
 Refused = Callable[[str, Callable[[str], int]], str | None]
 _TICK_SECONDS = 0.5
 
@@ -72,11 +72,11 @@ class ItemRunner:
         self.stopping = False
 
     def wake(self) -> None:
-        """Have it look again soon; never waits."""
+        """Look for idle slots soon; never waits."""
         self._event.set()
 
     def run(self) -> None:
-        """Serve until stopped."""
+        """Run until stopped."""
         while not self.stopping:
             self._event.wait(_TICK_SECONDS)
             self._event.clear()
@@ -94,15 +94,15 @@ class ItemRunner:
         self._pace.woke(time.monotonic() - due, alone=not self._people())
 
     def _people(self) -> int:
-        """Count the slots that people's requests hold."""
+        """Count the slots of interactive requests."""
         ours = sum(len(job.in_flight()) for job in self.jobs.values())
         running = sum(self._ledger.in_flight(v.node.name) for v in self._idle.all())
         return running - ours
 
     def serve(self, most: int) -> int:
-        """Give slots that are idle, and that no person wants, to items.
+        """Start items on slots that no interactive request needs; return how many.
 
-        At most so many; returns how many.
+        most: the largest number to start
         """
         now = time.time()
         running = [job for job in self._oldest_first() if not job.why_not(now)]
@@ -119,7 +119,7 @@ class ItemRunner:
         return begun
 
     def _limited(self, job: ActiveJob) -> bool:
-        """Whether who made the job is at a limit."""
+        """Say whether the job's principal has reached a limit."""
         who = job.job.principal
         why = self._refused(who, self._running_of) if who else None
         if why:
@@ -135,8 +135,8 @@ class ItemRunner:
         return sorted(self.jobs.values(), key=lambda a: (a.job.created, a.job.id))
 
     def _fill(self, jobs: list[ActiveJob], most: int) -> int:
-        """Begin what the policy chooses; returns how many."""
-        # Where no speed is known yet, the score says who is likely to be quick.
+        """Start what the policy chooses; return how many items."""
+        # Until speeds are known, the score tells which nodes are likely to be fast.
         best = sorted(self._idle.nodes(), key=lambda view: -view.score.value)
         views = {view.node.name: view for view in best}
         frees = {name: self._free(view, jobs) for name, view in views.items()}
@@ -160,7 +160,7 @@ class ItemRunner:
         alike = not any(free.people for free in frees)
         if alike and all(job.job.spec.nodes is None for job in jobs):
             return self._policy.assign(frees, self._context(jobs))
-        for free in frees:  # where a quota counts, nodes do not see the same jobs
+        for free in frees:  # with a quota, not every node may run the same jobs
             context = self._context(_allowed(jobs, free))
             chosen = self._policy.assign([free], context)
             if chosen is not None:
@@ -174,7 +174,7 @@ class ItemRunner:
         )
 
     def _free(self, view: NodeView, jobs: list[ActiveJob]) -> FreeSlot | None:
-        """Describe the node's free slot; None where it has none for anything."""
+        """Describe the node's free slot; None if it has none for any waiting model."""
         name = view.node.name
         if view.present is None:
             return None
@@ -198,7 +198,7 @@ class ItemRunner:
         )
 
     def _quiet(self, node: str, jobs: list[ActiveJob]) -> float:
-        """Return how long people have been away, where one who comes takes a slot."""
+        """Return the seconds since an interactive request, if one preempts items."""
         ways = {job.job.spec.preemption for job in jobs}
         return self._ledger.quiet_seconds(node) if Preemption.IMMEDIATE in ways else inf
 
@@ -226,7 +226,7 @@ class ItemRunner:
     # Words
 
     def _why_idle(self, job: ActiveJob) -> str | None:
-        """Say why nothing of it runs although it might."""
+        """Return why none of the job's items runs although they may."""
         if self._idle.wanted:
             return "people are using every slot"
         for model in job.leased.models():
@@ -240,24 +240,24 @@ class ItemRunner:
         return None
 
     def absent(self, model: str) -> bool:
-        """Say whether every node was asked and none has this model."""
+        """Say whether no node has this model, and every node was asked."""
         reasons = self._idle.decision(model).rejected
         return bool(reasons) and all(r.startswith("model ") for r in reasons.values())
 
     def elsewhere(self, model: str, avoid: frozenset[str]) -> bool:
-        """Say whether a node that it did not fail on could take it, now or soon."""
+        """Say whether a node outside `avoid` could run the model, now or soon."""
         decision = self._idle.decision(model)
         names = {candidate.name for candidate in decision.candidates}
         names |= {n for n, why in decision.rejected.items() if why == BUSY}
         return bool(names - avoid)
 
     def stop_attempts(self, job: ActiveJob) -> None:
-        """Close what is in flight of a job; its items wait again."""
+        """Stop a job's attempts in flight; the items wait again."""
         for attempt in job.in_flight():
             attempt.stop(Outcome.CLIENT_GONE)
 
     def settle(self, job: ActiveJob, groups: frozenset[int], samples: int) -> None:
-        """Let go of samples that are no longer needed, in flight or in hand."""
+        """Drop samples that are no longer needed, in flight or leased."""
         for attempt in job.in_flight():
             if _of(attempt.held, groups, samples):
                 attempt.lost = True
@@ -268,7 +268,7 @@ class ItemRunner:
 
 
 def _allowed(jobs: list[ActiveJob], free: FreeSlot) -> list[ActiveJob]:
-    """Leave out jobs whose quota is full, and those that keep away from people."""
+    """Leave out jobs whose quota is full, or that avoid interactive requests."""
     return [
         job
         for job in jobs

@@ -1,8 +1,7 @@
-"""How long jobs have stood still, state by state; pure.
+"""Measures how long jobs have made no progress, by state; pure.
 
-A job that may not run, since it is paused, parked or outside of its window, does not
-stand still. Files are read one after the other, so rows of any of them are progress
-for all.
+A job that may not run (paused, parked, outside its window) does not count. Files are
+read one at a time, so that rows read of any file are progress for all.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ OPEN = tuple(state for state in JobState if not state.over)
 
 @dataclass(frozen=True, slots=True)
 class _Stand:
-    """How far a job has got, and since when (monotonic seconds)."""
+    """A job's progress, and since when it is unchanged (monotonic seconds)."""
 
     state: JobState
     progress: int
@@ -26,7 +25,7 @@ class _Stand:
 
 
 class Stalls:
-    """Remembers how far each open job was when somebody last looked."""
+    """Remembers the progress of each open job."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Stand] = {}
@@ -34,10 +33,10 @@ class Stalls:
     def look(
         self, jobs: Iterable[ActiveJob], now: float, wall: float
     ) -> Mapping[JobState, float]:
-        """Return the longest standstill in seconds for each state of open jobs.
+        """Return the longest time without progress in seconds, by state of open jobs.
 
         now:  monotonic seconds
-        wall: unix seconds, which windows and expiries go by
+        wall: unix seconds, for windows and expiry
         """
         open_jobs = list(jobs)
         rows_read = sum(each.job.rows_read for each in open_jobs if _is_read(each))

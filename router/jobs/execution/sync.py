@@ -1,4 +1,4 @@
-"""One look at the job database: what is open, whose it is, how far it is."""
+"""Reads open jobs, their owners and their progress from the database, in one call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from router.jobs.store import items, jobs, results
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """How far a job is."""
+    """A job's progress."""
 
     counts: tuple[Counts, Counts]
     backlog: Mapping[tuple[ItemKind, str], Backlog]
@@ -22,7 +22,7 @@ class JobStanding:
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """standings: of the jobs that were asked for, and of those that are new."""
+    """standings: progress of the jobs that were asked for, and of new ones."""
 
     open: tuple[Job, ...]
     owned: frozenset[str]
@@ -31,12 +31,13 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """Who asks at what time, and what is to be counted.
+    """The router that syncs, the time, and what to count and store.
 
-    known:    jobs that need no count now
-    specs:    terms of jobs that are known, and need not be read again
-    renewed:  leases of ours that go on
-    costs:    of jobs since the last look
+    now:      unix seconds; until: when its leases then expire
+    known:    jobs that need not be counted now
+    specs:    known terms of jobs, which need not be read again
+    renewed:  leased items whose lease to renew
+    costs:    costs of jobs since the last sync
     """
 
     owner: str
@@ -49,7 +50,7 @@ class SyncRequest:
 
 
 def sync(connection: Connection, asked: SyncRequest) -> SyncResult:
-    """Renew what is ours, take what is nobody's, and read the rest."""
+    """Renew leases, store costs, take over jobs without an owner, and read all."""
     if asked.renewed:
         items.renew(connection, asked.owner, asked.renewed, asked.until)
     owned = jobs.own(connection, asked.owner, asked.now, asked.until)

@@ -1,1 +1,1 @@
-"""From an uploaded file to prompts."""
+"""Turns an uploaded file into items and their prompts."""

@@ -1,8 +1,7 @@
-"""The request of each item, made when its turn comes of its row in the job's file.
+"""Makes the request of each item from its row in the job's file when the item runs.
 
-A row is read and written by a sandbox that is kept while it is used. Its answers come
-in the order of the questions; an item whose answer does not come in time ends it, and
-the others ask again.
+A sandbox reads the rows; it is kept while it is used and answers in order. If an item's
+answer does not come in time, that ends the sandbox, and the other items ask again.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from router.logs.events import get_logger
 
 _ANSWER_SECONDS = 20.0
 _IDLE_SECONDS = 60.0
-_TRIES = 3  # an answer that did not come because of another item's
+_TRIES = 3  # when another item ended the sandbox
 
 log = get_logger("jobs")
 
@@ -37,14 +36,14 @@ ReadBody = Callable[[int], bytes | None]
 
 
 class RowError(InferOpsError):
-    """An item's row gives no request any more, or not in time."""
+    """No request can be made of an item's row, or not in time."""
 
 
 class Bodies:
     """Builds the request of each item from its row, in a sandbox.
 
-    stored: reads what the database holds of an item; None where it was deleted
-    path:   where a file's bytes are
+    stored: reads an item's stored body from the database; None if it was deleted
+    path:   returns the path of a file
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Bodies:
         self._maker: _Maker | None = None
 
     def of(self, job: Job, item: Item) -> bytes | None:
-        """Return the request's body; None where the job was deleted.
+        """Return the request's body; None if the job was deleted.
 
         Raises RowError, and what reading the database raises.
         """
@@ -74,7 +73,7 @@ class Bodies:
         return body
 
     def prepare(self, job: Job, items: Iterable[Item]) -> None:
-        """Have the job's file opened, so that no slot waits for that."""
+        """Open the job's file, so that no slot waits for that."""
         if any(item.place != STORED_REQUEST for item in items):
             with contextlib.suppress(RowError):  # whoever runs them is told
                 self._ask(job, {"command": "open"}, b"")
@@ -112,13 +111,13 @@ class Bodies:
 
 
 class _OthersFaultError(Exception):
-    """The process ended while it was at another item: ask again."""
+    """The sandbox ended because of another item: ask again."""
 
 
 class _Maker:
-    """A sandbox that is asked for one request after the other.
+    """A sandbox that makes one request after the other.
 
-    over: it has ended, or is about to
+    over: whether it has ended, or is about to
     """
 
     def __init__(self, limits: SandboxLimits) -> None:

@@ -1,4 +1,4 @@
-"""The filters of prompt templates: small, pure, and bounded in what they give."""
+"""The filters of prompt templates: pure, with bounded results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_CHARACTERS = 4 * 1024 * 1024
 
 
 def written(value: Any) -> str:
-    """Write a value into a prompt: text as it is, nothing for null, else JSON.
+    """Return a value as text for a prompt: text as it is, null as nothing, else JSON.
 
     Raises TemplateError for what has no text.
     """
@@ -34,7 +34,7 @@ def written(value: Any) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Raises TemplateError for what JSON cannot say."""
+    """Return a value as JSON. Raises TemplateError if that is not possible."""
     refuse_unusable(value)
     try:
         return orjson.dumps(value).decode()
@@ -43,7 +43,7 @@ def as_json(value: Any) -> str:
 
 
 class UnusableError(TemplateError):
-    """A value cannot be written; it may lie within that of a column."""
+    """A value cannot be written; it may be inside that of a column."""
 
     def __init__(self, reason: str, value: object) -> None:
         super().__init__(reason)
@@ -78,7 +78,7 @@ def refuse_damaged(text: str) -> None:
 
 
 def holds(value: object, wanted: object) -> bool:
-    """Say whether a value is another, or has it inside."""
+    """Say whether a value is, or contains, another one."""
     if isinstance(value, dict):
         return any(holds(each, wanted) for each in value.values())
     if isinstance(value, list):
@@ -89,7 +89,7 @@ def holds(value: object, wanted: object) -> bool:
 
 
 def _default(value: Any, instead: Any = "") -> Any:
-    """Take another value where the column is missing or null."""
+    """Return another value if the column is missing or null."""
     missing = value is None or isinstance(value, jinja2.Undefined)
     return instead if missing else value
 
@@ -159,7 +159,7 @@ def check_length(length: int) -> None:
 
 
 def _bounded(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Bound what a filter gives: `tojson` alone can double a text each time."""
+    """Bound a filter's result: `tojson` alone can double a text each time."""
 
     @wraps(call)
     def bounded(*arguments: Any) -> Any:
@@ -191,7 +191,7 @@ FILTERS = {name: _bounded(call) for name, call in _FILTERS.items()}
 
 
 def arguments_of(name: str) -> tuple[int, int]:
-    """Return how few and how many arguments a filter takes, its value not counted."""
+    """Return how few and how many arguments a filter takes, beside its value."""
     takes = list(signature(_FILTERS[name]).parameters.values())[1:]
     needed = sum(each.default is each.empty for each in takes)
     return needed, len(takes)

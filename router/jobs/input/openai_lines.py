@@ -1,7 +1,7 @@
-"""OpenAI's batch files, line by line: what is wrong with a line, by line and column.
+"""Reads OpenAI's batch files line by line; faults name line and column.
 
-Bounded memory: one line at a time, and of the lines before it a number each. A hostile
-line takes long to read: for a process of its own.
+Memory is bounded: one line at a time, and a number for each earlier line. A hostile
+line takes long to read, so this runs in the sandbox.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from router.jobs.input.readers.text import TextFile, TextLine, damage, lines
 
 _MOST_ID_CHARACTERS = 512
 _MOST_VALUES = 2_000_000
-# Finds the id in a line that is not JSON, so that its error can be told apart.
+# Finds the id in a line that is not JSON, to name it in the error.
 _ID = re.compile(r'"custom_id"\s*:\s*("(?:[^"\\]|\\.){0,512}")')
 
 
 class LineError(Exception):
-    """A line that is not a request; column counts characters from 1."""
+    """A line that is not a valid request; `column` counts characters from 1."""
 
     def __init__(
         self, message: str, column: int | None = None, param: str | None = None
@@ -37,7 +37,7 @@ class LineError(Exception):
 class Request:
     """One line's request.
 
-    place: byte at which its line begins, where that can be sought again
+    place: byte at which its line begins, if the file can be sought
     most:  its own limit of the answer's tokens
     """
 
@@ -52,7 +52,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that cannot be run; the others run."""
+    """A line that cannot be run; other lines run."""
 
     index: int
     line: int
@@ -66,7 +66,7 @@ class Requests:
     def __init__(self, endpoint: str, longest: int) -> None:
         self._endpoint = endpoint
         self._longest = longest
-        # Numbers in place of texts: a million ids must fit into memory.
+        # Hashes instead of texts: a million ids must fit into memory.
         self._seen: set[int] = set()
 
     def read(self, opened: TextFile) -> Iterator[Request | BadLine]:

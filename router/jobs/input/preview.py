@@ -1,4 +1,4 @@
-"""A look at the beginning of a file, for people: bounded, whatever it holds.
+"""Makes the preview of a file: its first rows and prompts, bounded in size.
 
 Runs in the sandbox.
 """
@@ -37,7 +37,7 @@ _MOST_MESSAGE = 500
 
 
 def preview(question: Mapping[str, Any]) -> bytes:
-    """Check a template against the first rows, and show both where that is wanted.
+    """Check a template against the first rows; return both if `show` is set.
 
     Raises DatasetError, TemplateError.
     """
@@ -82,13 +82,13 @@ def _shown(kind: Format, sample: DatasetSample) -> dict[str, Any]:
 
 
 def _shown_rows(sample: DatasetSample) -> int:
-    """Return how many rows are shown: each repeats the names of its columns."""
+    """Return how many rows to show: each repeats the names of its columns."""
     characters = sum(map(len, sample.columns))
     return max(1, min(ROWS, _MOST_NAMES // max(1, characters)))
 
 
 def _prompts(template: Template, dataset: Dataset) -> Iterator[str]:
-    """Write the prompts of the rows that are shown."""
+    """Yield the prompts of the rows shown."""
     rows = dataset.rows(template.used)
     for row in islice(rows, ROWS):
         if isinstance(row, BadRow):
@@ -102,7 +102,7 @@ def _prompts(template: Template, dataset: Dataset) -> Iterator[str]:
 
 
 class _Cells:
-    """Values as they are shown: long ones cut, all together within a bound."""
+    """Shortens values for the preview, within a bound for all together."""
 
     def __init__(self) -> None:
         self._left = _MOST_TOGETHER
@@ -125,7 +125,7 @@ def _cell(value: object, most: int) -> object:
 
 
 def _container(value: dict[str, Any] | list[Any], most: int) -> object:
-    """Show what is small as it is, and the beginning of what is not as text."""
+    """Return a small value as it is, of a large one the beginning as text."""
     try:
         text = as_json(value)
     except TemplateError:

@@ -1,4 +1,4 @@
-"""Requests made of a dataset's rows and of texts to merge; pure."""
+"""Makes requests and items of a dataset's rows and of texts to merge; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # this is loaded in the sandbox, too: only what it needs
     from router.jobs.planning.length_predictor import LengthPredictor
 
 _MERGE = "Merge these partial summaries into one:"
-# A merge is short and much waits for it; it is taken before rows in any case.
+# A merge is short and much waits for it; it runs before rows in any case.
 _MERGE_WEIGHT = 256.0
 
 
@@ -27,10 +27,10 @@ def row_items(
     place: int,
     body: bytes,
 ) -> list[NewItem]:
-    """Make the items of one row: one, or as many as samples are wanted.
+    """Make the items of a row: one for each sample.
 
     size:  bytes of its request
-    place: where the row is read again, or what `body` holds
+    place: where the row is in the file, or what `body` contains
     """
     count = samples(spec.reducer)
     weight = predictor.predict(spec.model, size, _most(spec))
@@ -53,7 +53,7 @@ def row_items(
 
 
 def item_key(row: int, sample: int, count: int) -> str:
-    """Name an item: by its row, and by its sample where there are several."""
+    """Return an item's key: its row, and its sample if there are several."""
     return str(row) if count == 1 else f"{row}.{sample}"
 
 
@@ -77,7 +77,7 @@ def merge_item(spec: JobSpec, key: str, group: int, texts: Sequence[str]) -> New
 
 
 def request(spec: JobSpec, prompt: str, sample: int) -> bytes:
-    """Write the request that asks for a sample of a prompt's answer."""
+    """Return the body of a request for a sample of a prompt's answer."""
     messages = [{"role": "user", "content": prompt}]
     if spec.system:
         messages.insert(0, {"role": "system", "content": spec.system})
@@ -93,7 +93,7 @@ def request(spec: JobSpec, prompt: str, sample: int) -> bytes:
 
 
 def _options(options: Mapping[str, object], sample: int) -> dict[str, object]:
-    """Samples of one row must differ, also where a seed makes a job repeatable."""
+    """Give each sample a seed of its own, if the job has a seed."""
     seed = options.get("seed")
     if sample and isinstance(seed, int):
         return {**options, "seed": seed + sample}

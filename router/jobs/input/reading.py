@@ -1,4 +1,4 @@
-"""Turns a job's file into items, page by page; goes on where it was broken off."""
+"""Turns a job's file into items, page by page; continues after an interruption."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from router.jobs.store import items, jobs
 from router.jobs.store.database import JobDatabase
 
 _PIECE = 500
-# Between two pages people have the processor.
+# Between two pages interactive requests get the processor.
 _PAUSE_SECONDS = 0.002
 _ITEM_BYTES = 400  # of an item in the database, beside what it stores
 
 
 @dataclass(slots=True)
 class _Progress:
-    """How far the reading of one job is."""
+    """How far a job's file has been read."""
 
     items: int
     stored_bytes: int = 0
@@ -46,9 +46,10 @@ class Reading:
         self._settings = settings
 
     def read(self, job: Job, path: Path, reported: Callable[[int], None]) -> JobState:
-        """Read the file to its end; returns the state that the job is in then.
+        """Read the file to its end; return the job's state after that.
 
-        `reported` hears how many rows are items. Raises StoreError: call it again.
+        reported: called with the number of items so far
+        Raises StoreError; call it again to continue.
         """
         progress = _Progress(job.rows_read)
         try:
@@ -106,7 +107,7 @@ class Reading:
             raise _ElsewhereError(state)
 
     def fail(self, job: Job, fault: ItemFault) -> JobState:
-        """Fail the job. Nothing half-made stays: what was read is dropped."""
+        """Fail the job and delete the items read so far."""
         while not self._database.write(lambda c: items.drop(c, job.id, _PIECE)):
             gevent.sleep(_PAUSE_SECONDS)
         now = time.time()
@@ -121,7 +122,7 @@ class Reading:
 
 
 class _ElsewhereError(Exception):
-    """The job was cancelled meanwhile."""
+    """The job left the state `validating` meanwhile."""
 
     def __init__(self, state: JobState) -> None:
         super().__init__(state)
@@ -129,7 +130,7 @@ class _ElsewhereError(Exception):
 
 
 def _permitted(item: NewItem, models: tuple[str, ...]) -> NewItem:
-    """Fail an item whose model the job's key is not for."""
+    """Fail an item if the job's API key does not allow its model."""
     if item.fault or allows(models, item.model):
         return item
     what = f"the job's API key is not for model {item.model!r}"

@@ -1,4 +1,4 @@
-"""Makes the request of one item when its turn comes. Runs in the sandbox."""
+"""Makes the request of one item when it runs. Runs in the sandbox."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from router.jobs.model import Format, JobSpec
 from router.jobs.reducers import samples
 from router.jobs.spec import read_spec
 
-_MOST_JOBS = 4  # that are open at one time
+_MOST_JOBS = 4  # whose files are open at one time
 
-# Makes a request of a place in the file, or of what is stored.
+# Makes a request from a place in the file, or from a stored body.
 Make = Callable[[int, int, bytes], bytes]
 
 
@@ -36,15 +36,15 @@ class _Open:
 
 
 class Rendering:
-    """Keeps the files of a few jobs open: what was asked of last is at hand."""
+    """Keeps the files of the last few jobs open."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, _Open] = OrderedDict()
 
     def render(self, question: Mapping[str, Any], stored: bytes) -> Frame:
-        """Answer with the request, or with why there is none.
+        """Return the request, or why it cannot be made.
 
-        A job that is not open must be asked of with its `spec`.
+        The question must have the `spec` of a job that is not open.
         """
         job = question["job"]
         found = self._open.get(job)
@@ -94,7 +94,7 @@ def _rows(spec: JobSpec, path: Path, limits: ReadLimits) -> _Open:
         if stored:
             found: dict[str, object] = json.loads(stored)
             return found
-        if dataset is None:  # of stored rows, no file is needed
+        if dataset is None:  # stored rows need no file
             opening = open_dataset(path, spec.format, limits, spec.reading)
             dataset = stack.enter_context(opening)
         row = dataset.at(place, template.used)

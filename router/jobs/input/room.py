@@ -1,6 +1,6 @@
-"""Whether there is room for anything new: quotas, and a floor of free disk.
+"""Checks that there is room for new jobs and files: a quota, and free disk space.
 
-What was accepted goes on, also below the floor.
+Accepted jobs continue without room.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from router.errors import DiskFullError
 
-_SHARE = 10  # of a small disk, the floor is never more than this part
+_SHARE = 10  # on a small disk, at most a tenth must stay free
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class RoomLimits:
 
 
 class Room:
-    """Counts what is kept; its figure is a minute old at most, and never too small."""
+    """Counts stored bytes; the figure is at most a minute old, and never too small."""
 
     def __init__(self, folder: Path, limits: Callable[[], RoomLimits]) -> None:
         self._folder = folder
@@ -33,20 +33,20 @@ class Room:
         self._since = 0
 
     def measure(self, measured: Callable[[], int]) -> None:
-        """Take note of what is kept; what is accepted meanwhile counts beside it."""
+        """Measure the stored bytes; what is accepted meanwhile is added."""
         before = self._since
         self._measured = measured()
         self._since -= before
 
     def added(self, size: int) -> None:
-        """Take note of what was accepted since."""
+        """Count bytes accepted since the last measurement."""
         self._since += size
 
     def check(self, size: int = 0, written: int = 0) -> None:
-        """Raise DiskFullError where so many bytes more must not be accepted.
+        """Raise DiskFullError if so many more bytes must not be accepted.
 
-        written: of what is being accepted, on the disk already
-        Asks the disk: for a native thread.
+        written: bytes of the same upload that are already on disk
+        Accesses the disk: call it in a native thread.
         """
         limits = self._limits()
         kept = self._measured + self._since
@@ -65,7 +65,7 @@ class Room:
             )
 
     def _existing(self) -> Path:
-        """Return the folder, or what it will be made in."""
+        """Return the folder, or the nearest parent that exists."""
         return next(
             path for path in (self._folder, *self._folder.parents) if path.exists()
         )

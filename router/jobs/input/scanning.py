@@ -1,7 +1,7 @@
-"""Reads a job's file from its beginning to its end: which items it gives.
+"""Reads a job's file from beginning to end, and reports its items.
 
-Runs in the sandbox. Nothing of a row is kept where it can be read again when its turn
-comes; where it cannot, what is stored are the columns that its prompt is made of.
+Runs in the sandbox. A row that can be read again is not stored; of other rows, the
+columns that the prompt uses are.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from router.jobs.spec import read_spec
 _PAGE_ROWS = 500
 _PAGE_BYTES = 1024 * 1024
 
-# One row: what is told of it, and what is stored.
+# One row: what is reported of it, and what is stored.
 Scanned = tuple[dict[str, Any], bytes]
 
 
 def scan(question: Mapping[str, Any]) -> Iterator[Frame]:
     """Yield pages of rows, and at last the notes on how the file was read.
 
-    skip: rows that are known already
-    copy: whether to store what is needed, as others have no such file
+    skip: rows that were already reported
+    copy: whether to store every row, because other routers lack the file
     Raises DatasetError, TemplateError.
     """
     spec = read_spec(question["spec"])
@@ -53,7 +53,7 @@ def scan(question: Mapping[str, Any]) -> Iterator[Frame]:
 
 
 def _counted(rows: Iterator[Scanned]) -> Iterator[Scanned]:
-    """Raise DatasetError at the end where not one row can be used."""
+    """Pass rows on; raise DatasetError at the end if none of them can be used."""
     faults: list[Scanned] = []
     good = False
     for reported in rows:

@@ -1,4 +1,4 @@
-"""A job's file, read in a sandbox: looked at, and turned into items page by page."""
+"""Reads a job's file in a sandbox: for a preview, and into pages of items."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from router.jobs.reducers import samples
 from router.jobs.spec import spec_text
 from router.model import canonical
 
-# A look holds a process with its memory: few at one time, the others wait a while.
+# A preview occupies a process with its memory: few run at one time, others wait.
 _LOOKS = 2
 _QUEUE_SECONDS = 20.0
 _LOOK_SECONDS = 30.0
@@ -30,7 +30,7 @@ _SCAN_STALL_SECONDS = 120.0
 
 
 class FileError(Exception):
-    """A file that is of no use as a whole."""
+    """A file that cannot be used at all."""
 
     def __init__(self, fault: ItemFault) -> None:
         super().__init__(fault.message)
@@ -38,7 +38,7 @@ class FileError(Exception):
 
 
 class LookError(Exception):
-    """A file or a template is of no use; `param` says which."""
+    """A file or a template that cannot be used; `param` says which."""
 
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
@@ -47,9 +47,9 @@ class LookError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is asked of a file before a job is made of it.
+    """A file to check before a job is made of it.
 
-    show: whether rows and prompts are to be shown, or only checked
+    show: whether to return rows and prompts, or only to check them
     """
 
     path: Path
@@ -70,8 +70,8 @@ class FileSettings:
 class DatasetFiles:
     """Reads uploaded files in a sandbox; methods wait without blocking the event loop.
 
-    copies: whether items must store what they are made of, since other routers that
-            may run them have no such file
+    copies: whether items must store their rows, because other routers that may run
+            them lack the file
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class DatasetFiles:
         self._looks = BoundedSemaphore(_LOOKS)
 
     def look(self, asked: Look) -> bytes:
-        """Return what is shown of it as JSON. Raises LookError, OverloadedError."""
+        """Return a preview as JSON. Raises LookError, OverloadedError."""
         if not self._looks.acquire(timeout=_QUEUE_SECONDS):
             raise OverloadedError(
                 "too many files are being looked at, try again", retry_after_seconds=5
@@ -119,7 +119,7 @@ class DatasetFiles:
     ) -> Iterator[list[NewItem]]:
         """Yield the file's items in order, those after `job.rows_read`.
 
-        noted: is told how the file was read, when it is
+        noted: called at the end with notes on how the file was read
         Raises FileError.
         """
         question = {
@@ -182,7 +182,7 @@ class DatasetFiles:
 
 
 def _pieces(rows: Iterator[list[NewItem]]) -> Iterator[list[NewItem]]:
-    """Put rows together to what is written at one time; never a part of a row."""
+    """Gather rows into pages that are stored at one time; rows are not divided."""
     page: list[NewItem] = []
     for some in rows:
         page += some
@@ -194,7 +194,7 @@ def _pieces(rows: Iterator[list[NewItem]]) -> Iterator[list[NewItem]]:
 
 
 def bad_items(job: Job, row: Mapping[str, Any]) -> Iterator[NewItem]:
-    """Fail a row; where it makes several items, each of them."""
+    """Yield the failed items of a row."""
     count = samples(job.spec.reducer)
     place = f"line {row['line']}"
     if row["column"]:

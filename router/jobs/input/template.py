@@ -1,10 +1,9 @@
 """Prompt templates: `Summarise: {{ text }}` over the columns of a dataset.
 
-The language is a small part of Jinja2's: output of columns, what lies in them by
-attribute or index, and a short table of filters. No statements, calls, tests or
-operators, so a template can neither loop nor look at Python's objects; and what it
-writes is bounded. A large template takes a while to read: for a process of its own.
-The only file that imports jinja2 for prompts.
+The language is a small part of Jinja2's: columns, their parts by attribute or index,
+and some filters. Without statements, calls, tests or operators a template can neither
+loop nor reach Python's objects, and its output is bounded. A large template takes long
+to read, so this runs in the sandbox. The only file that imports jinja2 for prompts.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ _WORDS = re.compile(r"\{\{-?\s*([^\W\d]\w*(?:[ -]+\w+)+)\s*(?=[|}])")
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, in which even harmless attributes are out of reach."""
+    """Jinja2's sandbox without access to attributes of Python objects."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         return self.getitem(obj, attribute)
@@ -79,7 +78,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Missing(jinja2.StrictUndefined):
-    """What is not there, said in our words."""
+    """A missing value, with a message for people."""
 
     @property
     def _undefined_message(self) -> str:
@@ -96,8 +95,8 @@ class _Missing(jinja2.StrictUndefined):
 class Template:
     """A prompt template.
 
-    columns: those that a row must have; not those with the filter `default`
-    used:    all that it reads; None where it writes the row as a whole
+    columns: columns that a row must have; those with the filter `default` need not be
+    used:    all columns that it reads; None if it uses the complete row
     """
 
     source: str
@@ -140,7 +139,7 @@ class Template:
             raise TemplateError(_no_column(first, columns), line=line, column=column)
 
     def render(self, fields: Mapping[str, object]) -> str:
-        """Write the prompt of one row. Raises TemplateError: this row does not fit."""
+        """Return the prompt of a row. Raises TemplateError if the row does not fit."""
         missing = self.columns.difference(fields)
         if missing:
             shown = _listed(fields) or "none"
@@ -159,7 +158,7 @@ class Template:
     def _with_column(
         self, error: UnusableError, fields: Mapping[str, object]
     ) -> TemplateError:
-        """Say in which column the value is that cannot be written."""
+        """Add the column's name to the error of a value that cannot be written."""
         for name, value in fields.items():
             used = self.used is None or name in self.used
             if used and holds(value, error.value):
@@ -187,7 +186,7 @@ def _environment() -> _Environment:
         keep_trailing_newline=True,
         finalize=written,
         cache_size=0,
-        optimized=False,  # constants would be unfolded before anything is bounded
+        optimized=False,  # else constants are computed before any bound applies
     )
     environment.globals.clear()
     environment.tests.clear()
@@ -216,7 +215,7 @@ def _reference(name: str) -> str:
 
 
 def _unreadable(text: str, line: int) -> TemplateError:
-    """Say what is wrong with a template that Jinja2 cannot read."""
+    """Return the error of a template that Jinja2 cannot parse."""
     for opening, closing in (("{{", "}}"), ("{#", "#}"), ("{%", "%}")):
         begins = text.rfind(opening)
         if begins >= 0 and closing not in text[begins:]:
@@ -242,7 +241,7 @@ def _at(text: str, place: int, message: str) -> TemplateError:
 
 
 def _check(tree: nodes.Template, source: str) -> None:
-    """Allow a short list of nodes, few and flat. Raises TemplateError."""
+    """Allow few kinds of nodes, limited in number and depth. Raises TemplateError."""
     for count, (node, depth) in enumerate(_walk(tree, 0)):
         if count > _MOST_NODES or depth > _DEEPEST:
             raise TemplateError("the template is too large", line=node.lineno)
@@ -298,9 +297,9 @@ def _walk(node: nodes.Node, depth: int) -> Iterator[tuple[nodes.Node, int]]:
 
 
 def _columns(node: nodes.Node, *, optional: bool) -> Iterator[str]:
-    """Yield the columns that are read, and `row` where it is written as a whole.
+    """Yield the columns that are read, and `row` if the complete row is used.
 
-    optional: also those that may be missing
+    optional: also columns that may be missing
     """
     if isinstance(node, nodes.Filter) and node.name == "default" and not optional:
         return
@@ -324,7 +323,7 @@ def _columns(node: nodes.Node, *, optional: bool) -> Iterator[str]:
 def _place(source: str, name: str, behind: str = "") -> tuple[int, int]:
     """Return line and column of a name's first use; (1, 1) if it is not found.
 
-    behind: the kind of token that stands before it: `pipe` for a filter
+    behind: kind of the token before it: `pipe` for a filter
     """
     line, column, before = 1, 1, ""
     for _, kind, text in _environment().lex(source):

@@ -1,7 +1,7 @@
-"""Files that arrive in parts, as OpenAI's Uploads: kept on the disk until completed.
+"""Uploads in parts (OpenAI's Uploads): stored on disk until they are completed.
 
-Each upload is a folder with its parts and a description. It is over after an hour, and
-swept away then. Everything that touches the disk runs in a native thread.
+Each upload is a folder with its parts and a description. It expires after an hour and
+is then removed. All disk access runs in a native thread.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ PENDING, COMPLETED, CANCELLED = "pending", "completed", "cancelled"
 
 @dataclass(frozen=True, slots=True)
 class PartedUpload:
-    """A file to be; `size` in bytes, as announced. Times are unix seconds.
+    """An upload in parts; `size` in bytes, as announced. Times are unix seconds.
 
-    expires: when the file expires that it becomes; None: never
-    file:    its id, once it is completed
-    account: whose it is
+    expires: when the completed file expires; None: never
+    file:    id of the completed file
+    account: its owner
     """
 
     id: str
@@ -98,7 +98,7 @@ class PartedUploads:
         return PartedUpload(**orjson.loads(text))
 
     def pending(self, upload: str) -> PartedUpload:
-        """Return one that is not over. Raises NotFoundError, ConflictError."""
+        """Return an upload that is not over. Raises NotFoundError, ConflictError."""
         found = self.get(upload)
         if found.status != PENDING:
             raise ConflictError(f"upload {upload!r} is {found.status}")
@@ -107,9 +107,9 @@ class PartedUploads:
         return found
 
     def add(self, upload: str, draft: PendingUpload) -> str:
-        """Keep a part; returns its id.
+        """Store a part; return its id.
 
-        Raises NotFoundError, ConflictError, BadRequestError where it is too much.
+        Raises NotFoundError, ConflictError, BadRequestError if it is too large.
         """
         found = self.pending(upload)
         sizes = on_disk(lambda: self._sizes(upload))
@@ -132,7 +132,7 @@ class PartedUploads:
         md5: str,
         keep: Callable[[PartedUpload, PendingUpload], str],
     ) -> PartedUpload:
-        """Put parts together in this order; `keep` returns the file's id.
+        """Join parts in this order; `keep` stores the file and returns its id.
 
         Raises NotFoundError, ConflictError, BadRequestError.
         """
@@ -159,14 +159,14 @@ class PartedUploads:
             return done
 
     def cancel(self, upload: str) -> PartedUpload:
-        """Drop its parts. Raises NotFoundError, ConflictError."""
+        """Cancel an upload, delete its parts. Raises NotFoundError, ConflictError."""
         with self._alone(upload):
             done = replace(self.pending(upload), status=CANCELLED)
             on_disk(lambda: self._end(done))
             return done
 
     def sweep(self) -> None:
-        """Remove what is over."""
+        """Remove expired uploads."""
         on_disk(self._sweep)
 
     @contextmanager
@@ -180,7 +180,7 @@ class PartedUploads:
             self._busy.discard(upload)
 
     def _joined(self, upload: str, parts: Sequence[str], draft: PendingUpload) -> str:
-        """Write the parts into a draft; returns the checksum of all."""
+        """Write the parts into a draft; return their MD5 checksum."""
         checksum = hashlib.md5(usedforsecurity=False)
         for part in parts:
             for piece in pieces_of(self._path(upload) / part):
@@ -207,7 +207,7 @@ class PartedUploads:
         draft.replace(path)
 
     def _end(self, upload: PartedUpload) -> None:
-        """Keep how it ended, and nothing else."""
+        """Store the final state and delete the parts."""
         self._write(upload)
         for name in self._sizes(upload.id):
             (self._path(upload.id) / name).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Uploaded files on the disk: written aside, then put in place at once.
+"""Uploaded files on disk: written as drafts, then moved into place atomically.
 
-Everything that touches the disk runs in a native thread.
+All disk access runs in a native thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _PIECE_BYTES = 256 * 1024
 _DRAFT = ".part"
-# A draft that nothing was added to for so long belongs to nobody.
+# A draft that has not grown for so long is abandoned.
 _ABANDONED_SECONDS = 86_400.0
 
 
@@ -34,7 +34,7 @@ def new_file_id() -> str:
 
 
 class PendingUpload:
-    """A file that is arriving. Ends by `keep` or `discard`; the latter is harmless."""
+    """A file that is arriving. End it by `keep` or `discard`, or by both in order."""
 
     def __init__(self, path: Path, out: IO[bytes], room: Room | None = None) -> None:
         self.path = path
@@ -67,7 +67,7 @@ class PendingUpload:
         self._written += len(data)
 
     def seal(self) -> None:
-        """Put all of it on the disk, still under the draft's name."""
+        """Write all of it to disk, still under the draft's name."""
         self._flush()
         out, self._out = self._out, None
         assert out is not None  # noqa: S101 - sealed once
@@ -80,7 +80,7 @@ class PendingUpload:
         on_disk(close)
 
     def keep(self, path: Path) -> None:
-        """Give it its name; on disk on return."""
+        """Move it to its final path; durable on return."""
         if self._room is not None:
             self._room.added(self.size)
 
@@ -108,7 +108,7 @@ class PendingUpload:
 
 
 class Uploads:
-    """The folder of files, each under its id."""
+    """The folder of files, each named by its id."""
 
     def __init__(self, folder: Path, room: Room | None = None) -> None:
         self._folder = folder
@@ -127,7 +127,7 @@ class Uploads:
         return PendingUpload(path, on_disk(begin), self._room)
 
     def check_room(self, size: int = 0) -> None:
-        """Raise DiskFullError where so much new is not to be accepted."""
+        """Raise DiskFullError if so many more bytes must not be accepted."""
         room = self._room
         if room is not None:
             on_disk(lambda: room.check(size))
@@ -149,7 +149,7 @@ class Uploads:
             raise NotFoundError(f"the bytes of file {file!r} are not here") from error
 
     def sweep(self, known: Callable[[list[str]], Collection[str]]) -> int:
-        """Remove what no table knows of and nobody writes; returns how many."""
+        """Remove old files that are not in the table; return how many."""
         names = in_thread(self._settled)
         strangers = set(names) - set(known([n for n in names if _is_id(n)]))
         for name in strangers:
@@ -157,7 +157,7 @@ class Uploads:
         return len(strangers)
 
     def _settled(self) -> list[str]:
-        """List files that are not fresh: a row may follow its file by a moment."""
+        """Return files that are not fresh: a file is written just before its row."""
         horizon = time.time() - _ABANDONED_SECONDS
         if not self._folder.is_dir():
             return []

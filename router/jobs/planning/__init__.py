@@ -1,1 +1,1 @@
-"""Which item goes to which node next: pure, with time as an argument."""
+"""Decides which item goes to which node next; pure, with time as an argument."""

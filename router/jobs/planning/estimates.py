@@ -1,4 +1,4 @@
-"""How long items take, as far as anybody knows; seconds."""
+"""Estimates how long items take, in seconds; pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _AS_LONG_AGAIN = 2.0
 
 
 class JobEstimates:
-    """From learned lengths and speeds; pure."""
+    """Estimates from learned lengths and speeds."""
 
     def __init__(self, lengths: LengthPredictor) -> None:
         self._lengths = lengths
 
     def pace(self, free: FreeSlot, context: PlanningContext) -> tuple[float, bool]:
-        """Sort quick nodes first, those that nobody knows before all.
+        """Return a sort key: nodes of unknown speed first, then fast ones.
 
-        Of those the emptier ones, where a job is to be opened: it is spread.
+        Of unknown ones the emptier first, for a job's first items: they are spread.
         """
         model = min(free.models, default="")
         streams = free.in_flight + 1
@@ -40,7 +40,7 @@ class JobEstimates:
         context: PlanningContext,
         tokens: float | None = None,
     ) -> float | None:
-        """Return how long an item would take in the slot; None if nobody knows."""
+        """Return how long an item would take in the slot; None if unknown."""
         load = context.speeds.load_seconds(free.node, item.model)
         if item.model in free.resident or item.model in context.running.models(
             free.node
@@ -82,7 +82,7 @@ class JobEstimates:
         return (item.prompt + item.had) / speed if speed else 0.0
 
     def left(self, attempt: Running, context: PlanningContext) -> tuple[float, float]:
-        """Return seconds until an attempt ends, and the tokens that it has."""
+        """Return the seconds until an attempt ends, and its tokens so far."""
         item, node, speeds = attempt.item, attempt.node, context.speeds
         elapsed = context.now - attempt.since
         streams = max(1, speeds.streams(node))
@@ -103,12 +103,12 @@ class JobEstimates:
     def again(
         self, free: FreeSlot, item: Pending, produced: float, context: PlanningContext
     ) -> float | None:
-        """Return how long a copy would take, of an answer at least so long."""
+        """Return how long a copy would take, if another attempt has `produced`."""
         tokens = produced + self._lengths.remaining(item, produced)
         return self.seconds(free, item, context, tokens)
 
     def elsewhere(self, node: str, item: Pending, context: PlanningContext) -> float:
-        """Return how long another node would take for it, were it left to them."""
+        """Return how long the fastest other node would take for the item later."""
         speeds = context.speeds
         fastest = context.running.fastest(item.model, speeds)
         if fastest is None or fastest == node:

@@ -1,7 +1,7 @@
-"""Attempts in flight, with the sums that a choice needs; pure.
+"""Attempts in flight, with the sums that the policy needs; pure.
 
-The sums are kept up as attempts begin and end, so that a choice costs the same on
-a thousand nodes as on eight.
+The sums are updated as attempts begin and end, so that a choice costs the same on a
+thousand nodes as on eight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Attempt = tuple[int, str]  # item and node
 
 @dataclass(slots=True)
 class _Rate:
-    """What one node does for one model: tokens/s in all, and of each stream."""
+    """A node's speed for one model: tokens per second in total, and of each stream."""
 
     total: float
     stream: float
@@ -56,7 +56,7 @@ class _Model:
 
 @dataclass(frozen=True, slots=True)
 class LateAttempt:
-    """When an attempt is expected to end, and the tokens it is thought to have."""
+    """When an attempt is expected to end, and its estimated tokens so far."""
 
     ends: float
     produced: float
@@ -69,7 +69,7 @@ class LateAttempt:
 
 @dataclass(frozen=True, slots=True)
 class LatestEnds:
-    """Those that end last, as they were at a version and a time."""
+    """The attempts that end last, computed for a version and a time."""
 
     version: int
     at: float
@@ -83,10 +83,10 @@ class LatestEnds:
 class InFlightItems:
     """All attempts of this router in flight, by item and by node.
 
-    version: changes with each beginning and end
-    claims:  nodes that are being emptied for a model that nobody runs
-    latest:  what the policy last saw of those that end last
-    opening: the attempts that a job's first partial result waits for
+    version: changes whenever an attempt begins or ends
+    claims:  nodes that are being emptied for a model that no node runs
+    latest:  the attempts that end last, as computed last
+    opening: attempts that a job's first partial result waits for
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class InFlightItems:
             yield from attempts
 
     def start(self, attempt: Running) -> None:
-        """Raises ValueError where the item may not run once more."""
+        """Add an attempt. Raises ValueError if the item must not run again."""
         item, node = attempt.item.id, attempt.node
         attempts = self._items.setdefault(item, [])
         if attempts and (not attempt.copy or item in self._copied):
@@ -128,7 +128,7 @@ class InFlightItems:
         self._changed(node, attempt.item.model)
 
     def end(self, item: int, node: str) -> Running | None:
-        """Forget an attempt, however it ended; None where there was none."""
+        """Remove an attempt; return None if there was none."""
         attempt = self._nodes.get(node, {}).pop(item, None)
         if attempt is None:
             return None
@@ -144,7 +144,7 @@ class InFlightItems:
         return attempt
 
     def follow(self, attempts: Iterable[Running]) -> None:
-        """Come to hold just these, for who keeps attempts elsewhere."""
+        """Set the attempts to exactly these."""
         wanted = {(each.item.id, each.node): each for each in attempts}
         held = {(each.item.id, each.node) for each in self}
         for item, node in held - wanted.keys():
@@ -156,21 +156,21 @@ class InFlightItems:
         return tuple(self._items.get(item, ()))
 
     def copied(self, item: int) -> bool:
-        """Say whether it has, or had, a copy while it is in flight."""
+        """Say whether an item in flight has, or had, a copy."""
         return item in self._copied
 
     def on(self, node: str) -> tuple[Running, ...]:
         return tuple(self._nodes.get(node, {}).values())
 
     def models(self, node: str) -> frozenset[str]:
-        """Return what runs there for jobs, loaded or about to be."""
+        """Return the models that a node runs for jobs, loaded or being loaded."""
         there = self._nodes.get(node)
         if not there:
             return frozenset()
         return frozenset(attempt.item.model for attempt in there.values())
 
     def turn(self, node: str) -> float:
-        """Return when the node began to run the model that it runs now, or last ran."""
+        """Return when the node began to run its current, or its last, model."""
         return self._turns[node][1] if node in self._turns else -inf
 
     def nodes(self, model: str) -> tuple[str, ...]:
@@ -179,19 +179,19 @@ class InFlightItems:
         return tuple(seen.rates) if seen else ()
 
     def rate(self, model: str, speeds: Speeds) -> float:
-        """Return tokens/s of all that runs for the model; unknown nodes as the mean."""
+        """Return the model's tokens/s on all nodes; unknown nodes count as the mean."""
         self._refresh(speeds)
         seen = self._models.get(model)
         return max(0.0, seen.total) if seen else 0.0
 
     def typical(self, model: str, speeds: Speeds) -> float | None:
-        """Return the mean speed of a stream where it is known; None if nowhere."""
+        """Return the mean known speed of a stream; None if none is known."""
         self._refresh(speeds)
         seen = self._models.get(model)
         return seen.typical or None if seen else None
 
     def fastest(self, model: str, speeds: Speeds) -> str | None:
-        """Return the node whose streams are the quickest."""
+        """Return the node with the fastest streams."""
         self._refresh(speeds)
         seen = self._models.get(model)
         if seen is None:

@@ -1,10 +1,9 @@
-"""How long an answer will be, learned from the answers seen so far; pure.
+"""Predicts the length of answers from the answers so far; pure.
 
-The mean of the job is what an estimate starts from. The weight that an item came
-with (its own limit, what was known of its model) and the size of its prompt are
-used only once they have proved, on answers not yet seen, to be nearer than that
-mean: on ShareGPT the size of the prompt says nothing (correlation 0.04), and an
-order by it is worse than none.
+An estimate starts from the mean of the job. The item's initial weight (its own limit,
+what was known of its model) and the size of its prompt are used only once they have
+predicted later answers better than that mean. On ShareGPT the size of the prompt
+predicts nothing (correlation 0.04), and an order by it is worse than none.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Mean:
 
 @dataclass(slots=True)
 class Trial:
-    """Whether some way to predict is nearer than the mean: squares it saved."""
+    """Compares a way to predict with the mean: the squared error that it saves."""
 
     count: int = 0
     saved: float = 0.0
@@ -90,7 +89,7 @@ class Sizes:
 
 
 class Dispersion:
-    """How answers lie about what was expected of them: a histogram of ratios."""
+    """A histogram of the ratios of actual to expected lengths."""
 
     def __init__(self, counts: Mapping[int, float] | None = None) -> None:
         self._counts = dict(counts or _exponential())
@@ -106,7 +105,7 @@ class Dispersion:
         self._above = None
 
     def beyond(self, ratio: float) -> float:
-        """Return how much more is to come of an answer that got to `ratio`."""
+        """Return the expected rest of an answer that has reached `ratio`."""
         if self._above is None:
             self._above = self._sums()
         start = _LOWEST if ratio <= 0 else _step(ratio) + 1
@@ -126,7 +125,7 @@ class Dispersion:
 
 @dataclass(slots=True)
 class _Job:
-    """What was seen of one job's answers from one model."""
+    """Statistics of one job's answers from one model."""
 
     answers: Mean = field(default_factory=Mean)
     weights: float = 0.0
@@ -170,7 +169,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Model:
-    """What was seen of one model's answers in any job."""
+    """Statistics of one model's answers in all jobs."""
 
     answers: Mean = field(default_factory=Mean)
     sizes: Sizes = field(default_factory=Sizes)
@@ -199,7 +198,7 @@ class _Model:
 
 
 class LengthPredictor:
-    """Predicts answers in tokens."""
+    """Predicts the length of answers in tokens."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, _Model] = OrderedDict()
@@ -208,7 +207,7 @@ class LengthPredictor:
     def predict(
         self, model: str, prompt_bytes: int, most_tokens: int | None = None
     ) -> float:
-        """Return the tokens expected of an item that comes into being: its weight.
+        """Return the expected tokens of a new item: its weight.
 
         most_tokens: the request's own limit
         """
@@ -218,12 +217,12 @@ class LengthPredictor:
         return max(1.0, min(tokens, most_tokens) if most_tokens else tokens)
 
     def expected(self, item: Pending) -> float:
-        """Return the tokens expected of an item, by what its job has seen so far."""
+        """Return the expected tokens of an item, from its job's answers so far."""
         job = self._jobs.get((item.job, item.model))
         return max(1.0, job.expected(item) if job else item.weight)
 
     def scale(self, model: str) -> float:
-        """Return tokens for each unit of weight, on the mean of late."""
+        """Return the recent mean of tokens for each unit of weight."""
         seen = self._models.get(model)
         return seen.scale if seen else 1.0
 
@@ -235,7 +234,7 @@ class LengthPredictor:
         return expected * spread.beyond(produced / expected)
 
     def learn(self, item: Pending, generated_tokens: int) -> None:
-        """Take note of an answer that ended by itself."""
+        """Learn from a complete answer."""
         job = _touch(self._jobs, (item.job, item.model), _Job, _MOST_JOBS)
         job.learn(item, generated_tokens)
         model = _touch(self._models, item.model, _Model, _MOST_MODELS)
@@ -243,7 +242,7 @@ class LengthPredictor:
         model.weigh(item.weight, generated_tokens)
 
     def state(self) -> dict[str, object]:
-        """Return what is worth keeping over a restart, as JSON values."""
+        """Return the state to store over a restart, as JSON values."""
         return {
             name: {
                 "count": model.answers.count,
@@ -262,7 +261,7 @@ class LengthPredictor:
         }
 
     def restore(self, state: Mapping[str, Mapping[str, object]]) -> None:
-        """Take over what `state` gave. Raises KeyError, TypeError, ValueError."""
+        """Restore the result of `state`. Raises KeyError, TypeError, ValueError."""
         models = OrderedDict((name, _model(kept)) for name, kept in state.items())
         self._models = models
 

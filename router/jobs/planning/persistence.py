@@ -1,4 +1,4 @@
-"""What was learned of answers' lengths, over a restart: one file, replaced whole."""
+"""Stores learned lengths of answers over a restart, in a file replaced atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = get_logger("jobs")
 
 
 class PredictorPersistence:
-    """Reads the file at start, writes it now and then; a lost one is learned again."""
+    """Reads the file at start and writes it from time to time; it may be lost."""
 
     def __init__(self, path: Path, learned: LengthPredictor) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class PredictorPersistence:
             log.warning("not recalled", file=self._path.name, why=repr(error))
 
     def save(self) -> None:
-        """Write it where it has changed, in a native thread."""
+        """Write the state if it has changed, in a native thread."""
         data = orjson.dumps({"schema": _SCHEMA, "lengths": self._learned.state()})
         if data == self._written:
             return

@@ -1,8 +1,8 @@
-"""Which waiting item for a free slot, if any: the runner's decisions; pure.
+"""Chooses the waiting item for a free slot, if any; pure.
 
-One item at a time for each free slot, the heaviest first. A node that would finish
-an item after the rest of the fleet is done gets none. When nothing waits any more,
-an idle node may run one copy of what takes longest elsewhere.
+Each free slot gets one item at a time, the heaviest first. A node that would finish an
+item later than the other nodes finish all gets none. When no item waits, an idle node
+may run a copy of the item that takes longest elsewhere.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PullPolicy:
         self._times = JobEstimates(lengths)
 
     def choose(self, free: FreeSlot, context: PlanningContext) -> Choice | None:
-        """Return what to do with the slot; None leaves it idle for now."""
+        """Return what to start on the slot; None leaves it idle for now."""
         context = cached(context)
         wanted = [m for m in free.models if waits(context, m)]
         if not wanted:
@@ -61,9 +61,9 @@ class PullPolicy:
     def assign(
         self, frees: Sequence[FreeSlot], context: PlanningContext
     ) -> tuple[FreeSlot, Choice] | None:
-        """Return the first good use of any of the slots, quick nodes first.
+        """Return the first good use of any of the slots, fast nodes first.
 
-        One entry for a node is enough. To be called again once it was begun.
+        frees: one slot for each node; call again after the choice was started
         """
         context = cached(context)
         in_vain = 0

@@ -1,4 +1,4 @@
-"""The interfaces between the parts of a job: what each may ask of the next."""
+"""Interfaces between planning, execution and the rest of the router."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from router.scheduling.queue import Assignment
 
 
 class Waiting(Protocol):
-    """What waits. The heaviest few of each model can be seen, all are counted."""
+    """Waiting items: the heaviest few of each model, and counts of all."""
 
     def models(self) -> Mapping[str, Backlog]:
-        """Return what waits of each model that any open job asks for."""
+        """Return the backlog of each model that an open job uses."""
 
     def heaviest(self, model: str) -> Sequence[Pending]:
-        """Return some of this model: merges, then by wave, the heaviest first."""
+        """Return some items of a model: merges, then by wave, the heaviest first."""
 
 
 class Speeds(Protocol):
-    """What was learned of nodes and models (`planning.speeds.LearnedSpeeds`)."""
+    """Learned speeds of nodes and models (`planning.speeds.LearnedSpeeds`)."""
 
     def tokens_per_second(self, node: str, model: str, streams: int) -> float | None:
-        """Return the speed of each of so many streams; None if unknown."""
+        """Return the speed of each of so many concurrent streams; None if unknown."""
 
     def prompt_tokens_per_second(self, node: str, model: str) -> float | None:
-        """Return how fast a prompt is read; None if unknown."""
+        """Return the speed at which prompts are read; None if unknown."""
 
     def in_vain(self, node: str, model: str) -> float:
-        """Return the longest that a node lately ran something in vain, else 0."""
+        """Return the longest time that a node recently ran something in vain."""
 
     def worthwhile(self, node: str, model: str) -> int:
-        """Return how many streams of the node are worth having for this model."""
+        """Return how many concurrent streams of the model are useful on the node."""
 
     def load_seconds(self, node: str, model: str) -> float:
-        """Return how long loading would take; 0 where it is in memory."""
+        """Return how long loading the model takes; 0 if it is in memory."""
 
     def streams(self, node: str) -> int:
-        """Return what runs there now, people's requests and items alike."""
+        """Return the streams on the node, of interactive requests and items."""
 
     def nodes(self) -> Mapping[str, int]:
-        """Return every node that may get work, and its usable slots."""
+        """Return every schedulable node with its usable slots."""
 
 
 class Watching(NodeClient, Protocol):
@@ -68,7 +68,7 @@ class Attempts(Watching, Protocol):
 
 
 class ItemCounters(Protocol):
-    """What items are counted with (`router.jobs.metrics.BatchMetrics`)."""
+    """Counts items and attempts (`router.jobs.metrics.JobMetrics`)."""
 
     def attempted(self, outcome: str) -> None: ...
 

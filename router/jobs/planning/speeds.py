@@ -1,7 +1,7 @@
-"""How fast nodes are, as items and people's requests have shown; pure.
+"""Speeds of nodes, learned from items and interactive requests; pure.
 
-The ledger learns the speed of each of k streams; what it does not learn, because
-no request needs it, is how fast prompts are read.
+The ledger learns the speed of each of k streams. This adds the speed at which prompts
+are read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the policy's choices look at."""
+"""The input of the planning policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from router.jobs.planning.protocols import Speeds, Waiting
 
 @dataclass(frozen=True, slots=True)
 class PlanningContext:
-    """What a choice looks at."""
+    """What a choice depends on; `now`: monotonic seconds."""
 
     waiting: Waiting
     running: InFlightItems
@@ -21,7 +21,7 @@ class PlanningContext:
 
 
 class _Once:
-    """What waits, asked for once in a choice: it may be summed up at each look."""
+    """Caches waiting items for one choice: they may be summed at each call."""
 
     def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting

@@ -1,6 +1,6 @@
-"""Reducers: how the results of a job become one thing while it runs.
+"""Reducers: combine the results of a job while it runs.
 
-One file each, and the table below. Pure: what they need done is an effect.
+One file each, listed in the table below. They are pure: they return effects.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def reducer_for(given: Mapping[str, object], total: int) -> Reducer:
 
 
 def check(given: Mapping[str, object]) -> None:
-    """Raise ReducerError, naming the field, where no job could be reduced so."""
+    """Raise ReducerError, which names the field, if the terms are invalid."""
     reducer_for(given, 0)
 
 
@@ -64,10 +64,10 @@ def samples(given: Mapping[str, object]) -> int:
 
 
 def wave(given: Mapping[str, object], index: int) -> int:
-    """Return which items should run before others, lower first.
+    """Return an item's wave; items of lower waves run first. Raises ReducerError.
 
-    Longest first alone would finish a tree's groups all at the end, and leave no
-    sample of a vote to be spared. Raises ReducerError.
+    With the longest first alone, all groups of a tree would be completed at the end,
+    and no sample of a vote could be skipped.
     """
     spec = Spec(given)
     return _kind(spec).wave(spec, index)

@@ -1,4 +1,4 @@
-"""What an answer says: a field of the JSON that a model wrote, or its whole text."""
+"""Reads an answer: a field of the JSON that a model wrote, or its complete text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISSING = object()
 
 
 def path_of(text: str) -> Path:
-    """Read `score` or `scores[0].value`; "" for the whole text.
+    """Parse `score` or `scores[0].value`; "" for the complete text.
 
     Raises ReducerError.
     """
@@ -34,7 +34,7 @@ def path_of(text: str) -> Path:
 
 
 def value_at(text: str, path: Path) -> object:
-    """Return the field's value, MISSING where there is none."""
+    """Return the field's value, MISSING if there is none."""
     if not path:
         return text.strip()
     value = _parsed(text)
@@ -59,7 +59,7 @@ def _parsed(text: str) -> object:
 
 
 def number_of(value: object) -> float | None:
-    """Return a finite number, also one that was written as a text."""
+    """Return a finite number, also one written as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -70,7 +70,7 @@ def number_of(value: object) -> float | None:
 
 
 def word_of(value: object) -> str | None:
-    """Return a scalar as text, as JSON writes it; None for lists and objects."""
+    """Return a scalar in JSON's notation; None for lists and objects."""
     if isinstance(value, str):
         return value.strip()
     if value is None or isinstance(value, bool | int | float):

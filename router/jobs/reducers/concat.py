@@ -1,6 +1,6 @@
-"""`concat`: the answers in the order of their rows, as far as none is missing.
+"""`concat`: joins the answers in row order, up to the first missing one.
 
-Keeps the end of the text only: the whole of it is the results in order.
+It keeps the end of the text only; the complete text is made of the results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SEPARATOR = "\n"
 
 
 class Concat(Rowwise):
-    """A failed row leaves nothing, also no separator."""
+    """Joins answers; a failed row adds nothing, not even a separator."""
 
     def __init__(self, separator: str, total: int) -> None:
         super().__init__(total)

@@ -1,4 +1,4 @@
-"""`count`: how often each answer, or each value of a field of it, was given."""
+"""`count`: counts each answer, or each value of a field of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 50
 
 
 class Count(Rowwise):
-    """unusable: answers without such a value, and failed rows."""
+    """Counts values; `unusable`: answers without a value, and failed rows."""
 
     def __init__(self, path: Path, total: int) -> None:
         super().__init__(total)
@@ -47,7 +47,7 @@ class Count(Rowwise):
 
 
 def ranked(counts: dict[str, int]) -> list[tuple[str, int]]:
-    """Order by how often, then by the value, so that it never depends on chance."""
+    """Order by count, then by value, so that the order is stable."""
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))
 
 

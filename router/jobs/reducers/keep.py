@@ -1,4 +1,4 @@
-"""`map`: every answer for itself; nothing is put together."""
+"""`map`: keeps each answer; nothing is combined."""
 
 from __future__ import annotations
 

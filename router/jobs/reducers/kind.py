@@ -1,4 +1,4 @@
-"""One kind of reducer: how it is built, shown and scheduled."""
+"""The entry of a reducer in the table: how it is built, shown and scheduled."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _never(_spec: Spec, _index: int) -> bool:
 class ReducerKind:
     """An entry of the table of reducers.
 
-    build:   make the reducer of a job with so many items; raises ReducerError
-    title, about: how the form names and explains it
-    fields:  what a job may say beside the kind
+    build:   makes the reducer of a job with so many items; raises ReducerError
+    title, about: its name and explanation in the form
+    fields:  terms that it takes beside the kind
     samples: how many items each row becomes
     wave:    the wave that an item runs in; lower ones first
     first:   whether the first partial result waits for the item of this index

@@ -1,4 +1,4 @@
-"""What a reducer takes and gives; values only."""
+"""The interface of reducers, and the values that they exchange."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from router.jobs.model import ItemResult
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Ask a model to make one text of these; its answer comes back by the key.
+    """Asks for an item that merges texts into one; its result has the same key.
 
-    key:   the same for the same rows, however often and in whichever order it is
-           asked for; whoever has an item of this key ignores it
-    texts: in the order of their rows, at least two
+    key:   the same for the same rows in any order; a repeated key is ignored
+    texts: at least two, in the order of their rows
     """
 
     key: str
@@ -25,7 +24,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class SkipSamples:
-    """The samples of this row that have not run need not run."""
+    """Tells that the row's remaining samples need not run."""
 
     group: int
 
@@ -35,11 +34,11 @@ ReducerEffect = Merge | SkipSamples
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What can be read now.
+    """A partial result.
 
-    value:  a JSON value; None for who has none
-    covers: items that it speaks of
-    offset: of a text that is a long one's end: where it begins, in characters
+    value:  a JSON value; None if the reducer has none
+    covers: number of items in it
+    offset: if it is the end of a long text, where it begins, in characters
     """
 
     value: object
@@ -48,30 +47,30 @@ class Partial:
 
 
 class Reducer(Protocol):
-    """Puts results together as they come; pure, and the same for any order.
+    """Combines results as they come; pure, with the same outcome for any order.
 
-    Each result may come again, and after a restart all do: the state and the
-    effects do not depend on it.
+    Results may be repeated, and all are after a restart: state and effects must not
+    depend on it.
     """
 
     def feed(self, index: int, result: ItemResult) -> tuple[ReducerEffect, ...]:
-        """Take the result of an item, the first that comes of each index."""
+        """Add an item's result; only the first of each index counts."""
 
     def feed_merge(self, key: str, result: ItemResult) -> tuple[ReducerEffect, ...]:
-        """Take the answer to a `Merge`, also before its rows are here again."""
+        """Add the result of a `Merge`; after a restart also before its rows'."""
 
     def partial(self) -> Partial:
-        """Return what there is so far; small enough to be sent twice a second."""
+        """Return the partial result; small enough to be sent twice a second."""
 
     def output(self) -> object:
-        """Return the end product as a JSON value; None: the results are it."""
+        """Return the end product as a JSON value; None if the results are it."""
 
     def finished(self) -> bool:
-        """Say whether nothing that may still come would change the output."""
+        """Say whether no further result can change the output."""
 
 
 class SeenIndices:
-    """Which of so many indices have come."""
+    """A set of indices below `total`."""
 
     def __init__(self, total: int) -> None:
         self._flags = bytearray(total)
@@ -86,7 +85,7 @@ class SeenIndices:
         return self.count == len(self._flags)
 
     def add(self, index: int) -> bool:
-        """Note an index; False if it has come before. Raises ValueError."""
+        """Add an index; return False if it is known. Raises ValueError."""
         if not 0 <= index < len(self._flags):
             raise ValueError(f"item {index} is none of {len(self._flags)}")
         if self._flags[index]:
@@ -100,7 +99,7 @@ class SeenIndices:
 
 
 class Rowwise:
-    """What reducers share that ask for no merges."""
+    """Base of reducers without merges."""
 
     def __init__(self, total: int) -> None:
         self.seen = SeenIndices(total)
@@ -111,7 +110,7 @@ class Rowwise:
         return ()
 
     def take(self, index: int, result: ItemResult) -> None:
-        """Take a result that has not come before."""
+        """Add a result; each index comes once."""
 
     def feed_merge(self, key: str, result: ItemResult) -> tuple[ReducerEffect, ...]:
         raise ValueError(f"merge {key!r} was not asked for: {result.key!r}")

@@ -1,4 +1,4 @@
-"""A reducer's fields as a job gives them: known names, right types, sane ranges."""
+"""Reads the terms of a reducer: known names, types and ranges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from router.errors import ReducerError
 
 
 class Spec:
-    """Reads fields one by one; what is left over is refused."""
+    """Reads fields one by one; `close` refuses the rest."""
 
     def __init__(self, given: Mapping[str, object]) -> None:
         self._left: dict[str, Any] = dict(given)
@@ -39,7 +39,7 @@ class Spec:
         return int(value)
 
     def close(self) -> None:
-        """Refuse fields that nobody asked for."""
+        """Raise ReducerError if a field was not read."""
         if self._left:
             name = min(self._left)
             raise ReducerError(f"reducer.{name}: reducer {self.kind!r} has no {name!r}")

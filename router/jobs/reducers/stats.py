@@ -1,4 +1,4 @@
-"""`stats`: figures over a number in each answer, exact in whichever order they come."""
+"""`stats`: statistics of a number in each answer, exact in any order of results."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SHARES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 class Stats(Rowwise):
-    """Sums are fractions: floats would add up to something else in another order.
+    """Sums are fractions: the sum of floats depends on their order.
 
-    unusable: answers without such a number, and failed rows
+    unusable: answers without a number, and failed rows
     """
 
     def __init__(self, path: Path, total: int) -> None:
@@ -44,7 +44,7 @@ class Stats(Rowwise):
         return Partial(self._figures(), self.seen.count)
 
     def output(self) -> object:
-        """Give the quantiles, too: they need all values in order."""
+        """Return the statistics with quantiles, which need all values."""
         ordered = sorted(self._values)
         last = len(ordered) - 1
         shares = {

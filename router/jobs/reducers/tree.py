@@ -1,9 +1,8 @@
-"""`tree`: a model merges partial texts while the others are still being made.
+"""`tree`: a model merges texts in a tree while other rows still run.
 
-Rows are grouped by their place: `threshold` neighbours make a group, as many
-groups one of the next level, up to a single text. A group is merged as soon as all
-of it is there. So a dataset has the same groups, and a group the same key, in
-every run, and neighbours stay neighbours.
+`threshold` neighbouring rows make a group, as many groups one of the next level, up to
+a single text. A group is merged as soon as it is complete. A dataset has the same
+groups with the same keys in every run, and neighbouring rows stay together.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Place = tuple[int, int]  # level and number; rows are level 0
 
 @dataclass(slots=True)
 class _Group:
-    """The texts of a group by their place in it; None where a row failed."""
+    """The texts of a group by position; None for a failed row."""
 
     size: int
     texts: dict[int, str | None] = field(default_factory=dict)
@@ -37,7 +36,7 @@ class _Group:
 
 
 class Tree:
-    """A merge that fails leaves its texts one below the other: nothing is lost."""
+    """Merges texts; if a merge fails, its texts are joined by blank lines."""
 
     def __init__(self, threshold: int, total: int) -> None:
         self._threshold = threshold
@@ -73,7 +72,7 @@ class Tree:
 
     @property
     def failed_merges(self) -> int:
-        """How many texts of the output stand side by side instead of merged."""
+        """Number of texts in the output that are joined instead of merged."""
         return self._failed
 
     def finished(self) -> bool:

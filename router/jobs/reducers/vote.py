@@ -1,7 +1,7 @@
-"""`vote`: several samples of each row, and the answer that most of them give.
+"""`vote`: takes several samples of each row, and the most frequent answer.
 
-A row is decided as soon as no sample that is still missing could change its
-answer: the same answer comes out that all samples together would give.
+A row is decided as soon as the missing samples cannot change its answer: the result is
+the same as with all samples.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Answer:
 
 @dataclass(slots=True)
 class _Ballot:
-    """The samples of one row; failed ones ran, too, and vote for nothing."""
+    """The samples of one row; failed ones vote for nothing."""
 
     ran: int = 0
     answers: dict[str, _Answer] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class _Ballot:
             found.sample, found.text = sample, text
 
     def winner(self) -> _Answer | None:
-        """Of equals, the one that the earliest sample gave."""
+        """Return the answer with most votes; of equals that of the earliest sample."""
         answers = self.answers.values()
         return max(answers, key=lambda each: (each.votes, -each.sample), default=None)
 
@@ -67,7 +67,7 @@ class _Ballot:
 
 
 class Vote:
-    """Items are samples: number `row * samples + sample`."""
+    """Takes votes; an item is a sample, with the index `row * samples + sample`."""
 
     def __init__(self, path: Path, samples: int, total: int) -> None:
         if total % samples:
@@ -111,7 +111,7 @@ class Vote:
         return Partial(value, self._decided.count * self._samples)
 
     def output(self) -> object:
-        """Give each row's answer, with how many of the samples that ran agree."""
+        """Return each row's answer, its votes and the number of samples that ran."""
         rows = [self._row(row) for row in sorted(self._ballots)]
         return {"rows": rows}
 

@@ -1,7 +1,7 @@
-"""One native thread that alone speaks to the database, in batched commits.
+"""Runs all database calls in one native thread, in batched commits.
 
-The event loop never waits for a disk. While a batch is on its way to the disk,
-what is asked meanwhile gathers for the next: one commit for all of it.
+The event loop never waits for a disk. Calls that arrive during a commit are gathered
+into the next one.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ _WHY = (
 
 
 class StoreError(StateError):
-    """The job database does not answer, or not now; the same call may be repeated.
+    """The job database failed; the same call may be repeated.
 
-    why: what is wrong with it, for anybody to read: no names, no addresses
+    why: the cause in words that anybody may read: no names, no addresses
     """
 
     def __init__(self, message: str, why: str = "does not answer") -> None:
@@ -99,11 +99,11 @@ class StoreError(StateError):
 
 
 class StoreFullError(StoreError):
-    """There is no room on the database's disk."""
+    """The database's disk is full."""
 
 
 def as_request_error(error: StoreError) -> DiskFullError | UnavailableError:
-    """Word it for a client."""
+    """Return the error as a client sees it."""
     if isinstance(error, StoreFullError):
         return DiskFullError("the router's disk is full; nothing of this was kept")
     return UnavailableError(
@@ -121,9 +121,9 @@ class _Asked:
 class JobDatabase:
     """Runs each call in a transaction, on the one database thread.
 
-    silent_seconds: without an answer, until a connection is cut
-    fault:     why the last batch of calls failed; None where it did not
-    committed: told of each batch: seconds and calls
+    silent_seconds: time without an answer after which a connection is cut
+    fault:     why the last batch failed; None if it did not
+    committed: called after each batch with its seconds and number of calls
     """
 
     def __init__(
@@ -155,15 +155,15 @@ class JobDatabase:
             raise answer
 
     def read(self, call: Call[T]) -> T:
-        """Do what changes nothing. Raises StoreError, and what the call raises."""
+        """Run a call that only reads. Raises StoreError, and what the call raises."""
         return cast("T", self._run(_Asked(call, reads=True)))
 
     def write(self, call: Call[T]) -> T:
-        """Do it; it is on disk on return. Raises StoreError, what the call raises."""
+        """Run a call; its changes are on disk on return. Raises as `read` does."""
         return cast("T", self._run(_Asked(call, reads=False)))
 
     def close(self) -> None:
-        """Finish what is being done, refuse the rest, let go of the database."""
+        """Finish the running batch, refuse the rest and disconnect."""
         self._closed = True
         self._flusher.kill()
         for asked in self._asked:
@@ -205,7 +205,7 @@ class JobDatabase:
                         asked.answer.set(answer)
 
     def _in_thread(self, call: Callable[[], T]) -> T:
-        """Do it in the thread; cut its connection where nothing comes any more."""
+        """Run a call in the thread; cut its connection if it no longer answers."""
         self._link.heard()
         running = self._thread.spawn(call)
         while not self.sqlite and not running.ready():
@@ -218,7 +218,7 @@ class JobDatabase:
     # In the thread
 
     def _do_all(self, batch: Sequence[_Asked]) -> list[Any]:
-        """Do them in one transaction; where that breaks, each in its own."""
+        """Run calls in one transaction; if that fails, each in its own."""
         answers = self._attempt(partial(self._transact, batch))
         if not isinstance(answers, Exception):
             return answers
@@ -235,7 +235,7 @@ class JobDatabase:
         return done
 
     def _attempt(self, call: Callable[[], T]) -> T | Exception:
-        """Give an error as a value: gevent prints what a pool's thread raises."""
+        """Return an error as a value: gevent prints what a pool's thread raises."""
         try:
             done = call()
         except InferOpsError as error:
@@ -261,7 +261,7 @@ class JobDatabase:
             return [_apart(connection, asked.call) for asked in batch]
 
     def _begun(self, *, only_reads: bool) -> Connection:
-        """Begin; on a new connection where the old one broke while it was idle."""
+        """Begin a transaction; reconnect if the connection broke while it was idle."""
         kept = self._connection is not None
         connection = self._connected()
         try:
@@ -309,7 +309,7 @@ class JobDatabase:
         return self._connection
 
     def _prepare(self, connection: Connection) -> None:
-        """Bring the tables up to date; two routers may start at one time."""
+        """Migrate the tables; two routers may start at one time."""
         self._begin(connection, only_reads=False)
         with self._transaction(connection):
             lock_order(connection)
@@ -324,7 +324,7 @@ class JobDatabase:
 
 
 def _apart(connection: Connection, call: Call[T]) -> T | Exception:
-    """Undo one call alone, where it refuses; others of its batch stand."""
+    """Run one call of a batch; if it refuses, undo it alone."""
     connection.exec_driver_sql("SAVEPOINT one")
     try:
         answer = call(connection)
@@ -336,13 +336,13 @@ def _apart(connection: Connection, call: Call[T]) -> T | Exception:
 
 
 def lock_order(connection: Connection) -> None:
-    """Let results be numbered in the order of their commits, over all routers."""
+    """Number results in the order of their commits, over all routers."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
 
 
 def _store_error(error: Exception, *, cut: bool = False) -> StoreError:
-    """Tell without values: they are people's prompts."""
+    """Word an error without its values: they are people's prompts."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     text = str(cause).strip().partition("\n")[0][:200]
     if any(sign in str(cause) for sign in _FULL):
@@ -356,7 +356,7 @@ def _store_error(error: Exception, *, cut: bool = False) -> StoreError:
 
 
 def database_url(text: str, folder: Path, password_file: Path | None) -> URL:
-    """Give SQLite's file in `folder` for an empty text. Raises ConfigError."""
+    """Return the database's URL: SQLite in `folder` if empty. Raises ConfigError."""
     if not text:
         return URL.create("sqlite", database=str(folder / "jobs.db"))
     try:

@@ -1,4 +1,4 @@
-"""Rows of the tables to values and back."""
+"""Converts rows of the tables to values and back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dumped(value: object) -> str:
 
 
 def read_job(row: Row[Any], spec: JobSpec | None = None) -> Job:
-    """Read a job; `spec` where it is known already, and was not read."""
+    """Make a job of a row; `spec`: its terms if the row lacks them."""
     counts = orjson.loads(row.counts) if row.counts else None
     return Job(
         id=row.id,
@@ -113,7 +113,7 @@ def result_fields(job: str, result: ItemResult) -> dict[str, Any]:
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL's text takes no zero bytes; the body has the words as they came."""
+    """Replace zero bytes, which PostgreSQL refuses in texts; the body keeps them."""
     return text.replace("\x00", "\ufffd")
 
 

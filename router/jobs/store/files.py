@@ -1,4 +1,4 @@
-"""What is known of the files; their bytes lie on disk (`router.jobs.input.uploads`)."""
+"""The table of files; their bytes are on disk (`router.jobs.input.uploads`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def listed(
 ) -> tuple[list[StoredFile], bool]:
     """Return a page, and whether more follow. Raises NotFoundError for `after`.
 
-    account: whose files; None: everybody's
+    account: of this owner; None: of all
     """
     query = select(FILES)
     if purpose:
@@ -41,7 +41,7 @@ def listed(
 
 
 def remove(connection: Connection, file: str) -> StoredFile:
-    """Raises NotFoundError, or ConflictError while a job that is not over has it."""
+    """Delete a row. Raises NotFoundError, ConflictError while an open job uses it."""
     upload = get(connection, file)
     of = JOBS.c.id == upload.job if upload.job else JOBS.c.spec.contains(f'"{file}"')
     using = select(JOBS.c.id).where(JOBS.c.state.in_(OPEN), of)
@@ -53,13 +53,13 @@ def remove(connection: Connection, file: str) -> StoredFile:
 
 
 def expired(connection: Connection, now: float, limit: int = 100) -> list[str]:
-    """Return files whose time is over."""
+    """Return ids of expired files."""
     query = select(FILES.c.id).where(FILES.c.expires < now).limit(limit)
     return list(connection.execute(query).scalars())
 
 
 def unused(connection: Connection, horizon: float, limit: int = 50) -> list[str]:
-    """Return uploads from before that have no time of their own and that no job has."""
+    """Return ids of uploads older than `horizon` that neither expire nor have a job."""
     named = JOBS.c.spec.contains('"' + FILES.c.id + '"')
     query = select(FILES.c.id).where(
         FILES.c.job == "",
@@ -71,6 +71,6 @@ def unused(connection: Connection, horizon: float, limit: int = 50) -> list[str]
 
 
 def known(connection: Connection, files: list[str]) -> frozenset[str]:
-    """Return those of them that are in the table."""
+    """Return those ids that are in the table."""
     query = select(FILES.c.id).where(FILES.c.id.in_(files))
     return frozenset(connection.execute(query).scalars())

@@ -1,4 +1,4 @@
-"""Items in the database: leased with expiry, ended by one result each."""
+"""The table of items: leased with an expiry, ended by one result each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ITEM = [column for column in ITEMS.c if column.name != "body"]
 
 
 def add(connection: Connection, job: str, items: Sequence[NewItem], now: float) -> None:
-    """Add items; those that are there already stay as they are."""
+    """Add items; existing ones stay as they are."""
     faulty = [item for item in items if item.fault]
     rows = [
         item_fields(job, item, (ItemState.FAILED if item.fault else ItemState.WAITING))
@@ -55,9 +55,9 @@ def add(connection: Connection, job: str, items: Sequence[NewItem], now: float) 
 
 
 def _insert(connection: Connection, table: Table) -> Any:
-    """Insert what is not there; for each dialect in its own words.
+    """Return an insert that skips existing rows, in the database's dialect.
 
-    The other dialect is not loaded: PostgreSQL's is 2 MiB.
+    Only that dialect is loaded: PostgreSQL's takes 2 MiB.
     """
     insert: Any
     if connection.dialect.name == "postgresql":
@@ -105,7 +105,7 @@ def lease(
 
 
 def body(connection: Connection, item: int) -> bytes | None:
-    """Return what is stored of an item; None where the job was deleted."""
+    """Return an item's stored body; None if the job was deleted."""
     query = select(ITEMS.c.body).where(ITEMS.c.id == item)
     found: bytes | None = connection.execute(query).scalar_one_or_none()
     return found
@@ -120,7 +120,7 @@ def renew(connection: Connection, owner: str, items: list[int], until: float) ->
 
 
 def give_back(connection: Connection, owner: str, items: list[int]) -> None:
-    """Let them wait again; no failed try is counted."""
+    """Release leased items without counting a failed try."""
     _release(connection, ITEMS.c.id.in_(items), ITEMS.c.owner == owner)
 
 
@@ -129,7 +129,7 @@ def give_back_all(connection: Connection, owner: str) -> None:
 
 
 def _release(connection: Connection, *of: ColumnElement[bool]) -> int:
-    """Let leased items wait again; returns how many."""
+    """Set leased items to waiting; return how many."""
     done = connection.execute(
         update(ITEMS)
         .where(ITEMS.c.state == _LEASED, *of)
@@ -143,17 +143,17 @@ def count_try(connection: Connection, item: int, tries: int) -> None:
 
 
 def reclaim(connection: Connection, jobs: Collection[str], now: float) -> int:
-    """Let items wait again whose lease has run out; returns how many."""
+    """Release items whose lease has expired; return how many."""
     return _release(connection, ITEMS.c.job.in_(jobs), ITEMS.c.leased_until < now)
 
 
 def reclaim_all(connection: Connection) -> int:
-    """Let everything wait again that a router before this one had in hand."""
+    """Release every leased item; for a database that only this router uses."""
     return _release(connection)
 
 
 def finish(connection: Connection, job: str, result: ItemResult) -> bool:
-    """Write an item's result; False where another one was there first."""
+    """Store an item's result; return False if it already had one."""
     lock_order(connection)
     fields = result_fields(job, result)
     insert = _insert(connection, RESULTS).values(**fields).returning(RESULTS.c.seq)
@@ -176,9 +176,9 @@ def call_off(
     limit: int,
     rows: range | None = None,
 ) -> int:
-    """End waiting items without running them; returns how many.
+    """End waiting items without running them; return how many.
 
-    rows: only these, also where they are leased
+    rows: only these rows, also leased ones
     """
     states = [_WAITING] if rows is None else [_WAITING, _LEASED]
     lock_order(connection)
@@ -218,7 +218,7 @@ def _ended_fields(fault: ItemFault, now: float) -> dict[str, Any]:
 
 
 def counts(connection: Connection, job: str) -> tuple[Counts, Counts]:
-    """Return those of rows and of merges, from the index alone."""
+    """Count rows and merges by state, from the index alone."""
     query = (
         select(ITEMS.c.state, ITEMS.c.kind, func.count())
         .where(ITEMS.c.job == job)
@@ -233,7 +233,7 @@ def counts(connection: Connection, job: str) -> tuple[Counts, Counts]:
 def backlogs(
     connection: Connection, job: str
 ) -> Mapping[tuple[ItemKind, str], Backlog]:
-    """Return what waits, by kind and model."""
+    """Return the waiting items by kind and model."""
     query = (
         select(ITEMS.c.kind, ITEMS.c.model, func.count(), -func.sum(ITEMS.c.rank))
         .where(ITEMS.c.job == job, ITEMS.c.state == _WAITING)
@@ -246,7 +246,7 @@ def backlogs(
 
 
 def needs_file(connection: Connection, job: str) -> bool:
-    """Say whether items that wait are made of rows in the job's file."""
+    """Say whether waiting items need the job's file."""
     query = select(ITEMS.c.id).where(
         ITEMS.c.job == job, ITEMS.c.state == _WAITING, ITEMS.c.place >= 0
     )
@@ -264,7 +264,7 @@ def unsettled(connection: Connection, job: str) -> int:
 
 
 def drop(connection: Connection, job: str, limit: int) -> bool:
-    """Delete items and results piece by piece; says whether none is left."""
+    """Delete up to `limit` items or results; return whether none is left."""
     for table, key in ((ITEMS, ITEMS.c.id), (RESULTS, RESULTS.c.seq)):
         some = select(key).where(table.c.job == job).limit(limit)
         if connection.execute(table.delete().where(key.in_(some))).rowcount >= limit:
@@ -273,16 +273,16 @@ def drop(connection: Connection, job: str, limit: int) -> bool:
 
 
 def drop_merges(connection: Connection, job: str) -> None:
-    """Forget merges: of other results, others come."""
+    """Delete merges: other results need other merges."""
     for table in (ITEMS, RESULTS):
         merges = (table.c.job == job, table.c.kind == ItemKind.MERGE.value)
         connection.execute(table.delete().where(*merges))
 
 
 def revive(connection: Connection, job: str, states: Iterable[ItemState]) -> int:
-    """Let items that ended in these states run again; their results are dropped.
+    """Set items that ended in these states to waiting; delete their results.
 
-    Only what has a request to send: a line that could not be read stays failed.
+    A line that could not be read stays failed: it has no request. Returns how many.
     """
     picked = and_(
         ITEMS.c.job == job,

@@ -1,4 +1,4 @@
-"""Jobs in the database: made, listed, moved from state to state."""
+"""The table of jobs: create, list, and change state."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from router.jobs.store.results import tokens as count_tokens
 from router.jobs.store.tables import FILES, JOBS, OPEN, OVER
 
 MOST_FAULTS = 20
-# Where in a list of all jobs a page begins: behind this time and id.
+# A page of all jobs begins after this time and id.
 Place = tuple[float, str]
 FIRST: Place = (float("-inf"), "")
 
-_DELETING = "deleting"  # among the marks: no way back
+_DELETING = "deleting"  # among the marks: cannot be undone
 _PAGE = 500
-# A page of a list ends early where templates are long: it is held in memory.
+# A page ends early if templates are long: it is held in memory.
 _PAGE_BYTES = 1024 * 1024
-# Times that a job is begun without getting any further before it is parked.
+# A job is parked after so many starts without progress.
 MOST_STARTS = 3
 
-# What a reducer gave is large, and asked for by itself; so are specs that are known.
+# The column `reduced` is large and read on its own, as are specs that are not known.
 _JOB = [column for column in JOBS.c if column.name != "reduced"]
 _STATE = [column for column in _JOB if column.name != "spec"]
 
@@ -85,7 +85,7 @@ def account_of(connection: Connection, job: str) -> str:
 
 
 def reduced(connection: Connection, job: str) -> Mapping[str, Any]:
-    """Return what the job's reducer gave in the end: `value` and `covers`."""
+    """Return the end product of the job's reducer: `value` and `covers`."""
     query = select(JOBS.c.reduced).where(JOBS.c.id == job)
     text = connection.execute(query).scalar_one_or_none()
     found = orjson.loads(text) if text else None
@@ -102,7 +102,7 @@ def listed(
 ) -> tuple[list[Job], bool]:
     """Return a page, and whether more follow. Raises NotFoundError for `after`.
 
-    account: whose jobs; None: everybody's
+    account: of this owner; None: of all
     """
     query = select(*_JOB)
     if states:
@@ -121,9 +121,9 @@ def _size_of(row: Any) -> int:
 def still_open(
     connection: Connection, known: Mapping[str, JobSpec] | None = None
 ) -> list[Job]:
-    """Return every job that is not over, oldest first.
+    """Return every open job, oldest first.
 
-    known: terms that need not be read again
+    known: terms by job that need not be read again
     """
     query = select(*_STATE).where(JOBS.c.state.in_(OPEN))
     rows = connection.execute(query.order_by(JOBS.c.created, JOBS.c.id)).all()
@@ -153,9 +153,9 @@ def advance(
     now: float,
     **columns: Any,
 ) -> bool:
-    """Move on, where it is still in one of the states `before`; says whether it was.
+    """Move a job to the state `after` if it is in one of `before`; return whether.
 
-    With a state that is over, what it was counts for good.
+    With a final state, its counts are stored.
     """
     row = connection.execute(
         select(JOBS.c.state, JOBS.c.marks).where(JOBS.c.id == job).with_for_update()
@@ -175,7 +175,7 @@ def _change(connection: Connection, job: str, **columns: Any) -> None:
 
 
 def reopen(connection: Connection, job: str, now: float, spec: str) -> None:
-    """Let a job that is over go on, from its beginning's mark."""
+    """Reopen a job that is over; it has been running since `now`."""
     _change(
         connection,
         job,
@@ -189,16 +189,16 @@ def reopen(connection: Connection, job: str, now: float, spec: str) -> None:
 
 
 def pause(connection: Connection, job: str, *, paused: bool) -> None:
-    """Pause it, or let it go on, also where it was parked."""
+    """Pause a job, or resume it, also if it was parked."""
     anew = {} if paused else {"parked": None, "starts": 0}
     _change(connection, job, paused=paused, **anew)
 
 
 def begin(connection: Connection, job: str) -> str | None:
-    """Note that work on it begins; park it where that never got any further.
+    """Note that work on a job starts; park it if earlier starts made no progress.
 
-    Returns why it is parked, and None where the work may begin. Who gets further says
-    so (`advanced`), as does who ends in order (`disown`); a router that dies does not.
+    Returns why it is parked; None if work may start. Progress (`advanced`) and an
+    orderly end (`disown`) reset the number of starts; the death of a router does not.
     """
     query = select(JOBS.c.starts, JOBS.c.parked).where(JOBS.c.id == job)
     row = connection.execute(query.with_for_update()).one_or_none()
@@ -216,7 +216,7 @@ def begin(connection: Connection, job: str) -> str | None:
 
 
 def advanced(connection: Connection, job: str) -> None:
-    """Note that it got further since its work began."""
+    """Note progress since work on the job started."""
     _change(connection, job, starts=0)
 
 
@@ -228,9 +228,9 @@ def note_rows(
     *,
     before: bool = False,
 ) -> None:
-    """Note how far the file is read, and the first of what is wrong with it.
+    """Note how many rows are read, and the first faults of the file.
 
-    before: the faults come before those that are known
+    before: whether these faults precede the known ones
     """
     found = [asdict(fault) for fault in faults]
     values: dict[str, Any] = {"rows_read": rows_read, "starts": 0}
@@ -243,7 +243,7 @@ def note_rows(
 
 
 def note_reading(connection: Connection, job: str, notes: Sequence[str]) -> None:
-    """Keep what was guessed about its file, or left out of it."""
+    """Store what was guessed about the file or left out of it."""
     _change(connection, job, notes=dumped(list(notes)))
 
 
@@ -257,10 +257,10 @@ def add_tallies(connection: Connection, job: str, more: Tallies) -> None:
 
 
 def own(connection: Connection, owner: str, now: float, until: float) -> list[str]:
-    """Take charge of the open jobs that nobody has in hand; return all of ours.
+    """Take over open jobs without an owner; return all of this owner's.
 
-    Ours are renewed once a quarter of their time is over: a job that stands costs
-    the disk nothing meanwhile.
+    Ownership is renewed only once a quarter of its time has passed, so that an idle job
+    causes few writes.
     """
     soon = until - (until - now) / 4
     free = or_(
@@ -278,9 +278,9 @@ def own(connection: Connection, owner: str, now: float, until: float) -> list[st
 
 
 def disown(connection: Connection, owner: str | None = None) -> None:
-    """Give up what an owner has in hand; everybody's where none is named.
+    """Give up the jobs of an owner, or of all owners.
 
-    Who is named ends in order: its jobs did not end it.
+    An owner that is named ends in order, so that the starts of its jobs are reset.
     """
     query = update(JOBS).values(owner=None, owned_until=None)
     if owner is not None:
@@ -291,7 +291,7 @@ def disown(connection: Connection, owner: str | None = None) -> None:
 def ended_before(
     connection: Connection, horizon: float, after: Place
 ) -> tuple[list[str], Place | None]:
-    """Return jobs of a page that ended before, and where the next page begins."""
+    """Return a page's jobs that ended before `horizon`, and the next page's place."""
     query = (
         select(JOBS.c.id, JOBS.c.created, JOBS.c.state, JOBS.c.marks)
         .where(
@@ -313,9 +313,9 @@ def _ended(row: Any) -> float:
 
 
 def begin_removal(connection: Connection, job: str, now: float) -> None:
-    """Mark a job as one that is being deleted: nothing runs it again.
+    """Mark a job as being deleted: it cannot be run again.
 
-    Raises NotFoundError, ConflictError where it is not over.
+    Raises NotFoundError, ConflictError if it is not over.
     """
     query = select(JOBS.c.state, JOBS.c.marks).where(JOBS.c.id == job)
     row = connection.execute(query.with_for_update()).one_or_none()
@@ -332,7 +332,7 @@ def being_removed(job: Job) -> bool:
 
 
 def half_removed(connection: Connection) -> list[str]:
-    """Return the jobs whose deletion was begun."""
+    """Return the jobs whose deletion was started."""
     query = select(JOBS.c.id).where(
         JOBS.c.state.in_(OVER), JOBS.c.marks.contains(f'"{_DELETING}"')
     )
@@ -340,7 +340,7 @@ def half_removed(connection: Connection) -> list[str]:
 
 
 def remove(connection: Connection, job: str, limit: int) -> bool:
-    """Delete a job piece by piece once that was begun; says whether it is gone."""
+    """Delete a part of a marked job; return whether all of it is gone."""
     if not drop_items(connection, job, limit):
         return False
     connection.execute(delete(FILES).where(FILES.c.job == job))

@@ -1,7 +1,7 @@
-"""The connection below SQLAlchemy's: when it was last heard of, and cutting it.
+"""Watches the driver's connection below SQLAlchemy, and can cut it.
 
-psycopg waits in C for an answer, for as long as it takes. Cutting the socket from the
-event loop's thread is what ends such a wait.
+psycopg waits in C for an answer without a time limit. Shutting the socket down from the
+event loop's thread ends such a wait.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Link:
             event.listen(engine, "after_cursor_execute", lambda *_: self.heard())
 
     def heard(self) -> None:
-        """Note that something was answered, or is only asked for now."""
+        """Note that an answer came, or that a query begins."""
         self._heard = time.monotonic()
         self.was_cut = False
 
@@ -39,7 +39,7 @@ class Link:
         return time.monotonic() - self._heard > seconds
 
     def cut(self) -> None:
-        """End what waits for an answer; it raises as where a server goes away."""
+        """Shut the socket down: the waiting call fails as if the server had gone."""
         driver = self._driver
         if driver is None or driver.closed:
             return

@@ -1,4 +1,4 @@
-"""Pages of a list by (created, id): steady while new ones come in."""
+"""Pages of a list by (created, id), which stay stable while rows are added."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from router.jobs.model import ResultPage
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What of a table a page may show.
+    """What a page may contain.
 
-    account: whose rows; None: everybody's
-    most:    the size of a row, and sizes together after which a page ends early
+    account: rows of this owner; None: of all
+    most:    returns the size of a row, and the total after which a page ends early
     """
 
     account: str | None = None

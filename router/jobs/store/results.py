@@ -1,4 +1,4 @@
-"""Results in the database, read page by page."""
+"""The table of results, read page by page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from router.jobs.model import ItemKind, ItemResult, ItemState
 from router.jobs.store.encoding import read_result
 from router.jobs.store.tables import RESULTS
 
-# A page ends early where its replies are large: it is held in memory.
+# A page ends early if its replies are large: it is held in memory.
 _PAGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ResultCursor:
-    """Where in the input's order a page begins: behind this row and number."""
+    """A page in input order begins after this row and sequence number."""
 
     row: int = -1
     seq: int = 0
@@ -31,7 +31,7 @@ def in_order(
     after: ResultCursor,
     limit: int,
 ) -> tuple[list[ItemResult], ResultCursor | None]:
-    """Return a page of rows' results in input order, and where the next begins."""
+    """Return a page of results in input order, and the next page's cursor."""
     query = (
         select(RESULTS)
         .where(
@@ -51,9 +51,10 @@ def in_order(
 def as_they_came(
     connection: Connection, job: str, after: int, limit: int
 ) -> tuple[list[ItemResult], int]:
-    """Return results of rows and merges behind number `after`, and the last number.
+    """Return results after the sequence number `after`, and the last number.
 
-    Numbers follow the order of commits: none comes later behind one that was seen.
+    Numbers follow the order of commits, so that no result appears before one that was
+    already read.
     """
     query = (
         select(RESULTS)

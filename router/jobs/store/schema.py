@@ -1,4 +1,4 @@
-"""Brings the tables up to date: an empty database at once, an older one by Alembic."""
+"""Migrates the tables: creates them in an empty database, or runs Alembic."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _VERSION = Table(
 
 
 def migrate(connection: Connection) -> None:
-    """Run what is missing, in the connection's transaction. Raises StoreError.
+    """Bring the tables up to date in the connection's transaction. Raises StoreError.
 
-    Alembic stays resident with 12 MiB, so what is empty is made without it, as its
-    cookbook shows ("Building an Up to Date Database from Scratch"); a test compares
+    Alembic takes 12 MiB of memory, so that an empty database is created without it, as
+    its cookbook shows ("Building an Up to Date Database from Scratch"). A test compares
     both ways.
     """
     found = _revision(connection)
@@ -46,7 +46,7 @@ def migrate(connection: Connection) -> None:
 
 
 def _create(connection: Connection) -> None:
-    """Create everything; a table of one of these names that is there is an error."""
+    """Create all tables; raises if one of these names exists."""
     METADATA.create_all(connection, checkfirst=False)
     _VERSION.create(connection, checkfirst=True)
     connection.execute(_VERSION.insert().values(version_num=HEAD))

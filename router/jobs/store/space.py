@@ -1,7 +1,7 @@
-"""What the job database takes on the disk, and giving back what it no longer needs.
+"""Measures the job database's space on disk, and returns what is free.
 
-PostgreSQL does the latter by itself. SQLite keeps free pages in its file unless it is
-told otherwise before it has any tables, or is written anew.
+PostgreSQL returns space by itself. SQLite keeps free pages in its file unless that is
+set before the first table, or the file is rewritten.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from sqlalchemy.exc import SQLAlchemyError
 from router.jobs.store.tables import FILES, METADATA
 
 _INCREMENTAL = 2
-# A larger file is not written anew at a start: that takes seconds, and as much again.
+# A larger file is not rewritten at start: that takes seconds and as much space again.
 _MOST_BYTES_WRITTEN_ANEW = 256 * 1024 * 1024
 _PAGES = 500  # 2 MB: given back in one piece, while nothing else is written
 _SPARE_PAGES = 256  # are kept: new rows take them
 
 
 def make_shrinkable(connection: Connection) -> None:
-    """Let SQLite's file get smaller; outside of a transaction, before the tables."""
+    """Allow SQLite's file to shrink; outside a transaction, before the tables exist."""
     if _number(connection, "auto_vacuum") == _INCREMENTAL:
         return
     connection.exec_driver_sql(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
     if 0 < _sqlite_bytes(connection) <= _MOST_BYTES_WRITTEN_ANEW:
-        # On a full disk it stays as it was: it serves all the same.
+        # On a full disk the file stays as it is, and works.
         with contextlib.suppress(SQLAlchemyError):
             connection.exec_driver_sql("VACUUM")
 
 
 def shrink(connection: Connection) -> bool:
-    """Give a piece of what is free back to the disk; True when no more is to be had."""
+    """Return some free pages to the disk; True if no more are left."""
     if connection.dialect.name != "sqlite":
         return True
     free = _number(connection, "freelist_count") - _SPARE_PAGES
@@ -46,7 +46,7 @@ def shrink(connection: Connection) -> bool:
 
 
 def store_bytes(connection: Connection) -> int:
-    """Return what jobs, items and results take in the database."""
+    """Return the bytes of the database."""
     if connection.dialect.name == "sqlite":
         return _sqlite_bytes(connection)
     sizes = (func.pg_total_relation_size(name) for name in METADATA.tables)
@@ -54,7 +54,7 @@ def store_bytes(connection: Connection) -> int:
 
 
 def file_bytes(connection: Connection) -> int:
-    """Return what uploaded files take; outputs are made of the results."""
+    """Return the bytes of uploaded files; outputs are made of results."""
     query = select(func.coalesce(func.sum(FILES.c.size), 0)).where(FILES.c.job == "")
     return int(connection.execute(query).scalar_one())
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from router.jobs.model import JobState
 
-# What `JOBS.c.state` holds of jobs that are not over, and of those that are.
+# States of jobs that are open, and of those that are over.
 OPEN = [state.value for state in JobState if not state.over]
 OVER = [state.value for state in JobState if state.over]
 

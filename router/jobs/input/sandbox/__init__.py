@@ -1,1 +1,1 @@
-"""A process with limited memory, in which files are read and templates written."""
+"""A process with limited memory that reads files and renders templates."""

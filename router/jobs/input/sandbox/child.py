@@ -1,4 +1,4 @@
-"""The program of a sandbox: answers questions from standard input until that ends."""
+"""The sandbox's program: answers questions from standard input until it is closed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARQUET = b"PAR1"
 
 
 class _Answering:
-    """What is done with each question."""
+    """Answers questions."""
 
     def __init__(self, confinement: Confinement) -> None:
         self._confinement = confinement
@@ -47,7 +47,7 @@ class _Answering:
             yield {"fault": why, "param": "file"}, b""
 
     def _load(self, path: str | None) -> None:
-        """Load what a file needs before its limit holds."""
+        """Load pyarrow for a file that needs it, without counting its memory."""
         if path is None or "pyarrow" in sys.modules or not _needs_arrow(Path(path)):
             return
         with self._confinement.loading():
@@ -73,7 +73,7 @@ def _questions() -> Iterator[Frame]:
 
 
 def main() -> None:
-    """Serve until nobody asks any more."""
+    """Answer until standard input is closed."""
     memory_bytes, cpu_seconds = json.loads(sys.argv[1])
     confinement = Confinement(memory_bytes, cpu_seconds)
     heed_deadlines()

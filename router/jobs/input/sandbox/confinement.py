@@ -1,4 +1,4 @@
-"""The limits that a sandbox puts on itself, before it reads what strangers wrote."""
+"""Limits that the sandbox sets on itself before it reads an untrusted file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILES = 64
 
 
 class Confinement:
-    """Limits memory to what the program itself takes and so many bytes more."""
+    """Limits memory to the program's own and so many bytes more."""
 
     def __init__(self, memory_bytes: int, cpu_seconds: int) -> None:
         self._memory_bytes = memory_bytes
@@ -26,14 +26,14 @@ class Confinement:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
         if cpu_seconds:
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-        # Where memory runs out all the same, this process goes, not the router.
+        # If the machine runs out of memory, this process is killed, not the router.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         self._limit()
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
-        """Let a library be loaded; its own memory does not count."""
+        """Load a library in this block; its memory does not count."""
         before = _address_space()
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
         try:
@@ -49,7 +49,7 @@ class Confinement:
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise TemplateError in the midst of what takes more processor time."""
+    """Raise TemplateError inside the block once it has used more processor time."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
@@ -58,7 +58,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def heed_deadlines() -> None:
-    """Let `deadline` raise; once for the process."""
+    """Install the handler for `deadline`; once for the process."""
     signal.signal(signal.SIGPROF, _too_slow)
 
 
@@ -67,7 +67,7 @@ def _too_slow(_number: int, _frame: object) -> None:
 
 
 def _address_space() -> int:
-    """Return the bytes of address space that this process has."""
+    """Return the size of this process' address space in bytes."""
     with contextlib.suppress(OSError):
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
         return int(pages) * resource.getpagesize()

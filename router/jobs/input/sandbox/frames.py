@@ -15,7 +15,7 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 def packed(head: Mapping[str, Any], body: bytes = b"") -> bytes:
-    """Write a message. Half of a surrogate pair in its head is replaced."""
+    """Encode a message; lone surrogates in its head are replaced."""
     try:
         text = orjson.dumps(head)
     except TypeError:
@@ -24,7 +24,7 @@ def packed(head: Mapping[str, Any], body: bytes = b"") -> bytes:
 
 
 def clean(value: Any) -> Any:
-    """Replace in a JSON value what has no UTF-8, and numbers beyond 64 bits by text."""
+    """Replace lone surrogates in a JSON value, and numbers beyond 64 bits by text."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -37,7 +37,7 @@ def clean(value: Any) -> Any:
 
 
 class Unpacker:
-    """Takes bytes as they come, and gives the messages that are complete."""
+    """Decodes messages from bytes as they arrive."""
 
     def __init__(self) -> None:
         self._gathered = bytearray()

@@ -1,4 +1,4 @@
-"""Starts a sandbox, talks with it from greenlets, and says what it died of."""
+"""Starts a sandbox, exchanges messages with it, and tells why it died."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PROGRAM = "from router.jobs.input.sandbox.child import main; main()"
 _ROOT = Path(__file__).resolve().parents[4]
 _PIECE_BYTES = 256 * 1024
 _REAP_SECONDS = 5.0
-# Who stops the router signals its whole group: a reader that died of it would fail its
-# job. It ends with its pipes, or is killed.
+# Signals that stop the router reach its process group. A sandbox that died of one would
+# fail its job; it ends when its pipes are closed, or is killed.
 _NOT_FOR_IT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # Nothing else of the environment: secrets may stand in it.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONTZPATH", "LD_LIBRARY_PATH")
@@ -35,7 +35,7 @@ _wait4 = monkey.get_original("os", "wait4")
 
 
 class SandboxError(InferOpsError):
-    """A sandbox died or took too long; the text says of what."""
+    """A sandbox died or took too long; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Sandbox:
         return head, body
 
     def died(self) -> SandboxError:
-        """Reap it, and say what it died of."""
+        """Reap the process; return an error that says why it died."""
         code = self.end(wait_seconds=_REAP_SECONDS)
         mebibytes = self._limits.memory_bytes // 2**20
         if code in {OUT_OF_MEMORY, -signal.SIGKILL}:
@@ -104,7 +104,7 @@ class Sandbox:
         )
 
     def end(self, wait_seconds: float = 0.0) -> int | None:
-        """End it, after a while in which it may do so itself; returns its exit code."""
+        """Kill it, unless it ends by itself within the wait; return its exit code."""
         if self._exit is not None:
             return self._exit
         for each in (self._to, self._from):
@@ -126,7 +126,7 @@ class Sandbox:
         return self._exit
 
     def _reaped(self) -> int:
-        """Wait for its end without keeping the event loop."""
+        """Wait for its end without blocking the event loop."""
         while True:
             try:
                 pid, status, _ = _wait4(self.pid, os.WNOHANG)
