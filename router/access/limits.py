@@ -331,9 +331,9 @@ class LimitMeter:
 def _exceeded(counter: Counter, most: int, now: float) -> Exceeded:
     subject, what, window = counter
     parts = _PARTS[what]
-    told = most / parts if parts > 1 else most
+    shown = most / parts if parts > 1 else most
     left = max(1.0, _left(window, now))
-    return Exceeded(subject, f"{what}_per_{window}", told, left)
+    return Exceeded(subject, f"{what}_per_{window}", shown, left)
 
 
 def _longest(found: Iterable[Exceeded]) -> Exceeded | None:
