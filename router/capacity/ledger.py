@@ -28,6 +28,7 @@ from router.capacity.ramp import SlowStart
 from router.capacity.recovered import RecoveredInFlight
 from router.capacity.scaling import Looks
 from router.capacity.slot_policy import SlotPolicy
+from router.capacity.throughput import Try
 from router.model import Node, Outcome, Timings
 from router.snapshot import PresentModel, Snapshot
 from router.tracing.spans import RecordedSpan
@@ -217,7 +218,7 @@ class Ledger:
         self._latest: dict[str, str] = {}
         self._external = ExternalLoad()
         self._drifts = DriftDetector()
-        self._try_again: dict[Key, None] = {}  # as if they had never slowed down
+        self._try_again: dict[Key, Try] = {}  # as if they had never slowed down
         self._recovering = RecoveredInFlight()
         self._listeners: list[Callable[[Lease, Outcome, Timings | None], None]] = []
 
@@ -353,6 +354,10 @@ class Ledger:
         if speed is not None and self.slow_start.active:
             return speed * self.slow_start.factor(node)
         return speed
+
+    def tried_by(self, node: str, model: str) -> Try | None:
+        """Say who may see whether a node has recovered: None: it did not slow down."""
+        return self._try_again.get((node, model)) if self._try_again else None
 
     def speeds(self) -> Iterator[tuple[Key, float]]:
         for key, curve in tuple(self.curves.items()):
@@ -523,8 +528,10 @@ class Ledger:
         if curve is None or curve.slowed_at is None:
             self.learned.slowed.pop(key)
             self._try_again.pop(key, None)
-        elif curve.try_again(now) and not self.streams(node):
-            self._try_again[key] = None
+            return
+        by = None if self.streams(node) else curve.try_again(now)
+        if by is not None and self._try_again.get(key) is not by:
+            self._try_again[key] = by
             self.changes.add(node)
 
     def _look_at_models(self, node: str, present: Mapping[str, PresentModel]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
 ENOUGH = 6.0  # replies at one k before anything is concluded from it
 
@@ -31,6 +32,7 @@ _MOST_TIMES = 4.0  # that one reply or look can raise the pace
 _LEAST_TIMES = 1 / 16
 _TRY_AGAIN_SECONDS = 30.0
 _TRY_AGAIN_SHARE = 1 / 60  # of the time for which it is slow already
+_ANYBODY = 1.5  # times this pause, until no short answer is waited for any more
 
 
 def expected_total(streams: int) -> float:
@@ -47,6 +49,13 @@ def expected_share(streams: int) -> float:
 
 def expected_ratio(streams: int, known: int) -> float:
     return expected_total(streams) / expected_total(known)
+
+
+class Try(Enum):
+    """Who may see whether a node that slowed down has recovered."""
+
+    SHORT = "a request of a short answer"
+    ANYBODY = "any request"
 
 
 @dataclass(slots=True)
@@ -120,12 +129,15 @@ class ThroughputCurve:
         self.pace *= max(_LEAST_TIMES, min(share, _MOST_TIMES))
         self._settle(now)
 
-    def try_again(self, now: float) -> bool:
+    def try_again(self, now: float) -> Try | None:
         """Say whether it is time to see whether a node that slowed has recovered."""
         if self.slowed_at is None:
-            return False
+            return None
         pause = max(_TRY_AGAIN_SECONDS, _TRY_AGAIN_SHARE * (now - self.slowed_at))
-        return now - self._shown_at >= pause
+        passed = now - self._shown_at
+        if passed < pause:
+            return None
+        return Try.SHORT if passed < _ANYBODY * pause else Try.ANYBODY
 
     def _settle(self, now: float) -> None:
         """Take note of a new pace."""

@@ -19,6 +19,7 @@ from router.scheduling.completion import Offer, Others
 from router.snapshot import NodeView
 
 LOOKED_AT = 32  # free nodes: the others would complete it later
+_SHORT = 0.75  # of the usual length of an answer, at most
 _GROUPS = 8  # of full nodes, in each doubling of their speed
 
 
@@ -54,6 +55,7 @@ class Nodes(NamedTuple):
     barred:  of those that may not push out what they hold; with an offer where they
              may for who can go nowhere else
     slower:  how many more have one, which are not looked at
+    short_only: how many of those with a free slot are for a short answer
     """
 
     free: list[Offer]
@@ -65,11 +67,22 @@ class Nodes(NamedTuple):
     slower: int = 0
     proving: Iterable[str] = ()
     last_resort: bool = False
+    short_only: int = 0
 
     @property
     def any(self) -> bool:
         """Whether one of them may take a request, now or soon."""
         return any(map(any_of, (self.free, self.full, self.barred, self.proving)))
+
+    def suited(self, avoided: frozenset[str], tokens: float) -> Sequence[Offer]:
+        """Return the free nodes for a request of which so long an answer is expected.
+
+        A long one is not what shows whether a node has recovered.
+        """
+        offers = self.open_to(avoided)
+        if not self.short_only or tokens <= _SHORT * self.others.typical:
+            return offers
+        return [each for each in offers if not each.short_only] or offers
 
     def open_to(self, avoided: frozenset[str]) -> Sequence[Offer]:
         """Return the free nodes for a request that is not to go to some.
@@ -115,6 +128,7 @@ class Board:
         self._full: dict[str, None] = {}
         self._barred: dict[str, Offer | None] = {}
         self._places: dict[str, _Place] = {}
+        self._short_only = 0
 
     def put(self, name: str, offer: Offer, key: float, *, free: bool) -> None:
         """Keep what a node offers now; `key`: seconds of a usual request there."""
@@ -122,6 +136,7 @@ class Board:
         self._places[name] = _Place(key, offer, free)
         if free:
             insort(self._free, (key, self._numbers[name], offer))
+            self._short_only += offer.short_only
             return
         self._full[name] = None
         if offer.ends:
@@ -163,6 +178,7 @@ class Board:
         if place is None:
             return
         if place.free:
+            self._short_only -= place.offer.short_only
             del self._free[bisect_left(self._free, (place.key, self._numbers[name]))]
             return
         del self._full[name]
@@ -184,6 +200,7 @@ class Board:
             self._barred,
             max(0, len(self._free) - LOOKED_AT),
             self._proving,
+            short_only=self._short_only,
         )
 
 

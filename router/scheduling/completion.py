@@ -75,6 +75,8 @@ class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
     ends:       slots that free up in a second, where all are taken
     price:      what those lose whose model goes for this one, in squared seconds
     victims:    those models
+    short_only: whether it is weighed as quicker than it is, for a short answer that
+                shows whether it has recovered
     """
 
     view: NodeView
@@ -92,6 +94,7 @@ class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
     ends: float = 0.0
     price: float = 0.0
     victims: tuple[str, ...] = ()
+    short_only: bool = False
 
     @property
     def cold(self) -> bool:

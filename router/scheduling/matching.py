@@ -105,7 +105,7 @@ def _cheapest(each: PendingRequest, moment: Moment) -> tuple[float, Offer | None
     found, least = None, 0.0
     nodes, now = moment.nodes, moment.now
     work, waited, typical = each.work, now - each.since, nodes.others.typical
-    for offer in nodes.open_to(each.routing.avoided):
+    for offer in nodes.suited(each.routing.avoided, work.tokens):
         if offer.load:
             cost = offer.cost_with_load(work, waited, now, nodes.others)
         else:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from router.capacity.changes import Changes
-from router.capacity.throughput import expected_share
+from router.capacity.throughput import Try, expected_share
 from router.scheduling.board import Board, Nodes
 from router.scheduling.completion import AGE_OF_FULL, Offer, Others
 from router.scheduling.demand import Demand
@@ -56,6 +56,8 @@ class Slots(LoadView, Protocol):
     def slot_seconds(self, node: str) -> float | None: ...
 
     def load_seconds(self, node: str, model: str, size_bytes: int) -> float: ...
+
+    def tried_by(self, node: str, model: str) -> Try | None: ...
 
 
 class OfferInputs(Protocol):
@@ -234,6 +236,7 @@ class _Maker:
             self._ledger.speed(name, self._model) is not None,
             price=self._price(view, standing, now) if standing.victims else 0.0,
             victims=standing.victims,
+            short_only=self._ledger.tried_by(name, self._model) is Try.SHORT,
         )
 
     def full(self, view: NodeView, standing: Standing, now: float) -> Offer:

@@ -333,7 +333,7 @@ def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate
                 now,
                 session,
             )
-            for offer in nodes.open_to(asking.routing.avoided)
+            for offer in nodes.suited(asking.routing.avoided, work.tokens)
         ]
     )
 

@@ -9,6 +9,7 @@ import pytest
 from router.capacity.drift import LOOK_SECONDS
 from router.capacity.external_load import Evidence
 from router.capacity.ledger import Lease, Ledger
+from router.capacity.throughput import Try
 from router.model import Node, Outcome, Timings
 
 M = "m:latest"
@@ -281,11 +282,28 @@ def test_what_is_slow_for_long_is_tried_less():
     busy = Busy()
     busy.speed = SPEED / 4
     busy.reply(20.0)
-    curve = busy.ledger.curves["n", M]
-    assert curve.try_again(busy.now + 31.0)
-    curve.drift(1.0, busy.now + 86_400.0)
-    assert not curve.try_again(busy.now + 86_400.0 + 600.0)
-    assert curve.try_again(busy.now + 86_400.0 + 1500.0)
+    curve, later = busy.ledger.curves["n", M], busy.now + 86_400.0
+    assert curve.try_again(busy.now + 29.0) is None
+    assert curve.try_again(busy.now + 31.0) is Try.SHORT
+    curve.drift(1.0, later)
+    assert curve.try_again(later + 600.0) is None
+    assert curve.try_again(later + 1500.0) is Try.SHORT
+
+
+def test_where_answers_are_all_alike_any_request_tries():
+    """A short one is waited for a quarter of a minute."""
+    busy = Busy()
+    assert busy.ledger.tried_by("n", M) is None
+    busy.speed = SPEED / 4
+    busy.reply(20.0)
+    busy.run(32.0)
+    assert busy.ledger.tried_by("n", M) is Try.SHORT
+    position = busy.ledger.changes.position
+    busy.run(10.0)
+    assert busy.ledger.changes.since(position) == []
+    busy.run(10.0)
+    assert busy.ledger.tried_by("n", M) is Try.ANYBODY
+    assert busy.ledger.changes.since(position) == ["n"]
 
 
 def test_nothing_is_kept_of_what_ended():

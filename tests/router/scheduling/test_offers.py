@@ -11,7 +11,12 @@ from router.model import Node, Outcome, Score, Timings
 from router.scheduling.board import LOOKED_AT
 from router.scheduling.estimates import Estimates
 from router.scheduling.offers import Offers
-from router.scheduling.pipeline import Candidate, Decision, RoutingContext
+from router.scheduling.pipeline import (
+    Candidate,
+    Decision,
+    RoutingContext,
+    weighed,
+)
 from router.scheduling.request import PendingRequest, RoutingRequest, Work
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
 
@@ -179,3 +184,45 @@ def test_a_load_that_is_over_is_seen_by_every_model():
     lease.decoding_since = rig.now
     assert not rig.nodes().free[0].ready_at
     assert not rig.estimates.offers.nodes(other, rig.scene).free[0].ready_at
+
+
+def test_a_slowed_node_is_tried_by_a_short_answer():
+    """It is weighed as it was before, by who loses little if it has not recovered."""
+    rig = Rig(2)
+    for name in ("n0", "n1"):
+        for _ in range(8):
+            rig.take(name)
+            rig.end(-1, 100.0 if name == "n0" else 50.0, 2.0)
+    rig.ledger.learned.drift(("n0", MODEL), 0.25, rig.now)
+    rig.ledger.changes.add("n0")
+    typical = rig.nodes().others.typical
+    assert quickest(rig, typical) == quickest(rig, 0.5 * typical) == "n1"
+    rig.now += 31.0
+    rig.ledger.look_at_streams()
+    assert quickest(rig, typical) == "n1"
+    assert quickest(rig, 0.5 * typical) == "n0"
+    rig.now += 15.0
+    rig.ledger.look_at_streams()
+    assert quickest(rig, typical) == "n0"
+    rig.take("n0")
+    assert quickest(rig, 0.5 * typical) == "n1"
+
+
+def test_a_slowed_node_takes_long_answers_where_no_other_is_free():
+    rig = Rig(1)
+    for _ in range(8):
+        rig.take("n0")
+        rig.end(-1, 100.0, 2.0)
+    rig.ledger.learned.drift(("n0", MODEL), 0.25, rig.now)
+    rig.now += 31.0
+    rig.ledger.look_at_streams()
+    assert rig.nodes().short_only == 1
+    assert quickest(rig, 10_000.0) == "n0"
+
+
+def quickest(rig: Rig, tokens: float) -> str:
+    """Return the node with the least cost of an answer of so many tokens."""
+    work = Work(500.0, tokens, tokens * tokens)
+    asking = PendingRequest(RoutingRequest(MODEL), work, rig.now)
+    nodes = rig.nodes()
+    return min(weighed(asking, nodes, rig.now), key=lambda each: each.cost).name
