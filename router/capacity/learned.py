@@ -7,8 +7,16 @@ still meanwhile (65 to 82 ms for each batch of 512 tokens, on an H200).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import (
+    Callable,
+    Container,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from router.capacity.scaling import Limits, Looks, Reply
@@ -20,8 +28,11 @@ Key = tuple[str, str]
 _TELLING = 32  # tokens: a shorter reply shows the moment, such as another's prompt
 _STILL = 0.9  # of the time in which a prompt is read, the streams beside it stand still
 _DISTURBED = 0.7  # of a reply's time: beyond, what is left of it shows nothing
-# Of a node and model nobody asks for any more, the oldest are forgotten.
-_MOST_CURVES = 4096
+# As many nodes and models as a large fleet has, at 2 to 3 kB each; of those that nobody
+# asks for any more, the oldest are forgotten.
+_MOST_CURVES = 131_072
+_MOST_NEW = 4096
+MOST_SHOWN = 4096  # in metrics and on pages, the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,9 @@ class LearnedCapacity:
         self.policy = policy or LearnedSlots()
         self.curves: dict[Key, ThroughputCurve] = {}
         self.limits: dict[Key, Limits] = {}
+        self.capped: Counter[str] = Counter()  # limits of a node
         self.slowed: dict[Key, None] = {}  # slower than usual, when last looked at
+        self._of_model: dict[str, dict[Key, None]] = {}
         self._new: dict[Key, None] = {}  # asked for the first time, no reply yet
         self._slots = slots
         self._forget = forget  # called with what nobody asks for any more
@@ -86,7 +99,7 @@ class LearnedCapacity:
     def taken(self, key: Key, now: float) -> None:
         """Let what the fleet showed count for a node that is asked the first time."""
         if key not in self.curves and key not in self._new:
-            if len(self._new) >= _MOST_CURVES:
+            if len(self._new) >= _MOST_NEW:
                 self._new.clear()
             self._new[key] = None
             self.set(key, now)
@@ -122,14 +135,25 @@ class LearnedCapacity:
         curve = self.curves.pop(key, None) or ThroughputCurve(
             ratio=self.policy.ratio(key)
         )
-        self.curves[key] = curve  # the newest stands last
+        self._keep(key, curve)
         self._new.pop(key, None)
         if len(self.curves) > _MOST_CURVES:
-            oldest = next(iter(self.curves))
-            del self.curves[oldest]
-            self.limits.pop(oldest, None)
-            self._forget(oldest)
+            self._drop(next(iter(self.curves)))
         return curve
+
+    def _keep(self, key: Key, curve: ThroughputCurve) -> None:
+        self.curves[key] = curve  # the newest stands last
+        self._of_model.setdefault(key[1], {})[key] = None
+
+    def _drop(self, key: Key) -> None:
+        del self.curves[key]
+        of_model = self._of_model[key[1]]
+        del of_model[key]
+        if not of_model:
+            del self._of_model[key[1]]
+        self._limit(key, None)
+        self.policy.forget(key)
+        self._forget(key)
 
     def _share(self, key: Key, reply: Reply, now: float, looks: Looks) -> None:
         ceiling = self._slots(*key)
@@ -145,7 +169,7 @@ class LearnedCapacity:
         self.policy.recall(scaling, now)
         for key, curve in curves.items():
             curve.ratio = self.policy.ratio(key)
-            self.curves[key] = curve
+            self._keep(key, curve)
             if curve.slowed_at is not None:
                 self.slowed[key] = None
 
@@ -153,15 +177,44 @@ class LearnedCapacity:
         """Work out the limits of a node and model anew."""
         ceiling = self._slots(*key)
         limits = self.policy.limits(key, ceiling, now)
-        before = self.limits.pop(key, None)
         kept = limits if min(limits.pressed, limits.idle) < ceiling else None
-        if kept is not None:
-            self.limits[key] = kept
-        if kept != before:
+        if self._limit(key, kept) != kept:
             self._changed(key[0])
 
-    def set_all(self, now: float, model: str | None = None) -> None:
-        """The same for all nodes, or all that ran the model."""
+    def _limit(self, key: Key, limits: Limits | None) -> Limits | None:
+        """Keep the limits of a node and model, or none; return those before."""
+        before = self.limits.pop(key, None)
+        if before is not None:
+            self.capped[key[0]] -= 1
+            if not self.capped[key[0]]:
+                del self.capped[key[0]]
+        if limits is not None:
+            self.limits[key] = limits
+            self.capped[key[0]] += 1
+        return before
+
+    def set_all(self, now: float, model: str) -> None:
+        """The same for all nodes that ran a model."""
+        keys: Iterable[Key] = (
+            *self._of_model.get(model, ()),
+            *(key for key in self._new if key[1] == model),
+        )
+        for key in keys:
+            self.set(key, now)
+
+    def set_nodes(self, names: Container[str], now: float) -> None:
+        """The same for all models that some nodes ran."""
         for key in (*self.curves, *self._new):
-            if model is None or key[1] == model:
+            if key[0] in names:
                 self.set(key, now)
+
+    def newest(
+        self, count: int, nodes: Container[str] | None = None
+    ) -> list[tuple[Key, ThroughputCurve]]:
+        """Return those that replies taught last, of some nodes or of all."""
+        found = (
+            (key, curve)
+            for key, curve in reversed(self.curves.items())
+            if nodes is None or key[0] in nodes
+        )
+        return list(islice(found, count))[::-1]

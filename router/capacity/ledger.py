@@ -22,7 +22,7 @@ from router.capacity.external_load import (
     ExternalEstimate,
     ExternalLoad,
 )
-from router.capacity.learned import LearnedCapacity, ReplyEvidence
+from router.capacity.learned import MOST_SHOWN, LearnedCapacity, ReplyEvidence
 from router.capacity.load_time import COLD_LOAD_SECONDS, LoadTimes
 from router.capacity.ramp import SlowStart
 from router.capacity.recovered import RecoveredInFlight
@@ -204,6 +204,7 @@ class Ledger:
         self.slow_start = SlowStart()
         self.load_times = LoadTimes()
         self._clock = clock
+        self._inventory: dict[str, Node] = {}
         self._configured: dict[str, int | None] = {}
         self._nodes: dict[str, ConcurrencyLog] = {}
         self._leases: dict[str, dict[Lease, None]] = {}
@@ -225,12 +226,19 @@ class Ledger:
     def configure(self, nodes: Iterable[Node]) -> None:
         """Take over the ceilings of the inventory; leases under way go on."""
         nodes = tuple(nodes)
+        known, self._inventory = self._inventory, {n.name: n for n in nodes}
         self._configured = {n.name: n.slots for n in nodes}
         self.learns_ceilings = None in self._configured.values()
         self._by_model = self.learns_ceilings or bool(self._alone)
         self.changes.add_all()
         self.learned.policy.configure(nodes)
-        self.learned.set_all(self._clock())
+        inventory = self._inventory
+        changed = {
+            name
+            for name in {*known, *inventory}
+            if known.get(name) != inventory.get(name)
+        }
+        self.learned.set_nodes(changed, self._clock())
 
     def listen(
         self, callback: Callable[[Lease, Outcome, Timings | None], None]
@@ -360,13 +368,13 @@ class Ledger:
         return self._try_again.get((node, model)) if self._try_again else None
 
     def speeds(self) -> Iterator[tuple[Key, float]]:
-        for key, curve in tuple(self.curves.items()):
+        for key, curve in self.learned.newest(MOST_SHOWN):
             if speed := curve.speed(1):
                 yield key, speed
 
     def totals(self) -> Iterator[tuple[Key, dict[int, float]]]:
         """Yield the learned totals in tokens/s by number of streams."""
-        for key, curve in tuple(self.curves.items()):
+        for key, curve in self.learned.newest(MOST_SHOWN):
             yield key, curve.totals()
 
     def load_seconds(self, node: str, model: str, size_bytes: int) -> float:
@@ -408,7 +416,7 @@ class Ledger:
         """Take note whether requests wait for a slot."""
         if pressed is not self.pressed:
             self.pressed = pressed
-            for node, _ in self._limits:
+            for node in self.learned.capped:
                 self.changes.add(node)
 
     def take(self, node: str, model: str) -> Lease:

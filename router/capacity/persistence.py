@@ -20,9 +20,10 @@ from router.capacity.throughput import Point, ThroughputCurve
 from router.errors import BusyError
 from router.logs.events import get_logger
 from router.model import Inventory
+from router.turns import in_turns
 
 _SCHEMA = 1
-_MOST_KEPT = 512  # curves in the file, the newest: about 100 KB
+_MOST_KEPT = 4096  # curves in the file, the newest: about 1 MB
 _STALE_SECONDS = 300.0  # what ran that long ago has ended
 
 log = get_logger("persistence")
@@ -88,10 +89,10 @@ class LedgerPersistence:
 
     def note_speeds(self) -> None:
         now = self._monotonic()
-        newest = list(self._ledger.curves.items())[-_MOST_KEPT:]
+        newest = self._ledger.learned.newest(_MOST_KEPT)
         entries = [
             {"node": node, "model": model, **_entry(curve, now)}
-            for (node, model), curve in newest
+            for (node, model), curve in in_turns(newest)
         ]
         ceiling_search, policy = (
             self._ledger.ceiling_search,

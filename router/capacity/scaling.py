@@ -242,8 +242,11 @@ class Shape:
     def keep(self, nodes: Mapping[str, Kind]) -> None:
         """Forget the nodes that left."""
         for node in self._nodes.keys() - nodes.keys():
-            del self._nodes[node]
-            self.looking.pop(node, None)
+            self.forget(node)
+
+    def forget(self, node: str) -> None:
+        self._nodes.pop(node, None)
+        self.looking.pop(node, None)
 
     def kept(self, now: float) -> list[Any]:
         """Return what was compared of the fleet and of each kind, as JSON."""

@@ -34,6 +34,9 @@ class SlotPolicy(Protocol):
     def ratio(self, key: Key) -> Callable[[int, int], float]:
         """Return the function that gives S(k) over S(known)."""
 
+    def forget(self, key: Key) -> None:
+        """Take note that nobody asks a node for a model any more."""
+
     def kept(self, now: float) -> list[Any]:
         """Return what is to outlive the process, as JSON; ages for times."""
 
@@ -85,6 +88,11 @@ class LearnedSlots:
             return shape.steps(node, self._kind(node)).ratio(streams, known)
 
         return ratio
+
+    def forget(self, key: Key) -> None:
+        node, model = key
+        if model in self.shapes:
+            self.shapes[model].forget(node)
 
     def _kind(self, node: str) -> Kind:
         return self._kinds.get(node, NO_KIND)

@@ -12,6 +12,7 @@ from flask import Response, jsonify
 
 from router.access.service import KeyService
 from router.audit.trail import AuditTrail
+from router.capacity.learned import MOST_SHOWN
 from router.capacity.ledger import Ledger
 from router.clients.alertmanager import Silences
 from router.errors import NotFoundError
@@ -80,9 +81,10 @@ class AdminContext:
 
     def shown(self, views: Iterable[NodeView]) -> Iterator[dict[str, Any]]:
         """Show nodes with everything that holds them, and what overrules that."""
-        curves = _by_node(
-            (n, (m, c)) for (n, m), c in tuple(self.ledger.curves.items())
-        )
+        views = tuple(views)
+        names = {view.node.name for view in views}
+        newest = self.ledger.learned.newest(MOST_SHOWN, names)
+        curves = _by_node((n, (m, c)) for (n, m), c in newest)
         overrides = _by_node((o.node, o) for o in self.holds.overrides.list())
         circuits = _by_node(
             (c.node, c) for c in (self.circuits.shown() if self.circuits else ())

@@ -6,7 +6,9 @@ from math import inf
 
 import pytest
 
+from router.capacity import learned
 from router.capacity.ledger import Ledger
+from router.capacity.slot_policy import LearnedSlots
 from router.model import Node, Outcome, Timings
 
 NODES = [Node("a", "http://a:1", slots=2), Node("b", "http://b:1")]
@@ -110,11 +112,44 @@ def test_leases_by_age():
     assert (second,) == books.leases("a")
 
 
-def test_what_is_learned_is_bounded():
+def test_what_is_learned_is_bounded(monkeypatch):
     """Of nodes and models that nobody asks for any more, the oldest are forgotten."""
+    monkeypatch.setattr(learned, "_MOST_CURVES", 50)
     books = ledger()
-    timings = Timings(generated_tokens=100, generate_seconds=1.0)
-    for number in range(5000):
-        books.take("b", f"m{number}").done(Outcome.END, timings)
-    assert len(books.curves) == len(books._last_end) == 4096
+    for number in range(80):
+        reply(books, "b", f"m{number}")
+    assert len(books.curves) == len(books._last_end) == 50
     assert books.speed("b", "m0") is None
+    assert len(books.learned._of_model) == 50
+    policy = books.learned.policy
+    assert isinstance(policy, LearnedSlots)
+    assert sum(len(shape._nodes) for shape in policy.shapes.values()) == 50
+
+
+def test_what_is_shown_is_bounded():
+    """Metrics and pages have the newest."""
+    books = ledger()
+    for number in range(9):
+        reply(books, "ab"[number % 2], f"m{number}")
+    newest = [model for (_, model), _ in books.learned.newest(3)]
+    assert newest == ["m6", "m7", "m8"]
+    of_node = [model for (_, model), _ in books.learned.newest(2, {"b"})]
+    assert of_node == ["m5", "m7"]
+
+
+@pytest.mark.long
+def test_a_thousand_nodes_with_a_hundred_models_are_known():
+    """None of them is forgotten."""
+    books = Ledger(1, lambda: 0.0)
+    names = [f"n{number}" for number in range(1000)]
+    books.configure(Node(name, f"http://{name}:1", slots=2) for name in names)
+    for model in range(100):
+        for name in names:
+            reply(books, name, f"m{model}")
+    assert len(books.curves) == 100_000
+    assert books.speed("n0", "m0") == books.speed("n999", "m99") == 100.0
+
+
+def reply(books: Ledger, node: str, model: str) -> None:
+    timings = Timings(generated_tokens=100, generate_seconds=1.0)
+    books.take(node, model).done(Outcome.END, timings)

@@ -25,6 +25,9 @@ class AllSlots:
     def ratio(self, _key):
         return expected_ratio
 
+    def forget(self, _key):
+        pass
+
     def kept(self, _now):
         return []
 
