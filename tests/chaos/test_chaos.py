@@ -64,8 +64,9 @@ def test_degrade_ladder(stage, begin):
     assert stage.degrade() == 0
     killed = case.now()
     stage.product.kill("prometheus")
-    case.reacted("step 1: last good readings", lambda: stage.degrade() == 1, 20)
-    assert time.monotonic() - killed <= STALE_SECONDS + 3
+    case.reacted(
+        "step 1: last good readings", lambda: stage.degrade() == 1, STALE_SECONDS + 3
+    )
     scores: list[float] = []
     until(
         lambda: score(stage, scores) and stage.degrade() == 2, "step 2: own", seconds=30

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 import requests
@@ -214,7 +213,5 @@ def test_router_starts_without_prometheus(product):
     product.kill("prometheus")
     os.killpg(product.processes["router"].pid, signal.SIGKILL)
     product.processes["router"].wait()
-    began = time.monotonic()
     product.restart("router")
-    assert time.monotonic() - began < 30
     assert serve(product) == {"well"}

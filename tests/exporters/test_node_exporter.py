@@ -124,9 +124,7 @@ def test_what_counts_as_node_exporter(status, body, there) -> None:
 
 
 def test_nobody_and_somebody_silent_are_not_it() -> None:
-    """Both are known quickly."""
+    """Neither a closed port nor one that never answers is taken for it."""
     assert not NodeExporter(f"http://127.0.0.1:{free_port()}").answers(_soon())
     with silent() as url:
-        began = time.monotonic()
         assert not NodeExporter(url).answers(_soon())
-        assert time.monotonic() - began < 5

@@ -234,10 +234,8 @@ def test_it_ends_at_once(start, number) -> None:
         scraping = threading.Thread(target=_scrape_until_cut, args=(exporter,))
         scraping.start()
         asked, _ = listening.accept()
-        began = time.monotonic()
         exporter.process.signal(number)
-        assert exporter.process.wait(10) == 0
-        assert time.monotonic() - began < 2
+        assert exporter.process.wait(2) == 0
         asked.close()
         scraping.join()
 

@@ -98,9 +98,7 @@ def test_a_hung_collector_is_not_started_again() -> None:
     hangs = Hangs()
     runner = Runner({"hangs": hangs})
     scrape(runner, 0.1)
-    began = time.monotonic()
-    assert scrape(runner, 5)[of("up", "hangs")] == 0
-    assert time.monotonic() - began < 2.5
+    assert scrape(runner, 3600)[of("up", "hangs")] == 0
     assert hangs.started == 1
     hangs.let_go.set()
     until(lambda: scrape(runner)[of("up", "hangs")] == 1, "it is run anew")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -36,9 +35,10 @@ class Peer:
                 self.request = peer.recv(4096)
                 for piece in self.pieces:
                     peer.sendall(piece)
-                    self.done.wait(self.every)
+                    if self.done.wait(self.every):
+                        return
                 if self.hold:
-                    self.done.wait(10)
+                    self.done.wait()
 
     def close(self):
         self.done.set()
@@ -87,7 +87,7 @@ def test_a_refused_connection_is_told_apart():
     [
         pytest.param((), 0, id="nothing comes"),
         pytest.param((HEAD + b"Content-Length: 9\r\n\r\n{",), 0, id="half a body"),
-        pytest.param([b"H"] * 100, 0.05, id="a head that drips"),
+        pytest.param([b"H"] * 10_000, 0.05, id="a head that drips"),
         pytest.param(
             [HEAD + b"Content-Length: 100\r\n\r\n", *[b" "] * 100],
             0.05,
@@ -98,10 +98,8 @@ def test_a_refused_connection_is_told_apart():
 def test_the_deadline_is_for_the_whole_exchange(peer, pieces, every):
     """A node that drips a byte now and then never runs into a read's timeout."""
     node = peer(*pieces, every=every, hold=True)
-    began = time.monotonic()
     with pytest.raises(PollError, match=r"no answer within 0\.3 s"):
         get_json(node.node, "/api/ps", 0.3)
-    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(
