@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from grafana.board import Board
 from grafana.grid import Band, Section
-from grafana.panels import BLUE, Field, Json, Query, stat, timeseries
+from grafana.panels import Field, Json, Query, figure, in_blue, timeseries
 from grafana.promql import BOTH, NODE, RECORD_STEP, tokens
 from grafana.variables import CO2, MODEL, PRICE
 from grafana.variables import NODE as NODE_VARIABLE
@@ -48,68 +48,60 @@ def energy() -> Board:
     )
 
 
-def _figure(title: str, about: str, expr: str, field: Field) -> Json:
-    return stat(title, about, [Query(expr, min_step="1m")], field)
-
-
-def _field(unit: str, decimals: int, empty: str) -> Field:
-    return Field(unit, decimals, steps=[(0, BLUE)], empty=empty)
-
-
 def _now() -> tuple[Json, ...]:
     return (
-        _figure(
+        figure(
             "Power of all cards",
             "What the chosen nodes' cards draw now, idle ones included.",
             f"sum({POWER})",
-            _field("watt", 0, NO_POWER),
+            in_blue("watt", 0, NO_POWER),
         ),
-        _figure(
+        figure(
             "Joules per token",
             "Power of all chosen cards over what they generate; idle cards count.",
             JOULES,
-            _field("joule", 2, NO_TOKENS),
+            in_blue("joule", 2, NO_TOKENS),
         ),
-        _figure(
+        figure(
             "Cost of a million tokens",
             "Power of the cards at the price above, in its currency.",
             f"{JOULES} * 1e6 / 3.6e6 * $price",
-            _field("none", 3, NO_TOKENS),
+            in_blue("none", 3, NO_TOKENS),
         ),
-        _figure(
+        figure(
             "CO2 of a million tokens",
             "In grams, by the factor above.",
             f"{JOULES} * 1e6 / 3.6e6 * $co2",
-            _field("massg", 1, NO_TOKENS),
+            in_blue("massg", 1, NO_TOKENS),
         ),
     )
 
 
 def _range() -> tuple[Json, ...]:
     return (
-        _figure(
+        figure(
             "Energy in the time range",
             "Kilowatt-hours of the chosen nodes' cards, in steps of 5 min.",
             f"sum({KWH})",
-            _field("kwatth", 2, "nothing recorded yet: 5 min"),
+            in_blue("kwatth", 2, "nothing recorded yet: 5 min"),
         ),
-        _figure(
+        figure(
             "Cost in the time range",
             "The same at the price above, in its currency.",
             f"sum({KWH}) * $price",
-            _field("none", 2, "nothing recorded yet: 5 min"),
+            in_blue("none", 2, "nothing recorded yet: 5 min"),
         ),
-        _figure(
+        figure(
             "CO2 in the time range",
             "The same by the factor above, in grams.",
             f"sum({KWH}) * $co2",
-            _field("massg", 0, "nothing recorded yet: 5 min"),
+            in_blue("massg", 0, "nothing recorded yet: 5 min"),
         ),
-        _figure(
+        figure(
             "Power of idle nodes",
             "Cards of nodes without any request: what could be switched off.",
             f"sum({IDLE})",
-            _field("watt", 0, "no node is idle"),
+            in_blue("watt", 0, "no node is idle"),
         ),
     )
 

@@ -166,6 +166,16 @@ def stat(
     return made
 
 
+def figure(title: str, about: str, expr: str, field: Field) -> Json:
+    """Show one figure, steady from one refresh to the next."""
+    return stat(title, about, [Query(expr, min_step="1m")], field)
+
+
+def in_blue(unit: str, decimals: int, empty: str) -> Field:
+    """Give the field of a figure that is neither good nor bad."""
+    return Field(unit, decimals, steps=[(0, BLUE)], empty=empty)
+
+
 def timeseries(
     title: str,
     about: str,

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from grafana.board import Board
 from grafana.grid import Band, Section
-from grafana.panels import BLUE, GREEN, RED, Field, Json, Query, stat, timeseries
+from grafana.panels import (
+    GREEN,
+    RED,
+    Field,
+    Json,
+    Query,
+    figure,
+    in_blue,
+    stat,
+    timeseries,
+)
 from grafana.promql import NODE, rate
 from grafana.variables import NODE as NODE_VARIABLE
 from grafana.variables import PRICE
@@ -49,39 +59,31 @@ def _over(counter: str, matchers: str = "") -> str:
     return f"sum(increase({counter}{selector}[$__range]))"
 
 
-def _figure(title: str, about: str, expr: str, field: Field) -> Json:
-    return stat(title, about, [Query(expr, min_step="1m")], field)
-
-
-def _field(unit: str, decimals: int, empty: str) -> Field:
-    return Field(unit, decimals, steps=[(0, BLUE)], empty=empty)
-
-
 def _range() -> tuple[Json, ...]:
     return (
-        _figure(
+        figure(
             "Requests",
             "That ended in the time range, of all principals.",
             _over("inferops_usage_requests_total"),
-            _field("short", 0, NOTHING),
+            in_blue("short", 0, NOTHING),
         ),
-        _figure(
+        figure(
             "Generated tokens",
             "As the nodes count them, of all principals.",
             _over(TOKENS, 'kind="generated"'),
-            _field("short", 0, NOTHING),
+            in_blue("short", 0, NOTHING),
         ),
-        _figure(
+        figure(
             "Energy of requests",
             "Kilowatt-hours of cards beyond their idle power.",
             f"{_over(JOULES)} / 3.6e6",
-            _field("kwatth", 2, NO_METER),
+            in_blue("kwatth", 2, NO_METER),
         ),
-        _figure(
+        figure(
             "Idle share",
             "Idle power's part of what the chosen nodes' meters counted.",
             f"{_over(NODE_JOULES, IDLE)}\n/\n({_over(NODE_JOULES, NODE)} > 0)",
-            _field("percentunit", 0, NO_METER),
+            in_blue("percentunit", 0, NO_METER),
         ),
     )
 

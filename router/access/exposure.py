@@ -42,14 +42,15 @@ def _private(address: str) -> bool:
     if address.startswith(("unix:", "fd://")):
         return True
     name = address.removeprefix("[").partition("]")[0]
-    if not _is_address(name):
+    if not is_address(name):
         name = address.rpartition(":")[0] or address
     if name == "localhost":
         return True
-    return _is_address(name) and ip_address(name).is_loopback
+    return is_address(name) and ip_address(name).is_loopback
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
+    """Whether the name is an IP address."""
     try:
         ip_address(name)
     except ValueError:

@@ -11,8 +11,8 @@ and a tailnet's names are let in; others are named by configuration.
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
 
+from router.access.exposure import is_address
 from router.errors import ForbiddenError
 from router.web.caller import name_of
 
@@ -57,16 +57,8 @@ class Hosts:
             self._any
             or name in self._exact
             or name.endswith(self._ends)
-            or _is_address(name)
+            or is_address(name)
         )
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def foreign_host(host: str) -> ForbiddenError:

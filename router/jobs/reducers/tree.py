@@ -46,7 +46,6 @@ class Tree:
         self._asked: dict[str, tuple[Place, tuple[str, ...]]] = {}
         self._answers: dict[str, str | None] = {}  # None: the merge failed
         self._ready: dict[Place, str | None] = {}  # merged, and their parent is not
-        self._failed = 0
 
     def feed(self, index: int, result: ItemResult) -> tuple[ReducerEffect, ...]:
         if not self._seen.add(index):
@@ -69,11 +68,6 @@ class Tree:
 
     def output(self) -> object:
         return self._ready.get(self._root) or ""
-
-    @property
-    def failed_merges(self) -> int:
-        """Number of texts in the output that are joined instead of merged."""
-        return self._failed
 
     def finished(self) -> bool:
         return self._seen.total == 0 or self._root in self._ready
@@ -108,7 +102,6 @@ class Tree:
         answer = self._answers[key]
         self._answers[key] = None  # it is known that it came; the text lives above
         if answer is None:
-            self._failed += 1
             answer = _BETWEEN.join(texts)
         return self._lift(place, answer)
 
