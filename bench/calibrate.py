@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,28 +19,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.figures import table
+from bench.replay import MODEL, Target, fast, loaded_fleet, replay
 from bench.virtual.simulated import SimulatedNode
-from simulator.catalogue import CATALOGUE
 from simulator.virtual.clock import Clock
-from simulator.virtual.node import Scaling, Spec
+from simulator.virtual.node import Scaling
 from simulator.virtual.routed import Reply, Routed, Setup
 from simulator.virtual.traffic import Traffic
 from simulator.virtual.workload import MIXED_8, Ask
 from tests.harness.ports import free_port
 from tests.harness.router import Router
-from tests.harness.simulator import Simulated, SimulatedFleet
 
-MODEL = next(each for each in CATALOGUE if each.name == "qwen2.5:7b")
 POLICIES = ("shortest_completion", "least_in_flight", "round_robin")
-_TIMES = 2.0  # as fast as the nodes are: an hour in half of it
 _WARM_UP = 0.2
 _LIMIT = 0.05
-
-
-def fast(spec: Spec) -> Spec:
-    return replace(
-        spec, speed=_TIMES * spec.speed, prompt_speed=_TIMES * spec.prompt_speed
-    )
 
 
 class Simulation(Routed):
@@ -67,71 +57,24 @@ def _seconds(replies: Sequence[Reply]) -> list[float]:
 
 
 def over_http(policy: str, scaling: Scaling, asks: Sequence[Ask]) -> list[float]:
-    nodes = [
-        Simulated(
-            spec.name,
-            slots=spec.slots,
-            tokens_per_second=spec.speed,
-            prompt_tokens_per_second=spec.prompt_speed,
-            load_seconds=0.1,
-        )
-        for spec in map(fast, MIXED_8)
-    ]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        SimulatedFleet(Path(folder), nodes, scaling=scaling.value) as fleet,
-    ):
-        settings = {"DISPATCH__PICKER": policy, "DISPATCH__MAX_WAITING": "100000"}
-        router = Router(
-            Path(folder),
-            fleet.inventory,
-            prometheus_port=free_port(),
-            settings=settings,
-        )
-        with router:
-            router.wait_ready()
-            asyncio.run(_load(fleet))
-            time.sleep(2)  # polls see what is loaded
-            return asyncio.run(_replay(router.port, asks))
-
-
-async def _load(fleet: SimulatedFleet) -> None:
-    await asyncio.gather(
-        *(
-            _post(port, {"model": MODEL.name}, "/api/generate")
-            for port in fleet.ports.values()
-        )
-    )
-
-
-async def _replay(port: int, asks: Sequence[Ask]) -> list[float]:
-    began = asyncio.get_running_loop().time() + 1
-
-    async def one(ask: Ask) -> float:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(began + ask.at - loop.time())
-        await _post(port, _body(ask), "/api/generate")
-        return loop.time() - began - ask.at
-
-    return list(await asyncio.gather(*map(one, asks)))
-
-
-def _body(ask: Ask) -> dict[str, object]:
-    text = "lore" * ask.prompt  # four letters a token
-    options = {"num_predict": ask.tokens}
-    return {"model": MODEL.name, "prompt": text, "raw": True, "options": options}
-
-
-async def _post(port: int, body: dict[str, object], path: str) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    writer.write(head.encode() + data)
-    answer = await reader.read()
-    writer.close()
-    if not answer.startswith(b"HTTP/1.1 200") or b'"done":true' not in answer[-600:]:
-        raise RuntimeError(f"no whole reply: {answer[:200]!r}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with loaded_fleet(folder, [fast(spec) for spec in MIXED_8], scaling) as fleet:
+            settings = {"DISPATCH__PICKER": policy, "DISPATCH__MAX_WAITING": "100000"}
+            router = Router(
+                folder,
+                fleet.inventory,
+                prometheus_port=free_port(),
+                settings=settings,
+            )
+            with router:
+                router.wait_ready()
+                time.sleep(2)  # polls see what is loaded
+                target = Target(router.port, "/api/generate")
+                answers = asyncio.run(replay(target, asks))
+    if bad := next((each.fault for each in answers if each.fault), ""):
+        raise RuntimeError(f"no whole reply: {bad}")
+    return [each.seconds for each in answers]
 
 
 def quantile(seconds: Sequence[float], share: float) -> float:

@@ -75,16 +75,26 @@ def _olla_endpoint(node: int) -> Mapping[str, object]:
     }
 
 
-def start_litellm(folder: Path, port: int, nodes: Sequence[int]) -> Proxy:
+def start_litellm(
+    folder: Path,
+    port: int,
+    nodes: Sequence[int],
+    *,
+    model: str = MODEL,
+    strategy: str = "simple-shuffle",
+) -> Proxy:
     """Start LiteLLM's proxy; it speaks OpenAI's dialect, at most 20 streams.
 
     With that many one core is full: more would measure its queue.
+
+    strategy: how it chooses a node, as its `routing_strategy` names it
     """
     if not LITELLM.exists():
         raise MissingError(f"not installed: {_INSTALL_LITELLM}")
     config = folder / "litellm.yaml"
-    models = [_litellm_model(node) for node in nodes]
-    config.write_text(json.dumps({"model_list": models}))
+    models = [_litellm_model(node, model) for node in nodes]
+    routing = {"routing_strategy": strategy}
+    config.write_text(json.dumps({"model_list": models, "router_settings": routing}))
     argv: list[str | Path] = [
         LITELLM,
         "--config",
@@ -105,6 +115,6 @@ def start_litellm(folder: Path, port: int, nodes: Sequence[int]) -> Proxy:
     return ready(proxy, "/health/liveliness", seconds=_SECONDS_TO_START)
 
 
-def _litellm_model(node: int) -> Mapping[str, object]:
-    params = {"model": f"ollama_chat/{MODEL}", "api_base": f"http://127.0.0.1:{node}"}
-    return {"model_name": MODEL, "litellm_params": params}
+def _litellm_model(node: int, model: str) -> Mapping[str, object]:
+    params = {"model": f"ollama_chat/{model}", "api_base": f"http://127.0.0.1:{node}"}
+    return {"model_name": model, "litellm_params": params}

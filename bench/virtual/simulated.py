@@ -19,6 +19,10 @@ class _Stream:
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @property
+    def tokens(self) -> float:
+        return float(self._job.ready_tokens)
+
     def timings(self, _: float) -> tuple[float, float]:
         job = self._job
         return job.decode_at - job.started_at, job.done_at - job.decode_at
@@ -62,6 +66,12 @@ class SimulatedNode:
         self._jobs[job] = request
         self._engine.submit(job, now)
         self._look()
+
+    def tokens(self, request: Request) -> float:
+        """Return the tokens that a request has had so far."""
+        self._engine.advance(self._now)
+        stream: _Stream | None = request.stream  # type: ignore[assignment]
+        return stream.tokens if stream else 0.0
 
     @property
     def _now(self) -> float:
