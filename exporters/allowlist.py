@@ -70,7 +70,7 @@ class Inventory:
         try:
             self._load()
         except (OSError, ValueError) as error:
-            log.warning("inventory rejected, keeping the last good", error=str(error))
+            log.warning("inventory_rejected", error=str(error))
         return self._targets.get(target)
 
     def _load(self) -> None:

@@ -153,9 +153,9 @@ class _Task:
         if report.error == self._last_error:
             return
         if report.error is None:
-            log.info("collector recovered", collector=self._name)
+            log.info("collector_recovered", collector=self._name)
         else:
-            log.warning("collector failed", collector=self._name, error=report.error)
+            log.warning("collector_failed", collector=self._name, error=report.error)
         self._last_error = report.error
 
 

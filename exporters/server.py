@@ -160,7 +160,7 @@ class _ThreadPerRequest(ThreadingWSGIServer):
         """Log what a request died of, in one line: a client that stalls is common."""
         del request
         log.warning(
-            "request failed", client=client_address, error=repr(sys.exception())
+            "request_failed", client=client_address, error=repr(sys.exception())
         )
 
 

@@ -111,14 +111,14 @@ def _announce(fleet: Fleet, settings: Settings) -> None:
     log = structlog.get_logger()
     for node in fleet.nodes:
         log.info(
-            "simulated node",
+            "simulated_node",
             node=node.spec.name,
             url=f"http://{settings.listen}:{node.spec.port}",
             slots=node.spec.slots,
             models=",".join(node.models),
         )
     log.info(
-        "simulator ready",
+        "simulator_ready",
         control=f"http://{settings.listen}:{settings.control_port}",
         nodes=len(fleet.nodes),
         seed=settings.seed,

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -150,3 +151,32 @@ def test_docstrings_say_what_it_does():
 def test_a_private_word_is_found():
     """The check can fail."""
     assert ["doorbell: say notification, provisional hold"] == private("a doorbell")
+
+
+_LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
+_EVENT = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+def events() -> Iterator[tuple[str, str]]:
+    """Give each log event of ours, and where; gunicorn's own logger takes sentences."""
+    for folder in ("router", "exporters", "simulator", "launcher", "alerting"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path == ROOT / "router" / "server" / "worker.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if _logs(node) and isinstance(node.args[0], ast.Constant):
+                    yield str(node.args[0].value), f"{path}:{node.lineno}"
+
+
+def _logs(node: ast.AST) -> TypeGuard[ast.Call]:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    named = ast.unparse(node.func.value).rpartition(".")[2].lstrip("_")
+    return node.func.attr in _LEVELS and named in {"log", "logger"} and bool(node.args)
+
+
+def test_log_events_have_one_grammar():
+    """A word in snake_case, which a query can name; what happened stands beside it."""
+    found = list(events())
+    assert len(found) > 50
+    assert [] == [each for each in found if not _EVENT.fullmatch(each[0])]

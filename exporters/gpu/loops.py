@@ -90,7 +90,7 @@ class Loop:
             self.error, self.reason = error, describe(error)
         except Exception as error:  # noqa: BLE001 - the loop's tick
             self.reason = f"{type(error).__name__}: {error}"
-            log.warning("sampler failed", sampler=self.name, error=self.reason)
+            log.warning("sampler_failed", sampler=self.name, error=self.reason)
         self.figures.steps += 1
         self.figures.busy_seconds += self._clock() - began
         if self.reason:

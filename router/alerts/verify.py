@@ -152,7 +152,7 @@ class Verifier:
     def _report(self, ran: Future[None]) -> None:
         error = None if ran.cancelled() else ran.exception()
         if error is not None:
-            self._log.error("a check broke", error=repr(error))
+            self._log.error("check_failed", error=repr(error))
 
 
 def generates(node: Node, answer_seconds: float, generate_seconds: float) -> str | None:

@@ -121,7 +121,7 @@ class LedgerPersistence:
             self._offload(lambda: _replace(path, data))
         except (OSError, BusyError) as error:
             if path not in self._unkept:  # told once, tried again each time
-                log.warning("not kept", file=path.name, why=str(error))
+                log.warning("not_kept", file=path.name, why=str(error))
             self._unkept.add(path)
         else:
             self._unkept.discard(path)
@@ -172,4 +172,4 @@ def _guarded(path: Path, load: Callable[[dict[str, Any]], None]) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("not recalled", file=path.name, why=repr(error))
+        log.warning("not_recalled", file=path.name, why=repr(error))

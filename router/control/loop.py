@@ -134,13 +134,13 @@ class Pass:
             yield
         except PrometheusError as error:
             if self._fail(name):
-                self._log.warning("prometheus is silent", why=str(error))
+                self._log.warning("prometheus_silent", why=str(error))
         except StateError as error:
             if self._fail(name):
-                self._log.error("holds act but are not saved", why=str(error))
+                self._log.error("holds_not_saved", why=str(error))
         except Exception:  # noqa: BLE001  the loop must outlive any one pass
             if self._fail(name):
-                self._log.exception("a pass failed", stage=name)
+                self._log.exception("pass_failed", stage=name)
 
     def _fail(self, stage: str) -> bool:
         """Count a failure; says whether it is new: the log is not a metric."""
@@ -215,7 +215,7 @@ class Pass:
         self._stats.passed(ended - started)
         faults = observation.faults if observation else {}
         if faults and faults.keys() != self.status.faults.keys():
-            self._log.warning("prometheus answered in part", faults=faults)
+            self._log.warning("prometheus_answered_in_part", faults=faults)
         self.status = PassStatus(
             at=ended,
             duration_seconds=ended - started,

@@ -195,7 +195,7 @@ class Probe:
     def _report(self, asked: Future[None]) -> None:
         error = None if asked.cancelled() else asked.exception()
         if error is not None:
-            self._log.error("a poll broke", error=repr(error))
+            self._log.error("poll_failed", error=repr(error))
 
     def _run(self) -> None:
         while not self._stop.wait(_TICK_SECONDS):
@@ -262,7 +262,7 @@ class Probe:
             return  # it left the inventory meanwhile
         hold = Hold(node, HoldKind.DOWN, _SOURCE, why, self._clock())
         if self._holds.find_down(hold):
-            self._log.warning("node is down", node=node, why=why)
+            self._log.warning("node_down", node=node, why=why)
 
     def _answered(
         self, watch: _Watch, found: list[HoldRecord], answer: dict[str, Any]
@@ -272,7 +272,7 @@ class Probe:
         watch.failures = 0
         lifted = [self._lift(standing) for standing in found]
         if any(lifted) and not self._down(watch.node.name):
-            self._log.info("node is back", node=watch.node.name)
+            self._log.info("node_back", node=watch.node.name)
         if back and "present" not in answer:
             # What it has on disk may have changed while it was away.
             watch.due[Poll.PRESENT] = self._monotonic()

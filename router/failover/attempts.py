@@ -330,7 +330,7 @@ class Failover:
             why = str(error)
             hold = Hold(node, HoldKind.DOWN, "traffic", why, time.time())
             if self._holds.find_down(hold):
-                log.warning("node is down", node=node, why=why, request_id=request_id)
+                log.warning("node_down", node=node, why=why, request_id=request_id)
         self.course.charge(assignment, path, error, request_id)
 
     def forgive(self, request_id: str) -> None:

@@ -125,7 +125,7 @@ class DeadRunners:
         older = [each for each in self._ledger.leases(node) if each.model == model]
         moved = sum(bool(each.reply and each.reply.abandon(DIED)) for each in older)
         self._published.refresh()
-        log.warning("runner died", node=node, model=model, why=why, moved=moved)
+        log.warning("runner_died", node=node, model=model, why=why, moved=moved)
 
     def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
         tokens = timings.prompt_tokens + timings.generated_tokens if timings else 0

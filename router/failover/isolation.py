@@ -186,7 +186,7 @@ class Isolation:
             f" to, and is not sent to another; last: {why}"
         )
         self._offenders.convict(digest_of(body), reported)
-        log.warning("request ends runners", last=why)
+        log.warning("request_ends_runners", last=why)
         return reported
 
     def _in_company(self, lease: Lease, findings: Findings) -> bool:

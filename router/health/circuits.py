@@ -282,7 +282,7 @@ class Circuits:
         if circuit.is_open:
             self.openings[node] += 1
         log.warning(
-            "circuit changed",
+            "circuit_changed",
             node=node,
             model=model or "all",
             state=circuit.state.value,

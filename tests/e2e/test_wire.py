@@ -35,7 +35,7 @@ def text(chunks: list[dict[str, Any]]) -> str:
 
 
 def down(router) -> list[str]:
-    return [x for x in router.log() if 'event="node is down" node=fast' in x]
+    return [x for x in router.log() if "event=node_down node=fast" in x]
 
 
 def holders(router) -> set[str]:

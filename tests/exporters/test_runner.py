@@ -196,8 +196,8 @@ def test_a_failure_is_logged_once(caplog) -> None:
         scrape(runner)
     told = [(each.message, each.fields.get("error")) for each in caplog.records]
     assert told == [
-        ("collector failed", "OSError: gone"),
-        ("collector recovered", None),
+        ("collector_failed", "OSError: gone"),
+        ("collector_recovered", None),
     ]
 
 

@@ -374,7 +374,7 @@ def test_a_signal_ends_it_at_once(tmp_path, number):
             fleet.process.signal(number)
             assert fleet.process.wait(2) == 0
         log = fleet.process.tail()
-    assert 'event="simulated node" node=one' in log
+    assert "event=simulated_node node=one" in log
     assert "Traceback" not in log
 
 

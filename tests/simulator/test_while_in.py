@@ -28,7 +28,7 @@ def test_it_ends_once_the_inventory_in_use_has_no_simulated_node(tmp_path) -> No
     ]
 
     with Process(argv, log=tmp_path / "log") as process:
-        until(lambda: "simulator ready" in process.tail(), "it is ready", seconds=60)
+        until(lambda: "simulator_ready" in process.tail(), "it is ready", seconds=60)
         in_use.write_text(yaml.safe_dump(simulated))
         assert process.running
 

@@ -33,7 +33,7 @@ class PredictorPersistence:
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            log.warning("not recalled", file=self._path.name, why=repr(error))
+            log.warning("not_recalled", file=self._path.name, why=repr(error))
 
     def save(self) -> None:
         """Write the state if it has changed, in a native thread."""
@@ -44,7 +44,7 @@ class PredictorPersistence:
         try:
             in_thread(lambda: self._replace(data))
         except OSError as error:
-            log.warning("not kept", file=self._path.name, why=str(error))
+            log.warning("not_kept", file=self._path.name, why=str(error))
 
     def _replace(self, data: bytes) -> None:
         draft = self._path.with_suffix(".draft")

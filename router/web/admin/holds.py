@@ -152,7 +152,7 @@ def _silence(parts: AdminContext, cordon: Hold) -> dict[str, Any]:
             raise SilenceError("no alertmanager is configured")  # noqa: TRY301
         silence = parts.silences.post(cordon)
     except SilenceError as error:
-        log.warning("not silenced", node=cordon.node, why=str(error))
+        log.warning("not_silenced", node=cordon.node, why=str(error))
         return {"silence": {"error": str(error)}}
     parts.holds.place(replace(cordon, labels={SILENCE: silence.id}), _actor())
     return {"silence": {"id": silence.id, "until": iso(silence.until)}}
@@ -168,7 +168,7 @@ def _lift_silences(parts: AdminContext, held: Iterable[Hold]) -> dict[str, Any]:
             parts.silences.lift(silence)
             lifted.append(silence)
         except SilenceError as error:
-            log.warning("silence not lifted", silence=silence, why=str(error))
+            log.warning("silence_not_lifted", silence=silence, why=str(error))
             errors.append(f"{silence}: {error}")
     reported: dict[str, Any] = {"lifted": lifted}
     return {"silence": reported | ({"error": "; ".join(errors)} if errors else {})}

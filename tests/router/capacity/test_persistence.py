@@ -195,4 +195,4 @@ def test_a_full_disk_stops_nothing(tmp_path):
     life = Life(tmp_path / "gone", unix=1e9)
     with capture_logs() as logs:
         life.notes.note_speeds()
-    assert ["not kept"] == [entry["event"] for entry in logs]
+    assert ["not_kept"] == [entry["event"] for entry in logs]

@@ -135,7 +135,7 @@ def test_a_silent_prometheus_is_logged_once(control):
     control.prometheus.time = PrometheusError("silent")
     with structlog.testing.capture_logs() as lines:
         control.passes(5)
-    assert [line["event"] for line in lines] == ["prometheus is silent"]
+    assert [line["event"] for line in lines] == ["prometheus_silent"]
     assert control.stats.stages == ["observe"] * 5
 
 

@@ -187,9 +187,7 @@ EVIL = "\x1b]0;owned\x07 \r\x1b[2Kts=2026 level=info\x9b31m\u202e\u2028\x7f\x00\
 def test_bytes_that_a_terminal_obeys(lines, form):
     """What a node or a client wrote is shown, and does nothing."""
     log = configured(lines, format=form)
-    log.info(
-        "node is down", why=EVIL, node=[EVIL], by={EVIL: EVIL}, error=OSError(EVIL)
-    )
+    log.info("node_down", why=EVIL, node=[EVIL], by={EVIL: EVIL}, error=OSError(EVIL))
     logs.RequestLog(lambda: LogSettings(format=form), lines.append)({"model": EVIL})
     for line in lines:
         text = line.decode()
@@ -204,6 +202,6 @@ def test_bytes_that_a_terminal_obeys(lines, form):
 def test_a_text_without_end_is_cut(lines):
     """A node's megabyte is a line of some thousand characters."""
     log = configured(lines)
-    log.info("node is down", why="x" * 1_000_000)
+    log.info("node_down", why="x" * 1_000_000)
     assert len(lines[0]) < 9000
     assert b"xxx..." in lines[0]
