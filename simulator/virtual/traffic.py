@@ -68,7 +68,10 @@ class Traffic:
         rng = random.Random(seed)
         asks, start = self._asks, rng.randrange(len(self._asks))
         some = [asks[(start + number) % len(asks)] for number in range(count)]
-        times = sorted((each.at - asks[start].at) % self._span for each in some)
+        times = sorted(
+            (each.at - asks[start].at) % self._span + number // len(asks) * self._span
+            for number, each in enumerate(some)
+        )
         if seed % 2:
             rng.shuffle(some)
         stretch = len(asks) / self._span / rate

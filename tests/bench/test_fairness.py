@@ -19,6 +19,17 @@ def test_flood_costs_others_little():
     assert beside.wait_p99 < 4.0
     assert one_line.wait_p99 > 8 * beside.wait_p99
     assert beside.whole_p99 < 2.5 * alone.whole_p99
+    assert abs(one_line.idle) < 0.001
+
+
+def test_jobs_change_nothing_beside_a_flood():
+    """While anybody waits no item begins; what is idle else is a job's."""
+    few = replace(POLITE, seconds=40.0, jobs=True)
+    alone, beside = run(replace(few, times=0.0)), run(few)
+    assert alone.items > 20
+    assert beside.items < 5
+    assert alone.wait_p99 < 0.5
+    assert beside.wait_p99 < 4.0
 
 
 def test_limited_flood_costs_less():
@@ -32,6 +43,8 @@ def test_limited_flood_costs_less():
 
 
 def test_table(capsys):
-    """Each load has four rows."""
-    main(["--loads", "0.1", "--times", "2", "--seconds", "20"])
-    assert 6 == len(capsys.readouterr().out.splitlines())
+    """Each load has a row for each client."""
+    clients = ["alone", "beside", "limited"]
+    run = ["--loads", "0.1", "--times", "2", "--seconds", "20"]
+    main([*run, "--clients", *clients])
+    assert 5 == len(capsys.readouterr().out.splitlines())

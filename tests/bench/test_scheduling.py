@@ -147,6 +147,15 @@ def test_the_same_requests_for_every_policy():
     assert traffic.draw(1.0, 50, 3) != traffic.draw(1.0, 50, 4)
 
 
+def test_more_requests_than_a_trace_has():
+    """It is gone through again, at the same rate."""
+    asks = Traffic.of("chat").draw(10.0, 50_000, 3)
+    times = [each.at for each in asks]
+    assert sorted(times) == times
+    assert 0.98 < times[-1] / 5000.0 < 1.02
+    assert 0.98 < times[25_000] / 2500.0 < 1.02
+
+
 @pytest.mark.parametrize("peer", PEERS)
 def test_peers_lose_nothing(peer):
     """Each request ends, once, whoever chose its node."""
