@@ -205,6 +205,13 @@ class DispatchSettings(Section):
         ge=0,
         le=0.9,
     )
+    idle_for_others: float = setting(
+        2.0,
+        "slots that may stay idle for each that clients below their share use, where"
+        " another one would take all that is left; `0`: none",
+        ge=0,
+        le=16,
+    )
     batch_wait_seconds: float = seconds(
         60,
         "wait after which the first batch request in line goes before interactive ones,"

@@ -74,25 +74,34 @@ class Nodes(NamedTuple):
         """Whether one of them may take a request, now or soon."""
         return any(map(any_of, (self.free, self.full, self.barred, self.proving)))
 
-    def suited(self, avoided: frozenset[str], tokens: float) -> Sequence[Offer]:
+    def suited(
+        self,
+        avoided: frozenset[str],
+        tokens: float,
+        left: frozenset[str] = frozenset(),
+    ) -> Sequence[Offer]:
         """Return the free nodes for a request of which so long an answer is expected.
 
         A long one is not what shows whether a node has recovered.
         """
-        offers = self.open_to(avoided)
+        offers = self.open_to(avoided, left)
         if not self.short_only or tokens <= _SHORT * self.others.typical:
             return offers
         return [each for each in offers if not each.short_only] or offers
 
-    def open_to(self, avoided: frozenset[str]) -> Sequence[Offer]:
+    def open_to(
+        self, avoided: frozenset[str], left: frozenset[str] = frozenset()
+    ) -> Sequence[Offer]:
         """Return the free nodes for a request that is not to go to some.
 
         Copies that it may not use are none to it: where no other node would take it,
-        now or soon, a model may go for it.
+        now or soon, a model may go for it. What is `left` to others it waits for.
         """
         free: Sequence[Offer] = self.free
         if avoided:
             free = [each for each in free if each.view.node.name not in avoided]
+        if left and free:
+            return [each for each in free if each.view.node.name not in left]
         if free or not self.barred:
             return free
         if not all(name in avoided for name in chain(self.full, self.proving)):

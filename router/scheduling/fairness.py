@@ -3,7 +3,8 @@
 Least attained service: of those who wait, that principal is served next which has had
 the fewest node-seconds. They are charged as expected when a request gets its slot, and
 as they were when it ends. Who has nothing there is lifted to the least of those who
-wait, so that nobody saves up for a flood by staying away.
+wait, less what now runs is to cost: so much a burst goes before others, and nobody
+saves up more for a flood by staying away.
 
 The time below which nobody starts moves by 1/`most` of all that is given. At most
 `most` requests wait, so it never overtakes a fair share, and nobody is passed over for
@@ -76,6 +77,7 @@ class FairShares:
         self.now = 0.0
         self._attained: dict[str, float] = {}
         self._running: dict[Hashable, _Charged] = {}
+        self._in_flight = 0.0  # node-seconds that those which run are to cost
 
     @property
     def running(self) -> int:
@@ -87,7 +89,7 @@ class FairShares:
 
     def start(self, principal: str, least: float) -> float:
         """Return what a principal has that nothing waits of; `least`: of the others."""
-        return max(self.now, least, self.attained(principal))
+        return max(self.now, least - self._in_flight, self.attained(principal))
 
     def lift(self, principal: str, least: float) -> None:
         """Have a principal begin to wait."""
@@ -101,6 +103,7 @@ class FairShares:
         """Count a request that got a slot; `seconds`: that it is expected to run."""
         self._attained[principal] = self.attained(principal) + cost
         self._running[running] = _Charged(principal, cost, seconds)
+        self._in_flight += cost
 
     def served(self, cost: float, *, reached: float) -> None:
         """Move on; `reached`: what has been attained by all, where nobody waits now."""
@@ -113,7 +116,10 @@ class FairShares:
         contended: whether others wait: what ran while nobody did is forgotten
         """
         was = self._running.pop(running, None)
-        if was is None or was.principal not in self._attained:
+        if was is None:
+            return
+        self._in_flight -= was.cost
+        if was.principal not in self._attained:
             return
         took = seconds / was.seconds if was.seconds > 0 else 1.0
         self._attained[was.principal] += was.cost * (took - 1 if contended else -1)

@@ -105,7 +105,7 @@ def _cheapest(each: PendingRequest, moment: Moment) -> tuple[float, Offer | None
     found, least = None, 0.0
     nodes, now = moment.nodes, moment.now
     work, waited, typical = each.work, now - each.since, nodes.others.typical
-    for offer in nodes.suited(each.routing.avoided, work.tokens):
+    for offer in nodes.suited(each.routing.avoided, work.tokens, each.left):
         if offer.load:
             cost = offer.cost_with_load(work, waited, now, nodes.others)
         else:
@@ -153,7 +153,7 @@ def _least(
     """Return the least cost of waiting for one of the groups that are better."""
     nodes, waiting, now = moment
     work, waited, typical = each.work, now - each.since, nodes.others.typical
-    tried = each.routing.avoided
+    tried = each.avoided
     least, ends, groups, soon = None, 0.0, 0, inf
     for group in nodes.groups:
         if not (group.measured or free.cold):

@@ -35,7 +35,7 @@ BUSY = "busy"
 _BARRED = "loading the model would evict one that is in use"
 _TRIED = "tried already"
 _SPARED = "spared: it might end streams there, or this build would refuse it"
-_RESERVED = "its free slots are head-room for interactive requests"
+_RESERVED = "its free slots are head-room for other requests"
 PROVING = "it has failed: a request under way there must be answered first"
 
 
@@ -154,7 +154,7 @@ class Decision:
     slower:     how many more nodes have a free slot, which were not looked at
     waited:     seconds in the queue
     picker:     the name of the policy that chose
-    reserved:   the names of those whose free slots were kept for interactive requests
+    reserved:   the names of those whose free slots were kept for other requests
     """
 
     picked: Candidate | None
@@ -333,7 +333,7 @@ def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate
                 now,
                 session,
             )
-            for offer in nodes.suited(asking.routing.avoided, work.tokens)
+            for offer in nodes.suited(asking.routing.avoided, work.tokens, asking.left)
         ]
     )
 
@@ -363,4 +363,7 @@ def decision(
         proving=tuple(nodes.proving),
         last_resort=nodes.last_resort,
         picker=asking.picker,
+        reserved=tuple(
+            [o.view.node.name for o in nodes.free if o.view.node.name in asking.left]
+        ),
     )

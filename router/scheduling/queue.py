@@ -201,6 +201,10 @@ class Queue:
     def length(self, priority: Priority) -> int:
         return self._lines[priority].length
 
+    def held(self, principal: str, priority: Priority) -> int:
+        """Count what a principal has waiting."""
+        return self._lines[priority].held(principal)
+
     def wanted(self, runner: str) -> bool:
         """Say whether anybody waits for it."""
         return any(runner in line.lanes for line in self._lines.values())

@@ -85,6 +85,7 @@ class PendingRequest(NamedTuple):
     in_time: seconds from then in which its first token has to be there
     held:    whether it may be held back from a node that is free
     picker:  the name of the policy that chooses for it
+    left:    nodes that its principal leaves to others now
     """
 
     routing: RoutingRequest
@@ -93,3 +94,9 @@ class PendingRequest(NamedTuple):
     in_time: float = inf
     held: bool = True
     picker: str = ""
+    left: frozenset[str] = frozenset()
+
+    @property
+    def avoided(self) -> frozenset[str]:
+        """Name the nodes that it does not go to now."""
+        return self.routing.avoided | self.left if self.left else self.routing.avoided

@@ -25,6 +25,7 @@ from router.scheduling.estimates import Estimates
 from router.scheduling.fairness import TypicalNode
 from router.scheduling.head_room import HeadRoom
 from router.scheduling.matching import WINDOW, Match, Moment, match
+from router.scheduling.neighbours import Neighbours
 from router.scheduling.pipeline import (
     ALL_WELL,
     Candidate,
@@ -81,6 +82,7 @@ class Scheduler:
         self.health = health
         self.down_wait_seconds = 0.0
         self.head_room = HeadRoom()
+        self.neighbours = Neighbours()
         self._counted: tuple[RoutingContext | None, int] = None, 0
         self._turns = 0
         self._contexts: dict[Priority, RoutingContext] = {}
@@ -107,6 +109,9 @@ class Scheduler:
 
     def _decide(self, asking: PendingRequest, priority: Priority) -> Decision:
         routing = asking.routing
+        left = self._left(routing.principal, priority, 1)
+        if left != asking.left:
+            asking = asking._replace(left=left)
         ahead = self.queue.ahead(routing.runner, priority, routing.principal)
         pick, now = self.policies.of(asking.picker).pick, self._clock()
         decided = decide(asking, self._context(priority), pick, now, ahead)
@@ -115,6 +120,15 @@ class Scheduler:
     def _kept_out(self, priority: Priority) -> bool:
         """Say whether what is free is kept for interactive requests."""
         return self.head_room.keeps_out(priority, self.queue.shares, self._slots)
+
+    def _left(self, principal: str, priority: Priority, more: int) -> frozenset[str]:
+        """Name the nodes that a principal leaves to others, were it to ask for more."""
+        if priority is Priority.CONTINUED:
+            return frozenset()
+        if priority is Priority.BATCH and not self.queue.shares[priority].running:
+            return frozenset()  # one of them runs whatever else does
+        waiting = self.queue.held(principal, priority) + more
+        return self.neighbours.left(principal, waiting, self._slots)
 
     def _slots(self) -> int:
         """Return the slots of the nodes that are not held, counted once a snapshot."""
@@ -160,6 +174,7 @@ class Scheduler:
     def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
         self.estimates.ended(lease, outcome, timings)
         ran = self._clock() - lease.taken_at if outcome in _CHARGED else 0.0
+        self.neighbours.ended(lease)
         contended = len(self.queue) > 0
         for shares in self.queue.shares.values():
             shares.ended(lease, ran, contended=contended)
@@ -246,6 +261,7 @@ class Scheduler:
             self._ledger.press(pressed=len(self.queue) > 0)
         self._typical.learn(model, picked.offer)
         shares.charge(assignment.lease, principal, cost, picked.expected_seconds)
+        self.neighbours.began(assignment.lease, principal, assignment.lease.node)
 
     def _cleared(self, node: str, model: str, priority: Priority) -> bool:
         """Have jobs leave the node for people; False until a slot of it is free."""
@@ -261,11 +277,10 @@ class Scheduler:
             return None  # its first token comes late for reasons of its own
         if self._kept_out(priority):
             return None
-        model = asking.routing.model
+        routing, model = asking.routing, asking.routing.model
+        avoided = routing.avoided | self._left(routing.principal, priority, 1)
         for name in decided.full:
-            if name not in asking.routing.avoided and self._ledger.may_try_one_more(
-                name, model
-            ):
+            if name not in avoided and self._ledger.may_try_one_more(name, model):
                 view = self._published.current.nodes[name]
                 streams = self._ledger.streams(name)
                 offer = self.estimates.offers.offer(model, view, streams)
@@ -493,12 +508,25 @@ class Scheduler:
             return None
         self._turns = 0
         last = self.queue.newest(some[0])
+        last.asking = last.asking._replace(left=oldest.left)
         return last if now - last.asking.since < _LATE_SECONDS else None
 
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
         """Yield those that wait and did not try all the free nodes already."""
+        known: dict[str, frozenset[str]] = {}
+        shut: set[str] = set()  # principals that leave all these to others
         for waiter in self.queue.waiting(priority, runner):
-            if nodes.open_to(waiter.asking.routing.avoided):
+            principal = waiter.principal
+            if principal not in known:
+                left = known[principal] = self._left(principal, priority, 0)
+                if left and not nodes.open_to(frozenset(), left):
+                    shut.add(principal)
+            if principal in shut:
+                continue
+            asking = waiter.asking
+            if known[principal] != asking.left:
+                asking = waiter.asking = asking._replace(left=known[principal])
+            if nodes.open_to(asking.routing.avoided, asking.left):
                 yield waiter
 
 

@@ -20,6 +20,7 @@ def test_flood_costs_others_little():
     assert one_line.wait_p99 > 8 * beside.wait_p99
     assert beside.whole_p99 < 2.5 * alone.whole_p99
     assert abs(one_line.idle) < 0.001
+    assert 0.005 < beside.idle < 0.1
 
 
 def test_jobs_change_nothing_beside_a_flood():

@@ -117,17 +117,34 @@ def test_bound_on_starvation(debt, costs):
         assert given_out <= bound + 1e-6, f"{number} were served before"
 
 
-def test_nothing_is_saved_up():
-    """Who stayed away begins where the others are, not with all that they have had."""
+@pytest.mark.parametrize("running", [0, 8])
+def test_little_is_saved_up(running):
+    """Who stayed away goes before others for as much as runs, and no more."""
     queue = Queue(1000)
+    shares = queue.shares[PEOPLE]
     for _ in range(100):
         queue.join(waiter("busy"))
-    for _ in range(50):
-        serve(queue)
+    served = [serve(queue) for _ in range(50)]
+    for each in served[: 50 - running]:
+        shares.ended(each, 1.0, contended=True)
     for _ in range(50):
         queue.join(waiter("rested"))
-    served = [serve(queue).principal for _ in range(20)]
-    assert 9 <= served.count("busy") <= 11
+    order = [serve(queue).principal for _ in range(running + 20)]
+    assert running - 1 <= order[: running + 1].count("rested") <= running + 1
+    assert 9 <= order[running:].count("busy") <= 11
+
+
+def test_ahead_by_what_runs_is_forgotten():
+    """What runs is counted once, whatever it was charged in the end."""
+    shares = FairShares(10)
+    shares.lift("a", 0.0)
+    for number in range(3):
+        shares.charge(number, "a", 2.0, 1.0)
+    assert 4.0 == shares.start("b", 10.0)
+    for number in range(3):
+        shares.ended(number, 5.0, contended=number > 1)
+        shares.ended(number, 5.0, contended=True)
+    assert 10.0 == shares.start("b", 10.0)
 
 
 def test_charged_as_it_was():

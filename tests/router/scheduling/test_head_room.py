@@ -65,7 +65,7 @@ def test_interactive_requests_find_a_slot():
     gevent.sleep(0)
     assert 1 == fleet.dispatcher.queue.length(BATCH)
     reasons = fleet.dispatcher.explain(ROUTING, BATCH).rejected
-    assert "its free slots are head-room for interactive requests" == reasons["slow"]
+    assert "its free slots are head-room for other requests" == reasons["slow"]
 
     interactive = fleet.acquire()
     assert "slow" == interactive.node.name
