@@ -25,15 +25,17 @@ _MOST_KNOWN = 4096
 _NEW = 0.05  # weight of a new reading
 
 
-_Rates = tuple[float, float]  # node-seconds per token of prompt and of answer
-_FIRST: _Rates = (0.0003, 0.01)
+_Rates = tuple[float, float]  # tokens of prompts and of answers per node-second
+_FIRST: _Rates = (1 / 0.0003, 100.0)
+_LEAST_SECONDS = 1e-9
 
 
 class TypicalNode:
     """What a model's work costs on the nodes that got some of it lately.
 
     The same work costs the same wherever it is sent: its client has no say in that.
-    What streams share of a node counts for each in part.
+    What streams share of a node counts for each in part. Speeds are averaged, not
+    seconds: else what comes after a request that went to a CPU costs ten times as much.
     """
 
     def __init__(self) -> None:
@@ -42,11 +44,14 @@ class TypicalNode:
 
     def node_seconds(self, model: str, work: Work) -> float:
         prompt, token = self._models.get(model, self._any)
-        return work.prompt * prompt + work.tokens * token
+        return work.prompt / prompt + work.tokens / token
 
     def learn(self, model: str, offer: Offer) -> None:
         """Take note of the offer that a request was sent by."""
-        shown = offer.per_prompt_token, offer.per_token / (offer.streams + 1)
+        shown = (
+            1 / max(offer.per_prompt_token, _LEAST_SECONDS),
+            (offer.streams + 1) / max(offer.per_token, _LEAST_SECONDS),
+        )
         self._any = _nearer(self._any, shown)
         self._models[model] = _nearer(self._models.get(model, shown), shown)
         if len(self._models) > _MOST_KNOWN:

@@ -232,6 +232,8 @@ def test_node_seconds():
         typical.learn("m:2", made._replace(per_token=0.2))
     assert typical.node_seconds("m:2", work) == pytest.approx(6.0)
     assert typical.node_seconds("m:1", work) == pytest.approx(1.5)
+    typical.learn("m:1", made._replace(per_token=2.0))  # a CPU
+    assert typical.node_seconds("m:1", work) < 1.6
     for number in range(5000):
         typical.learn(f"m:{number}", made)
     assert len(typical._models) <= 4096
