@@ -70,4 +70,5 @@ def _predictions(scheduler: Scheduler) -> Predictions:
             "first_token": estimates.first_tokens,
             "completion": estimates.completions,
         },
+        estimates.reused_tokens,
     )

@@ -164,11 +164,20 @@ def _seconds(actual: dict[str, float | None]) -> str:
     return ", ".join(said)
 
 
+def _parts(each: dict[str, Any]) -> str:
+    """Return what a time consists of: `prefill 0.1 (0.8 saved …) + decode 2.0`."""
+    parts = each.get("expected") or {}
+    listed = {name: f"{name} {parts[name]}" for name in parts if parts[name]}
+    if saved := each.get("saved_seconds"):
+        why = f"({saved} saved by a prompt read there)"
+        listed["prefill"] = f"prefill {parts['prefill']} {why}"
+    return " + ".join(listed.values())
+
+
 def _candidate(each: dict[str, Any]) -> str:
     said = f"expected {each['expected_seconds']} s"
-    if parts := each.get("expected"):
-        listed = " + ".join(f"{name} {parts[name]}" for name in parts if parts[name])
-        said += f" = {listed}" if listed else ""
+    if parts := _parts(each):
+        said += f" = {parts}"
     said += f", {each['in_flight']} in flight, score {each['score']}"
     if each.get("measured") is False:
         said += ", speed not measured yet"

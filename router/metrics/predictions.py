@@ -34,9 +34,15 @@ class Deviations(Protocol):
 class Predictions(Collector):
     """Families made at a scrape; stages in the order of a request."""
 
-    def __init__(self, answers: Deviations, stages: Mapping[str, Deviations]) -> None:
+    def __init__(
+        self,
+        answers: Deviations,
+        stages: Mapping[str, Deviations],
+        reused: Deviations,
+    ) -> None:
         self._answers = answers
         self._stages = stages
+        self._reused = reused
 
     def collect(self) -> Iterator[Metric]:
         models = self._answers.by_model
@@ -51,6 +57,13 @@ class Predictions(Collector):
             "Tokens of answers: expected, actual, and by which they were missed.",
             ("model", "kind"),
             _rows(self._answers, ()),
+        )
+        yield totals(
+            "inferops_prediction_reused_tokens",
+            "Tokens of prompts that began as one that the node had read: expected in"
+            " its cache, found there, and by which they were missed.",
+            ("model", "kind"),
+            _rows(self._reused, ()),
         )
         yield totals(
             "inferops_prediction_seconds",

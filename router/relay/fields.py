@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from router import json_scan
 from router.duration import parse_duration
 from router.errors import BadRequestError
+from router.prompt_prefixes import NO_PREFIXES, PromptPrefixes, prefixes_of
 from router.relay.protocols import Route
 
 __all__ = ["Ask", "Need", "read_ask"]
@@ -36,11 +37,12 @@ class Need(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a request asks for, and what that needs of a node."""
+    """What a request asks for, what that needs of a node, and how its prompt begins."""
 
     model: str
     streams: bool
     need: Need = Need.SLOT
+    prefixes: PromptPrefixes = field(default=NO_PREFIXES, compare=False)
 
 
 # Of each member whether a null leaves what was said before it, as in Ollama's types.
@@ -75,7 +77,10 @@ def read_ask(route: Route, body: bytes, offload: RunInThread | None = None) -> A
         raise BadRequestError("the model's name is too long")
     if not isinstance(model, str) or not model:
         raise BadRequestError("model is required")
-    return Ask(model, _streams(route, fields), _need(route.path, fields))
+    need, prefixes = _need(route.path, fields), NO_PREFIXES
+    if need is Need.SLOT and route.operation in _GENERATES:
+        prefixes = prefixes_of(fields)
+    return Ask(model, _streams(route, fields), need, prefixes)
 
 
 def _fields(body: bytes, run: RunInThread) -> Mapping[str, object]:
@@ -109,6 +114,7 @@ _QUESTION = {
     "/api/embeddings": "prompt",
     "/v1/completions": "prompt",
 }
+_GENERATES = frozenset({"chat", "text_completion"})
 _COUNTING = ("/count_tokens", "/input_tokens", "/tokenize", "/detokenize")
 _UNLOADING = frozenset({"/api/generate", "/api/chat"})
 

@@ -8,7 +8,7 @@ the same speed.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from math import log2
@@ -41,7 +41,17 @@ class Group:
         return next(iter(self.offers.values()))
 
 
+@dataclass(slots=True)
+class _Place:
+    """Where a node's offer is kept: among the free ones, or in a group."""
+
+    key: float
+    offer: Offer
+    free: bool
+
+
 _NONE: Mapping[str, Offer | None] = MappingProxyType({})
+_NOWHERE: Mapping[str, _Place] = MappingProxyType({})
 
 
 class Nodes(NamedTuple):
@@ -56,6 +66,7 @@ class Nodes(NamedTuple):
              may for who can go nowhere else
     slower:  how many more have one, which are not looked at
     short_only: how many of those with a free slot are for a short answer
+    places:  where each node's offer is kept
     """
 
     free: list[Offer]
@@ -68,6 +79,7 @@ class Nodes(NamedTuple):
     proving: Iterable[str] = ()
     last_resort: bool = False
     short_only: int = 0
+    places: Mapping[str, _Place] = _NOWHERE
 
     @property
     def any(self) -> bool:
@@ -79,25 +91,32 @@ class Nodes(NamedTuple):
         avoided: frozenset[str],
         tokens: float,
         left: frozenset[str] = frozenset(),
+        also: Iterable[str] = (),
     ) -> Sequence[Offer]:
         """Return the free nodes for a request of which so long an answer is expected.
 
         A long one is not what shows whether a node has recovered.
         """
-        offers = self.open_to(avoided, left)
+        offers = self.open_to(avoided, left, also)
         if not self.short_only or tokens <= _SHORT * self.others.typical:
             return offers
         return [each for each in offers if not each.short_only] or offers
 
     def open_to(
-        self, avoided: frozenset[str], left: frozenset[str] = frozenset()
+        self,
+        avoided: frozenset[str],
+        left: frozenset[str] = frozenset(),
+        also: Iterable[str] = (),
     ) -> Sequence[Offer]:
         """Return the free nodes for a request that is not to go to some.
 
+        also: nodes to look at even where so many others would be quicker
         Copies that it may not use are none to it: where no other node would take it,
         now or soon, a model may go for it. What is `left` to others it waits for.
         """
         free: Sequence[Offer] = self.free
+        if self.slower and also:
+            free = [*free, *self._further(also)]
         if avoided:
             free = [each for each in free if each.view.node.name not in avoided]
         if left and free:
@@ -109,18 +128,16 @@ class Nodes(NamedTuple):
         ways = (self.barred[name] for name in self.barred.keys() - avoided)
         return [offer for offer in ways if offer is not None]
 
+    def _further(self, names: Iterable[str]) -> Iterator[Offer]:
+        """Yield the offers of free nodes that are not among the quickest."""
+        for name in names:
+            place = self.places.get(name)
+            if place is not None and place.free and place.offer not in self.free:
+                yield place.offer
+
 
 def any_of(names: Iterable[object]) -> bool:
     return next(iter(names), None) is not None
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where a node's offer is kept: among the free ones, or in a group."""
-
-    key: float
-    offer: Offer
-    free: bool
 
 
 class Board:
@@ -210,6 +227,7 @@ class Board:
             max(0, len(self._free) - LOOKED_AT),
             self._proving,
             short_only=self._short_only,
+            places=self._places,
         )
 
 

@@ -44,12 +44,14 @@ class Expected(NamedTuple):
     """What a request's time on a node consists of, as expected; seconds.
 
     behind: until prompts that are there already, or a load, are done
+    saved:  of the prompt's reading, since the node is expected to have read it before
     """
 
     behind: float
     load: float
     prefill: float
     decode: float
+    saved: float = 0.0
 
     @property
     def first_token(self) -> float:
@@ -113,8 +115,9 @@ class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
         return Expected(
             max(self.read_until, self.ready_at, now) - now,
             self.load,
-            work.prompt * self.per_prompt_token,
+            work.unread * self.per_prompt_token,
             work.tokens * self.per_token,
+            work.saved * self.per_prompt_token,
         )
 
     def cost(self, work: Work, waited: float, typical: float, now: float) -> float:
@@ -135,8 +138,8 @@ class Offer(NamedTuple):  # made for each change of a node: a tuple is quick
         self, work: Work, waited: float, typical: float, now: float, wait: float
     ) -> float:
         """Return the cost where the prompt is read after so many seconds."""
-        prompt, tokens, squares = work
-        reads = prompt * self.per_prompt_token
+        prompt, tokens, squares, saved = work
+        reads = (prompt - saved) * self.per_prompt_token
         first = waited + wait + reads
         each = self.per_token
         cost = (

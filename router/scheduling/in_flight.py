@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from router.capacity.ledger import Lease
 from router.scheduling.completion import Expected
-from router.scheduling.request import PendingRequest
+from router.scheduling.request import PendingRequest, Reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,13 @@ class RunningRequest:
 
     reading:  seconds of prompts that were before it
     expected: of its time on the node, by who decided
+    reused:   what of its prompt may have been in the node's cache
     """
 
     asking: PendingRequest
     reading: float
     expected: Expected | None = None
+    reused: Reused | None = None
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class InFlight:
         asking: PendingRequest,
         seconds: float,
         expected: Expected | None = None,
+        reused: Reused | None = None,
     ) -> None:
         """Take note of a request that is sent; its prompt takes so many seconds."""
         node = self._nodes.get(lease.node)
@@ -61,7 +64,7 @@ class InFlight:
         node.arrivals += asking.since
         node.read_until = now + reading + seconds
         node.sent += now
-        self._running[lease] = RunningRequest(asking, reading, expected)
+        self._running[lease] = RunningRequest(asking, reading, expected, reused)
 
     def end(self, lease: Lease) -> RunningRequest | None:
         """Forget a request; None where no decision sent it."""

@@ -105,7 +105,12 @@ def _cheapest(each: PendingRequest, moment: Moment) -> tuple[float, Offer | None
     found, least = None, 0.0
     nodes, now = moment.nodes, moment.now
     work, waited, typical = each.work, now - each.since, nodes.others.typical
-    for offer in nodes.suited(each.routing.avoided, work.tokens, each.left):
+    reuse = each.reuse
+    read = reuse.nodes if reuse is not None else ()
+    tokens = each.work.tokens
+    for offer in nodes.suited(each.routing.avoided, tokens, each.left, read):
+        if reuse is not None:
+            work = reuse.on(offer.view.node.name, each.work)
         if offer.load:
             cost = offer.cost_with_load(work, waited, now, nodes.others)
         else:
@@ -177,5 +182,6 @@ def _least(
 
 def _too_late(each: PendingRequest, free: Offer, wait: float, now: float) -> bool:
     waited = now - each.since
-    in_time = waited + free.first_token(each.work, now) <= each.in_time
+    work = each.on(free.view.node.name)
+    in_time = waited + free.first_token(work, now) <= each.in_time
     return in_time and waited + wait > each.in_time

@@ -320,8 +320,14 @@ def offered(runner: str, context: RoutingContext) -> Nodes:
 
 def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
     """Return the nodes with a free slot as candidates."""
-    work, waited, others = asking.work, now - asking.since, nodes.others
-    session = asking.routing.session
+    waited, others, session = now - asking.since, nodes.others, asking.routing.session
+    avoided, tokens = asking.routing.avoided, asking.work.tokens
+    if asking.reuse is None:
+        offers = nodes.suited(avoided, tokens, asking.left)
+        works = [asking.work] * len(offers)
+    else:
+        offers = nodes.suited(avoided, tokens, asking.left, asking.reuse.nodes)
+        works = [asking.on(offer.view.node.name) for offer in offers]
     return tuple(
         [
             Candidate(
@@ -333,7 +339,7 @@ def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate
                 now,
                 session,
             )
-            for offer in nodes.suited(asking.routing.avoided, work.tokens, asking.left)
+            for offer, work in zip(offers, works, strict=True)
         ]
     )
 

@@ -6,9 +6,12 @@ path. How many tokens a byte is, and how long answers are, is learned from repli
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from router.prompt_prefixes import NO_PREFIXES, PromptPrefixes
 
 FIRST_GUESS = 256.0  # tokens of an answer of which nothing is known
 
@@ -42,6 +45,7 @@ class RoutingRequest:
     principal: who sends it: the queue is shared fairly between principals
     session: what its conversation is told by, for the policy that keeps to a node
     picker: the policy that it asks for; empty: its model's
+    prefixes: how its prompt begins
     """
 
     model: str  # canonical
@@ -52,6 +56,7 @@ class RoutingRequest:
     principal: str = field(default="", compare=False)
     session: str = field(default="", compare=False)
     picker: str = field(default="", compare=False)
+    prefixes: PromptPrefixes = field(default=NO_PREFIXES, compare=False)
 
     @property
     def avoided(self) -> frozenset[str]:
@@ -71,11 +76,45 @@ class Work(NamedTuple):
     prompt:  tokens to read
     tokens:  mean of the answers of such requests
     squares: mean of their squares: what their tail weighs
+    saved:   of the prompt's tokens, those that a node is expected to have read before
     """
 
     prompt: float = 0.0
     tokens: float = FIRST_GUESS
     squares: float = 2.0 * FIRST_GUESS * FIRST_GUESS
+    saved: float = 0.0
+
+    @property
+    def unread(self) -> float:
+        return self.prompt - self.saved
+
+
+class Reused(NamedTuple):
+    """What of a prompt may be in a node's cache.
+
+    share:   of its text, that the node has read
+    between: requests that the node has got since
+    chance:  that it is still there
+    """
+
+    share: float
+    between: int
+    chance: float
+
+    @property
+    def expected(self) -> float:
+        return self.share * self.chance
+
+
+class Reuse(Protocol):
+    """What nodes have read (`router.scheduling.prompt_caches.PromptReuse`)."""
+
+    @property
+    def nodes(self) -> Collection[str]: ...
+
+    def at(self, node: str) -> Reused | None: ...
+
+    def on(self, node: str, work: Work) -> Work: ...
 
 
 class PendingRequest(NamedTuple):
@@ -86,6 +125,7 @@ class PendingRequest(NamedTuple):
     held:    whether it may be held back from a node that is free
     picker:  the name of the policy that chooses for it
     left:    nodes that its principal leaves to others now
+    reuse:   which nodes have read some of its prompt; None: none has
     """
 
     routing: RoutingRequest
@@ -95,8 +135,13 @@ class PendingRequest(NamedTuple):
     held: bool = True
     picker: str = ""
     left: frozenset[str] = frozenset()
+    reuse: Reuse | None = None
 
     @property
     def avoided(self) -> frozenset[str]:
         """Name the nodes that it does not go to now."""
         return self.routing.avoided | self.left if self.left else self.routing.avoided
+
+    def on(self, node: str) -> Work:
+        """Return its work on a node."""
+        return self.work if self.reuse is None else self.reuse.on(node, self.work)

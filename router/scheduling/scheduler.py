@@ -284,7 +284,7 @@ class Scheduler:
                 view = self._published.current.nodes[name]
                 streams = self._ledger.streams(name)
                 offer = self.estimates.offers.offer(model, view, streams)
-                picked = Candidate(offer, asking.work, 0.0, self._clock())
+                picked = Candidate(offer, asking.on(name), 0.0, self._clock())
                 lease = self._ledger.take_one_more(name, model)
                 decided = replace(decided, picked=picked)
                 self.estimates.began(lease, asking, decided)
@@ -487,7 +487,8 @@ class Scheduler:
         policy = self.policies.of(waiter.asking.picker)
         if not policy.holds_back:
             return waiter, policy.pick(weighed(waiter.asking, nodes, now))
-        return waiter, Candidate(found.offer, waiter.asking.work, found.cost, now)
+        work = waiter.asking.on(found.offer.view.node.name)
+        return waiter, Candidate(found.offer, work, found.cost, now)
 
     def _match_of(self, some: Sequence[Waiter], moment: Moment) -> Match | None:
         lines = [min(moment.waiting, self.queue.line(each)) for each in some]

@@ -61,6 +61,7 @@ class Stream:
     """One request on a node; `ended` is called when it is whole.
 
     key:    whose text it is: what another stream of the same read, it finds read
+    head:   how the text begins, as others' texts may, and the tokens of that
     unread: of its prompt, when it began
     first:  called when the first token is there
     model:  streams of two models do not share a step: the GPU serves them in turn
@@ -72,6 +73,7 @@ class Stream:
     key: object = None
     first: Callable[[], None] | None = None
     model: str = ""
+    head: tuple[object, float] = (None, 0.0)
     unread: float = 0.0
     began: float = 0.0
     first_token_at: float = inf
@@ -89,16 +91,25 @@ class _Slot:
     """What one slot's cache holds: so many tokens of a text."""
 
     key: object = None
+    head: object = None
     tokens: float = 0.0
     left_at: float = -inf
     stream: Stream | None = None
+
+    def common(self, stream: Stream) -> float:
+        """Return the tokens with which both texts begin."""
+        if stream.key is not None and self.key == stream.key:
+            return self.tokens
+        head, tokens = stream.head
+        same = head is not None and self.head == head
+        return min(tokens, self.tokens) if same else 0.0
 
 
 class VirtualNode:
     """The streams of one node; the clock tells it when something is due.
 
     With `caching` a text finds in a slot's cache what was read and said of it there,
-    until another one has used the slot; the free slot that has it is taken first.
+    until another one has used the slot; the free slot that has most of it is taken.
     """
 
     def __init__(
@@ -175,15 +186,13 @@ class VirtualNode:
         idle = [slot for slot in self._slots if slot.stream is None]
         if not idle:
             return 0.0
-        own = (each for each in idle if each.key == stream.key)
-        slot = next(own, None) if stream.key is not None else None
-        if slot is None:
-            slot = idle[0]
-            if self._caching is Caching.OLDEST:
-                slot = min(idle, key=lambda each: each.left_at)
-            slot.key, slot.tokens = stream.key, 0.0
-        slot.stream = stream
-        return slot.tokens
+        slot = max(idle, key=lambda each: each.common(stream))
+        common = slot.common(stream)
+        if not common and self._caching is Caching.OLDEST:
+            slot = min(idle, key=lambda each: each.left_at)
+        slot.key, slot.head = stream.key, stream.head[0]
+        slot.tokens, slot.stream = common, stream
+        return common
 
     def _leave(self, stream: Stream) -> None:
         """Keep in the slot's cache what was read and said."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from simulator.virtual.clock import Clock
-from simulator.virtual.node import Spec, Stream, VirtualNode
+from simulator.virtual.node import Caching, Spec, Stream, VirtualNode
 
 KEEP_ALIVE_SECONDS = 300.0
 
@@ -23,6 +23,7 @@ class Request:
     """One request on a node.
 
     options: what Ollama loads the model with, where it is not the default
+    session, head: whose text it is, and how that begins, for the prompt cache
     first, ended: called at the first token and at the end
     """
 
@@ -32,6 +33,8 @@ class Request:
     ended: Callable[[Request], None]
     first: Callable[[Request], None] | None = None
     options: str = ""
+    session: object = None
+    head: tuple[object, float] = (None, 0.0)
     came: float = 0.0
     load_seconds: float = 0.0
     stream: Stream | None = None
@@ -70,10 +73,11 @@ class VirtualOllama:
         resident: Sequence[str] = (),
         *,
         apart: bool = False,
+        caching: Caching = Caching.NONE,
     ) -> None:
         self._apart = apart
         self.spec = spec
-        self.engine = VirtualNode(spec, totals, clock, most=10_000)
+        self.engine = VirtualNode(spec, totals, clock, caching=caching, most=10_000)
         self.loads = 0
         self.evictions = 0
         self._clock = clock
@@ -137,7 +141,13 @@ class VirtualOllama:
 
         model = request.model if self._apart else ""
         request.stream = Stream(
-            request.prompt, request.tokens, ended, first=first, model=model
+            request.prompt,
+            request.tokens,
+            ended,
+            key=request.session,
+            head=request.head,
+            first=first,
+            model=model,
         )
         self.engine.begin(request.stream)
 

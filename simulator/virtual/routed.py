@@ -32,6 +32,7 @@ from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
 from router.pickers import Policies
+from router.prompt_prefixes import NO_PREFIXES, PromptPrefixes
 from router.relay.pool import UpstreamRequest
 from router.scheduling.estimates import Estimates
 from router.scheduling.queue import Assignment, Queue
@@ -41,7 +42,7 @@ from router.scheduling.trace import DecisionTrace
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 from simulator.virtual.clock import Clock
 from simulator.virtual.greenlets import VirtualCancellation, spawn
-from simulator.virtual.node import TOTALS, Scaling, Spec
+from simulator.virtual.node import TOTALS, Caching, Scaling, Spec
 from simulator.virtual.ollama import Request, VirtualOllama
 from simulator.virtual.passed import PassedOn
 from simulator.virtual.workload import Ask
@@ -108,6 +109,8 @@ class Setup:
     slots_given: whether the inventory says `__slots`
     models:      what the nodes have on disk
     resident:    what is in memory at first, by the node's number
+    caching:     how nodes keep prompts that they have read
+    affinity:    whether the router knows how prompts begin
     """
 
     specs: Sequence[Spec]
@@ -119,6 +122,8 @@ class Setup:
     queue_seconds: float = QUEUE_SECONDS
     first_token_seconds: float = inf
     max_waiting: int = 1_000_000
+    caching: Caching = Caching.NONE
+    affinity: bool = True
 
 
 class Routed:
@@ -140,7 +145,13 @@ class Routed:
     def _nodes(self) -> dict[str, VirtualOllama]:
         setup, totals = self.setup, TOTALS[self.setup.scaling]
         return {
-            spec.name: VirtualOllama(spec, totals, self.clock, setup.resident(number))
+            spec.name: VirtualOllama(
+                spec,
+                totals,
+                self.clock,
+                setup.resident(number),
+                caching=setup.caching,
+            )
             for number, spec in enumerate(setup.specs)
         }
 
@@ -252,15 +263,30 @@ class Routed:
 
     def run(self, asks: Sequence[Ask]) -> list[Reply]:
         """Have each request come at its time, and run them all to their ends."""
+        sessions: dict[int, list[Ask]] = {}
         for ask in asks:
-            reply = Reply(ask)
-            self.replies.append(reply)
-            spawn(self.clock, ask.at, lambda reply=reply: self._request(reply))  # type: ignore[misc]
+            if ask.session and ask.old:
+                sessions[ask.session].append(ask)
+                continue
+            turns = [ask]
+            if ask.session:
+                sessions[ask.session] = turns
+            spawn(self.clock, ask.at, lambda turns=turns: self._session(turns))  # type: ignore[misc]
         until = max(ask.at for ask in asks)
         self.poll(until)
         self._look_at_streams(until)
         self.clock.run()
         return self.replies
+
+    def _session(self, turns: Sequence[Ask]) -> None:
+        """Have each turn come at its time, and after the reply to the one before."""
+        pause = VirtualCancellation(self.clock)
+        for ask in turns:
+            if ask.at > self.clock.now:
+                pause.sleep(ask.at - self.clock.now)
+            reply = Reply(replace(ask, at=self.clock.now))
+            self.replies.append(reply)
+            self._request(reply)
 
     def people(
         self, model: str, count: int, until: float, ask: Ask, options: str = ""
@@ -300,7 +326,11 @@ class Routed:
         traits = Traits(prompt_bytes=size, options=ask.options)
         by = ask.at + self.setup.first_token_seconds
         return RoutingRequest(
-            ask.model, traits=traits, first_token_by=by, principal=ask.principal
+            ask.model,
+            traits=traits,
+            first_token_by=by,
+            principal=ask.principal,
+            prefixes=_prefixes(ask) if self.setup.affinity else NO_PREFIXES,
         )
 
     def _take(
@@ -316,7 +346,16 @@ class Routed:
         def ended(_: Request) -> None:
             cancellation.wake()
 
-        request = Request(ask.model, ask.prompt, ask.tokens, ended, first, ask.options)
+        request = Request(
+            ask.model,
+            ask.prompt,
+            ask.tokens,
+            ended,
+            first,
+            ask.options,
+            session=ask.session or None,
+            head=(ask.head[0] or None, ask.head[1]),
+        )
         reply.node, reply.slot_at = lease.node, self.clock.now
         lease.reply = PassedOn(lambda: node.tokens(request))
         node.submit(request)
@@ -324,6 +363,21 @@ class Routed:
         now = self.clock.now
         reply.ended_at, reply.load_seconds = now, request.load_seconds
         lease.done(Outcome.END, _timings(request, now))
+
+
+def _prefixes(ask: Ask) -> PromptPrefixes:
+    """Return digests as the router makes them of a body, which there is none of."""
+    known, kept = [], []
+    if ask.session:
+        kept.append(hash((ask.session, ask.turn)))
+        if ask.old:
+            before = hash((ask.session, ask.turn - 1))
+            known.append((before, ask.old / ask.prompt))
+    if ask.head[0]:
+        digest = hash(("head", ask.head[0]))
+        known.append((digest, ask.head[1] / ask.prompt))
+        kept.append(digest)
+    return PromptPrefixes(tuple(known), tuple(kept))
 
 
 def _timings(request: Request, now: float) -> Timings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Traffic:
     @classmethod
     def of(cls, source: str) -> Traffic:
         """Read a trace in Azure's format, or make one of `SHAPES`."""
+        if source in CONVERSATIONS:
+            return Sessions(source)
         if source in SHAPES:
             return cls(source, list(_made_up(source, random.Random(source))))
         return cls(Path(source).stem, read_azure(Path(source)))
@@ -92,6 +94,83 @@ def _made_up(shape: str, rng: random.Random) -> Iterator[Ask]:
         read = _tokens(rng, prompt, prompt_spread, _LONGEST_PROMPT)
         written = _tokens(rng, answer, answer_spread, _LONGEST_ANSWER)
         yield Ask(max(4, read), written, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """Requests that go on with what was said before; means, and spreads as above.
+
+    turns:  of one conversation, on the mean
+    said:   tokens that are new in each prompt; answer: of an answer
+    pause:  seconds from one answer to the next request
+    """
+
+    turns: float
+    said: tuple[float, float]
+    answer: tuple[float, float]
+    pause: tuple[float, float]
+
+
+CONVERSATIONS = {
+    "sessions": Conversations(5, (150, 1.0), (210, 0.95), (25, 0.8)),
+    "agents": Conversations(8, (400, 1.0), (80, 0.9), (3, 1.0)),
+}
+_MOST_TURNS = 30
+_READ_ALONG = 50.0  # tokens of the answer in a second
+# What conversations begin with: one of some texts, by their tokens.
+_HEADS, _HEAD_TOKENS, _MOST_HEAD = 8, 400, 2000
+
+
+class Sessions(Traffic):
+    """Conversations: another rate means more of them, not shorter pauses."""
+
+    def __init__(self, name: str) -> None:
+        self._shape = shape = CONVERSATIONS[name]
+        asks = _sessions(shape, random.Random(name), 1 / shape.turns, _MADE_UP)
+        super().__init__(name, asks)
+        self._turns = len(asks) / sum(not ask.turn for ask in asks)
+
+    def draw(self, rate: float, count: int, seed: int) -> list[Ask]:
+        return _sessions(self._shape, random.Random(seed), rate / self._turns, count)
+
+
+def _sessions(
+    shape: Conversations, rng: random.Random, rate: float, count: int
+) -> list[Ask]:
+    """Return so many requests; so many conversations begin in a second."""
+    asks: list[Ask] = []
+    at = 0.0
+    while len(asks) < 1.2 * count:
+        at += rng.expovariate(rate)
+        asks.extend(_conversation(shape, rng, at, len(asks) + 1))
+    return sorted(asks, key=lambda ask: ask.at)[:count]
+
+
+def _conversation(
+    shape: Conversations, rng: random.Random, at: float, number: int
+) -> Iterator[Ask]:
+    head = rng.randrange(_HEADS)
+    begin = _tokens(random.Random(head), _HEAD_TOKENS, 1.0, _MOST_HEAD)
+    turns = min(_MOST_TURNS, 1 + int(rng.expovariate(1 / (shape.turns - 0.5))))
+    pause, spread = shape.pause
+    old = 0
+    for turn in range(turns):
+        prompt = (old or begin) + _tokens(rng, *shape.said, _LONGEST_PROMPT)
+        written = _tokens(rng, *shape.answer, _LONGEST_ANSWER)
+        if prompt > _LONGEST_PROMPT:
+            return
+        yield Ask(
+            prompt,
+            written,
+            at,
+            session=number,
+            turn=turn,
+            old=old,
+            head=(head + 1, begin),
+        )
+        old = prompt + written
+        reads = rng.lognormvariate(log(pause) - spread * spread / 2, spread)
+        at += written / _READ_ALONG + reads
 
 
 def _tokens(rng: random.Random, mean: float, spread: float, most: int) -> int:

@@ -31,7 +31,12 @@ CPU = Spec("cpu", 8, 60)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request: tokens of prompt and answer; `at` seconds, for people's."""
+    """A request: tokens of prompt and answer; `at` seconds, for people's.
+
+    session: whose conversation it goes on with; 0: nobody's
+    turn:    which request of that it is, and `old` the tokens that were read before
+    head:    what the prompt begins with, as others' do, and the tokens of that
+    """
 
     prompt: int
     tokens: int
@@ -40,6 +45,9 @@ class Ask:
     session: int = 0
     options: str = ""
     principal: str = ""
+    turn: int = 0
+    old: int = 0
+    head: tuple[int, int] = (0, 0)
 
 
 class Items:

@@ -102,6 +102,22 @@ def test_a_text_is_found_in_the_cache(clock, caching, others, first, second):
     assert again[1].unread == pytest.approx(second, rel=0.06)
 
 
+def test_a_common_beginning_is_read_once(clock):
+    """By the slot that has it; while that one is busy another one reads it."""
+    node = VirtualNode(NODE, TOTALS[Scaling.FLAT], clock, caching=Caching.FIRST)
+
+    def begin(key):
+        stream = Stream(2000, 1, lambda _: None, key=key, head=("system", 1500.0))
+        node.begin(stream)
+        return stream.unread
+
+    assert begin("a") == 2000
+    assert begin("b") == 2000
+    clock.run()
+    assert begin("c") == pytest.approx(500)
+    assert begin("b") == 1
+
+
 def test_what_was_read_of_a_prompt_stays(clock):
     """A stream that is cancelled before its first token need not begin anew."""
     node = VirtualNode(NODE, TOTALS[Scaling.FLAT], clock, caching=Caching.FIRST)

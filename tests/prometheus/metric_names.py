@@ -133,7 +133,7 @@ def _router() -> set[str]:
         HoldStore(_NoJournal()), leases=lambda _: (), present=lambda _: None
     )
     failing = CircuitCollector(circuits)
-    expected = Predictions(Deviations(), {})
+    expected = Predictions(Deviations(), {}, Deviations())
     used = UsageCollector(UsageFigures((), {}, lambda: (0, 0, 0)))
     collectors = (registry, fleet, health, jobs, failing, expected, used)
     families = [family for each in collectors for family in each.collect()]

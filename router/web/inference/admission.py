@@ -94,6 +94,7 @@ def proxied(
             principal=request.principal.id,
             session=terms.session or session_of(body),
             picker=terms.picker,
+            prefixes=ask.prefixes,
         ),
         UpstreamRequest("POST", route.path, headers, body),
         terms.priority,

@@ -10,12 +10,13 @@ from router.scheduling.accuracy import Deviations
 
 def test_error_and_calibration():
     """Expected over actual is the calibration, the absolute error is beside it."""
-    answers, seconds = Deviations(), Deviations()
+    answers, seconds, reused = Deviations(), Deviations(), Deviations()
     answers.add("m:latest", 100.0, 150.0)
     answers.add("m:latest", 100.0, 50.0)
     seconds.add("m:latest", 2.0, 3.0)
+    reused.add("m:latest", 700.0, 800.0)
     registry = CollectorRegistry()
-    registry.register(Predictions(answers, {"completion": seconds}))
+    registry.register(Predictions(answers, {"completion": seconds}, reused))
 
     def tokens(kind):
         labels = {"model": "m:latest", "kind": kind}
@@ -24,6 +25,9 @@ def test_error_and_calibration():
     assert (200.0, 200.0, 100.0) == tuple(
         tokens(kind) for kind in ("expected", "actual", "absolute_error")
     )
+    labels = {"model": "m:latest", "kind": "expected"}
+    name = "inferops_prediction_reused_tokens_total"
+    assert 700.0 == registry.get_sample_value(name, labels)
     labels = {"model": "m:latest", "stage": "completion", "kind": "absolute_error"}
     missed = registry.get_sample_value("inferops_prediction_seconds_total", labels)
     assert 1.0 == missed
