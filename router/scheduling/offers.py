@@ -149,15 +149,14 @@ class _Kept:
         if changed is None:
             changed = self.board.views
         elif unsteady or self._unsteady:
-            changed = {*changed, *unsteady, *self._unsteady}
-        else:
-            changed = dict.fromkeys(changed)
+            changed = (*changed, *sorted(unsteady | self._unsteady))
         self._unsteady = set(unsteady)
         version = self._offers.evictions.waiting.version
         if version != self._queue_version:  # who is waited for may not be evicted
             self._queue_version = version
-            changed = {*changed, *self.board.barred}
-        for name in changed:
+            changed = (*changed, *self.board.barred)
+        # In the same order in every process: which of like nodes comes first counts.
+        for name in dict.fromkeys(changed):
             if name in self.board.views:
                 self._put(name, context, now)
 

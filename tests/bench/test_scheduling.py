@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from math import inf
 
@@ -216,3 +219,24 @@ def test_prints_a_row_for_each_cell(tmp_path, capsys):
     assert sum(line.startswith("chat, equal-8, h200-2026-11") for line in lines) == 2
     assert lines[-1].endswith("of 2 cells")
     assert len(json.loads(out.read_text())["cells"]) == 2 * 4
+
+
+def test_the_same_in_every_process():
+    """Hashes of names differ from process to process; decisions do not."""
+    code = (
+        "from bench.scheduling import OURS, Cell, Run;"
+        "from simulator.virtual.node import Scaling;"
+        "cell = Cell('bursts', 'mixed-8 + CPU', Scaling.H200, 0.9);"
+        "print(Run(cell, OURS, 203, 2000)())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
