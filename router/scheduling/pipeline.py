@@ -15,7 +15,7 @@ from router.health.circuits import CIRCUIT
 from router.model import Hold
 from router.pickers import Picker
 from router.scheduling.board import Nodes
-from router.scheduling.completion import Expected, Offer
+from router.scheduling.completion import Expected, Offer, Others
 from router.scheduling.matching import HeldBack, Moment, held_back
 from router.scheduling.request import PendingRequest, RoutingRequest, Work
 from router.snapshot import LoadView, NodeView, Snapshot
@@ -320,28 +320,41 @@ def offered(runner: str, context: RoutingContext) -> Nodes:
 
 def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate, ...]:
     """Return the nodes with a free slot as candidates."""
-    waited, others, session = now - asking.since, nodes.others, asking.routing.session
-    avoided, tokens = asking.routing.avoided, asking.work.tokens
-    if asking.reuse is None:
-        offers = nodes.suited(avoided, tokens, asking.left)
-        works = [asking.work] * len(offers)
+    work, waited, others = asking.work, now - asking.since, nodes.others
+    session, reuse = asking.routing.session, asking.reuse
+    read = reuse.nodes if reuse is not None else ()
+    candidates = [
+        Candidate(
+            offer,
+            work,
+            offer.cost_with_load(work, waited, now, others)
+            if offer.load
+            else offer.cost(work, waited, others.typical, now),
+            now,
+            session,
+        )
+        for offer in nodes.suited(
+            asking.routing.avoided, work.tokens, asking.left, read
+        )
+    ]
+    if read:
+        for place, each in enumerate(candidates):
+            if each.name in read:
+                candidates[place] = _having_read(each, asking, others)
+    return tuple(candidates)
+
+
+def _having_read(
+    candidate: Candidate, asking: PendingRequest, others: Others
+) -> Candidate:
+    """Return the candidate as it is where it may have some of the prompt."""
+    offer, now = candidate.offer, candidate.at
+    work, waited = asking.on(candidate.name), now - asking.since
+    if offer.load:
+        cost = offer.cost_with_load(work, waited, now, others)
     else:
-        offers = nodes.suited(avoided, tokens, asking.left, asking.reuse.nodes)
-        works = [asking.on(offer.view.node.name) for offer in offers]
-    return tuple(
-        [
-            Candidate(
-                offer,
-                work,
-                offer.cost_with_load(work, waited, now, others)
-                if offer.load
-                else offer.cost(work, waited, others.typical, now),
-                now,
-                session,
-            )
-            for offer, work in zip(offers, works, strict=True)
-        ]
-    )
+        cost = offer.cost(work, waited, others.typical, now)
+    return candidate._replace(work=work, cost=cost)
 
 
 def decision(
