@@ -21,11 +21,11 @@ from typing import TypeVar
 
 from bench.figures import table
 from bench.stage import machine
-from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
 from router.pickers import Policies
+from router.runtime.cancellation import Cancellation
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler

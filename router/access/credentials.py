@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from router.api_key import PREFIX
+from router.text.api_key import PREFIX
 
 PATH = f"/key/{PREFIX}"
 

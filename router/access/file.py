@@ -20,9 +20,9 @@ from pydantic import (
 
 from router.access.keys import ApiKey, KeySecret, KeySource, Network
 from router.access.limits import NO_LIMITS, KeyLimits
-from router.api_key import Scope, is_digest
 from router.config import yaml as document
 from router.config.yaml import YamlFault
+from router.text.api_key import Scope, is_digest
 
 _Word = Annotated[str, StringConstraints(pattern=r"^[\w.@+-]+$", max_length=80)]
 _Header = Annotated[

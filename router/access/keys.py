@@ -19,8 +19,8 @@ from ipaddress import (
 
 from router.access.limits import NO_LIMITS, KeyLimits
 from router.access.principal import Principal
-from router.api_key import Scope, digest_of
 from router.errors import ForbiddenError, UnauthorizedError
+from router.text.api_key import Scope, digest_of
 
 Network = IPv4Network | IPv6Network
 _LONGEST_USER = 200

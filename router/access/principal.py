@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from router.api_key import Scope
 from router.model import canonical
+from router.text.api_key import Scope
 
 ALL_SCOPES = frozenset(Scope)
 

@@ -22,7 +22,7 @@ from router.access.limits import (
 from router.access.principal import Principal
 from router.errors import ContextLimitError, RateLimitedError, StateError
 from router.logs.events import get_logger
-from router.sqlite_file import SqliteFile
+from router.runtime.sqlite_file import SqliteFile
 
 _FILE = "limits.sqlite"
 _TABLE = """

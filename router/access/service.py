@@ -11,9 +11,9 @@ from router.access.keys import ApiKey, KeyRing, KeySecret, KeySource, KeyState
 from router.access.limits import LimitRules
 from router.access.principal import Principal
 from router.access.store import KeyStore
-from router.api_key import digest_of, new_secret, shown
 from router.errors import ConflictError, NotFoundError, StateError, UnavailableError
 from router.logs.events import get_logger
+from router.text.api_key import digest_of, new_secret, shown
 
 log = get_logger("keys")
 

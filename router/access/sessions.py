@@ -6,7 +6,7 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from router.api_key import digest_of
+from router.text.api_key import digest_of
 
 SECONDS = 12 * 3600
 _MOST = 10_000

@@ -14,9 +14,9 @@ from typing import Any
 
 from router.access.keys import ApiKey, KeySecret, KeySource
 from router.access.limits import KeyLimits
-from router.api_key import Scope
 from router.errors import StateError
-from router.sqlite_file import SqliteFile
+from router.runtime.sqlite_file import SqliteFile
+from router.text.api_key import Scope
 
 FILE = "keys.sqlite"
 _SCHEMA = 1

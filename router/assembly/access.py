@@ -11,11 +11,11 @@ from router.access.file import KeysFile, parse_keys
 from router.access.principal import ALL_SCOPES, Principal, operator
 from router.access.service import KeyService
 from router.access.store import KeyStore
-from router.api_key import Scope
 from router.config.reload import FileFormat, Watched
 from router.config.settings import Config
 from router.logs.events import get_logger
-from router.threads import DISK, FILES
+from router.runtime.threads import DISK, FILES
+from router.text.api_key import Scope
 from router.web.authentication import Operators
 from router.web.bearer import same_secret
 from router.web.local_user import local_peer

@@ -14,7 +14,7 @@ from router.clients.prometheus import PrometheusClient
 from router.control.discovery import Discovery
 from router.control.loop import Loop, Pass, Sources
 from router.control.probe import Probe
-from router.threads import CONTROL
+from router.runtime.threads import CONTROL
 
 _ASKED_SECONDS = 0.5  # while Alertmanager waits, before a node is held
 

@@ -15,11 +15,11 @@ from router.config.settings import pickers_by_model
 from router.failover.attempts import Failover
 from router.pickers import Policies
 from router.relay.pool import Backends
+from router.runtime.threads import DISK
 from router.scheduling.idle import FleetView
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
-from router.threads import DISK
 from router.tracing.export import Tracing
 
 

@@ -16,7 +16,6 @@ from router.access.service import KeyService
 from router.assembly.access import AccessFiles, build_keys
 from router.assembly.audit import AuditService
 from router.assembly.node_health import HealthContext, HealthServices
-from router.clock import wall_clock
 from router.config.files import make_private
 from router.config.reload import ConfigFiles, Watched, open_config_files
 from router.config.settings import Config
@@ -25,10 +24,11 @@ from router.holds.store import HoldStore
 from router.logs.events import configure, get_logger, writer
 from router.metrics import Metrics
 from router.model import Inventory
+from router.runtime.clock import wall_clock
+from router.runtime.threads import FILES
 from router.server.body_budget import BodyBudget
 from router.server.tls import Certificate
 from router.snapshot import Published, Snapshot
-from router.threads import FILES
 
 log = get_logger("router")
 

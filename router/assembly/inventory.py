@@ -12,7 +12,7 @@ from router.config.files import read_text
 from router.config.reload import ConfigFiles
 from router.config.settings import Config
 from router.config.yaml import parse
-from router.threads import DISK
+from router.runtime.threads import DISK
 
 
 def add_entry(files: ConfigFiles, config: Config, entry: Mapping[str, Any]) -> bool:

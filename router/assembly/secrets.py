@@ -7,7 +7,7 @@ from pathlib import Path
 
 from router.config.files import read_text
 from router.errors import UnavailableError
-from router.threads import DISK
+from router.runtime.threads import DISK
 
 
 def token_reader(path: Path | None) -> Callable[[], str | None]:

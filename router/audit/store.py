@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from router.audit_chain import ChainHead, canonical_json, link
-from router.sqlite_file import SqliteFile
+from router.runtime.sqlite_file import SqliteFile
+from router.text.audit_chain import ChainHead, canonical_json, link
 
 FILE = "audit.sqlite"
 _SCHEMA = 1

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from router.audit.store import AuditSearch, AuditStore
-from router.audit_chain import ChainHead
 from router.errors import StateError
 from router.logs.events import get_logger
+from router.text.audit_chain import ChainHead
 
 ROUTER = "router"  # the actor of what nobody asked for
 _MOST_WAITING = 10_000

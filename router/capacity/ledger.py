@@ -30,9 +30,9 @@ from router.capacity.scaling import Looks
 from router.capacity.slot_policy import SlotPolicy
 from router.capacity.throughput import Try
 from router.model import Node, Outcome, Timings
+from router.runtime.turns import in_turns
 from router.snapshot import PresentModel, Snapshot
 from router.tracing.spans import RecordedSpan
-from router.turns import in_turns
 from router.usage.account import UsageAccount
 
 _SHARE = 0.1  # of a new reading of how long a slot is held

@@ -20,7 +20,7 @@ from router.capacity.throughput import Point, ThroughputCurve
 from router.errors import BusyError
 from router.logs.events import get_logger
 from router.model import Inventory
-from router.turns import in_turns
+from router.runtime.turns import in_turns
 
 _SCHEMA = 1
 _MOST_KEPT = 4096  # curves in the file, the newest: about 1 MB

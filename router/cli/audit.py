@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 import click
 
-from router.audit_chain import ChainError, ChainHead, verify
 from router.cli.app import Session, command
 from router.cli.client import CliError
 from router.cli.outcome import Exit
+from router.text.audit_chain import ChainError, ChainHead, verify
 
 _PAGE = 1000
 

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import click
 
-from router import api_key
 from router.cli.app import Session, command
 from router.cli.client import CliError
 from router.cli.outcome import Exit
+from router.text import api_key
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TIME = re.compile(r"([0-9]{1,6})([smhdw])")

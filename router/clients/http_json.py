@@ -20,9 +20,9 @@ import orjson
 
 from router.config.access import authorization, secured
 from router.config.address import endpoint
-from router.json_scan import values_at_most
-from router.keep_alive import keep_alive
 from router.model import Node
+from router.runtime.keep_alive import keep_alive
+from router.text.json_scan import values_at_most
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_PARSED_BYTES = 4 * 1024 * 1024

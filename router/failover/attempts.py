@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Lease
 from router.errors import (
     AttemptError,
@@ -41,6 +40,7 @@ from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority
 from router.relay.pool import Backends, UpstreamRequest
 from router.relay.protocols import ROUTES
 from router.relay.upstream import UpstreamReply
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Assignment
 from router.scheduling.scheduler import Scheduler

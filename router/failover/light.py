@@ -15,7 +15,6 @@ from typing import Protocol
 
 from gevent.pool import Pool
 
-from router.cancellation import Cancellation
 from router.clients.http_json import Answer, PollError
 from router.errors import (
     DeadlineError,
@@ -26,6 +25,7 @@ from router.errors import (
 from router.failover.verdict import Blame, judge
 from router.model import Hold, HoldKind, Node
 from router.relay.fields import Need
+from router.runtime.cancellation import Cancellation
 from router.snapshot import NodeView, Published
 
 __all__ = ["LightAnswer", "LightCalls", "LightRequest"]

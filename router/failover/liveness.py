@@ -15,12 +15,12 @@ from math import inf
 import gevent
 from gevent.event import AsyncResult
 
-from router.cancellation import Cancellation
 from router.capacity.ledger import Lease, Ledger
 from router.failover.continuation.silence import longest_silence
 from router.failover.eviction import Targets
 from router.model import Outcome, Timings
 from router.relay.upstream import UpstreamReply
+from router.runtime.cancellation import Cancellation
 
 __all__ = [
     "Inquiry",

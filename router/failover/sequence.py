@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from router.cancellation import Cancellation
 from router.errors import (
     AttemptError,
     EvictedError,
@@ -21,6 +20,7 @@ from router.failover.judgement import route_missing
 from router.failover.proxied import ProxiedRequest
 from router.failover.releases import Releases
 from router.model import Cause, Priority
+from router.runtime.cancellation import Cancellation
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Assignment
 from router.scheduling.scheduler import Scheduler

@@ -13,7 +13,6 @@ from typing import Any
 import gevent
 import orjson
 
-from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Lease, Ledger
 from router.errors import AttemptError, MaybeSentError
 from router.failover.findings import Aboard
@@ -23,6 +22,7 @@ from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Cause, Outcome
 from router.relay.pool import UpstreamRequest
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.pipeline import Decision
 from router.scheduling.queue import Assignment
 from router.snapshot import NodeView, Published

@@ -20,7 +20,7 @@ from router.holds.record import Actor, AuditEvent, Change, Found
 from router.holds.rescue import opened_copy
 from router.logs.events import get_logger
 from router.model import HoldKind, Override
-from router.sqlite_file import SqliteFile, open_or_replace
+from router.runtime.sqlite_file import SqliteFile, open_or_replace
 
 T = TypeVar("T")
 

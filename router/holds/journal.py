@@ -10,7 +10,7 @@ from pathlib import Path
 from router.errors import StateDamagedError
 from router.holds.record import Key
 from router.model import Clear, Hold, HoldKind, HoldState, Override
-from router.sqlite_file import SqliteFile
+from router.runtime.sqlite_file import SqliteFile
 
 _SCHEMA = 2  # 1 knew no overrides, and neither evict, derate nor verified
 _HOLDS = """

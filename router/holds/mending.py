@@ -19,7 +19,7 @@ from router.holds.record import Found, Key
 from router.holds.rescue import opened_copy
 from router.logs.events import get_logger
 from router.model import Hold, Override
-from router.sqlite_file import put_aside
+from router.runtime.sqlite_file import put_aside
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from router.api_key import PREFIX
+from router.text.api_key import PREFIX
 
 HIDDEN = "***"
 

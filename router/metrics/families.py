@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from router.turns import in_turns
+from router.runtime.turns import in_turns
 
 Row = tuple[tuple[str, ...], float]
 

@@ -13,8 +13,8 @@ from router.holds.store import HoldStore
 from router.metrics.families import gauge, gauges, totals
 from router.metrics.silence import silent_families
 from router.model import Degrade, HoldKind, Inventory, Priority
+from router.runtime.turns import in_turns
 from router.snapshot import Published
-from router.turns import in_turns
 
 _EXTERNAL = "Streams of others on the node, as estimated."
 _RECOVERED = "Streams of an earlier router that may still run on the node."

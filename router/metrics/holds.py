@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from router.holds.store import HoldStore
 from router.metrics.families import gauge, gauges
-from router.turns import in_turns
+from router.runtime.turns import in_turns
 
 Pairs = Mapping[tuple[str, str], float]
 

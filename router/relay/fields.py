@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from router import json_scan
-from router.duration import parse_duration
 from router.errors import BadRequestError
-from router.prompt_prefixes import NO_PREFIXES, PromptPrefixes, prefixes_of
 from router.relay.protocols import Route
+from router.text import json_scan
+from router.text.duration import parse_duration
+from router.text.prompt_prefixes import NO_PREFIXES, PromptPrefixes, prefixes_of
 
 __all__ = ["Ask", "Need", "read_ask"]
 

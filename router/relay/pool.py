@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 
 from gevent import socket as cooperative
 
-from router.cancellation import CooperativeSocket
 from router.config.access import authorization
 from router.config.address import endpoint
 from router.errors import MaybeSentError, NotSentError
-from router.keep_alive import keep_alive
 from router.model import NO_ACCESS, Cause, Node
 from router.relay import tls
+from router.runtime.cancellation import CooperativeSocket
+from router.runtime.keep_alive import keep_alive
 from router.server.body_budget import BodyBudget
 
 # Never more than its slots, for as many were in use at one time.

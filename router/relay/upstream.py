@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from router.cancellation import Cancellation, CooperativeSocket, watch
 from router.errors import BodiesFullError
 from router.model import Outcome
 from router.relay.framing import Framer, is_sse
@@ -29,6 +28,7 @@ from router.relay.http1 import (
     whole_chunks,
 )
 from router.relay.pool import Connection
+from router.runtime.cancellation import Cancellation, CooperativeSocket, watch
 
 _READ_BYTES = 65_536
 _SEND_BYTES = 262_144

@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import NamedTuple
 
-from router.prompt_prefixes import PromptPrefixes
 from router.scheduling.request import Reused, Work
+from router.text.prompt_prefixes import PromptPrefixes
 
 _MOST_PREFIXES = 32_768  # at 350 bytes
 _MOST_NODES = 16_384  # with a model each, at 600 bytes

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple, Protocol
 
-from router.prompt_prefixes import NO_PREFIXES, PromptPrefixes
+from router.text.prompt_prefixes import NO_PREFIXES, PromptPrefixes
 
 FIRST_GUESS = 256.0  # tokens of an answer of which nothing is known
 

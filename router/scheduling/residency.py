@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from router.capacity.ledger import Lease
 from router.model import Outcome
+from router.runtime.turns import in_turns
 from router.snapshot import NodeView, ResidentModel, Snapshot
-from router.turns import in_turns
 
 # A poll may have been under way before our request was, and is published later.
 _OWN_SECONDS = 8.0

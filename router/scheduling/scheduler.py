@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
-from router.cancellation import Cancellation
 from router.capacity.ledger import ItemsCounted, Lease, Ledger, Rescue
 from router.errors import (
     DeadlineError,
@@ -19,6 +18,7 @@ from router.health.circuits import CIRCUIT
 from router.holds.store import HoldStore
 from router.model import HoldKind, Outcome, Priority, Timings
 from router.pickers import Policies
+from router.runtime.cancellation import Cancellation
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates

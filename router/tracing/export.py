@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from router.errors import BusyError
 from router.logs.events import get_logger
-from router.threads import Pool
+from router.runtime.threads import Pool
 from router.tracing.context import in_share, parse
 from router.tracing.spans import RequestSpans
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from router.logs.events import get_logger
-from router.sqlite_file import open_or_replace
+from router.runtime.sqlite_file import open_or_replace
 from router.usage.account import COLUMNS, RUNNING, UsageRow
 from router.usage.ledger import NodeEnergy
 from router.usage.report import NODE_TOTALS, UsageQuery, statement

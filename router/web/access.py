@@ -11,8 +11,8 @@ from enum import StrEnum
 from functools import lru_cache
 
 from router.access.principal import ALL_SCOPES
-from router.api_key import Scope
 from router.relay.protocols import ROUTES
+from router.text.api_key import Scope
 from router.web.inference.paths import passed_on, tidy
 
 

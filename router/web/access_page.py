@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from werkzeug.routing import Map
 
-from router.api_key import Scope
 from router.config.reference import between
+from router.text.api_key import Scope
 from router.web.access import (
     Area,
     Foreign,

@@ -20,10 +20,10 @@ from router.access.keys import UnknownKeyError
 from router.access.principal import Principal, anonymous, operator
 from router.access.service import KeyService
 from router.access.sessions import Sessions
-from router.api_key import Scope
 from router.errors import ForbiddenError, RequestError, UnauthorizedError
 from router.logs.events import get_logger
 from router.relay.protocols import ROUTES
+from router.text.api_key import Scope
 from router.web.access import READS, Area, area_of, scopes_of
 from router.web.bearer import same_secret
 from router.web.caller import address, sender

@@ -15,8 +15,8 @@ from flask import Blueprint, Response, request
 
 from router.model import canonical, is_model_name
 from router.relay.protocols import Dialect, error_body
+from router.runtime.turns import in_turns
 from router.snapshot import PresentModel, Published, Snapshot
-from router.turns import in_turns
 from router.web.authentication import principal_of
 
 _CHANGES = "this would change a node's models, so the router keeps it shut"

@@ -14,8 +14,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from router.errors import BusyError
-from router.threads import Pool
-from router.turns import in_turns
+from router.runtime.threads import Pool
+from router.runtime.turns import in_turns
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

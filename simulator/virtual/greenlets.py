@@ -11,8 +11,8 @@ from math import inf
 
 from greenlet import getcurrent, greenlet
 
-from router.cancellation import Cancellation
 from router.model import Outcome
+from router.runtime.cancellation import Cancellation
 from simulator.virtual.clock import Clock
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, TypeVar, cast
 
-from router.cancellation import CancelledError
 from router.capacity.drift import LOOK_SECONDS
 from router.capacity.ledger import Ledger
 from router.errors import InferOpsError
@@ -32,14 +31,15 @@ from router.health.offenders import Offenders
 from router.holds.store import HoldStore
 from router.model import Node, Outcome, Priority, Score, Timings
 from router.pickers import Policies
-from router.prompt_prefixes import NO_PREFIXES, PromptPrefixes
 from router.relay.pool import UpstreamRequest
+from router.runtime.cancellation import CancelledError
 from router.scheduling.estimates import Estimates
 from router.scheduling.queue import Assignment, Queue
 from router.scheduling.request import RoutingRequest, Traits
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTrace
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
+from router.text.prompt_prefixes import NO_PREFIXES, PromptPrefixes
 from simulator.virtual.clock import Clock
 from simulator.virtual.greenlets import VirtualCancellation, spawn
 from simulator.virtual.node import TOTALS, Caching, Scaling, Spec

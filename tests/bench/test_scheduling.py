@@ -21,8 +21,8 @@ from bench.scheduling import (
     main,
     measure,
 )
-from router.cancellation import CancelledError
 from router.model import Outcome
+from router.runtime.cancellation import CancelledError
 from simulator.virtual.clock import Clock
 from simulator.virtual.figures import Figures
 from simulator.virtual.greenlets import VirtualCancellation, spawn

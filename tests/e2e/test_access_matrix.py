@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from router.api_key import Scope
+from router.text.api_key import Scope
 from router.web.access_page import served
 from tests.harness.keys import OPERATOR, bearer, keyed_router, make_key
 from tests.harness.poll import until

@@ -15,7 +15,7 @@ import openai
 import pytest
 import requests
 
-from router.api_key import digest_of, new_secret
+from router.text.api_key import digest_of, new_secret
 from tests.harness.keys import OPERATOR, OPERATOR_TOKEN, admin_token, bearer, make_key
 from tests.harness.ollama import ollama_binary
 from tests.harness.poll import until

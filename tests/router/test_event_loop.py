@@ -16,12 +16,12 @@ from router.errors import InferOpsError
 from router.failover.continuation.request import parse_request, refusal
 from router.failover.repetition import completed
 from router.failover.verdict import judge
-from router.json_scan import load, members
 from router.model import canonical, is_model_name
 from router.relay.fields import _WANTED, read_ask
 from router.relay.framing import Framer, message_in, read_timings
 from router.relay.http1 import ProtocolError, split_head
 from router.relay.protocols import ROUTES
+from router.text.json_scan import load, members
 
 MOST_SECONDS = 0.05
 MIB = 1024 * 1024

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from router.cancellation import Cancellation, CancelledError
 from router.errors import AttemptError, CannotContinueError
 from router.failover.attempts import Failover, FirstResponse
 from router.failover.continuation.resumption import Resumption
@@ -14,6 +13,7 @@ from router.failover.continuation.segment import Elapsed
 from router.failover.continuation.transcript import Transcript
 from router.failover.proxied import ProxiedRequest
 from router.model import Outcome, Priority
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.queue import Assignment
 from router.scheduling.trace import DecisionTrace
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from router.errors import CannotContinueError
-from router.json_scan import cheap
+from router.text.json_scan import cheap
 
 GENERATE = "/api/generate"
 CHAT = "/api/chat"

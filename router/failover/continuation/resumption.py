@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import orjson
 
-from router.cancellation import Cancellation, CancelledError
 from router.errors import AttemptError, CannotContinueError
 from router.failover.attempts import FirstResponse
 from router.failover.continuation.proof import AnswerSoFar, Question, Splice, prove
@@ -31,6 +30,7 @@ from router.model import Timings
 from router.relay.framing import message_in, read_timings_of
 from router.relay.pool import UpstreamRequest
 from router.relay.upstream import UpstreamReply
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.queue import Assignment
 
 # How often a node is asked to say a text's last piece again. Greedy decoding says it

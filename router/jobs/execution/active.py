@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
-from router.cancellation import Cancellation
 from router.jobs.execution.leased import LeasedItem, LeasedItems
 from router.jobs.execution.partial_answers import Exchange, PartialAnswer
 from router.jobs.execution.rates import JobThroughput
@@ -25,6 +24,7 @@ from router.jobs.model import (
 )
 from router.jobs.window import is_open, shown
 from router.model import Outcome, Timings
+from router.runtime.cancellation import Cancellation
 from router.scheduling.queue import Assignment
 
 _MOST_SEEN = 512

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import gevent
 from sqlalchemy import Connection
 
-from router.cancellation import Cancellation, CancelledError
 from router.errors import (
     AttemptError,
     EvictedError,
@@ -51,6 +50,7 @@ from router.logs.events import get_logger
 from router.model import Outcome, Timings
 from router.relay.http1 import ProtocolError
 from router.relay.pool import UpstreamRequest
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.queue import Assignment
 
 _FIRST_PAUSE_SECONDS = 0.5

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from router.cancellation import Cancellation, CancelledError
 from router.errors import (
     CannotContinueError,
     EvictedError,
@@ -36,6 +35,7 @@ from router.relay.framing import Framer
 from router.relay.http1 import ProtocolError
 from router.relay.pool import UpstreamRequest
 from router.relay.upstream import UpstreamReply
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.queue import Assignment
 
 _MOST_BYTES = 32 * 1024 * 1024

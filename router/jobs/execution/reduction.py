@@ -31,7 +31,7 @@ from router.jobs.reducers import (
 )
 from router.jobs.store import items, results
 from router.jobs.store.database import JobDatabase
-from router.threads import JOBS
+from router.runtime.threads import JOBS
 
 _PAGE = 200
 _NOT_NEEDED = ItemFault(NOT_NEEDED, "the row was decided without this sample")

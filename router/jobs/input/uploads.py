@@ -16,7 +16,7 @@ from typing import IO, TypeVar
 
 from router.errors import DiskFullError, NotFoundError, UnavailableError
 from router.jobs.input.room import Room
-from router.threads import DISK
+from router.runtime.threads import DISK
 
 T = TypeVar("T")
 

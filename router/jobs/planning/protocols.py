@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from router.cancellation import Cancellation
 from router.capacity.ledger import Lease
 from router.errors import AttemptError
 from router.failover.continuation.resumption import NodeClient
 from router.jobs.model import Backlog, ItemResult, JobState, Pending
 from router.relay.upstream import SilencePolicy, UpstreamReply
+from router.runtime.cancellation import Cancellation
 from router.scheduling.queue import Assignment
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from flask import request
 
-from router.api_key import Scope
 from router.errors import (
     BadRequestError,
     ForbiddenError,
     NotFoundError,
     UnauthorizedError,
 )
-from router.threads import DISK
+from router.runtime.threads import DISK
+from router.text.api_key import Scope
 from router.web.authentication import principal_of
 from router.web.bearer import is_bearer
 from router.web.jobs.fields import parsed

@@ -20,10 +20,10 @@ from router.health.circuits import Circuits
 from router.holds.history import AuditQuery
 from router.holds.record import AuditEvent, Key
 from router.holds.store import HoldStore
+from router.runtime.turns import in_turns
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.snapshot import NodeView, Published
-from router.turns import in_turns
 from router.usage.report import Report
 from router.web.admin.views import (
     show_circuit,

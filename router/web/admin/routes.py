@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, g, jsonify, request
 
-from router.api_key import Scope
 from router.errors import NotFoundError
 from router.model import Priority, canonical
+from router.runtime.turns import in_turns
 from router.scheduling.pipeline import BUSY, RoutingRequest
-from router.turns import in_turns
+from router.text.api_key import Scope
 from router.web.access import Area, area_of
 from router.web.admin import history as health
 from router.web.admin import holds as holding

@@ -13,8 +13,8 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from router.access.principal import Principal
-from router.api_key import Scope
 from router.errors import BadRequestError, NotFoundError
+from router.text.api_key import Scope
 from router.usage.report import GROUPS, UsageQuery, csv_lines
 from router.web.admin.context import AdminContext
 from router.web.admin.history import read_times

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from router.duration import parse_duration
 from router.errors import NotFoundError
+from router.text.duration import parse_duration
 
 _VALUES = re.compile(r"label_values\((?P<series>.+), *(?P<label>\w+)\)", re.DOTALL)
 NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")  # that a variable may be

@@ -9,11 +9,11 @@ from typing import Any
 
 import gevent
 
-from router.cancellation import Cancellation
-from router.duration import parse_duration
 from router.errors import BadRequestError
 from router.model import Outcome, Priority
 from router.pickers import PICKERS
+from router.runtime.cancellation import Cancellation
+from router.text.duration import parse_duration
 
 _TIMEOUT = "X-Request-Timeout"
 _FIRST_ANSWER = "X-First-Token-Timeout"

@@ -10,10 +10,10 @@ from typing import Any
 
 from router.access.limits import Admission
 from router.access.principal import Principal
-from router.cancellation import Cancellation
 from router.failover.proxied import ProxiedRequest
 from router.model import Outcome
 from router.relay.protocols import Route
+from router.runtime.cancellation import Cancellation
 from router.tracing.spans import RequestSpans
 from router.usage.account import UsageAccount
 from router.web.inference.headers import USUAL, RequestTerms, TimeLimit

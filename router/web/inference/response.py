@@ -9,7 +9,6 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from router.cancellation import CancelledError, ClientWatch, CooperativeSocket
 from router.clients.http_json import Answer
 from router.errors import (
     AttemptError,
@@ -30,6 +29,7 @@ from router.relay.fields import Need
 from router.relay.framing import read_timings
 from router.relay.protocols import WORDLESS, error_body, error_frame
 from router.relay.upstream import Pump
+from router.runtime.cancellation import CancelledError, ClientWatch, CooperativeSocket
 from router.scheduling.trace import DecisionTrace
 from router.server.response import BufferedChunk
 from router.web.inference.accounts import close_request

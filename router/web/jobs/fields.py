@@ -14,7 +14,7 @@ from router.errors import BadRequestError
 from router.jobs.model import ResultPage, TimeWindow
 from router.jobs.window import WindowError
 from router.jobs.window import parse as parse_window
-from router.json_scan import few_values
+from router.text.json_scan import few_values
 
 E = TypeVar("E", bound=StrEnum)
 

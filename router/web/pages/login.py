@@ -16,8 +16,8 @@ from flask import Blueprint, Response, redirect, render_template, request
 
 from router.access.service import KeyService
 from router.access.sessions import SECONDS, Sessions
-from router.api_key import Scope
 from router.errors import BadRequestError, RequestError, UnauthorizedError
+from router.text.api_key import Scope
 from router.web.authentication import COOKIE, csrf_of
 from router.web.caller import address
 from router.web.pages import guarded

@@ -7,8 +7,8 @@ import pytest
 from router.access.file import KeysFile, parse_keys
 from router.access.keys import KeySecret, KeySource
 from router.access.limits import KeyLimits
-from router.api_key import Scope
 from router.errors import ConfigError
+from router.text.api_key import Scope
 
 A, B = "a" * 64, "b" * 64
 

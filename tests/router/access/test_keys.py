@@ -8,8 +8,8 @@ from ipaddress import ip_network
 import pytest
 
 from router.access.keys import ApiKey, KeyRing, KeySecret, KeySource, KeyState
-from router.api_key import PREFIX, Scope, digest_of, new_secret, shown
 from router.errors import ForbiddenError, UnauthorizedError
+from router.text.api_key import PREFIX, Scope, digest_of, new_secret, shown
 
 SECRET = f"{PREFIX}of-alice"
 ALICE = ApiKey("k-1", "alice", (KeySecret(digest_of(SECRET)),), KeySource.STORE)

@@ -11,7 +11,6 @@ from router.access.file import KeysFile, KeyTerms, parse_keys
 from router.access.keys import KeyState, UnknownKeyError
 from router.access.service import KeyService
 from router.access.store import FILE, KeyStore
-from router.api_key import PREFIX, Scope, digest_of
 from router.errors import (
     ConflictError,
     ForbiddenError,
@@ -19,6 +18,7 @@ from router.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from router.text.api_key import PREFIX, Scope, digest_of
 
 FULL = KeyTerms.model_validate(
     {

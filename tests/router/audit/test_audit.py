@@ -11,11 +11,11 @@ import pytest
 from router.assembly.audit import AuditService
 from router.audit.store import AuditSearch, AuditStore
 from router.audit.trail import AuditTrail, changed
-from router.audit_chain import ChainError, ChainHead, verify
 from router.config.load import parse_config
 from router.errors import StateError
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Inventory, Node
+from router.text.audit_chain import ChainError, ChainHead, verify
 from tests.router.control.fakes import MemoryJournal
 
 NOW = 1_700_000_000.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.errors import (
     AttemptError,
@@ -36,6 +35,7 @@ from router.holds.store import HoldStore
 from router.model import Cause, Hold, HoldKind, Node, Outcome, Priority, Score
 from router.pickers import Policies
 from router.relay.pool import Backends, UpstreamRequest
+from router.runtime.cancellation import Cancellation
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler

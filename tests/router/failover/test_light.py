@@ -7,7 +7,6 @@ import time
 import gevent
 import pytest
 
-from router.cancellation import Cancellation, CancelledError
 from router.clients.http_json import Answer, PollError
 from router.errors import (
     DeadlineError,
@@ -18,6 +17,7 @@ from router.errors import (
 from router.failover.light import Lane, LightCalls, LightRequest
 from router.model import Hold, HoldKind, Node, Outcome, Score
 from router.relay.fields import Need
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
 from tests.harness.poll import until
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from router.cancellation import Cancellation
 from router.capacity.ledger import Ledger
 from router.failover.liveness import (
     Inquiry,
@@ -16,6 +15,7 @@ from router.failover.liveness import (
     is_lost,
 )
 from router.model import Node, Outcome, Timings
+from router.runtime.cancellation import Cancellation
 from tests.router.control.fakes import Clock
 from tests.router.failover.stage import Running
 

@@ -10,11 +10,11 @@ import gevent
 import pytest
 from gevent import socket as cooperative
 
-from router.cancellation import Cancellation, CancelledError, ClientWatch
 from router.failover.continuation.transcript import Transcript
 from router.model import Outcome
 from router.relay.pool import Connection
 from router.relay.upstream import Pump, UpstreamReply
+from router.runtime.cancellation import Cancellation, CancelledError, ClientWatch
 from tests.harness.patience import Patience
 
 HEAD = (

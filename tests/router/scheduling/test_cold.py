@@ -5,12 +5,12 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from router.cancellation import Cancellation
 from router.capacity.external_load import Evidence
 from router.capacity.ledger import Ledger, Rescue
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.pickers import Policies
+from router.runtime.cancellation import Cancellation
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler

@@ -9,12 +9,12 @@ import pytest
 from router.capacity.ledger import Ledger
 from router.model import Node, Outcome, Priority, Score, Timings
 from router.pickers import shortest_completion
-from router.prompt_prefixes import PromptPrefixes
 from router.scheduling.estimates import Estimates
 from router.scheduling.pipeline import RoutingContext, decide
 from router.scheduling.prompt_caches import _MOST_PREFIXES, PromptCaches
 from router.scheduling.request import RoutingRequest, Traits, Work
 from router.snapshot import NodeView, PresentModel, ResidentModel, Snapshot
+from router.text.prompt_prefixes import PromptPrefixes
 
 M = "m:latest"
 CHAT = PromptPrefixes((), (1,))

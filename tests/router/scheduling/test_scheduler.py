@@ -8,7 +8,6 @@ from collections import deque
 import gevent
 import pytest
 
-from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Ledger
 from router.errors import (
     DeadlineError,
@@ -19,6 +18,7 @@ from router.errors import (
 from router.holds.store import HoldStore
 from router.model import Hold, HoldKind, Node, Outcome, Priority, Score, Timings
 from router.pickers import Policies
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.pipeline import RoutingRequest
 from router.scheduling.queue import Queue, Waiter
 from router.scheduling.request import PendingRequest, Traits

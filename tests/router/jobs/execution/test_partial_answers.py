@@ -9,7 +9,6 @@ import gevent
 import orjson
 import pytest
 
-from router.cancellation import Cancellation, CancelledError
 from router.capacity.ledger import Ledger
 from router.errors import EvictedError, MaybeSentError, RunnerDiedError
 from router.failover.attempts import FirstResponse
@@ -24,6 +23,7 @@ from router.model import Node, Outcome, Score
 from router.relay.framing import Framer
 from router.relay.http1 import Head
 from router.relay.pool import UpstreamRequest
+from router.runtime.cancellation import Cancellation, CancelledError
 from router.scheduling.pipeline import Decision
 from router.scheduling.queue import Assignment
 from router.snapshot import NodeView, PresentModel

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from router.cancellation import Cancellation
 from router.errors import BadRequestError
 from router.model import Outcome, Priority
+from router.runtime.cancellation import Cancellation
 from router.web.inference.headers import TimeLimit, read_terms
 
 

@@ -18,11 +18,11 @@ from router.holds.store import HoldStore
 from router.metrics.fleet import FleetCollector
 from router.model import Hold, HoldKind, Inventory, Node, Outcome, Score, Timings
 from router.pickers import Policies
+from router.runtime.turns import in_turns
 from router.scheduling.queue import Queue
 from router.scheduling.scheduler import Scheduler
 from router.scheduling.trace import DecisionTraces
 from router.snapshot import NodeView, PresentModel, Published, ResidentModel, Snapshot
-from router.turns import in_turns
 from router.web.admin.context import AdminContext
 from router.web.admin.routes import admin_blueprint
 from router.web.app import flask_app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.duration import parse_duration
+from router.text.duration import parse_duration
 
 
 @pytest.mark.parametrize(

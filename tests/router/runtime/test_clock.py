@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from router.clock import VARIABLE, wall_clock
+from router.runtime.clock import VARIABLE, wall_clock
 
 
 def test_without_the_variable_it_is_the_machines():

@@ -14,7 +14,7 @@ from typing import TypeVar
 from gevent.monkey import get_original
 
 from router.errors import BusyError, StateDamagedError, StateError
-from router.threads import Pool
+from router.runtime.threads import Pool
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from router.prompt_prefixes import NO_PREFIXES, prefixes_of
+from router.text.prompt_prefixes import NO_PREFIXES, prefixes_of
 
 SYSTEM = {"role": "system", "content": "Answer in one word."}
 FIRST = {"role": "user", "content": "What is the capital of France?"}

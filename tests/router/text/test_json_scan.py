@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.json_scan import (
+from router.text.json_scan import (
     LARGE,
     JsonError,
     NotAnObjectError,

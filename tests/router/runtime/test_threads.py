@@ -9,7 +9,7 @@ import pytest
 from gevent.monkey import get_original
 
 from router.errors import BusyError
-from router.threads import Pool
+from router.runtime.threads import Pool
 
 Lock = get_original("threading", "Lock")
 

@@ -1,0 +1,1 @@
+"""What work runs on: threads, turns, sleeps that can be ended, files, clocks."""

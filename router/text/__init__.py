@@ -1,0 +1,1 @@
+"""What is written and read in one form: keys, durations, JSON, prompts; pure."""
