@@ -291,12 +291,12 @@ class LimitMeter:
         begins = _begins(int(now // 60))
         found = []
         for what in _SHOWN:
-            standing = [
+            statuses = [
                 (most - self._count(counter, begins), most, counter[2])
                 for counter, most in limits.windows[what]
             ]
-            if standing:
-                left, most, window = min(standing, key=itemgetter(0))
+            if statuses:
+                left, most, window = min(statuses, key=itemgetter(0))
                 reset = _left(window, now)
                 found.append(LimitStatus(what, most, max(0, left), reset))
         return found

@@ -16,6 +16,10 @@ _MARKS = 128
 _ROUNDING = 1e-6
 _STEADY = 0.2  # variance of k up to which a reply speaks for one k
 _SHARE = 0.2  # of a new reading of how long a prompt is read
+# Of the time in which a prompt is read, streams beside it stand still for so much.
+STANDS_STILL = 0.9
+# Where prompts are read for more of the time, what is left of it shows nothing.
+MOST_READ = 0.7
 _AS_LONG = 2.0  # the usual time, that a reply which is no stream is taken to read
 
 

@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from router.capacity.concurrency import ConcurrencyLog, Phases
+from router.capacity.concurrency import (
+    MOST_READ,
+    STANDS_STILL,
+    ConcurrencyLog,
+    Phases,
+)
 from router.capacity.throughput import ThroughputCurve
 
 LOOK_SECONDS = 2.0
@@ -29,8 +34,6 @@ _LEAST_TOKENS = 8.0  # expected of a stream before it is compared
 _SHOWN = (0.6, 1.6)
 _GUESSED = (0.45, 2.2)
 _IN_A_ROW_SECONDS = 15.0
-_MOST_READ = 0.7  # of the time: beyond, what is left shows nothing
-_STILL = 0.9  # of the time in which a prompt is read, streams stand still
 _SHARE = 0.2  # of a new reading of how many tokens a line has
 _LEARNED_OF = 16  # ends, one is counted: a line takes 0.1 µs
 _MOST_MODELS = 1024
@@ -158,7 +161,7 @@ class DriftDetector:
             share = self._confirmed((node, model), some, now)
             if share is not None:
                 drifts.append(Drift((node, model), share))
-                self._start_anew(streams, model, now)
+                self._reset(streams, model, now)
         return drifts
 
     def _take(self, stream: RunningStream, now: float) -> _Seen | None:
@@ -177,12 +180,12 @@ class DriftDetector:
 
         A token more or less in each is no evidence.
         """
-        tokens, doubt = sum(each.tokens for each in looks), float(len(looks))
+        tokens, margin = sum(each.tokens for each in looks), float(len(looks))
         expected = sum(each.expected for each in looks)
         least = sum(each.least for each in looks)
         slow, quick = _SHOWN if all(each.shown for each in looks) else _GUESSED
-        slower = tokens + doubt < slow * least
-        if not slower and tokens - doubt <= quick * expected:
+        slower = tokens + margin < slow * least
+        if not slower and tokens - margin <= quick * expected:
             self._far_off.pop(key, None)
             return None
         before = self._far_off.get(key)
@@ -196,9 +199,7 @@ class DriftDetector:
         del self._far_off[key]
         return tokens / (least if slower else expected)
 
-    def _start_anew(
-        self, streams: Iterable[RunningStream], model: str, now: float
-    ) -> None:
+    def _reset(self, streams: Iterable[RunningStream], model: str, now: float) -> None:
         """Have what came until now count no more for the speed of the streams."""
         per_line = self._per_line[model]
         for each in streams:
@@ -206,13 +207,15 @@ class DriftDetector:
             if seen is not None and each.model == model:
                 seen.drifted = Since(now, seen.reply.lines * per_line)
 
-    def ended(self, stream: RunningStream, tokens: int, *, whole: bool) -> Since | None:
+    def ended(
+        self, stream: RunningStream, tokens: int, *, complete: bool
+    ) -> Since | None:
         """Forget a stream; return from when on it shows the speed of its node.
 
-        tokens, whole: of its answer as the node says, where it came to its end
+        tokens, complete: of its answer as the node says, where it came to its end
         """
         seen, reply = self._seen.pop(stream, None), stream.reply
-        if whole and tokens and reply is not None and reply.reads:
+        if complete and tokens and reply is not None and reply.reads:
             self._learn(stream.model, tokens, reply)
         return seen.drifted if seen is not None else None
 
@@ -262,6 +265,6 @@ def _compare(seen: _Seen, moment: _Moment) -> _Look | None:
     slow = (_SHOWN if shown else _GUESSED)[0]
     tokens, exact = seen.tokens(reads, per_line, slow * least)
     seen.at = now
-    if steady is None or log.mixed(since) or read > _MOST_READ * seconds:
+    if steady is None or log.mixed(since) or read > MOST_READ * seconds:
         return None
-    return _Look(tokens, speed * (seconds - _STILL * read), least, shown, exact)
+    return _Look(tokens, speed * (seconds - STANDS_STILL * read), least, shown, exact)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from router.capacity.concurrency import MOST_READ, STANDS_STILL
 from router.capacity.scaling import Limits, Looks, Reply
 from router.capacity.slot_policy import LearnedSlots, SlotPolicy
 from router.capacity.throughput import ThroughputCurve
@@ -26,8 +27,6 @@ from router.capacity.throughput import ThroughputCurve
 Key = tuple[str, str]
 
 _TELLING = 32  # tokens: a shorter reply shows the moment, such as another's prompt
-_STILL = 0.9  # of the time in which a prompt is read, the streams beside it stand still
-_DISTURBED = 0.7  # of a reply's time: beyond, what is left of it shows nothing
 # As many nodes and models as a large fleet has, at 2 to 3 kB each; of those that nobody
 # asks for any more, the oldest are forgotten.
 _MOST_CURVES = 131_072
@@ -54,7 +53,7 @@ class ReplyEvidence:
     @property
     def weight(self) -> float:
         """Return what it counts for, 0 to 1."""
-        if self.read > _DISTURBED * self.seconds:
+        if self.read > MOST_READ * self.seconds:
             return 0.0
         undisturbed = 1 - self.read / self.seconds
         return min(1.0, self.tokens / _TELLING) * undisturbed * undisturbed
@@ -64,7 +63,7 @@ class ReplyEvidence:
         return self.tokens >= _TELLING
 
     def reply(self, now: float) -> Reply:
-        seconds = self.seconds - _STILL * min(self.read, self.seconds)
+        seconds = self.seconds - STANDS_STILL * min(self.read, self.seconds)
         weight = self.weight * self.purity
         return Reply(self.streams, self.tokens, seconds, now, weight)
 

@@ -564,7 +564,7 @@ class Ledger:
         occupancy = self._nodes[node]
         reported = _completed(timings, lease, now)
         tokens = reported.generated_tokens if reported else 0
-        since = self._drifts.ended(lease, tokens, whole=outcome is Outcome.END)
+        since = self._drifts.ended(lease, tokens, complete=outcome is Outcome.END)
         shown = self._shown(lease, reported, since, now) if reported else None
         occupancy.change(-1, now, lease.model)
         if lease.yields:

@@ -2,7 +2,7 @@
 
 Two files in the state directory, each replaced whole. Slots in use are few bytes,
 written when they changed; speeds are written on a slow timer and at the end. They
-are knowledge, not truth: a file that cannot be read is left aside, and learned anew.
+are knowledge, not truth: a file that cannot be read is left aside, and learned again.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def inventory_entry(
 def with_entry(text: str, entry: Mapping[str, Any], *, source: str) -> str:
     """Return the text with an entry added at its end. Raises ConfigError.
 
-    A list in brackets, as programs write it, is written anew; any other text keeps its
+    A list in brackets, as programs write it, is rewritten; any other text keeps its
     comments and its order.
     """
     if text.lstrip().startswith("["):

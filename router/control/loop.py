@@ -48,7 +48,7 @@ class PassStats(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What each pass reads anew, since it may have been reloaded."""
+    """What each pass reads again, since it may have been reloaded."""
 
     settings: Callable[[], ControlSettings]
     inventory: Callable[[], Inventory]

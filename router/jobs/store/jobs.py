@@ -190,8 +190,8 @@ def reopen(connection: Connection, job: str, now: float, spec: str) -> None:
 
 def pause(connection: Connection, job: str, *, paused: bool) -> None:
     """Pause a job, or resume it, also if it was parked."""
-    anew = {} if paused else {"parked": None, "starts": 0}
-    _change(connection, job, paused=paused, **anew)
+    reset = {} if paused else {"parked": None, "starts": 0}
+    _change(connection, job, paused=paused, **reset)
 
 
 def begin(connection: Connection, job: str) -> str | None:

@@ -24,9 +24,9 @@ def test_signals_are_refused(name):
     master = arbiter()
     refuse_second_worker(master, log)
     getattr(master, f"handle_{name}")()
-    (told,) = log.calls
-    assert ("warning", ("signal_refused",)) == (told.method_name, told.args)
-    assert told.kwargs["signal"] == f"SIG{name.upper()}"
+    (entry,) = log.calls
+    assert ("warning", ("signal_refused",)) == (entry.method_name, entry.args)
+    assert entry.kwargs["signal"] == f"SIG{name.upper()}"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The limit of open files is raised, and what does not fit beneath it is told."""
+"""The limit of open files is raised, and what does not fit beneath it is entry."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_several_files_each(log):
 
 
 def test_too_low(log):
-    """What is left for clients is served, and the numbers are told."""
+    """What is left for clients is served, and the numbers are entry."""
     assert connections_within(10_000, 72, log, Limits(1024, 1200)) == 888
-    (told,) = log.calls
-    assert (1200, 10_456) == (told.kwargs["limit"], told.kwargs["needed"])
-    assert "at most 888 connections" in told.kwargs["consequence"]
+    (entry,) = log.calls
+    assert (1200, 10_456) == (entry.kwargs["limit"], entry.kwargs["needed"])
+    assert "at most 888 connections" in entry.kwargs["consequence"]
 
 
 @pytest.mark.parametrize("limit", [130, 150, 200, 256, 512, 1024, 4096, 10_000])
