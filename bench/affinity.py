@@ -4,7 +4,7 @@ Conversations in virtual time, on nodes that keep prompts as Ollama does
 (`simulator/virtual/node.py`): the router's own code, with the digests of prompts and
 without them. Everything is learned in the run; its first part is not counted.
 
-    PYTHONHASHSEED=0 python -m bench.affinity --loads 0.7 --first-seed 201
+    python -m bench.affinity --loads 0.7 --first-seed 201
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 
 from bench.figures import table
-from bench.scheduling import FLEETS, compare
+from bench.scheduling import FLEETS, compare, saturation_of, traffic_of
 from simulator.virtual.clock import Clock
 from simulator.virtual.figures import Figures
 from simulator.virtual.node import Caching, Scaling
 from simulator.virtual.routed import Routed, Setup
-from simulator.virtual.traffic import CONVERSATIONS, Traffic
+from simulator.virtual.traffic import CONVERSATIONS
 
 _WARM_UP = 0.2  # of the requests
 _LESS_IS_BETTER = {"first_p50": "first p50", "first_p99": "first p99", "p50": "p50"}
@@ -44,22 +43,12 @@ class Conversing:
     affinity: bool = False
 
     def __call__(self) -> Figures:
-        specs, traffic = FLEETS[self.fleet], _traffic(self.traffic)
-        rate = self.load * _saturation(self.traffic, self.fleet, self.scaling)
+        specs, traffic = FLEETS[self.fleet], traffic_of(self.traffic)
+        rate = self.load * saturation_of(self.traffic, self.fleet, self.scaling)
         setup = Setup(specs, self.scaling, caching=self.caching, affinity=self.affinity)
         asks = traffic.draw(rate, self.requests, self.seed)
         replies = sorted(Routed(setup, Clock()).run(asks), key=lambda r: r.ask.at)
         return Figures.of(replies[int(_WARM_UP * len(replies)) :])
-
-
-@lru_cache(maxsize=8)
-def _traffic(source: str) -> Traffic:
-    return Traffic.of(source)
-
-
-@lru_cache(maxsize=256)
-def _saturation(source: str, fleet: str, scaling: Scaling) -> float:
-    return _traffic(source).saturation(FLEETS[fleet], scaling)
 
 
 def _run(run: Conversing) -> Figures:

@@ -22,6 +22,7 @@ from bench.figures import table
 from bench.replay import MODEL, Target, fast, loaded_fleet, replay
 from bench.virtual.simulated import SimulatedNode
 from simulator.virtual.clock import Clock
+from simulator.virtual.figures import quantile
 from simulator.virtual.node import Scaling
 from simulator.virtual.routed import Reply, Routed, Setup
 from simulator.virtual.traffic import Traffic
@@ -73,13 +74,13 @@ def over_http(policy: str, scaling: Scaling, asks: Sequence[Ask]) -> list[float]
                 target = Target(router.port, "/api/generate")
                 answers = asyncio.run(replay(target, asks))
     if bad := next((each.fault for each in answers if each.fault), ""):
-        raise RuntimeError(f"no whole reply: {bad}")
+        raise RuntimeError(f"no complete reply: {bad}")
     return [each.seconds for each in answers]
 
 
-def quantile(seconds: Sequence[float], share: float) -> float:
-    ordered = sorted(seconds[int(_WARM_UP * len(seconds)) :])
-    return ordered[int(share * len(ordered))]
+def counted(seconds: Sequence[float]) -> list[float]:
+    """Return those behind the warm-up, sorted."""
+    return sorted(seconds[int(_WARM_UP * len(seconds)) :])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -98,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     rows, agree = [], True
     for policy in args.policies:
-        virtual = in_virtual_time(policy, args.scaling, asks)
-        real = over_http(policy, args.scaling, asks)
+        virtual = counted(in_virtual_time(policy, args.scaling, asks))
+        real = counted(over_http(policy, args.scaling, asks))
         for share in (0.5, 0.95):
             there, here = quantile(real, share), quantile(virtual, share)
             off = here / there - 1

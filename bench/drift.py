@@ -23,17 +23,16 @@ import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from itertools import product
 from math import inf
 from pathlib import Path
 
 from bench.figures import table
-from bench.scheduling import FLEETS
+from bench.scheduling import FLEETS, saturation_of, traffic_of
 from simulator.virtual.clock import Clock
+from simulator.virtual.figures import quantile
 from simulator.virtual.node import Scaling
 from simulator.virtual.routed import MODEL, Reply, Routed, Setup
-from simulator.virtual.traffic import Traffic
 
 _WARM_SECONDS = 600.0
 _SLOW_SECONDS = 300.0
@@ -74,22 +73,16 @@ class Found:
     suspected_share: float = 0.0
 
 
-@lru_cache(maxsize=8)
-def _traffic(source: str) -> Traffic:
-    return Traffic.of(source)
-
-
 class _Watched:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.clock = Clock()
-        specs = FLEETS[run.fleet]
-        traffic = _traffic(run.traffic)
-        rate = run.load * traffic.saturation(specs, run.scaling)
+        traffic = traffic_of(run.traffic)
+        rate = run.load * saturation_of(run.traffic, run.fleet, run.scaling)
         seconds = _WARM_SECONDS + _SLOW_SECONDS + _AFTER_SECONDS
         self.asks = traffic.draw(rate, int(rate * seconds * 1.2) + 20, run.seed)
         self.asks = [each for each in self.asks if each.at < seconds]
-        self.routed = Routed(Setup(specs, run.scaling), self.clock)
+        self.routed = Routed(Setup(FLEETS[run.fleet], run.scaling), self.clock)
         self.found = Found()
         self._count_drifts()
         self.before: dict[int, float] = {}
@@ -182,7 +175,7 @@ class _Watched:
         if not seconds:
             return
         self.found.median_seconds = statistics.median(seconds)
-        self.found.p99_seconds = seconds[int(0.99 * len(seconds))]
+        self.found.p99_seconds = quantile(seconds, 0.99)
         tried = [each for each in slow if each.node == self.run.node]
         self.found.tries = len(tried)
         self.found.try_seconds = [each.ended_at - each.ask.at for each in tried]

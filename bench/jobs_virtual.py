@@ -25,6 +25,7 @@ from bench.stage import machine
 from bench.virtual.beside import Beside, Outcome, Way
 from bench.virtual.runner import makespan
 from bench.virtual.tree import TreeJob, When
+from simulator.virtual.figures import quantile
 from simulator.virtual.node import Scaling, Spec
 from simulator.virtual.saturation import anonymous, bound, rate, reachable
 from simulator.virtual.workload import CPU, MIXED_8, Ask, Items, People, mean_tokens
@@ -102,9 +103,9 @@ def _day(plan: Plan, scaling: Scaling, way: Way, seed: int) -> dict[str, float]:
     worth = _worth(scaling, items)
     seconds = plan.seconds
     return {
-        "p50": _quantile(outcome.replies, 0.5),
-        "p99": _quantile(outcome.replies, 0.99),
-        "first_token_p99": _quantile(outcome.first_tokens, 0.99),
+        "p50": quantile(sorted(outcome.replies), 0.5),
+        "p99": quantile(sorted(outcome.replies), 0.99),
+        "first_token_p99": quantile(sorted(outcome.first_tokens), 0.99),
         "tokens": outcome.job.tokens,
         "wasted": outcome.job.wasted / max(1.0, outcome.job.tokens),
         "revoked": outcome.job.revoked,
@@ -202,11 +203,6 @@ def _tree_row(row: dict) -> list[str]:
         f"{seconds[When.AT_ONCE] / seconds[When.IN_TURN]:.3f}",
         f"{statistics.mean(first):.0f} ({min(first)} to {max(first)})",
     ]
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def show_makespans(rows: Sequence[dict]) -> list[str]:

@@ -64,13 +64,13 @@ class Cell:
 
 
 @lru_cache(maxsize=8)
-def _traffic(source: str) -> Traffic:
+def traffic_of(source: str) -> Traffic:
     return Traffic.of(source)
 
 
 @lru_cache(maxsize=256)
-def _saturation(source: str, fleet: str, scaling: Scaling) -> float:
-    return _traffic(source).saturation(FLEETS[fleet], scaling)
+def saturation_of(source: str, fleet: str, scaling: Scaling) -> float:
+    return traffic_of(source).saturation(FLEETS[fleet], scaling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Run:
 
     def __call__(self) -> Figures:
         cell, specs = self.cell, FLEETS[self.cell.fleet]
-        rate = cell.load * _saturation(cell.traffic, cell.fleet, cell.scaling)
-        asks = _traffic(cell.traffic).draw(rate, self.requests, self.seed)
+        rate = cell.load * saturation_of(cell.traffic, cell.fleet, cell.scaling)
+        asks = traffic_of(cell.traffic).draw(rate, self.requests, self.seed)
         if self.policy in PEERS:
             replies = run_peer(self.policy, specs, cell.scaling, asks, self.seed)
         else:

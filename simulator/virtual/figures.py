@@ -29,17 +29,18 @@ class Figures:
         seconds = sorted(each.ended_at - each.ask.at for each in whole)
         first = sorted(each.first_at - each.ask.at for each in whole)
         return cls(
-            p50=_quantile(seconds, 0.5),
-            p95=_quantile(seconds, 0.95),
-            p99=_quantile(seconds, 0.99),
-            first_p50=_quantile(first, 0.5),
-            first_p99=_quantile(first, 0.99),
+            p50=quantile(seconds, 0.5),
+            p95=quantile(seconds, 0.95),
+            p99=quantile(seconds, 0.99),
+            first_p50=quantile(first, 0.5),
+            first_p99=quantile(first, 0.99),
             good=sum(map(_good, whole)) / len(replies),
             failed=1 - len(whole) / len(replies),
         )
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile of sorted values; NaN where there is none."""
     if not ordered:
         return float("nan")
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
