@@ -18,7 +18,7 @@ from tests.harness.browser import DESKTOP, chromium
 from tests.harness.counting_model import Shape
 from tests.harness.inventory import write_inventory
 from tests.harness.keys import OPERATOR, admin_token, make_key
-from tests.harness.ollama import MODEL, RealOllama, ollama_binary
+from tests.harness.ollama import MODEL, RealOllama, ollama_binary, real_nodes
 from tests.harness.pictures import picture
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -57,14 +57,7 @@ class Fleet:
 @contextmanager
 def fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
     with ExitStack() as stack:
-        nodes = {
-            name: stack.enter_context(
-                RealOllama(
-                    folder / name, models={MODEL: UNHURRIED}, cache=folder / "gguf"
-                )
-            )
-            for name in ("one", "two")
-        }
+        nodes = stack.enter_context(real_nodes(folder, models={MODEL: UNHURRIED}))
         urls = {name: node.url for name, node in nodes.items()}
         inventory = write_inventory(folder / "nodes.yml", urls, slots=None)
         router = Router(

@@ -10,7 +10,7 @@ import requests
 
 from tests.harness.counting_model import Shape
 from tests.harness.inventory import write_inventory
-from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.ollama import ollama_binary, real_nodes
 from tests.harness.ports import free_port
 from tests.harness.router import Router
 
@@ -25,15 +25,8 @@ OTHER = {"left": "right", "right": "left"}
 def nodes(tmp_path):
     if ollama_binary() is None:
         pytest.skip("no ollama on PATH")
-    made: dict[str, RealOllama] = {}
-    try:
-        for name in ("left", "right"):
-            cache = tmp_path / "gguf"
-            made[name] = RealOllama(tmp_path / name, models=SLOW_TO_READ, cache=cache)
+    with real_nodes(tmp_path, ("left", "right"), models=SLOW_TO_READ) as made:
         yield made
-    finally:
-        for node in made.values():
-            node.stop()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from router.web.inference.encoding import zstd
 from tests.harness.counting_model import SLOW, Shape
 from tests.harness.hostile_node import JSON, HostileNode
 from tests.harness.inventory import write_inventory
-from tests.harness.ollama import MODEL, RealOllama, ollama_binary
+from tests.harness.ollama import MODEL, RealOllama, ollama_binary, real_nodes
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -66,17 +66,11 @@ def create(node: RealOllama, name: str) -> None:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory) -> Iterator[list[RealOllama]]:
     folder = tmp_path_factory.mktemp("nodes")
-    with contextlib.ExitStack() as stack:
-        made = [
-            stack.enter_context(
-                RealOllama(folder / name, models=MODELS, cache=folder / "gguf")
-            )
-            for name in ("one", "two")
-        ]
-        for node in made:
+    with real_nodes(folder, models=MODELS) as made:
+        for node in made.values():
             create(node, HUGGING_FACE)
             create(node, "me/Mine:V2")
-        yield made
+        yield [*made.values()]
 
 
 @pytest.fixture(scope="module")

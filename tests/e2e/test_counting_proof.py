@@ -28,7 +28,7 @@ from tests.harness.cases import long_but
 from tests.harness.counting import PATHS, Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape
 from tests.harness.inventory import write_inventory
-from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.ollama import RealOllama, ollama_binary, real_nodes
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -85,12 +85,7 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
     """Two nodes, warm: the model is loaded, and its speed is known."""
     tmp = tmp_path_factory.mktemp("real")
     with contextlib.ExitStack() as stack:
-        nodes = {
-            name: stack.enter_context(
-                RealOllama(tmp / name, models=MODELS, cache=tmp / "gguf")
-            )
-            for name in NAMES
-        }
+        nodes = stack.enter_context(real_nodes(tmp, NAMES, models=MODELS))
         settings = {"DISPATCH__STALL_TIMEOUT_SECONDS": str(STALL_SECONDS)}
         router = stack.enter_context(
             Router(

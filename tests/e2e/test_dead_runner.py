@@ -31,7 +31,7 @@ from tests.harness.counting import (
     request_of,
 )
 from tests.harness.counting_model import Shape
-from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.ollama import RealOllama, ollama_binary, real_nodes
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -110,12 +110,7 @@ def _empty(node: RealOllama) -> bool:
 def fleet(tmp_path_factory) -> Iterator[Fleet]:
     tmp = tmp_path_factory.mktemp("runners")
     with contextlib.ExitStack() as stack:
-        nodes = {
-            name: stack.enter_context(
-                RealOllama(tmp / name, models=MODELS, cache=tmp / "gguf", slots=SLOTS)
-            )
-            for name in ("one", "two")
-        }
+        nodes = stack.enter_context(real_nodes(tmp, models=MODELS, slots=SLOTS))
         for node in nodes.values():
             assert listen(node.url, PATHS[0], request_of(PATHS[0], MODEL, 2)).ended
         made = Fleet(nodes, tmp)

@@ -15,7 +15,7 @@ from tests.e2e.test_counting_proof import inventory
 from tests.harness.cases import long_but
 from tests.harness.counting import Heard, counted, listen, request_of
 from tests.harness.counting_model import Shape, write_counting_model
-from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.ollama import RealOllama, ollama_binary, real_nodes
 from tests.harness.poll import until
 from tests.harness.ports import free_port
 from tests.harness.router import Router
@@ -74,12 +74,7 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
     tmp = tmp_path_factory.mktemp("silence")
     gguf = write_counting_model(tmp / "gguf", UNHURRIED)
     with contextlib.ExitStack() as stack:
-        nodes = {
-            name: stack.enter_context(
-                RealOllama(tmp / name, models={MODEL: UNHURRIED}, cache=tmp / "gguf")
-            )
-            for name in ("one", "two")
-        }
+        nodes = stack.enter_context(real_nodes(tmp, models={MODEL: UNHURRIED}))
         for node in nodes.values():
             node.create(TOOLS, f"FROM {gguf.resolve()}\n{MODELFILE}")
         router = stack.enter_context(

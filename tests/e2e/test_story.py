@@ -7,7 +7,6 @@ time. Prints how long each step took.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import requests
 from tests.harness.counting_model import Shape
 from tests.harness.crowd import Crowd
 from tests.harness.inventory import entry
-from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.ollama import ollama_binary, real_nodes
 from tests.harness.poll import until
 from tests.harness.recorder import Recorder
 from tests.harness.simulator import Simulated, SimulatedFleet
@@ -41,15 +40,10 @@ def real(tmp_path):
     if ollama_binary() is None:
         yield {}
         return
-    with contextlib.ExitStack() as nodes:
-        yield {
-            name: nodes.enter_context(
-                RealOllama(
-                    tmp_path / name, models={REAL: Shape()}, cache=tmp_path / "gguf"
-                )
-            )
-            for name in ("real-one", "real-two")
-        }
+    with real_nodes(
+        tmp_path, ("real-one", "real-two"), models={REAL: Shape()}
+    ) as nodes:
+        yield nodes
 
 
 @pytest.fixture

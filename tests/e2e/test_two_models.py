@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness.counting_model import Shape
 from tests.harness.inventory import write_inventory
-from tests.harness.ollama import RealOllama, ollama_binary
+from tests.harness.ollama import ollama_binary, real_nodes
 from tests.harness.ports import free_port
 from tests.harness.router import Router
 
@@ -27,18 +27,9 @@ def nodes(tmp_path):
     if ollama_binary() is None:
         pytest.skip("no ollama on PATH")
     limits = {"OLLAMA_MAX_LOADED_MODELS": "1"}
-    made: list[RealOllama] = []
-    try:
-        made.extend(
-            RealOllama(
-                tmp_path / name, models=MODELS, cache=tmp_path / "gguf", settings=limits
-            )
-            for name in ("left", "right")
-        )
-        yield dict(zip(("left", "right"), made, strict=True))
-    finally:
-        for node in made:
-            node.stop()
+    names = ("left", "right")
+    with real_nodes(tmp_path, names, models=MODELS, settings=limits) as made:
+        yield made
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
@@ -141,6 +143,20 @@ class RealOllama(Stopping):
         family = self._family()
         self.process.stop()
         _end(family, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def real_nodes(
+    folder: Path, names: Sequence[str] = ("one", "two"), **more: Any
+) -> Iterator[dict[str, RealOllama]]:
+    """Run nodes by name that share the files of their models; `more`: RealOllama's."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                RealOllama(folder / name, cache=folder / "gguf", **more)
+            )
+            for name in names
+        }
 
 
 def _stopped(process: psutil.Process) -> bool:
