@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,14 +23,7 @@ DEFAULT_TIMEOUT_SECONDS = 10.0  # Prometheus' own default
 MAX_TIMEOUT_SECONDS = 120.0
 MAX_REQUESTS = 40  # at once; as node_exporter's --web.max-requests
 
-_STATUS = {
-    400: "400 Bad Request",
-    403: "403 Forbidden",
-    404: "404 Not Found",
-    405: "405 Method Not Allowed",
-    503: "503 Service Unavailable",
-}
-
+_TEXT = "text/plain; charset=utf-8"
 _LANDING = b"""<!doctype html>
 <title>InferOps exporter</title>
 <h1>InferOps exporter</h1>
@@ -62,7 +56,7 @@ class App:
             return _say(start_response, 405, "only GET")
         match environ["PATH_INFO"]:
             case "/healthz":
-                return _page(start_response, "text/plain; charset=utf-8", b"ok\n")
+                return _page(start_response, _TEXT, b"ok\n")
             case "/":
                 return _page(start_response, "text/html; charset=utf-8", _LANDING)
             case "/metrics" | "/probe":
@@ -123,25 +117,17 @@ def _exposition(
 
 
 def _build_info() -> Metric:
-    info = Family("inferops_exporter_build_info", "The exporter's version.")
-    info.add(1, version=VERSION)
-    return info.metric()
+    about = "The exporter's version."
+    return Family.of("inferops_exporter_build_info", about, 1, version=VERSION).metric()
 
 
-def _page(start_response: StartResponse, kind: str, body: bytes) -> list[bytes]:
-    start_response(
-        "200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))]
-    )
+def _page(
+    start_response: StartResponse, kind: str, body: bytes, status: int = 200
+) -> list[bytes]:
+    head = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+    start_response(f"{status} {HTTPStatus(status).phrase}", head)
     return [body]
 
 
 def _say(start_response: StartResponse, status: int, text: str) -> list[bytes]:
-    body = f"{text}\n".encode()
-    start_response(
-        _STATUS[status],
-        [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-        ],
-    )
-    return [body]
+    return _page(start_response, _TEXT, f"{text}\n".encode(), status)

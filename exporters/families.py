@@ -27,6 +27,11 @@ class Family:
     kind: Kind = Kind.GAUGE
     rows: list[tuple[Mapping[str, str], float]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, name: str, about: str, value: float, /, **labels: str) -> Family:
+        """Make a gauge of one row."""
+        return cls(name, about, rows=[(labels, value)])
+
     def add(self, value: float, /, **labels: str) -> None:
         self.rows.append((labels, value))
 

@@ -45,12 +45,11 @@ class OllamaCollector:
     def collect(self, deadline: float) -> Iterator[Metric]:
         calls: list[Call] = []
         held = list(self._held(calls, deadline))
-        up = Family(
+        yield Family.of(
             "inferops_ollama_up",
             "Whether Ollama answered GET /api/version, /api/ps and /api/tags.",
-        )
-        up.add(all(call.error is None for call in calls))
-        yield up.metric()
+            all(call.error is None for call in calls),
+        ).metric()
         yield from metrics(self._endpoints.families(calls))
         yield from metrics(held)
         # Our own counts, which hold while Ollama is silent as well.

@@ -82,13 +82,12 @@ class SystemCollector:
 
     def collect(self, deadline: float) -> Iterator[Metric]:
         # Asked anew each time: it may be installed, or end, while we run.
-        yields = Family(
+        answers = self._rival.answers(deadline)
+        yield Family.of(
             "inferops_system_yields",
             "Whether node_exporter answers on this machine, and so speaks for it.",
-        )
-        answers = self._rival.answers(deadline)
-        yields.add(answers)
-        yield yields.metric()
+            answers,
+        ).metric()
         if not answers:
             yield from metrics(self._families())
 
@@ -100,44 +99,43 @@ class SystemCollector:
         yield from self._disks()
         yield from self._network()
         yield self._system()
-        boot = Family("node_boot_time_seconds", "When booted, psutil.boot_time.")
-        boot.add(self._machine.boot_time())
-        now = Family("node_time_seconds", "The machine's clock, time.time.")
-        now.add(self._wall())
-        yield from (boot, now)
+        booted = self._machine.boot_time()
+        yield Family.of(
+            "node_boot_time_seconds", "When booted, psutil.boot_time.", booted
+        )
+        yield Family.of(
+            "node_time_seconds", "The machine's clock, time.time.", self._wall()
+        )
 
     def _memory(self) -> Iterator[Family]:
         memory = self._machine.virtual_memory()
-        total = Family(
-            "node_memory_MemTotal_bytes", "Memory, psutil.virtual_memory total."
+        swap = self._machine.swap_memory()
+        yield Family.of(
+            "node_memory_MemTotal_bytes",
+            "Memory, psutil.virtual_memory total.",
+            memory.total,
         )
-        available = Family(
+        yield Family.of(
             "node_memory_MemAvailable_bytes",
             "Memory to be had without swapping, psutil.virtual_memory available.",
+            memory.available,
         )
-        total.add(memory.total)
-        available.add(memory.available)
-        yield from (total, available)
-        swap = self._machine.swap_memory()
-        swap_total = Family(
-            "node_memory_SwapTotal_bytes", "Swap space, psutil.swap_memory total."
+        yield Family.of(
+            "node_memory_SwapTotal_bytes",
+            "Swap space, psutil.swap_memory total.",
+            swap.total,
         )
-        swap_free = Family(
-            "node_memory_SwapFree_bytes", "Unused swap, psutil.swap_memory free."
+        yield Family.of(
+            "node_memory_SwapFree_bytes",
+            "Unused swap, psutil.swap_memory free.",
+            swap.free,
         )
-        swap_total.add(swap.total)
-        swap_free.add(swap.free)
-        yield from (swap_total, swap_free)
 
     def _load(self) -> Iterator[Family]:
         loads = self._machine.getloadavg()
         for minutes, load in zip((1, 5, 15), loads, strict=True):
-            family = Family(
-                f"node_load{minutes}",
-                f"Load, mean of {minutes} min, psutil.getloadavg.",
-            )
-            family.add(load)
-            yield family
+            about = f"Load, mean of {minutes} min, psutil.getloadavg."
+            yield Family.of(f"node_load{minutes}", about, load)
 
     def _cpu(self) -> Family:
         seconds = Family(
@@ -184,8 +182,9 @@ class SystemCollector:
 
     def _system(self) -> Family:
         name = self._uname()
-        info = Family("node_uname_info", "This system, platform.uname.")
-        info.add(
+        return Family.of(
+            "node_uname_info",
+            "This system, platform.uname.",
             1,
             sysname=name.system,
             release=name.release,
@@ -194,7 +193,6 @@ class SystemCollector:
             nodename=name.node,
             domainname="(none)",  # as node_exporter writes one that is not set
         )
-        return info
 
 
 def _counters(

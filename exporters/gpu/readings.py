@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from exporters.gpu.probes import Field, FieldsProbe, Probe, Read
-from exporters.gpu.rows import Row
+from exporters.gpu.probes import Field, FieldsProbe, Probe
+from exporters.gpu.rows import NO_LABELS, Row
 from exporters.nvml_library import (
     ALL_LINKS,
     CLOCKS,
@@ -91,37 +91,42 @@ def memory(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
     yield Row("inferops_gpu_memory_total_bytes", found.total)
 
 
-def _one(name: str, read: str, *arguments: int, factor: float = 1.0) -> Read:
-    """Read one number by the library's function of that name."""
+def _one(
+    name: str,
+    call: str,
+    period: float,
+    *arguments: int,
+    factor: float = 1.0,
+    labels: Mapping[str, str] = NO_LABELS,
+) -> Probe:
+    """Read one number by the library's function `call`, as one series."""
 
     def rows(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
-        yield Row(name, getattr(nvml, read)(gpu, *arguments) * factor)
+        yield Row(name, getattr(nvml, call)(gpu, *arguments) * factor, labels)
 
-    return rows
-
-
-def _single(name: str, read: str, period: float, *arguments: int) -> Probe:
-    return Probe(read, period, _one(name, read, *arguments))
+    return Probe(call, period, rows)
 
 
 def clock(label: str) -> Probe:
-    labels = {"clock": label}
-
-    def rows(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
-        hertz = nvml.nvmlDeviceGetClockInfo(gpu, CLOCKS[label]) * 1e6
-        yield Row("inferops_gpu_clock_hertz", hertz, labels)
-
-    return Probe("nvmlDeviceGetClockInfo", TICK if label == "sm" else SECOND, rows)
+    return _one(
+        "inferops_gpu_clock_hertz",
+        "nvmlDeviceGetClockInfo",
+        TICK if label == "sm" else SECOND,
+        CLOCKS[label],
+        factor=1e6,
+        labels={"clock": label},
+    )
 
 
 def _max_clock(label: str) -> Probe:
-    labels = {"clock": label}
-
-    def rows(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
-        hertz = nvml.nvmlDeviceGetMaxClockInfo(gpu, CLOCKS[label]) * 1e6
-        yield Row("inferops_gpu_clock_max_hertz", hertz, labels)
-
-    return Probe("nvmlDeviceGetMaxClockInfo", ONCE, rows)
+    return _one(
+        "inferops_gpu_clock_max_hertz",
+        "nvmlDeviceGetMaxClockInfo",
+        ONCE,
+        CLOCKS[label],
+        factor=1e6,
+        labels={"clock": label},
+    )
 
 
 def _utilization(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
@@ -136,8 +141,8 @@ def _performance_state(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
         yield Row("inferops_gpu_performance_state", state)
 
 
-def _watts(name: str, read: str, period: float) -> Probe:
-    return Probe(read, period, _one(name, read, factor=1e-3))
+def _watts(name: str, call: str, period: float) -> Probe:
+    return _one(name, call, period, factor=1e-3)
 
 
 def _engine(label: str, read: str) -> Probe:
@@ -169,7 +174,7 @@ def _links(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
 
 
 def _ecc(name: str, error: int, counter: int) -> Probe:
-    return _single(name, "nvmlDeviceGetTotalEccErrors", SLOW, error, counter)
+    return _one(name, "nvmlDeviceGetTotalEccErrors", SLOW, error, counter)
 
 
 def _remapped(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
@@ -212,7 +217,7 @@ FAST: tuple[Probe | FieldsProbe, ...] = (
     Probe("nvmlDeviceGetMemoryInfo", TICK, memory),
     Probe(CLOCK_EVENTS_CALL, TICK, _clock_events),
     *map(clock, CLOCKS),
-    _single(
+    _one(
         "inferops_gpu_temperature_celsius",
         "nvmlDeviceGetTemperature",
         SECOND,
@@ -223,20 +228,14 @@ FAST: tuple[Probe | FieldsProbe, ...] = (
     Probe("nvmlDeviceGetPerformanceState", SECOND, _performance_state),
 )
 
-ENERGY = Probe(
-    "nvmlDeviceGetTotalEnergyConsumption",
-    SECOND,
-    lambda nvml, gpu: [
-        Row(
-            "inferops_gpu_energy_joules_total",
-            nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1e3,
-            {"source": "driver"},
-        )
-    ],
-)
-
 SLOW_TABLE: tuple[Probe | FieldsProbe, ...] = (
-    ENERGY,
+    _one(
+        "inferops_gpu_energy_joules_total",
+        "nvmlDeviceGetTotalEnergyConsumption",
+        SECOND,
+        factor=1e-3,
+        labels={"source": "driver"},
+    ),
     FieldsProbe(
         (
             _throttled(74, "sw_power"),
@@ -288,25 +287,25 @@ SLOW_TABLE: tuple[Probe | FieldsProbe, ...] = (
     Probe("nvmlDeviceGetFanSpeed_v2", SLOW, _fans),
     Probe("nvmlDeviceGetNvLinkState", SLOW, _links),
     Probe("nvmlDeviceGetComputeRunningProcesses", SLOW, _processes),
-    _single(
+    _one(
         "inferops_gpu_pcie_link_generation",
         "nvmlDeviceGetCurrPcieLinkGeneration",
         SLOW,
     ),
-    _single("inferops_gpu_pcie_link_width", "nvmlDeviceGetCurrPcieLinkWidth", SLOW),
-    _single(
+    _one("inferops_gpu_pcie_link_width", "nvmlDeviceGetCurrPcieLinkWidth", SLOW),
+    _one(
         "inferops_gpu_pcie_link_generation_max",
         "nvmlDeviceGetMaxPcieLinkGeneration",
         ONCE,
     ),
-    _single("inferops_gpu_pcie_link_width_max", "nvmlDeviceGetMaxPcieLinkWidth", ONCE),
-    _single(
+    _one("inferops_gpu_pcie_link_width_max", "nvmlDeviceGetMaxPcieLinkWidth", ONCE),
+    _one(
         "inferops_gpu_temperature_limit_celsius",
         "nvmlDeviceGetTemperatureThreshold",
         ONCE,
         THRESHOLD_SLOWDOWN,
     ),
-    _single(
+    _one(
         "inferops_gpu_temperature_shutdown_celsius",
         "nvmlDeviceGetTemperatureThreshold",
         ONCE,

@@ -10,13 +10,13 @@ from exporters.ollama.replies import Model, Resident
 
 
 def version_families(version: str) -> Iterator[Family]:
-    info = Family("inferops_ollama_info", "Ollama's version, from GET /api/version.")
-    info.add(1, version=version)
-    yield info
+    about = "Ollama's version, from GET /api/version."
+    yield Family.of("inferops_ollama_info", about, 1, version=version)
 
 
 def present_families(models: Mapping[str, Model]) -> Iterator[Family]:
-    count = Family("inferops_ollama_models", "Models present, from GET /api/tags.")
+    about = "Models present, from GET /api/tags."
+    yield Family.of("inferops_ollama_models", about, len(models))
     info = Family(
         "inferops_ollama_model_info",
         "A model present, from GET /api/tags; builds of one name differ in digest.",
@@ -29,7 +29,6 @@ def present_families(models: Mapping[str, Model]) -> Iterator[Family]:
         "inferops_ollama_model_modified_timestamp_seconds",
         "When a model present was last pulled or made, modified_at of GET /api/tags.",
     )
-    count.add(len(models))
     for name, model in models.items():
         size.add(model.size, model=name)
         if model.modified is not None:
@@ -42,13 +41,12 @@ def present_families(models: Mapping[str, Model]) -> Iterator[Family]:
             parameter_size=model.parameter_size,
             quantization=model.quantization,
         )
-    yield from (count, info, size, modified)
+    yield from (info, size, modified)
 
 
 def resident_families(models: Mapping[str, Resident], wall: float) -> Iterator[Family]:
-    count = Family(
-        "inferops_ollama_resident_models", "Models loaded, from GET /api/ps."
-    )
+    about = "Models loaded, from GET /api/ps."
+    yield Family.of("inferops_ollama_resident_models", about, len(models))
     info = Family(
         "inferops_ollama_resident_info",
         "The build of a loaded model, digest of GET /api/ps.",
@@ -57,13 +55,12 @@ def resident_families(models: Mapping[str, Resident], wall: float) -> Iterator[F
         "inferops_ollama_resident_context_tokens",
         "Context length of a loaded model, context_length of GET /api/ps.",
     )
-    count.add(len(models))
     for name, model in models.items():
         if model.digest is not None:
             info.add(1, model=name, digest=model.digest)
         if model.context_tokens is not None:
             context.add(model.context_tokens, model=name)
-    yield from (count, info, context)
+    yield from (info, context)
     yield from _memory(models)
     yield from _expiry(models, wall)
 
