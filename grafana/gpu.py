@@ -37,7 +37,7 @@ def gpus() -> Board:
     return Board(
         "gpu",
         "GPU",
-        "What each card does, what slows it down, and what it is ill with.",
+        "What each card does, what slows it down, and its faults.",
         [_short(each) for each in (_now(), _load(), _faults(), _telemetry())],
         (NODE_VARIABLE, GPU_VARIABLE),
         most_points=120,  # thrice the series of other boards

@@ -1,4 +1,4 @@
-"""What a person reads once everything is well."""
+"""What a person reads once everything is ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask an HTTP address whether it is well; as a command, for Compose's healthchecks.
+"""Ask an HTTP address whether it is healthy; as a command, for Compose's healthchecks.
 
 `python -m launcher.health URL` ends with 0 when the answer is 200; given a file in
 place of a URL, when the file was touched lately.

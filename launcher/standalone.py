@@ -153,7 +153,7 @@ def _refuse_taken(found: tuple[Service, ...]) -> None:
 def _wait(
     found: tuple[Service, ...], paths: Paths, supervisor: subprocess.Popen[bytes]
 ) -> None:
-    """Wait until every part is well; raises LaunchError with the part that is not."""
+    """Wait until every part is healthy; raises LaunchError with one that is not."""
     waiting = list(found)
     deadline = time.monotonic() + _START_SECONDS
     news = time.monotonic() + _NEWS_SECONDS
@@ -177,7 +177,7 @@ def _not_yet(waiting: list[Service], paths: Paths) -> list[Service]:
     for part in waiting:
         # Running too: something else might answer at that address.
         if found.get(part.name) == "RUNNING" and _is_well(part):
-            _say(f"{part.name} is well")
+            _say(f"{part.name} is ready")
         else:
             left.append(part)
     return left

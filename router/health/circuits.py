@@ -312,7 +312,11 @@ class Circuits:
             hold = Hold(node, HoldKind.DOWN, CIRCUIT, _shown_circuit(circuit), now)
             self._holds.find_down(hold)
         else:
-            why = "a trial passed" if circuit.state is State.HALF_OPEN else "it is well"
+            why = (
+                "a trial passed"
+                if circuit.state is State.HALF_OPEN
+                else "it is healthy"
+            )
             self._holds.lift(node, HoldKind.DOWN, CIRCUIT, by="traffic", why=why)
 
 

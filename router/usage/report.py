@@ -18,10 +18,11 @@ SUMS = (
     *("requests", "failed", "tokens_in", "tokens_out", "queue_seconds"),
     *("prefill_seconds", "decode_seconds", "node_seconds", "joules", "unmetered"),
 )
+# A job's item that was preempted, or overtaken by a copy, has not failed.
 _SUMS = (
-    "count(*), sum(outcome NOT IN ('end', 'running', 'client_gone')), sum(tokens_in),"
-    " sum(tokens_out), sum(queue_seconds), sum(prefill_seconds), sum(decode_seconds),"
-    " sum(node_seconds), total(joules), sum(joules IS NULL)"
+    "count(*), sum(outcome NOT IN ('end', 'running', 'client_gone', 'revoked')),"
+    " sum(tokens_in), sum(tokens_out), sum(queue_seconds), sum(prefill_seconds),"
+    " sum(decode_seconds), sum(node_seconds), total(joules), sum(joules IS NULL)"
 )
 NODE_TOTALS = (
     "SELECT node, sum(metered), sum(idle) FROM node_energy WHERE day >= ? AND day <= ?"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from router.web.authentication import principal_of
 from router.web.caller import sender
 from router.web.inference.request import request_id
 from router.web.openapi import described, routes_of
+from router.web.pages import guarded, refused
 from router.web.scrape import metrics_app
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ log = get_logger("web")
 
 # Nothing that is sent to these routes is large; webhooks have a limit of their own.
 _MAX_BODY_BYTES = 2 * 1024 * 1024
+_PAGE = "text/html"
 
 
 def flask_app(
@@ -74,7 +76,7 @@ def routed(
     warnings: Callable[[], Sequence[str]] = tuple,
 ) -> Flask:
     """Build the part of it that Flask routes."""
-    app = Flask("router", static_folder=None)
+    app = Flask("router", static_folder=None, template_folder="web/pages/templates")
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # browsers ask `router.web.cors`
     for blueprint in blueprints:
@@ -171,12 +173,10 @@ def _openapi(app: Flask) -> Response:
 
 
 def _request_error(error: RequestError) -> Response:
-    dialect = dialect_of(request.path)
-    body = error_body(dialect, error.status, error.message, error.code)
-    response = Response(body, error.status, content_type=dialect.json_type)
+    headers = {}
     if error.retry_after_seconds:
-        response.headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
-    return response
+        headers["Retry-After"] = f"{error.retry_after_seconds:.0f}"
+    return _refusal(error.status, error.message, error.code, headers)
 
 
 def _state_error(error: StateError) -> Response:
@@ -206,6 +206,16 @@ def _http_error(error: HTTPException) -> Response:
         headers["Allow"] = allowed = ", ".join(sorted(error.valid_methods or ()))
         text = f"{what}: method not allowed, this path takes {allowed}"
         code = "method_not_allowed"
+    return _refusal(status, text, code, headers)
+
+
+def _refusal(
+    status: int, message: str, code: str, headers: Mapping[str, str]
+) -> Response:
+    """Answer as the route does, or with a page where a browser opened the path."""
+    if request.method == "GET" and request.accept_mimetypes.best == _PAGE:
+        page, status = refused(status, message)
+        return guarded(Response(page, status, headers))
     dialect = dialect_of(request.path)
-    body = error_body(dialect, status, text, code)
+    body = error_body(dialect, status, message, code)
     return Response(body, status, headers, content_type=dialect.json_type)

@@ -63,9 +63,9 @@ def pages_blueprint(parts: PageContext) -> Blueprint:
     )
     for rule, view in _ROUTES:
         routes.add_url_rule(rule, view.__name__.strip("_"), partial(view, parts))
-    routes.register_error_handler(RequestError, refused)
+    routes.register_error_handler(RequestError, request_refused)
     routes.register_error_handler(
-        StoreError, lambda error: refused(as_request_error(error))
+        StoreError, lambda error: request_refused(as_request_error(error))
     )
     routes.after_request(guarded)
     add_ownership(routes, lambda: parts.service)
@@ -115,8 +115,12 @@ _WORDS = {
 }
 
 
-def refused(error: RequestError) -> tuple[str, int]:
-    return render_template("refused.html", error=error), error.status
+def refused(status: int, message: str) -> tuple[str, int]:
+    return render_template("refused.html", status=status, message=message), status
+
+
+def request_refused(error: RequestError) -> tuple[str, int]:
+    return refused(error.status, error.message)
 
 
 def guarded(response: Response) -> Response:

@@ -17,7 +17,7 @@ from router.errors import RequestError
 from router.usage.report import Report, summed
 from router.web.admin.usage import narrowed, sees_everybody, usage_query
 from router.web.authentication import principal_of
-from router.web.pages import guarded, refused
+from router.web.pages import guarded, request_refused
 
 _GROUPS = ("principal", "model", "day", "node")
 _TAKEN = frozenset({"by", "month"})
@@ -35,7 +35,7 @@ def usage_blueprint(parts: UsagePageContext) -> Blueprint:
     """Build the one route."""
     routes = Blueprint("usage", __name__, template_folder="templates")
     routes.add_url_rule("/usage", "month", partial(_month, parts))
-    routes.register_error_handler(RequestError, refused)
+    routes.register_error_handler(RequestError, request_refused)
     routes.after_request(guarded)
     return routes
 

@@ -243,6 +243,19 @@ def test_written_and_asked(tmp_path):
     writer.close()
 
 
+def test_preempted_items_have_not_failed(tmp_path):
+    """A copy that came second and an item that made room are no failures."""
+    rig = Rig()
+    writer = UsageWriter(rig.usage, lambda: UsageStore(tmp_path), lambda: NOON)
+    for outcome in (Outcome.END, Outcome.REVOKED, Outcome.STALLED):
+        item = rig.slots.take("a", "m:1")
+        item.job_of = "ann"
+        item.done(outcome, Timings())
+    (row,) = writer.report(UsageQuery(NOON - DAY, NOON + DAY), Prices())["usage"]
+    assert (3, 1) == (row["requests"], row["failed"])
+    writer.close()
+
+
 def test_lost_requests_are_marked(tmp_path):
     """What a router that died had under way says so, also beside another's rows."""
     rig = Rig()

@@ -45,6 +45,17 @@ def test_errors_in_the_dialect(client, method, path, allow, text):
     assert answer.headers["X-Request-Id"] == "mine"
 
 
+def test_a_browser_is_answered_with_a_page(client):
+    """What it opens and is not there leads on; a program that takes all gets JSON."""
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = client.get("/nonsense", headers=browser)
+    assert (404, "text/html") == (page.status_code, page.mimetype)
+    assert "GET /nonsense: there is no such path" in page.text
+    assert "style-src 'self'" in page.headers["Content-Security-Policy"]
+    program = client.get("/nonsense", headers={"Accept": "*/*"})
+    assert "application/json" == program.mimetype
+
+
 def test_paths_of_before_0_2_work_for_a_release():
     """Jobs were at `/batches`; what only begins like it is nothing of ours."""
     jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
