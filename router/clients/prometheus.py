@@ -17,7 +17,7 @@ import urllib3
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 
-from router.clients.session import Service, bound, open_session
+from router.clients.session import Service, bound, open_session, reason
 from router.errors import PrometheusError
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class PrometheusClient:
             reply.raise_for_status()
             return read(reply.json()["data"])
         except OSError as error:  # requests' errors are of that kind
-            raise PrometheusError(f"{path}: {error}") from error
+            raise PrometheusError(f"{self._url}{path}: {reason(error)}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise PrometheusError(f"{path}: unexpected answer: {error!r}") from error
 
@@ -134,8 +134,11 @@ class PrometheusClient:
     def _ask(self, expression: str, params: dict[str, str]) -> list[Any]:
         try:
             answer = self._connect.custom_query(expression, params=params)
-        except (PrometheusApiClientException, OSError) as error:
+        except PrometheusApiClientException as error:
             raise PrometheusError(f"{expression!r}: {str(error)[:300]}") from error
+        except OSError as error:
+            where = f"{self._url}, {expression!r}"
+            raise PrometheusError(f"{where}: {reason(error)}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise PrometheusError(f"{expression!r}: unexpected answer") from error
         return answer if isinstance(answer, list) else _refuse(expression, answer)

@@ -70,7 +70,15 @@ def exchange(
             reply = session.request(method, url, json=body, allow_redirects=False)
         return reply.status_code, _content(reply)
     except OSError as error:  # requests' errors are of that kind
-        raise ServiceError(str(error)[:300]) from error
+        raise ServiceError(reason(error)) from error
+
+
+def reason(error: OSError) -> str:
+    """Say what is at the bottom of the libraries' chain of errors."""
+    bottom: BaseException = error
+    while below := bottom.__cause__ or bottom.__context__:
+        bottom = below
+    return str(bottom)[:300] or type(bottom).__name__
 
 
 def _content(reply: requests.Response) -> Any:

@@ -194,6 +194,7 @@ def test_an_answer_that_drips_ends_in_time(peer, client, call):
 def test_nobody_there_is_an_error_of_ours(call):
     """Prometheus may be down; the router is not."""
     client = PrometheusClient(Service(f"http://127.0.0.1:{free_port()}", 0.5))
-    with pytest.raises(PrometheusError):
+    where = r"^http://127\.0\.0\.1:\d+.*: \[Errno 111\] Connection refused$"
+    with pytest.raises(PrometheusError, match=where):
         call(client)
     client.close()
