@@ -33,14 +33,12 @@ def energy() -> Board:
         "Energy and cost",
         "Joules, money and CO2 by node and model. Set price and factor above.",
         (
-            Section("Now", (Band(4, _now()), Band(4, _range()))),
+            Section("Now", Band(4, *_now()), Band(4, *_range())),
             Section(
                 "By node and model",
-                (
-                    Band(8, (_power(), _idle())),
-                    Band(8, (_by_node(), _by_model())),
-                    Band(8, (_cost(), _yield())),
-                ),
+                Band(8, _power(), _idle()),
+                Band(8, _by_node(), _by_model()),
+                Band(8, _cost(), _yield()),
             ),
         ),
         (NODE_VARIABLE, MODEL, PRICE, CO2),

@@ -5,8 +5,6 @@ A panel is empty where no source on a node has its series: docs/vocabulary.md.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from grafana import promql
 from grafana.board import Board
 from grafana.grid import Band, Section
@@ -21,7 +19,7 @@ from grafana.panels import (
     timeline,
     timeseries,
 )
-from grafana.promql import GPU, NODE, gpu
+from grafana.promql import GPU, NODE
 from grafana.states import RATIO
 from grafana.variables import GPU as GPU_VARIABLE
 from grafana.variables import NODE as NODE_VARIABLE
@@ -45,50 +43,48 @@ def gpus() -> Board:
 
 
 def _short(section: Section) -> Section:
-    bands = [
-        replace(band, panels=tuple(renamed(each, UUID, "$1") for each in band.panels))
+    bands = (
+        Band(band.height, *(renamed(each, UUID, "$1") for each in band.panels))
         for band in section.bands
-    ]
-    return replace(section, bands=tuple(bands))
+    )
+    return Section(section.title, *bands)
+
+
+def _card(record: str, what: str = "") -> Query:
+    """Ask for a record of each GPU, whichever source read it."""
+    legend = f"{{{{node}}}} {{{{uuid}}}} {what}".rstrip()
+    return Query(f"{record}{{{GPU}}}", legend)
 
 
 def _now() -> Section:
     return Section(
         "Heat, power and memory",
-        (
-            Band(8, (_temperature(), _power())),
-            Band(8, (_utilisation(), _memory())),
-        ),
+        Band(8, _temperature(), _power()),
+        Band(8, _utilisation(), _memory()),
     )
 
 
 def _load() -> Section:
     return Section(
         "Load in depth",
-        (
-            Band(8, (_duty(), _power_window())),
-            Band(8, (_activity(), _links(), _clocks())),
-        ),
+        Band(8, _duty(), _power_window()),
+        Band(8, _activity(), _links(), _clocks()),
     )
 
 
 def _faults() -> Section:
     return Section(
         "Throttling and faults",
-        (
-            Band(8, (_throttling(), _xids(), _ecc())),
-            Band(8, (_rows(), _states(), _link_errors())),
-        ),
+        Band(8, _throttling(), _xids(), _ecc()),
+        Band(8, _rows(), _states(), _link_errors()),
     )
 
 
 def _telemetry() -> Section:
     return Section(
         "GPU telemetry itself",
-        (
-            Band(7, (_cards(), _age(), _intervals())),
-            Band(7, (_late(), _call_errors())),
-        ),
+        Band(7, _cards(), _age(), _intervals()),
+        Band(7, _late(), _call_errors()),
     )
 
 
@@ -99,7 +95,7 @@ def _temperature() -> Json:
         "Each GPU, and dashed its node's lowest limit: an override of the inventory, "
         "else the driver's threshold for slowing down.",
         [
-            Query(gpu("node_gpu:temperature:celsius"), "{{node}} {{uuid}}"),
+            _card("node_gpu:temperature:celsius"),
             Query(limit, "{{node}} limit"),
         ],
         Field("celsius", 0),
@@ -111,7 +107,7 @@ def _power() -> Json:
     return timeseries(
         "GPU power",
         "Power drawn by each GPU.",
-        [Query(gpu("node_gpu:power:watts"), "{{node}} {{uuid}}")],
+        [_card("node_gpu:power:watts")],
         Field("watt", 0, low=0),
     )
 
@@ -121,7 +117,7 @@ def _utilisation() -> Json:
         "GPU utilisation",
         "Share of time in which a GPU ran any kernel at all. It hardly differs "
         "between 1 and 16 streams of Ollama: it says busy, not how busy.",
-        [Query(gpu("node_gpu:utilization:ratio"), "{{node}} {{uuid}}")],
+        [_card("node_gpu:utilization:ratio")],
         RATIO,
     )
 
@@ -149,10 +145,8 @@ def _duty() -> Json:
         "driver kept, and the busiest sample of the last whole window. Our exporter "
         "only: an instant reading misses bursts.",
         [
-            Query(gpu("node_gpu:busy:ratio_rate1m"), "{{node}} {{uuid}}"),
-            Query(
-                gpu("node_gpu:utilization:window_max_ratio"), "{{node}} {{uuid}} max"
-            ),
+            _card("node_gpu:busy:ratio_rate1m"),
+            _card("node_gpu:utilization:window_max_ratio", "max"),
         ],
         RATIO,
         dashed="/ max$/",
@@ -166,10 +160,10 @@ def _power_window() -> Json:
         "driver's samples in the last whole window (inferops_gpu_window_seconds), and "
         "the limit. Peaks at the limit come before throttling.",
         [
-            Query(gpu("node_gpu:energy:joules_rate1m"), "{{node}} {{uuid}}"),
-            Query(gpu("node_gpu:power:window_max_watts"), "{{node}} {{uuid}} max"),
-            Query(gpu("node_gpu:power:window_min_watts"), "{{node}} {{uuid}} min"),
-            Query(gpu("node_gpu:power_limit:watts"), "{{node}} {{uuid}} limit"),
+            _card("node_gpu:energy:joules_rate1m"),
+            _card("node_gpu:power:window_max_watts", "max"),
+            _card("node_gpu:power:window_min_watts", "min"),
+            _card("node_gpu:power_limit:watts", "limit"),
         ],
         Field("watt", 0, low=0),
         dashed="/ (max|min|limit)$/",
@@ -182,9 +176,9 @@ def _activity() -> Json:
         "How much of the card works, on Hopper and newer, or by DCGM's profiling "
         "fields. Decoding is bound by memory: high there and low on tensor cores.",
         [
-            Query(gpu("node_gpu:sm_activity:ratio"), "{{node}} {{uuid}} SM"),
-            Query(gpu("node_gpu:tensor_activity:ratio"), "{{node}} {{uuid}} tensor"),
-            Query(gpu("node_gpu:dram_activity:ratio"), "{{node}} {{uuid}} memory"),
+            _card("node_gpu:sm_activity:ratio", "SM"),
+            _card("node_gpu:tensor_activity:ratio", "tensor"),
+            _card("node_gpu:dram_activity:ratio", "memory"),
         ],
         RATIO,
     )
@@ -194,7 +188,8 @@ def _links() -> Json:
     def both(link: str, name: str) -> list[Query]:
         return [
             Query(
-                gpu(f"node_gpu:{link}_{way}:bytes_rate1m"), f"{{{{node}}}} {name} {way}"
+                f"node_gpu:{link}_{way}:bytes_rate1m{{{GPU}}}",
+                f"{{{{node}}}} {name} {way}",
             )
             for way in ("transmitted", "received")
         ]
@@ -212,7 +207,7 @@ def _clocks() -> Json:
     return timeseries(
         "GPU clocks",
         "Of the SMs and of the memory. A clock that falls under load: see throttling.",
-        [Query(gpu("node_gpu:clock:hertz"), "{{node}} {{uuid}} {{clock}}")],
+        [_card("node_gpu:clock:hertz", "{{clock}}")],
         Field("hertz", 2, low=0),
     )
 
@@ -223,12 +218,7 @@ def _throttling() -> Json:
         "Share of the last minute in which a GPU ran slower. Power: by its limit, "
         "harmless; brake: the power supply; thermal: heat. DCGM does not tell software "
         "from hardware.",
-        [
-            Query(
-                gpu("node_gpu:throttle:ratio_rate1m"),
-                "{{node}} {{uuid}} {{reason}}",
-            )
-        ],
+        [_card("node_gpu:throttle:ratio_rate1m", "{{reason}}")],
         RATIO,
     )
 
@@ -239,8 +229,8 @@ def _xids() -> Json:
         "Critical ones take the node out. Contained ones (94) ended one application "
         "and spared the card; many of them do not.",
         [
-            Query(gpu("node_gpu:xid_critical:count"), "{{node}} {{uuid}} critical"),
-            Query(gpu("node_gpu:xid_application:count"), "{{node}} {{uuid}} contained"),
+            _card("node_gpu:xid_critical:count", "critical"),
+            _card("node_gpu:xid_application:count", "contained"),
         ],
         COUNT,
     )
@@ -252,10 +242,8 @@ def _ecc() -> Json:
         "Since the driver was loaded. Corrected ones cost nothing until they come "
         "often; one that was not corrected may have spoilt an answer.",
         [
-            Query(
-                gpu("node_gpu:ecc_uncorrected:count"), "{{node}} {{uuid}} uncorrected"
-            ),
-            Query(gpu("node_gpu:ecc_corrected:count"), "{{node}} {{uuid}} corrected"),
+            _card("node_gpu:ecc_uncorrected:count", "uncorrected"),
+            _card("node_gpu:ecc_corrected:count", "corrected"),
         ],
         COUNT,
     )
@@ -267,14 +255,8 @@ def _rows() -> Json:
         "Memory that was replaced, by cause; pages before Ampere. A card has only so "
         "many spare rows.",
         [
-            Query(
-                gpu("node_gpu:remapped_rows:count"),
-                "{{node}} {{uuid}} rows {{cause}}",
-            ),
-            Query(
-                gpu("node_gpu:retired_pages:count"),
-                "{{node}} {{uuid}} pages {{cause}}",
-            ),
+            _card("node_gpu:remapped_rows:count", "rows {{cause}}"),
+            _card("node_gpu:retired_pages:count", "pages {{cause}}"),
         ],
         COUNT,
     )
@@ -287,18 +269,13 @@ def _states() -> Json:
         "Anything but none: follow the runbook.",
         [
             Query(
-                f"({gpu('node_gpu:recovery_action:code')}) > bool 0",
+                f"(node_gpu:recovery_action:code{{{GPU}}}) > bool 0",
                 "{{node}} {{uuid}} recovery",
             ),
+            _card("node_gpu:row_remap_pending:flag", "row waits"),
+            _card("node_gpu:retired_pages_pending:flag", "page waits"),
             Query(
-                gpu("node_gpu:row_remap_pending:flag"), "{{node}} {{uuid}} row waits"
-            ),
-            Query(
-                gpu("node_gpu:retired_pages_pending:flag"),
-                "{{node}} {{uuid}} page waits",
-            ),
-            Query(
-                f"2 * ({gpu('node_gpu:row_remap_failure:flag')})",
+                f"2 * (node_gpu:row_remap_failure:flag{{{GPU}}})",
                 "{{node}} {{uuid}} no spare row",
             ),
         ],
@@ -314,11 +291,8 @@ def _link_errors() -> Json:
         "PCIe replays and NVLink errors",
         "Per second. More than eight replays a minute: reseat the card or its riser.",
         [
-            Query(gpu("node_gpu:pcie_replays:rate5m"), "{{node}} {{uuid}} PCIe"),
-            Query(
-                gpu("node_gpu:nvlink_errors:rate5m"),
-                "{{node}} {{uuid}} {{error}}",
-            ),
+            _card("node_gpu:pcie_replays:rate5m", "PCIe"),
+            _card("node_gpu:nvlink_errors:rate5m", "{{error}}"),
         ],
         Field("cps", 3, low=0),
     )
@@ -332,7 +306,7 @@ def _cards() -> Json:
         [
             Query(promql.per_node("node:gpus:count"), "{{node}}"),
             Query(promql.per_node("node:gpus:max_count6h"), "{{node}} most"),
-            Query(gpu("node_gpu:mig_instances:count"), "{{node}} {{uuid}} instances"),
+            _card("node_gpu:mig_instances:count", "instances"),
         ],
         COUNT,
         dashed="/ most$/",
@@ -346,7 +320,7 @@ def _age() -> Json:
         "that was there still answers.",
         [
             Query(promql.per_node("node:gpu_collection:ok", "min"), "{{node}} sources"),
-            Query(gpu("node_gpu:up:flag"), "{{node}} {{uuid}}"),
+            _card("node_gpu:up:flag"),
         ],
         Field("none", words={0: ("no", RED), 1: ("yes", GREEN)}),
     )

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 from grafana.panels import Json
 
 COLUMNS = 24
 
 
-@dataclass(frozen=True, slots=True)
 class Band:
     """Panels side by side; of equal width where `widths` does not say."""
 
-    height: int
-    panels: tuple[Json, ...]
-    widths: tuple[int, ...] = ()
+    def __init__(self, height: int, *panels: Json, widths: Sequence[int] = ()) -> None:
+        self.height = height
+        self.panels = panels
+        self.widths = widths
 
     def place(self, y: int) -> Iterator[Json]:
         count = len(self.panels)
@@ -32,12 +31,12 @@ class Band:
             yield panel | {"gridPos": {"h": self.height, "w": width, "x": x, "y": y}}
 
 
-@dataclass(frozen=True, slots=True)
 class Section:
     """A titled row of the dashboard and the bands below it."""
 
-    title: str
-    bands: tuple[Band, ...]
+    def __init__(self, title: str, *bands: Band) -> None:
+        self.title = title
+        self.bands = bands
 
     @property
     def height(self) -> int:

@@ -38,21 +38,17 @@ def history() -> Board:
         "History",
         "A month by default: growth, habits, incidents, availability, capacity.",
         (
-            Section("Weeks and hours", (Band(8, (_requests(), _tokens())), _hours())),
+            Section("Weeks and hours", Band(8, _requests(), _tokens()), _hours()),
             Section(
                 "Nodes and incidents",
-                (
-                    Band(8, (_availability(), _table())),
-                    Band(8, (_incidents(), _failures())),
-                ),
+                Band(8, _availability(), _table()),
+                Band(8, _incidents(), _failures()),
             ),
             Section(
-                "Capacity",
-                (Band(8, (_slots(), _without())), Band(4, (_peak(), _forecast()))),
+                "Capacity", Band(8, _slots(), _without()), Band(4, _peak(), _forecast())
             ),
             Section(
-                "Models and power",
-                (Band(8, (_model_tokens(), _first_token(), _power())),),
+                "Models and power", Band(8, _model_tokens(), _first_token(), _power())
             ),
         ),
         (NODE_VARIABLE, MODEL_VARIABLE),
@@ -109,7 +105,7 @@ def _hours() -> Band:
         row=("weekday", dict(enumerate(DAYS))),
         column=("hour", [str(hour) for hour in range(24)]),
     )
-    return Band(9, (made,))
+    return Band(9, made)
 
 
 def _availability() -> Json:

@@ -34,18 +34,8 @@ def jobs() -> Board:
 def _now() -> Section:
     return Section(
         "Now",
-        (
-            Band(
-                4,
-                (
-                    _open_jobs(),
-                    _items_done(),
-                    _eta(),
-                    _lag(),
-                    _dead_letters(),
-                    _store_up(),
-                ),
-            ),
+        Band(
+            4, _open_jobs(), _items_done(), _eta(), _lag(), _dead_letters(), _store_up()
         ),
     )
 
@@ -112,7 +102,8 @@ def _store_up() -> Json:
 def _course() -> Section:
     return Section(
         "Course",
-        (Band(8, (_rate(), _waiting(), _times())), Band(8, (_merges(), _troubles()))),
+        Band(8, _rate(), _waiting(), _times()),
+        Band(8, _merges(), _troubles()),
     )
 
 
@@ -186,34 +177,26 @@ def _costs() -> Section:
     by_kind = promql.rate("inferops_job_tokens_total", by="kind")
     wasted = promql.rate("inferops_job_wasted_tokens_total")
     reread = promql.rate("inferops_job_reread_tokens_total")
-    duration = "inferops_job_item_duration_seconds"
     return Section(
         "Costs",
-        (
-            Band(
-                8,
-                (
-                    timeseries(
-                        "Tokens a second",
-                        "Read and generated for jobs; wasted: generated, but in no "
-                        "result; once more: prompts and texts given to a node again.",
-                        [
-                            Query(promql.or_zero(by_kind, "kind"), "{{kind}}"),
-                            Query(promql.or_zero(wasted), "wasted"),
-                            Query(promql.or_zero(reread), "once more"),
-                        ],
-                        Field("short", 1, low=0),
-                    ),
-                    timeseries(
-                        "Item duration",
-                        "One answered attempt. A gap: none was answered.",
-                        [
-                            Query(promql.quantile(0.5, duration), "p50"),
-                            Query(promql.quantile(0.95, duration), "p95"),
-                        ],
-                        Field("s", 2, low=0),
-                    ),
-                ),
+        Band(
+            8,
+            timeseries(
+                "Tokens a second",
+                "Read and generated for jobs; wasted: generated, but in no "
+                "result; once more: prompts and texts given to a node again.",
+                [
+                    Query(promql.or_zero(by_kind, "kind"), "{{kind}}"),
+                    Query(promql.or_zero(wasted), "wasted"),
+                    Query(promql.or_zero(reread), "once more"),
+                ],
+                Field("short", 1, low=0),
+            ),
+            timeseries(
+                "Item duration",
+                "One answered attempt. A gap: none was answered.",
+                promql.percentiles("inferops_job_item_duration_seconds", 0.5, 0.95),
+                Field("s", 2, low=0),
             ),
         ),
     )
@@ -225,34 +208,27 @@ def _database() -> Section:
     commits = promql.rate(f"{commit}_count")
     return Section(
         "Job database",
-        (
-            Band(
-                7,
-                (
-                    timeseries(
-                        "Commit duration",
-                        "One batched commit: what a result waits for. The event loop "
-                        "never does.",
-                        [
-                            Query(promql.quantile(0.5, commit), "p50"),
-                            Query(promql.quantile(0.99, commit), "p99"),
-                        ],
-                        Field("s", 4, low=0),
-                    ),
-                    timeseries(
-                        "Calls in one commit",
-                        "The busier the database, the more calls share a commit.",
-                        [Query(f"{calls}\n/\n({commits} > 0)", "calls")],
-                        Field("short", 1, low=0),
-                    ),
-                    timeseries(
-                        "Kept on the disk",
-                        "Jobs with their results, and uploaded files. Both go when "
-                        "their time is over: `jobs.retention_seconds`.",
-                        [Query("sum by (what) (inferops_job_kept_bytes)", "{{what}}")],
-                        Field("bytes", 1, low=0),
-                    ),
-                ),
+        Band(
+            7,
+            timeseries(
+                "Commit duration",
+                "One batched commit: what a result waits for. The event loop "
+                "never does.",
+                promql.percentiles(commit, 0.5, 0.99),
+                Field("s", 4, low=0),
+            ),
+            timeseries(
+                "Calls in one commit",
+                "The busier the database, the more calls share a commit.",
+                [Query(f"{calls}\n/\n({commits} > 0)", "calls")],
+                Field("short", 1, low=0),
+            ),
+            timeseries(
+                "Kept on the disk",
+                "Jobs with their results, and uploaded files. Both go when "
+                "their time is over: `jobs.retention_seconds`.",
+                [Query("sum by (what) (inferops_job_kept_bytes)", "{{what}}")],
+                Field("bytes", 1, low=0),
             ),
         ),
     )

@@ -35,38 +35,28 @@ def models() -> Board:
         (
             Section(
                 "Use",
-                (
-                    Band(8, (_requests(), _tokens(), _lengths())),
-                    Band(8, (_where(), _reasons()), (14, 10)),
-                ),
+                Band(8, _requests(), _tokens(), _lengths()),
+                Band(8, _where(), _reasons(), widths=(14, 10)),
             ),
             Section(
                 "Lengths",
-                (
-                    Band(
-                        8,
-                        (
-                            _length_spread("prompt", "Prompt length, spread"),
-                            _length_spread("generated", "Answer length, spread"),
-                        ),
-                    ),
+                Band(
+                    8,
+                    _length_spread("prompt", "Prompt length, spread"),
+                    _length_spread("generated", "Answer length, spread"),
                 ),
             ),
             Section(
                 "First token",
-                (
-                    Band(8, (_first_token(), _starts())),
-                    Band(8, (_first_spread("warm"), _first_spread("cold"))),
-                ),
+                Band(8, _first_token(), _starts()),
+                Band(8, _first_spread("warm"), _first_spread("cold")),
             ),
             Section(
                 "Pace",
-                (
-                    Band(8, (_per_token(), _token_spread())),
-                    Band(8, (_speed(), _gain())),
-                ),
+                Band(8, _per_token(), _token_spread()),
+                Band(8, _speed(), _gain()),
             ),
-            Section("Loads", (Band(8, (_loads(), _load_spread(), _resident())),)),
+            Section("Loads", Band(8, _loads(), _load_spread(), _resident())),
         ),
         (NODE_VARIABLE, MODEL_VARIABLE),
         most_points=100,  # a quantile of all nodes' buckets reads 40 series of each

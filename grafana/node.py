@@ -39,45 +39,35 @@ def nodes() -> Board:
 def _state() -> Section:
     return Section(
         "State",
-        (
-            Band(7, (states_over_time(), holds_now())),
-            Band(6, (_hold_moves(), _share())),
-        ),
+        Band(7, states_over_time(), holds_now()),
+        Band(6, _hold_moves(), _share()),
     )
 
 
 def _score() -> Section:
     return Section(
-        "Score",
-        (
-            Band(8, (_scores(), _parts())),
-            Band(7, (_parts_now(), _readings_now())),
-        ),
+        "Score", Band(8, _scores(), _parts()), Band(7, _parts_now(), _readings_now())
     )
 
 
 def _work() -> Section:
     return Section(
         "Work",
-        (
-            Band(8, (in_flight(), attempts_by_node())),
-            Band(8, (_tokens(), _speed(), _silent())),
-        ),
+        Band(8, in_flight(), attempts_by_node()),
+        Band(8, _tokens(), _speed(), _silent()),
     )
 
 
 def _ollama() -> Section:
     return Section(
         "Ollama",
-        (
-            Band(7, (_answers(), _versions(), _loads())),
-            Band(7, (_resident(), _on_gpu())),
-        ),
+        Band(7, _answers(), _versions(), _loads()),
+        Band(7, _resident(), _on_gpu()),
     )
 
 
 def _machine_section() -> Section:
-    return Section("Machine", (Band(7, (_machine(), _disks(), _answering())),))
+    return Section("Machine", Band(7, _machine(), _disks(), _answering()))
 
 
 def states_over_time() -> Json:

@@ -30,20 +30,18 @@ def overview() -> Board:
         (
             Section(
                 "Is inference fine",
-                (
-                    Band(4, serving, (6, 4, 5, 5, 4)),
-                    Band(4, (_headroom(), budget_left()), (6, 18)),
-                ),
+                Band(4, *serving, widths=(6, 4, 5, 5, 4)),
+                Band(4, _headroom(), budget_left(), widths=(6, 18)),
             ),
             Section(
                 "Who is out, and why",
-                (
-                    Band(9, (_table(),)),
-                    Band(7, (states_over_time(), holds_now())),
-                    Band(7, (firing_now(),)),
-                ),
+                Band(9, _table()),
+                Band(7, states_over_time(), holds_now()),
+                Band(7, firing_now()),
             ),
-            Section("Can this page be trusted", (Band(4, trust, (6, 4, 4, 5, 5)),)),
+            Section(
+                "Can this page be trusted", Band(4, *trust, widths=(6, 4, 4, 5, 5))
+            ),
         ),
         (NODE_VARIABLE,),
     )

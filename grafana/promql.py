@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from grafana.panels import Query
+
 NODE = 'node=~"$node"'
 MODEL = 'model=~"$model"'
 BOTH = f"{NODE}, {MODEL}"
@@ -48,6 +50,11 @@ def quantile(share: float, histogram: str, matchers: str = "", *, by: str = "") 
     labels = f"le, {by}" if by else "le"
     buckets = rate(f"{histogram}_bucket", matchers, by=labels)
     return f"histogram_quantile({share}, {buckets}) >= 0"
+
+
+def percentiles(histogram: str, *shares: float) -> list[Query]:
+    """Give a line for each of these shares."""
+    return [Query(quantile(share, histogram), f"p{share:.0%}"[:-1]) for share in shares]
 
 
 # Rates over 1 min that prometheus/records/traffic.yml makes each 15 s: a histogram's
@@ -117,8 +124,3 @@ def serving(series: str) -> str:
     """The sum over the nodes that take work; 0 where none does."""
     taking = f"{series} and on (node) (inferops_node_schedulable == 1)"
     return f"(sum({taking}) or 0 * sum({series}))"
-
-
-def gpu(series: str) -> str:
-    """A record of each GPU: one series for each, whichever source read it."""
-    return f"{series}{{{GPU}}}"

@@ -6,7 +6,7 @@ from grafana import promql
 from grafana.board import Board
 from grafana.grid import Band, Section
 from grafana.panels import Field, Json, Query, timeseries
-from grafana.promql import NODE, or_zero, per_node, quantile, rate
+from grafana.promql import NODE, or_zero, per_node, rate
 from grafana.variables import NODE as NODE_VARIABLE
 
 # Shares of all nodes, the chosen ones picked afterwards: a share of a choice lies.
@@ -30,22 +30,18 @@ def routing() -> Board:
         "How the router spreads work, what each part of a request's time is, and what "
         "it had to repair.",
         (
-            Section("Balance", (Band(8, (_shares(), _balance(), in_flight())),)),
+            Section("Balance", Band(8, _shares(), _balance(), in_flight())),
             Section(
                 "Where time goes",
-                (
-                    Band(8, (_phases(), _first_token(), _duration())),
-                    Band(8, (_queue_length(), _queue_wait(), _external())),
-                    Band(8, (_policies(), _reasons(), _prediction_error())),
-                ),
+                Band(8, _phases(), _first_token(), _duration()),
+                Band(8, _queue_length(), _queue_wait(), _external()),
+                Band(8, _policies(), _reasons(), _prediction_error()),
             ),
             Section(
                 "Outcomes",
-                (
-                    Band(8, (_requests(), attempts_by_node())),
-                    Band(8, (_troubles(), _continuations(), _pauses())),
-                    Band(7, (_evictions(), _ceilings())),
-                ),
+                Band(8, _requests(), attempts_by_node()),
+                Band(8, _troubles(), _continuations(), _pauses()),
+                Band(7, _evictions(), _ceilings()),
             ),
         ),
         (NODE_VARIABLE,),
@@ -174,14 +170,10 @@ def _continuations() -> Json:
 
 
 def _pauses() -> Json:
-    pause = "inferops_continuation_pause_seconds"
     return timeseries(
         "Pause of a continued stream",
         "From the break to the first line from another node: what its reader sees.",
-        [
-            Query(quantile(0.5, pause), "p50"),
-            Query(quantile(0.95, pause), "p95"),
-        ],
+        promql.percentiles("inferops_continuation_pause_seconds", 0.5, 0.95),
         Field("s", 2, low=0, empty="no stream was continued"),
     )
 

@@ -34,19 +34,16 @@ def objectives() -> Board:
         "SLO",
         "Five objectives over 30 days. What counts stands in alerting/objectives.yml.",
         (
-            Section(
-                "Budgets", (Band(4, (budget_left(), _used())), Band(7, (_kept(),)))
-            ),
+            Section("Budgets", Band(4, budget_left(), _used()), Band(7, _kept())),
             Section(
                 "How fast they go",
-                (
-                    Band(7, (_burning("1h", 14.4), _burning("6h", 6))),
-                    Band(7, (_burning("3d", 1), _over_time())),
-                ),
+                Band(7, _burning("1h", 14.4), _burning("6h", 6)),
+                Band(7, _burning("3d", 1), _over_time()),
             ),
             Section(
                 "What they are judged by",
-                (Band(7, (_bad(), _events(), _bad_count())), Band(6, (_alerts(),))),
+                Band(7, _bad(), _events(), _bad_count()),
+                Band(6, _alerts()),
             ),
         ),
         since="now-3h",

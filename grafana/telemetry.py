@@ -42,27 +42,21 @@ def telemetry() -> Board:
         "Telemetry health",
         "Whether figures and alerts can be believed: scrapes, rules, control loop.",
         (
-            Section("Alerts", (Band(8, (_alerts_over_time(), firing_now())),)),
+            Section("Alerts", Band(8, _alerts_over_time(), firing_now())),
             Section(
                 "Scrapes",
-                (
-                    Band(9, (_targets(), _configuration())),
-                    Band(7, (_scrape_duration(), _collectors(), _clock())),
-                ),
+                Band(9, _targets(), _configuration()),
+                Band(7, _scrape_duration(), _collectors(), _clock()),
             ),
             Section(
                 "The router's control loop",
-                (
-                    Band(7, (_degrade(), _snapshot_age(), _loop_lag())),
-                    Band(7, (_passes(), _failures(), _webhooks())),
-                ),
+                Band(7, _degrade(), _snapshot_age(), _loop_lag()),
+                Band(7, _passes(), _failures(), _webhooks()),
             ),
             Section(
                 "Prometheus and Alertmanager",
-                (
-                    Band(7, (_rules(), _samples(), _storage())),
-                    Band(7, (_notifications(), _ignored())),
-                ),
+                Band(7, _rules(), _samples(), _storage()),
+                Band(7, _notifications(), _ignored()),
             ),
         ),
         (NODE_VARIABLE,),
@@ -173,20 +167,17 @@ def _storage() -> Json:
 
 
 def _notifications() -> Json:
-    def events(counter: str) -> str:
-        return promql.rate(counter)
-
     return timeseries(
         "Notifications on their way",
         "Alerts that Prometheus sent, and those that were dropped or failed. Of "
         "Alertmanager: what it sent on, and what failed.",
         [
-            Query(events("prometheus_notifications_sent_total"), "sent"),
-            Query(events("prometheus_notifications_dropped_total"), "dropped"),
-            Query(events("prometheus_notifications_errors_total"), "failed"),
-            Query(events("alertmanager_notifications_total"), "Alertmanager sent"),
+            Query(promql.rate("prometheus_notifications_sent_total"), "sent"),
+            Query(promql.rate("prometheus_notifications_dropped_total"), "dropped"),
+            Query(promql.rate("prometheus_notifications_errors_total"), "failed"),
+            Query(promql.rate("alertmanager_notifications_total"), "Alertmanager sent"),
             Query(
-                events("alertmanager_notifications_failed_total"),
+                promql.rate("alertmanager_notifications_failed_total"),
                 "Alertmanager failed",
             ),
         ],
@@ -255,14 +246,10 @@ def _loop_lag() -> Json:
 
 
 def _passes() -> Json:
-    series = "inferops_control_pass_duration_seconds"
     return timeseries(
         "Control pass duration",
         "Observe, decide, publish. It must stay well below the time between passes.",
-        [
-            Query(promql.quantile(0.5, series), "p50"),
-            Query(promql.quantile(0.95, series), "p95"),
-        ],
+        promql.percentiles("inferops_control_pass_duration_seconds", 0.5, 0.95),
         Field("s", 3, low=0),
     )
 

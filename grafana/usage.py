@@ -38,16 +38,14 @@ def usage() -> Board:
         "Usage",
         "Requests, tokens, energy and money by principal. Set the price above.",
         (
-            Section("In the time range", (Band(4, _range()),)),
+            Section("In the time range", Band(4, *_range())),
             Section(
                 "By principal",
-                (
-                    Band(8, (_requests(), _tokens())),
-                    Band(8, (_power(), _node_time())),
-                    Band(8, (_cost(), _parts())),
-                ),
+                Band(8, _requests(), _tokens()),
+                Band(8, _power(), _node_time()),
+                Band(8, _cost(), _parts()),
             ),
-            Section("Ledger", (Band(6, (_rows(), _waiting())),)),
+            Section("Ledger", Band(6, _rows(), _waiting())),
         ),
         (NODE_VARIABLE, PRICE),
         since="now-6h",

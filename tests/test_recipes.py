@@ -354,9 +354,9 @@ def test_panel(checkout):
     """A call: the check asks for the build, and the build writes it."""
     checkout.insert(
         "grafana/routing.py",
-        'Section("Balance", (Band(8, (_shares(), _balance(), in_flight())),)),',
-        'Section("Toys", (Band(8, (timeseries("Toy", "A toy.", [Query("up", "toy")],'
-        ' Field("none", 0)),)),)),\n            ',
+        'Section("Balance", Band(8, _shares(), _balance(), in_flight())),',
+        'Section("Toys", Band(8, timeseries("Toy", "A toy.", [Query("up", "toy")],'
+        ' Field("none", 0)))),\n            ',
     )
     status, output = checkout.ran("-m", "grafana.build", "--check")
     assert (status, "routing.json: not current" in output) == (1, True)

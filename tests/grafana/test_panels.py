@@ -92,7 +92,7 @@ def test_points_of_a_board_are_bounded(most, expected):
     """Over time; a figure of now has one."""
     queries, field = [Query("up", "x")], Field("none")
     shown = stat("a", "d", queries, field), timeseries("b", "d", queries, field)
-    section = Section("First", (Band(4, shown),))
+    section = Section("First", Band(4, *shown))
     board = Board("x", "X", "About.", (section,), most_points=most)
     _, *panels = board.render()["panels"]
     assert [each.get("maxDataPoints") for each in panels] == expected
@@ -128,8 +128,9 @@ def test_a_matrix_turns_a_label_into_columns():
 
 def test_layout_fills_the_grid_and_numbers_panels():
     """Bands lie below their row, panels from left to right."""
-    bands = (Band(4, (panel("a"), panel("b")), (18, 6)), Band(8, (panel("c"),)))
-    placed = layout([Section("First", bands), Section("Second", (bands[1],))])
+    first = Band(4, panel("a"), panel("b"), widths=(18, 6))
+    second = Band(8, panel("c"))
+    placed = layout([Section("First", first, second), Section("Second", second)])
     assert [
         (each["id"], each["title"], *each["gridPos"].values()) for each in placed
     ] == [
@@ -153,7 +154,7 @@ def test_layout_fills_the_grid_and_numbers_panels():
 def test_a_band_must_fill_the_grid(panels, widths, got):
     """A gap is a mistake in the sum, and the message says where."""
     with pytest.raises(ValueError) as caught:
-        layout([Section("First", (Band(4, panels, widths),))])
+        layout([Section("First", Band(4, *panels, widths=widths))])
     assert str(caught.value) == (
         f"widths must sum to 24, got {got} for the band of 'one'"
     )
