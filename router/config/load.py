@@ -29,15 +29,13 @@ RENAMED = {
 ENVIRONMENT = "environment"
 
 
-def load_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read `router.yml`, with overrides; raises ConfigError with every fault."""
-    return parse_config(document.read(path), environ, source=path.name)
-
-
 def parse_config(
     text: str, environ: Mapping[str, str], *, source: str = "router.yml"
 ) -> Config:
-    """Check the text of `router.yml` with its overrides, as `load_config` does."""
+    """Read the text of `router.yml` with its overrides.
+
+    Raises ConfigError with every fault.
+    """
     content = document.parse(text, source)
     content = {} if content is None else _renamed(content)
     overrides, lines = _overrides(environ)

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
 from pydantic.fields import FieldInfo
 
 DAY = 86400
@@ -51,18 +58,28 @@ def seconds(
     return setting(default, meaning, restart=restart, gt=0, le=longest)
 
 
-def above(value: float, other: str, info: ValidationInfo) -> float:
-    least = info.data.get(other)  # absent when it is itself at fault
-    if least is not None and value <= least:
-        raise ValueError(f"must be > {other} ({least:g})")
-    return value
+def above(other: str) -> AfterValidator:
+    """Accept what is greater than another setting of the section."""
+
+    def check(value: float, info: ValidationInfo) -> float:
+        least = info.data.get(other)  # absent when it is itself at fault
+        if least is not None and value <= least:
+            raise ValueError(f"must be > {other} ({least:g})")
+        return value
+
+    return AfterValidator(check)
 
 
-def at_least(value: int, other: str, info: ValidationInfo) -> int:
-    least = info.data.get(other)
-    if least is not None and value < least:
-        raise ValueError(f"must be >= {other} ({least})")
-    return value
+def at_least(other: str) -> AfterValidator:
+    """Accept what is not less than another setting of the section."""
+
+    def check(value: int, info: ValidationInfo) -> int:
+        least = info.data.get(other)
+        if least is not None and value < least:
+            raise ValueError(f"must be >= {other} ({least})")
+        return value
+
+    return AfterValidator(check)
 
 
 def one_of(names: Iterable[str], old: Mapping[str, str]) -> BeforeValidator:

@@ -105,14 +105,14 @@ class ControlSettings(Section):
     probe_timeout_seconds: float = seconds(
         2, "longest wait for a node to answer a poll", longest=60
     )
-    stale_after_seconds: float = seconds(
+    stale_after_seconds: Annotated[float, above("interval_seconds")] = seconds(
         15, "age at which readings are stale: scores decay from then on"
     )
-    forget_after_seconds: float = seconds(
+    forget_after_seconds: Annotated[float, above("stale_after_seconds")] = seconds(
         120,
         "age at which readings are dropped; only load and measured speeds decide then",
     )
-    provisional_hold_seconds: float = seconds(
+    provisional_hold_seconds: Annotated[float, above("interval_seconds")] = seconds(
         60,
         "how long a hold by a notification lasts unless a reconcile pass confirms it",
     )
@@ -141,7 +141,9 @@ class ControlSettings(Section):
         "how long a flapping node must stay healthy before it returns; doubles with"
         " each further return",
     )
-    longest_hold_down_seconds: float = seconds(1800, "upper bound of that time")
+    longest_hold_down_seconds: Annotated[float, above("hold_down_seconds")] = seconds(
+        1800, "upper bound of that time"
+    )
     verify_timeout_seconds: float = seconds(
         900,
         "time limit of the generation that clears an alert with `clear: verified`,"
@@ -153,21 +155,6 @@ class ControlSettings(Section):
     history_events: int = setting(
         10_000, "events kept in the audit log of holds", ge=100, le=10_000_000
     )
-
-    @field_validator("stale_after_seconds", "provisional_hold_seconds")
-    @classmethod
-    def _outlasts_a_pass(cls, value: float, info: ValidationInfo) -> float:
-        return above(value, "interval_seconds", info)
-
-    @field_validator("longest_hold_down_seconds")
-    @classmethod
-    def _outlasts_the_first(cls, value: float, info: ValidationInfo) -> float:
-        return above(value, "hold_down_seconds", info)
-
-    @field_validator("forget_after_seconds")
-    @classmethod
-    def _outlasts_stale(cls, value: float, info: ValidationInfo) -> float:
-        return above(value, "stale_after_seconds", info)
 
 
 def pickers_by_model(text: str) -> dict[str, str]:
@@ -260,14 +247,18 @@ class DispatchSettings(Section):
         "wait before an open circuit is tried by a small generation; triples with each"
         " further failure",
     )
-    longest_circuit_wait_seconds: float = seconds(60, "upper bound of that wait")
+    longest_circuit_wait_seconds: Annotated[float, above("circuit_wait_seconds")] = (
+        seconds(60, "upper bound of that wait")
+    )
     connect_timeout_seconds: float = seconds(
         2, "longest time to connect to a node", longest=60
     )
-    first_byte_timeout_seconds: float = seconds(
-        600,
-        "silence before a reply after which the node must answer a question, or the"
-        " request goes to another node; a reply in one piece is silent to its end",
+    first_byte_timeout_seconds: Annotated[float, above("connect_timeout_seconds")] = (
+        seconds(
+            600,
+            "silence before a reply after which the node must answer a question, or the"
+            " request goes to another node; a reply in one piece is silent to its end",
+        )
     )
     stall_timeout_seconds: float = seconds(
         120,
@@ -277,7 +268,7 @@ class DispatchSettings(Section):
     max_body_bytes: int = setting(
         67_108_864, "largest request body, images included", ge=1024, le=2**31
     )
-    max_bodies_bytes: int = setting(
+    max_bodies_bytes: Annotated[int, at_least("max_body_bytes")] = setting(
         536_870_912,
         "memory for bodies of all requests and for buffered replies; beyond it: 429",
         ge=1024,
@@ -289,21 +280,6 @@ class DispatchSettings(Section):
         " 500 bytes/s",
         longest=3600,
     )
-
-    @field_validator("longest_circuit_wait_seconds")
-    @classmethod
-    def _outlasts_the_first(cls, value: float, info: ValidationInfo) -> float:
-        return above(value, "circuit_wait_seconds", info)
-
-    @field_validator("max_bodies_bytes")
-    @classmethod
-    def _takes_the_largest(cls, value: int, info: ValidationInfo) -> int:
-        return at_least(value, "max_body_bytes", info)
-
-    @field_validator("first_byte_timeout_seconds")
-    @classmethod
-    def _outlasts_connecting(cls, value: float, info: ValidationInfo) -> float:
-        return above(value, "connect_timeout_seconds", info)
 
     @field_validator("pickers")
     @classmethod

@@ -6,32 +6,19 @@ rejects counts as missing.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from router.config import yaml as document
+from router.config.section import Section
 from router.config.yaml import YamlFault
 from router.model import Missing, Signal
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
-    )
-
-
-class SignalEntry(_Strict):
+class SignalEntry(Section):
     """One entry of `signals:`."""
 
     name: _Name = Field(description="its name in metrics and in explanations")
@@ -72,17 +59,12 @@ class SignalEntry(_Strict):
         )
 
 
-class _File(_Strict):
+class _File(Section):
     signals: list[SignalEntry] = Field(min_length=1, max_length=100)
 
 
-def load_signals(path: Path) -> tuple[Signal, ...]:
-    """Read the declared signals; raises ConfigError with every fault."""
-    return parse_signals(document.read(path), source=path.name)
-
-
 def parse_signals(text: str, *, source: str = "signals.yml") -> tuple[Signal, ...]:
-    """Check the text of `signals.yml`, as `load_signals` does."""
+    """Read the text of `signals.yml`; raises ConfigError with every fault."""
     file, faults = document.check(_File, document.parse(text, source))
     if file is None:
         raise document.rejected(source, faults)

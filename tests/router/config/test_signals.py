@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.config.signals import load_signals, parse_signals
+from router.config.signals import parse_signals
 from router.errors import ConfigError
 from router.model import Missing, Signal
 
@@ -77,7 +77,7 @@ def test_reads_an_entry_whole():
 
 def test_shipped_signals_are_static_and_dynamic():
     """The shipped file has both kinds, and none makes silence count against a node."""
-    signals = {signal.name: signal for signal in load_signals(SHIPPED)}
+    signals = {signal.name: signal for signal in parse_signals(SHIPPED.read_text())}
 
     assert list(signals) == [
         "vram",
@@ -95,7 +95,7 @@ def test_shipped_queries_read_only_the_vocabulary_and_our_gauges():
     known = set(re.findall(r"record: (\S+)", rules))
     known |= {"inferops_node_vram_bytes", "inferops_node_tflops"}
 
-    for signal in load_signals(SHIPPED):
+    for signal in parse_signals(SHIPPED.read_text()):
         names = set(re.findall(r"[a-zA-Z_][\w:]*", signal.query)) - PROMQL
         assert names, signal.name
         assert names <= known, signal.name
