@@ -36,11 +36,10 @@ def login(password_file: Path) -> tuple[str, str]:
     return USER, password_file.read_text(encoding="utf-8").strip()
 
 
-def ensure(path: Path, password_file: Path, *, mode: int = 0o600) -> None:
+def ensure(path: Path, password_file: Path) -> None:
     """Write the web side's file, unless the one that is there fits the password."""
     _, password = login(password_file)
-    if not _fits(path, password):
-        files.write(path, render(password), mode=mode)
+    files.write(path, kept(path, password))
 
 
 def kept(path: Path, password: str) -> str:

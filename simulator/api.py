@@ -8,7 +8,7 @@ from typing import Protocol
 
 from simulator import body, calls, embeddings, listings
 from simulator.body import ApiError
-from simulator.clock import Clock, Stamp
+from simulator.clock import Clock
 from simulator.dialect import (
     JSON,
     OPENAI_JSON,
@@ -205,7 +205,7 @@ class Api:
         job = self._job(call, 0, 0, load_only=True)
         prompt = call.prompt
 
-        def render(stamp: Stamp) -> tuple[bytes, str]:
+        def render(stamp: str) -> tuple[bytes, str]:
             if call.render_only:
                 return spoken.rendered(prompt, stamp), spoken.whole_type
             return spoken.load("load", stamp), spoken.whole_type

@@ -10,21 +10,15 @@ _FAR_FUTURE = datetime(2319, 3, 4, tzinfo=UTC)  # what Ollama shows for "for eve
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
-    """The wall clock of one tick, as Ollama writes it."""
-
-    rfc3339: str
-
-
-@dataclass(frozen=True, slots=True)
 class Clock:
     """Seconds that only grow, and unix seconds."""
 
     monotonic: Callable[[], float]
     unix: Callable[[], float]
 
-    def stamp(self) -> Stamp:
-        return Stamp(rfc3339(self.unix()))
+    def stamp(self) -> str:
+        """Return the wall clock as Ollama writes it."""
+        return rfc3339(self.unix())
 
 
 def rfc3339(unix: float) -> str:

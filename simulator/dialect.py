@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from simulator.clock import Stamp
 from simulator.http import chunk
 from simulator.runner import Job
 from simulator.text import Answer
@@ -95,25 +94,25 @@ class Native:
         else:
             self._line = _Line(start, b'","response":"', b'","done":false}\n')
 
-    def tokens(self, answer: Answer, first: int, last: int, stamp: Stamp) -> bytes:
-        return self._line.chunks(answer, first, last, stamp.rfc3339.encode())
+    def tokens(self, answer: Answer, first: int, last: int, stamp: str) -> bytes:
+        return self._line.chunks(answer, first, last, stamp.encode())
 
-    def end(self, job: Job, answer: Answer, stamp: Stamp) -> bytes:
+    def end(self, job: Job, answer: Answer, stamp: str) -> bytes:
         last = self._last(job, answer.reason, "", stamp)
         return chunk(dumps(last) + b"\n")
 
-    def whole(self, job: Job, answer: Answer, stamp: Stamp) -> bytes:
+    def whole(self, job: Job, answer: Answer, stamp: str) -> bytes:
         return dumps(self._last(job, answer.reason, answer.text, stamp))
 
     def died(self) -> bytes:
         return chunk(dumps({"error": MID_STREAM_ERROR}) + b"\n")
 
-    def load(self, reason: str, stamp: Stamp) -> bytes:
+    def load(self, reason: str, stamp: str) -> bytes:
         """Answer a call that only loads or unloads."""
         done = {"done": True, "done_reason": reason}
         return dumps({**self._start("", stamp), **done})
 
-    def rendered(self, prompt: str, stamp: Stamp) -> bytes:
+    def rendered(self, prompt: str, stamp: str) -> bytes:
         """Answer `_debug_render_only`."""
         start = self._start("", stamp)
         if "message" in start:
@@ -121,14 +120,14 @@ class Native:
         info = {"rendered_template": prompt}
         return dumps({**start, "done": False, "_debug_info": info})
 
-    def _start(self, text: str, stamp: Stamp) -> dict[str, Any]:
-        start = {"model": self._voice.model, "created_at": stamp.rfc3339}
+    def _start(self, text: str, stamp: str) -> dict[str, Any]:
+        start = {"model": self._voice.model, "created_at": stamp}
         if self._voice.route is Route.CHAT:
             return {**start, "message": {"role": "assistant", "content": text}}
         return {**start, "response": text}
 
     def _last(
-        self, job: Job, reason: str, text: str, stamp: Stamp
+        self, job: Job, reason: str, text: str, stamp: str
     ) -> Mapping[str, object]:
         last = self._start(text, stamp) | {"done": True, "done_reason": reason}
         if self._voice.context is not None:
@@ -149,27 +148,27 @@ class OpenAi:
         before, after = (b"data: %b\n\n" % dumps(probe)).split(b"\\u0000")
         self._line = _Line(b"", before, after)
 
-    def tokens(self, answer: Answer, first: int, last: int, stamp: Stamp) -> bytes:  # noqa: ARG002  as Native
+    def tokens(self, answer: Answer, first: int, last: int, stamp: str) -> bytes:  # noqa: ARG002  as Native
         return self._line.chunks(answer, first, last, b"")
 
-    def end(self, job: Job, answer: Answer, stamp: Stamp) -> bytes:  # noqa: ARG002  as Native
+    def end(self, job: Job, answer: Answer, stamp: str) -> bytes:  # noqa: ARG002  as Native
         frames = _sse(self._frame("", answer.reason))
         if self._voice.usage:
             usage = self._frame("", None) | {"choices": [], "usage": _usage(job)}
             frames += _sse(usage)
         return frames + chunk(b"data: [DONE]\n\n")
 
-    def whole(self, job: Job, answer: Answer, stamp: Stamp) -> bytes:  # noqa: ARG002  as Native
+    def whole(self, job: Job, answer: Answer, stamp: str) -> bytes:  # noqa: ARG002  as Native
         return self._body(answer.text, answer.reason, _usage(job))
 
     def died(self) -> bytes:
         """Say nothing of the error, as Ollama: one more empty delta of no model."""
         return _sse(self._frame("", None) | {"model": ""})
 
-    def load(self, reason: str, stamp: Stamp) -> bytes:  # noqa: ARG002  as Native
+    def load(self, reason: str, stamp: str) -> bytes:  # noqa: ARG002  as Native
         return self._body("", reason, _NO_USAGE)
 
-    def rendered(self, prompt: str, stamp: Stamp) -> bytes:  # noqa: ARG002  as Native
+    def rendered(self, prompt: str, stamp: str) -> bytes:  # noqa: ARG002  as Native
         info = {"rendered_template": prompt}
         return self._body("", None, _NO_USAGE, role="", _debug_info=info)
 

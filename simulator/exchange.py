@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from simulator.body import ApiError
-from simulator.clock import Stamp
 from simulator.dialect import JSON, MID_STREAM_ERROR, OPENAI_JSON, Dialect, dumps
 from simulator.faults import RUNNER_DIED, Cut
 from simulator.http import Reply
@@ -20,7 +19,7 @@ class Exchange(Protocol):
     job: Job
     reply: Reply
 
-    def poll(self, stamp: Stamp) -> bool:
+    def poll(self, stamp: str) -> bool:
         """Send what is ready; tells whether the exchange is over."""
         ...
 
@@ -43,7 +42,7 @@ class Whole:
         self,
         job: Job,
         reply: Reply,
-        render: Callable[[Stamp], tuple[bytes, str]],
+        render: Callable[[str], tuple[bytes, str]],
         *,
         openai: bool,
         cut: Cut | None = None,
@@ -54,7 +53,7 @@ class Whole:
         self._openai = openai
         self._cut = cut
 
-    def poll(self, stamp: Stamp) -> bool:
+    def poll(self, stamp: str) -> bool:
         job = self.job
         if job.phase is Phase.FAILED:
             error = ApiError(500, job.error)
@@ -101,7 +100,7 @@ class Stream:
         self._cut = cut
         self._sent = 0
 
-    def poll(self, stamp: Stamp) -> bool:
+    def poll(self, stamp: str) -> bool:
         job = self.job
         if job.phase is Phase.FAILED:
             error = ApiError(500, job.error)
@@ -126,18 +125,18 @@ class Stream:
             self.reply.finish()
         return over
 
-    def _chunks(self, ready: int, stamp: Stamp) -> bytes:
+    def _chunks(self, ready: int, stamp: str) -> bytes:
         first, self._sent = self._sent, max(self._sent, ready)
         if first >= ready:
             return b""
         return self._dialect.tokens(self._answer, first, ready, stamp)
 
-    def _write(self, ready: int, stamp: Stamp) -> None:
+    def _write(self, ready: int, stamp: str) -> None:
         chunks = self._chunks(ready, stamp)
         if chunks:
             self.reply.write(chunks, self._dialect.content_type)
 
-    def _die(self, cut: Cut, stamp: Stamp) -> None:
+    def _die(self, cut: Cut, stamp: str) -> None:
         """End as the fault says; before the first token Ollama can still say 500."""
         reply, dialect = self.reply, self._dialect
         if cut.variant in ("line", "socket"):
@@ -149,7 +148,7 @@ class Stream:
                 reply.write(dialect.died())
             reply.finish()
 
-    def _break_off(self, cut: Cut, stamp: Stamp) -> None:
+    def _break_off(self, cut: Cut, stamp: str) -> None:
         """Send half of the next line, then close or reset."""
         following = self._dialect.tokens(
             self._answer, self._sent, self._sent + 1, stamp

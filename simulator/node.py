@@ -13,7 +13,7 @@ from simulator import metrics
 from simulator.api import Api
 from simulator.body import ApiError
 from simulator.catalogue import models_of
-from simulator.clock import Clock, Stamp
+from simulator.clock import Clock
 from simulator.engine import Engine
 from simulator.exchange import Exchange
 from simulator.faults import (
@@ -169,7 +169,7 @@ class Node:
         self.catch_up()
         self.engine.cancel(job, self.engine.now)
 
-    def tick(self, stamp: Stamp) -> bool:
+    def tick(self, stamp: str) -> bool:
         """Move on and send what is ready; tells whether anything is under way."""
         self.catch_up()
         if self.fault(Hang) is None:
@@ -177,7 +177,7 @@ class Node:
                 self._poll(exchange, stamp)
         return bool(self._exchanges)
 
-    def _poll(self, exchange: Exchange, stamp: Stamp) -> None:
+    def _poll(self, exchange: Exchange, stamp: str) -> None:
         # What ends here went away by our hand, and is not given up by the client.
         gone, exchange.reply.on_gone = exchange.reply.on_gone, None
         if not exchange.poll(stamp):

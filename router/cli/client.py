@@ -5,7 +5,8 @@ The only file here that imports requests. Every call has a timeout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,7 +14,6 @@ from typing import Any, TypeVar
 import orjson
 import requests
 
-from router.cli.events import ServerEvent, events
 from router.cli.outcome import Exit
 from router.cli.upload import MultipartBody
 
@@ -40,6 +40,14 @@ class LostError(CliError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, Exit.UNREACHABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """An event that a server sends; `data`: its JSON."""
+
+    kind: str
+    data: dict[str, Any]
 
 
 class Client:
@@ -151,6 +159,24 @@ class Client:
         if answer.status_code >= 500:
             raise LostError(message)
         raise CliError(message, Exit.REFUSED)
+
+
+def events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
+    """Yield each whole event; comments and what is cut off are none."""
+    kind = "message"
+    data: list[bytes] = []
+    for line in lines:
+        if not line:
+            if data:
+                yield ServerEvent(kind, orjson.loads(b"\n".join(data)))
+            kind, data = "message", []
+            continue
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"event":
+            kind = value.decode()
+        elif name == b"data":
+            data.append(value)
 
 
 def _token(path: Path) -> str:

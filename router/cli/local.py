@@ -106,24 +106,26 @@ def _inventory(state: Path, nodes: tuple[str, ...]) -> Path:
     return path
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []}
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def exporter(arguments: tuple[str, ...]) -> None:
-    """Run the exporter of a node; --help lists its options."""
-    command = [sys.executable, "-m", "exporters", *arguments]
-    os.execv(sys.executable, command)  # noqa: S606 - becomes the exporter
+def _program(name: str, module: str, about: str) -> click.Command:
+    """Make a command that becomes a program of its own, with options of its own."""
+
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def run(arguments: tuple[str, ...]) -> None:
+        command = [sys.executable, "-m", module, *arguments]
+        os.execv(sys.executable, command)  # noqa: S606 - becomes the program
+
+    passed_on = {"ignore_unknown_options": True, "help_option_names": []}
+    return click.command(name, help=about, context_settings=passed_on)(run)
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []}
+exporter = _program(
+    "exporter", "exporters", "Run the exporter of a node; --help lists its options."
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def simulate(arguments: tuple[str, ...]) -> None:
-    """Say what requests would feel by another policy; --help lists its options."""
-    command = [sys.executable, "-m", "simulator.virtual", *arguments]
-    os.execv(sys.executable, command)  # noqa: S606 - becomes the simulation
+simulate = _program(
+    "simulate",
+    "simulator.virtual",
+    "Say what requests would feel by another policy; --help lists its options.",
+)
 
 
 @click.group()

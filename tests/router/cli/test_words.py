@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from router.cli import words
-from router.cli.client import Client, CliError
-from router.cli.events import ServerEvent, events
+from router.cli.client import Client, CliError, ServerEvent, events
 from router.cli.outcome import Exit, exit_of
 from router.cli.terms import fields_of, options_of, text_of
 from router.cli.upload import MultipartBody
