@@ -54,12 +54,10 @@ class Snapshot:
 
     nodes:   by name, in the inventory's order
     made_at: monotonic seconds of the decision
-    readings_at: unix seconds, Prometheus' clock, of the readings; None: never
     """
 
     nodes: Mapping[str, NodeView]
     made_at: float
-    readings_at: float | None = None
     degrade: Degrade = Degrade.STATIC
 
 

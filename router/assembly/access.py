@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from router.access.file import KeysFile, parse_keys
 from router.access.principal import ALL_SCOPES, Principal, operator
 from router.access.service import KeyService
 from router.access.store import KeyStore
+from router.config.files import read_text
 from router.config.reload import FileFormat, Watched
 from router.config.settings import Config
+from router.errors import UnavailableError
 from router.logs.events import get_logger
 from router.runtime.threads import DISK, FILES
 from router.text.api_key import Scope
@@ -70,6 +73,29 @@ def operators(
         return DISK(lambda: local_peer(environ)).trusted
 
     return Operators(by_token, is_local)
+
+
+def token_reader(path: Path | None) -> Secret:
+    """Read a token at each use, so that a rotated one needs no restart.
+
+    A token that is configured and cannot be read opens nothing: UnavailableError.
+    """
+
+    def read() -> str | None:
+        if path is None:
+            return None
+        try:
+            token = DISK(lambda: read_text(path)).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
+            raise UnavailableError(
+                f"token file {path.name!r} cannot be read: {why}"
+            ) from error
+        if not token:
+            raise UnavailableError(f"token file {path.name!r} is empty")
+        return token
+
+    return read
 
 
 class _Remembered:

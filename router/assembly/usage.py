@@ -18,7 +18,7 @@ from router.config.settings import Config
 from router.control.metering import read_meters
 from router.errors import PrometheusError
 from router.logs.events import get_logger
-from router.metrics.usage import UsageCollector, UsageFigures
+from router.metrics.usage import UsageCollector
 from router.usage.energy import MeterReading
 from router.usage.ledger import UsageLedger
 from router.usage.report import Prices, UsageQuery
@@ -56,12 +56,12 @@ class UsageService:
         leases.listen(self.ledger.lease_ended)
         folder = first.state.directory
         self.writer = UsageWriter(self.ledger, lambda: UsageStore(folder), time.time)
-        figures = UsageFigures(
+        figures = UsageCollector(
             self.ledger.top,
             self.ledger.nodes,
             lambda: (self.writer.written, self.ledger.dropped, len(self.ledger)),
         )
-        registry.register(UsageCollector(figures))
+        registry.register(figures)
 
     @property
     def prices(self) -> Prices:

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask
 
 from router.access.sessions import Sessions
-from router.assembly.access import Secret, operators
+from router.assembly.access import Secret, operators, token_reader
 from router.assembly.boards import build_boards
 from router.assembly.control import ControlServices
 from router.assembly.dispatch import DispatchServices
@@ -19,7 +19,6 @@ from router.assembly.inventory import add_entry
 from router.assembly.jobs import JobServices
 from router.assembly.readiness import Readiness
 from router.assembly.reload import ingress_limits, reload_files
-from router.assembly.secrets import token_reader
 from router.assembly.usage import UsageService
 from router.clients.http_json import ask
 from router.config.settings import Config, JobSettings

@@ -7,6 +7,7 @@ and the streams would stand still meanwhile.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from router.clients.session import Service, open_session
 from router.errors import PrometheusError
@@ -36,23 +37,11 @@ class SamplesClient:
         asked = {"match[]": series, "start": f"{since:.3f}", "end": f"{until:.3f}"}
         return self._read("GET", f"label/{label}/values", params=asked)
 
-    def _read(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | None = None,
-    ) -> bytes:
+    def _read(self, method: str, path: str, **asked: Any) -> bytes:
         url = f"{self._service.url}/api/v1/{path}"
         try:
             with self._session.request(
-                method,
-                url,
-                params=params,
-                data=data,
-                headers=_PLAIN,
-                allow_redirects=False,
+                method, url, headers=_PLAIN, allow_redirects=False, **asked
             ) as reply:
                 if not reply.ok:
                     raise PrometheusError(f"{reply.status_code}: {reply.text[:300]}")

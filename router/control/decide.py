@@ -83,7 +83,6 @@ def decide(known: DecisionInput, ages: Ages, now: float) -> Snapshot:
     return Snapshot(
         nodes=MappingProxyType(views),
         made_at=now,
-        readings_at=seen.at if seen else None,
         degrade=degrade,
     )
 

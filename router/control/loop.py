@@ -70,7 +70,6 @@ class PassStatus:
     """
 
     at: float | None = None
-    duration_seconds: float = 0.0
     failed: tuple[str, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)
     undecided: Mapping[Key, str] = field(default_factory=dict)
@@ -218,7 +217,6 @@ class Pass:
             self._log.warning("prometheus_answered_in_part", faults=faults)
         self.status = PassStatus(
             at=ended,
-            duration_seconds=ended - started,
             failed=tuple(self._failed),
             faults=faults,
             undecided=reconciled.undecided,

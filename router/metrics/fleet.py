@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from router.capacity.ledger import Ledger
+from router.capacity.ledger import Lease, Ledger
 from router.config.reload import ReloadStatus
 from router.holds.store import HoldStore
 from router.metrics.families import gauge, gauges, totals
-from router.metrics.silence import silent_families
+from router.metrics.replies import ReplyKind
 from router.model import Degrade, HoldKind, Inventory, Priority
 from router.runtime.turns import in_turns
 from router.snapshot import Published
@@ -216,3 +217,34 @@ def _hold_rows(holds: HoldStore) -> list[tuple[tuple[str, ...], float]]:
 
 def _short(source: str) -> str:
     return ":".join(source.split(":")[:2])
+
+
+def silent_families(leases: Iterable[Lease], now: float) -> Iterator[Metric]:
+    """Yield how many requests in flight have had nothing yet, and for how long.
+
+    They show a node that accepts work and is stuck, without a probe that would load a
+    model there; `now` is on the clock of the leases.
+    """
+    labels = ("node", "model", "reply")
+    count: Counter[tuple[str, str, str]] = Counter()
+    oldest: dict[tuple[str, str, str], float] = {}
+    for lease in leases:
+        if lease.decoding_since is not None:
+            continue
+        kind = ReplyKind.STREAM if lease.streams else ReplyKind.WHOLE
+        key = (lease.node, lease.model, kind.value)
+        count[key] += 1
+        oldest[key] = max(oldest.get(key, 0.0), now - lease.taken_at)
+    yield gauges(
+        "inferops_silent_requests",
+        "Requests that hold a slot and had no line of their stream, or no whole"
+        " reply, yet.",
+        labels,
+        list(count.items()),
+    )
+    yield gauges(
+        "inferops_silent_oldest_seconds",
+        "How long the oldest of the silent requests has held its slot.",
+        labels,
+        list(oldest.items()),
+    )

@@ -13,9 +13,9 @@ from router.usage.ledger import NodeEnergy
 from router.usage.top import UsageTotals
 
 
-@dataclass(frozen=True, slots=True)
-class UsageFigures:
-    """Where the figures are read.
+@dataclass(frozen=True, slots=True, eq=False)
+class UsageCollector(Collector):
+    """Families made at a scrape.
 
     rows: written, dropped, and waiting to be written
     """
@@ -24,15 +24,8 @@ class UsageFigures:
     nodes: Mapping[str, NodeEnergy]
     rows: Callable[[], tuple[int, int, int]]
 
-
-class UsageCollector(Collector):
-    """Families made at a scrape."""
-
-    def __init__(self, figures: UsageFigures) -> None:
-        self._figures = figures
-
     def collect(self) -> Iterator[Metric]:
-        used = list(self._figures.principals)
+        used = list(self.principals)
         yield totals(
             "inferops_usage_requests",
             "Requests that are over, by who sent them.",
@@ -74,7 +67,7 @@ class UsageCollector(Collector):
             ("node", "part"),
             [
                 ((node, part), joules)
-                for node, each in self._figures.nodes.items()
+                for node, each in self.nodes.items()
                 for part, joules in (
                     ("idle", each.idle),
                     ("requests", each.metered - each.idle),
@@ -83,7 +76,7 @@ class UsageCollector(Collector):
         )
 
     def _rows(self) -> Iterator[Metric]:
-        written, dropped, waiting = self._figures.rows()
+        written, dropped, waiting = self.rows()
         yield totals(
             "inferops_usage_rows",
             "Rows of the usage ledger: written, or dropped for want of room.",

@@ -18,7 +18,7 @@ from router.metrics import FleetCollector, Metrics
 from router.metrics.circuits import CircuitCollector
 from router.metrics.holds import HealthCollector, HealthCounters
 from router.metrics.predictions import Predictions
-from router.metrics.usage import UsageCollector, UsageFigures
+from router.metrics.usage import UsageCollector
 from router.model import Hold, Inventory
 from router.scheduling.accuracy import Deviations
 from router.snapshot import Published, Snapshot
@@ -134,7 +134,7 @@ def _router() -> set[str]:
     )
     failing = CircuitCollector(circuits)
     expected = Predictions(Deviations(), {}, Deviations())
-    used = UsageCollector(UsageFigures((), {}, lambda: (0, 0, 0)))
+    used = UsageCollector((), {}, lambda: (0, 0, 0))
     collectors = (registry, fleet, health, jobs, failing, expected, used)
     families = [family for each in collectors for family in each.collect()]
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}

@@ -137,16 +137,7 @@ def read_result(row: Row[Any]) -> ItemResult:
 
 
 def read_upload(row: Row[Any]) -> StoredFile:
-    return StoredFile(
-        id=row.id,
-        name=row.name,
-        purpose=row.purpose,
-        size=row.size,
-        created=row.created,
-        job=row.job,
-        expires=row.expires,
-        account=row.account,
-    )
+    return StoredFile(**row._mapping)  # noqa: SLF001 - SQLAlchemy's own public name
 
 
 def upload_fields(upload: StoredFile) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from flask import Response, g, jsonify, request
 from router.audit.store import AuditSearch
 from router.errors import BadRequestError, NotFoundError, RequestError
 from router.web.admin.context import AdminContext
-from router.web.admin.history import read_limit, read_times
+from router.web.admin.history import check_filters, read_limit, read_times
 from router.web.admin.keys import show_key
 from router.web.admin.views import show_hold, show_override
 from router.web.caller import address
@@ -32,9 +32,7 @@ def audit(parts: AdminContext) -> Response:
 
 
 def audit_search(given: Mapping[str, str]) -> AuditSearch:
-    for name in given:
-        if name not in _KNOWN:
-            raise BadRequestError(f"{name}: unknown filter, known: {', '.join(_KNOWN)}")
+    check_filters(given, _KNOWN)
     after = given.get("after")
     if after is not None and not re.fullmatch("[0-9]{1,15}", after):
         raise BadRequestError(f"after: must be an entry's number, got {after[:100]!r}")

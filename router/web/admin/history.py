@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,10 +34,7 @@ def history(parts: AdminContext) -> Response:
 
 
 def _query(given: Mapping[str, str]) -> AuditQuery:
-    known = (*_TEXTS, *_TIMES, "limit")
-    for name in given:
-        if name not in known:
-            raise BadRequestError(f"{name}: unknown filter, known: {', '.join(known)}")
+    check_filters(given, (*_TEXTS, *_TIMES, "limit"))
     _one_of("kind", given.get("kind"), tuple(HoldKind))
     _one_of("change", given.get("change"), tuple(Change))
     times = read_times(given)
@@ -50,6 +47,13 @@ def _query(given: Mapping[str, str]) -> AuditQuery:
         before=times.get("before"),
         limit=read_limit(given.get("limit", "100")),
     )
+
+
+def check_filters(given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise BadRequestError for a filter that there is not."""
+    for name in given:
+        if name not in known:
+            raise BadRequestError(f"{name}: unknown filter, known: {', '.join(known)}")
 
 
 def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:

@@ -126,12 +126,8 @@ def _place_cordon(
     """Hold the node; returns what is told of its silence."""
     parts.view(name)
     minutes = given.get("minutes")
-    if minutes is not None and minutes < 1:
-        raise BadRequestError(f"minutes: must be >= 1, got {minutes}")
-    if minutes is not None and minutes > _LONGEST_CORDON_MINUTES:
-        raise BadRequestError(
-            f"minutes: must be <= {_LONGEST_CORDON_MINUTES}, got {minutes}"
-        )
+    if minutes is not None:
+        check_range("minutes", minutes, 1, _LONGEST_CORDON_MINUTES)
     now = parts.clock()
     hold = Hold(
         node=name,

@@ -17,7 +17,7 @@ from router.errors import BadRequestError, NotFoundError
 from router.text.api_key import Scope
 from router.usage.report import GROUPS, UsageQuery, csv_lines
 from router.web.admin.context import AdminContext
-from router.web.admin.history import read_times
+from router.web.admin.history import check_filters, read_times
 from router.web.authentication import principal_of
 
 _TEXTS = ("principal", "model", "node")
@@ -55,9 +55,7 @@ def narrowed(query: UsageQuery, who: Principal) -> UsageQuery:
 
 def usage_query(given: Mapping[str, str], now: float) -> UsageQuery:
     """Read the filters; without a time it is this month, in UTC."""
-    for name in given:
-        if name not in _KNOWN:
-            raise BadRequestError(f"{name}: unknown filter, known: {', '.join(_KNOWN)}")
+    check_filters(given, _KNOWN)
     by = tuple(filter(None, given.get("by", "principal").split(",")))
     if not by or len(set(by)) < len(by) or not set(by) <= GROUPS.keys():
         raise BadRequestError(

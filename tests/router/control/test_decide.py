@@ -45,7 +45,6 @@ def test_scores_decay_while_prometheus_is_silent(age, degrade, expected):
     snapshot = made(now=100.0 + age)
     assert snapshot.degrade is degrade
     assert scores(snapshot) == pytest.approx(expected)
-    assert snapshot.readings_at == 5_000.0
 
 
 def test_a_derated_node_scores_less():
@@ -61,7 +60,6 @@ def test_without_any_reading_the_inventory_decides():
     """A router that starts without Prometheus knows the nodes' numbers."""
     snapshot = made(seen=None)
     assert snapshot.degrade is Degrade.STATIC
-    assert snapshot.readings_at is None
     assert scores(snapshot) == {"big": 0.8, "old": 0.5}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.capacity.ledger import Ledger
-from router.metrics.silence import silent_families
+from router.metrics.fleet import silent_families
 from router.model import Node, Outcome
 
 

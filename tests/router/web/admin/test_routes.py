@@ -183,18 +183,18 @@ def test_clear_a_latch(rig):
             400,
             "minutes: must be of type int, got '5'",
         ),
-        ("nodes/a/cordon", {"minutes": 0}, 400, "minutes: must be >= 1, got 0"),
+        ("nodes/a/cordon", {"minutes": 0}, 400, "minutes: must be 1 to 527040, got 0"),
         (
             "nodes/a/cordon",
             {"minutes": 10**11},
             400,
-            "minutes: must be <= 527040, got 100000000000",
+            "minutes: must be 1 to 527040, got 100000000000",
         ),
         (
             "nodes/a/cordon",
             {"minutes": 10**18},
             400,
-            "minutes: must be <= 527040, got 1000000000000000000",
+            "minutes: must be 1 to 527040, got 1000000000000000000",
         ),
         (
             "nodes/a/cordon",
