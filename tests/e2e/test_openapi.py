@@ -153,6 +153,7 @@ def test_answers_are_as_described(router, things):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_many_answers_are_as_described(router, things):
     """The same, by the hundred."""
     faults = play(router, things, MANY)
