@@ -98,6 +98,7 @@ class _Limited(Routed):
             super()._request(reply)
             self._free += 1
         else:
+            self.dispatcher.refused(reply.ask.principal)
             reply.failure = "limit"
 
 
@@ -203,7 +204,7 @@ def _p99(values: Sequence[float]) -> float:
 
 
 def show(flood: Flood, clients: Sequence[str]) -> list[list[str]]:
-    named = [flood.fleet, f"{flood.load:g}"]
+    named = [flood.fleet, flood.scaling, f"{flood.load:g}"]
     served = {name: run(replace(flood, **_CLIENTS[name])) for name in clients}
     alone = served["alone"].whole_p99 if "alone" in served else float("nan")
     return [[*named, name, *_row(each, alone)] for name, each in served.items()]
@@ -227,21 +228,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--loads", type=float, nargs="+", default=[0.2, 0.4])
     parser.add_argument("--times", type=float, default=20.0)
     parser.add_argument("--fleets", nargs="+", choices=FLEETS, default=["mixed-8"])
+    profiles = [str(each) for each in Scaling]
+    parser.add_argument("--profiles", nargs="+", choices=profiles, default=["kernel"])
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=101)
     parser.add_argument("--clients", nargs="+", choices=_CLIENTS, default=_CLIENTS)
     args = parser.parse_args(argv)
     print(machine())
     head = [
-        *("fleet", "load", "client", "not answered", "wait p99 s", "first", "whole"),
+        *(
+            "fleet",
+            "profile",
+            "load",
+            "client",
+            "not answered",
+            "wait p99 s",
+            "first",
+            "whole",
+        ),
         *("over alone", "flood tokens/s", "slots idle", "items"),
     ]
     rows = [
         row
         for fleet in args.fleets
+        for profile in args.profiles
         for load in args.loads
         for row in show(
-            Flood(load, args.times, fleet, seconds=args.seconds, seed=args.seed),
+            Flood(load, args.times, fleet, Scaling(profile), args.seconds, args.seed),
             args.clients,
         )
     ]

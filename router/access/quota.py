@@ -62,6 +62,7 @@ class Quotas:
         self._database: SqliteFile | None = None
         self._reported = ""
         self.exceeded: Counter[tuple[str, str, str]] = Counter()
+        self.refused: Callable[[str], None] = lambda _: None  # with its principal
         if self._path.exists():
             self._load()
 
@@ -73,6 +74,7 @@ class Quotas:
         now = self._clock()
         found = self._meter.exceeded(limits, now)
         if found is not None and self._enforced(found):
+            self.refused(who.id)
             raise RateLimitedError(
                 _words(found), retry_after_seconds=found.retry_after_seconds
             )

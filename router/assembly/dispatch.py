@@ -44,6 +44,7 @@ def build_dispatch(base: Foundation) -> DispatchServices:
     persistence = _persistence(base, ledger)
     traffic = TrafficHealth(lambda: base.config, base.holds, ledger, base.published)
     scheduler = _scheduler(base, ledger, traffic)
+    base.quotas.refused = scheduler.refused
     backends = Backends(base.config.dispatch.connect_timeout_seconds, base.bodies)
     targets = base.health.destinations(scheduler, base.published)
     failover = build_failover(

@@ -27,6 +27,7 @@ def apply_settings(base: Foundation, dispatch: DispatchServices) -> None:
     by_model = pickers_by_model(settings.pickers)
     scheduler.policies = Policies(settings.picker, by_model)
     scheduler.head_room = HeadRoom(settings.head_room, settings.batch_wait_seconds)
+    scheduler.neighbours.clear = settings.nodes_for_others
     scheduler.neighbours.most_idle = settings.idle_for_others
     scheduler.down_wait_seconds = settings.down_wait_seconds
     dispatch.backends.connect_timeout_seconds = settings.connect_timeout_seconds

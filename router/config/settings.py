@@ -192,10 +192,19 @@ class DispatchSettings(Section):
         ge=0,
         le=0.9,
     )
+    nodes_for_others: float = setting(
+        1.0,
+        "how many nodes a client that asks for more than its share keeps clear for"
+        " clients below theirs, beside those where their requests run, in proportion;"
+        " `0`: none, and `idle_for_others` bounds the others",
+        ge=0,
+        le=16,
+    )
     idle_for_others: float = setting(
         2.0,
-        "slots that may stay idle for each that clients below their share use, where"
-        " another one would take all that is left; `0`: none",
+        "where `nodes_for_others` is `0`: slots that may stay idle for each that"
+        " clients below their share use; `0`: nothing is left to them, whatever"
+        " `nodes_for_others` says",
         ge=0,
         le=16,
     )

@@ -101,6 +101,17 @@ class Offers:
         typical = learned.prediction.mean(model)
         return kept.board.nodes(Others(typical, self._avoidable(runner, now)))
 
+    def quickest(self, runner: str, context: RoutingContext) -> list[str]:
+        """Name the nodes that may run it, by a usual request's time there, alone."""
+        views, _ = filtered(split(runner)[0], context)
+        maker, now = self.maker(runner, {v.node.name: v for v in views}), self._clock()
+
+        def seconds(view: NodeView) -> float:
+            standing = maker.standing(view.node.name, now)
+            return maker.key(maker.free(view, 0, standing, now))
+
+        return [view.node.name for view in sorted(views, key=seconds)]
+
     def _avoidable(self, runner: str, now: float) -> float:
         """Return what the model's users lost of late that one more copy would avoid."""
         copies = self._learned.residency.copies[runner]

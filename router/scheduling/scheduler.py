@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from math import inf
 
 from router.capacity.ledger import ItemsCounted, Lease, Ledger, Rescue
@@ -23,9 +23,10 @@ from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
 from router.scheduling.estimates import Estimates
 from router.scheduling.fairness import TypicalNode
+from router.scheduling.fleet_order import KeptFleetOrder
 from router.scheduling.head_room import HeadRoom
 from router.scheduling.matching import WINDOW, Match, Moment, match
-from router.scheduling.neighbours import Neighbours
+from router.scheduling.neighbours import Left, Neighbours
 from router.scheduling.pipeline import (
     ALL_WELL,
     Candidate,
@@ -52,6 +53,7 @@ _CHARGED = frozenset({Outcome.END, Outcome.CLIENT_GONE, Outcome.DEADLINE})
 # goes to who came last: else a long queue serves all, and nobody in time.
 _LATE_SECONDS = 2.0
 _FRESH = 24
+_NONE: frozenset[str] = frozenset()
 
 
 class Scheduler:
@@ -83,13 +85,18 @@ class Scheduler:
         self.down_wait_seconds = 0.0
         self.head_room = HeadRoom()
         self.neighbours = Neighbours()
-        self._counted: tuple[RoutingContext | None, int] = None, 0
         self._turns = 0
         self._contexts: dict[Priority, RoutingContext] = {}
         self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
         self._typical = TypicalNode()
         self.estimates = estimates or Estimates(ledger, clock)
+        self._fleet = KeptFleetOrder(
+            ledger,
+            self.estimates.offers,
+            queue,
+            lambda: self._context(Priority.INTERACTIVE),
+        )
         self.estimates.offers.evictions.waiting = queue
         self.estimates.look(published.current)
         ledger.listen(self._ended)
@@ -109,7 +116,7 @@ class Scheduler:
 
     def _decide(self, asking: PendingRequest, priority: Priority) -> Decision:
         routing = asking.routing
-        left = self._left(routing.principal, priority, 1)
+        left = self._given_up(routing, priority)
         if left != asking.left:
             asking = asking._replace(left=left)
         ahead = self.queue.ahead(routing.runner, priority, routing.principal)
@@ -119,24 +126,33 @@ class Scheduler:
 
     def _kept_out(self, priority: Priority) -> bool:
         """Say whether what is free is kept for interactive requests."""
-        return self.head_room.keeps_out(priority, self.queue.shares, self._slots)
+        return self.head_room.keeps_out(
+            priority, self.queue.shares, lambda: self._fleet.total
+        )
 
-    def _left(self, principal: str, priority: Priority, more: int) -> frozenset[str]:
-        """Name the nodes that a principal leaves to others, were it to ask for more."""
+    def _left(self, routing: RoutingRequest, priority: Priority, more: int) -> Left:
+        """Return what a principal leaves to others, were it to ask for more."""
+        principal = routing.principal
         if priority is Priority.CONTINUED:
-            return frozenset()
+            return Left()
         if priority is Priority.BATCH and not self.queue.shares[priority].running:
-            return frozenset()  # one of them runs whatever else does
+            return Left()  # one of them runs whatever else does
         waiting = self.queue.held(principal, priority) + more
-        return self.neighbours.left(principal, waiting, self._slots)
+        return self.neighbours.left(
+            principal, routing.runner, waiting, self._fleet, self._clock()
+        )
 
-    def _slots(self) -> int:
-        """Return the slots of the nodes that are not held, counted once a snapshot."""
-        context = self._context(Priority.BATCH)
-        if self._counted[0] is not context:
-            names = [n for n in context.snapshot.nodes if not context.blocking(n)]
-            self._counted = context, sum(map(self._ledger.slots, names))
-        return self._counted[1]
+    def _given_up(self, routing: RoutingRequest, priority: Priority) -> frozenset[str]:
+        """Name the nodes that a newcomer leaves to others."""
+        left = self._left(routing, priority, 1)
+        if not left.nodes:
+            return left.nodes
+        nodes = offered(routing.runner, self._context(priority))
+        return _given_up(left, nodes, routing.avoided)
+
+    def refused(self, principal: str) -> None:
+        """Take note of a request that a limit kept from asking for a slot."""
+        self.neighbours.refused(principal, self._clock())
 
     def _context(self, priority: Priority) -> RoutingContext:
         kept = self._contexts.get(priority)
@@ -174,7 +190,7 @@ class Scheduler:
     def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
         self.estimates.ended(lease, outcome, timings)
         ran = self._clock() - lease.taken_at if outcome in _CHARGED else 0.0
-        self.neighbours.ended(lease)
+        self.neighbours.ended(lease, self._clock())
         contended = len(self.queue) > 0
         for shares in self.queue.shares.values():
             shares.ended(lease, ran, contended=contended)
@@ -261,7 +277,9 @@ class Scheduler:
             self._ledger.press(pressed=len(self.queue) > 0)
         self._typical.learn(model, picked.offer)
         shares.charge(assignment.lease, principal, cost, picked.expected_seconds)
-        self.neighbours.began(assignment.lease, principal, assignment.lease.node)
+        lease = assignment.lease
+        runner, now = asking.routing.runner, self._clock()
+        self.neighbours.began(lease, principal, lease.node, runner, now)
 
     def _cleared(self, node: str, model: str, priority: Priority) -> bool:
         """Have jobs leave the node for people; False until a slot of it is free."""
@@ -278,7 +296,7 @@ class Scheduler:
         if self._kept_out(priority):
             return None
         routing, model = asking.routing, asking.routing.model
-        avoided = routing.avoided | self._left(routing.principal, priority, 1)
+        avoided = routing.avoided | self._given_up(routing, priority)
         for name in decided.full:
             if name not in avoided and self._ledger.may_try_one_more(name, model):
                 view = self._published.current.nodes[name]
@@ -466,7 +484,7 @@ class Scheduler:
     ) -> tuple[Waiter, Candidate] | None:
         """Choose among the first that wait, and the free nodes."""
         now = self._clock()
-        some = list(islice(self._able(runner, priority, nodes), WINDOW))
+        some = list(_window(self._able(runner, priority, nodes)))
         if any(offer.cold for offer in nodes.free):
             for waiter in some:
                 waiter.idle_since = waiter.idle_since or now
@@ -513,22 +531,57 @@ class Scheduler:
         return last if now - last.asking.since < _LATE_SECONDS else None
 
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
-        """Yield those that wait and did not try all the free nodes already."""
-        known: dict[str, frozenset[str]] = {}
+        """Yield those that wait and did not try all the free nodes already.
+
+        Of a principal that leaves nodes to others at most a window: who may use those
+        is looked at as well, however long its line.
+        """
+        known: dict[str, Left] = {}
+        seen: Counter[str] = Counter()
         shut: set[str] = set()  # principals that leave all these to others
         for waiter in self.queue.waiting(priority, runner):
-            principal = waiter.principal
+            principal, asking = waiter.principal, waiter.asking
+            avoided = asking.routing.avoided
             if principal not in known:
-                left = known[principal] = self._left(principal, priority, 0)
-                if left and not nodes.open_to(frozenset(), left):
+                left = known[principal] = self._left(asking.routing, priority, 0)
+                if left.nodes and left.waits and not nodes.open_to(_NONE, left.nodes):
                     shut.add(principal)
-            if principal in shut:
+            if principal in shut and not avoided:
                 continue
-            asking = waiter.asking
-            if known[principal] != asking.left:
-                asking = waiter.asking = asking._replace(left=known[principal])
-            if nodes.open_to(asking.routing.avoided, asking.left):
-                yield waiter
+            given_up = _given_up(known[principal], nodes, avoided)
+            if given_up != asking.left:
+                asking = waiter.asking = asking._replace(left=given_up)
+            if not nodes.open_to(avoided, given_up):
+                continue
+            if given_up:
+                seen[principal] += 1
+                if seen[principal] >= WINDOW:
+                    shut.add(principal)
+            yield waiter
+
+
+def _window(waiters: Iterator[Waiter]) -> Iterator[Waiter]:
+    """Yield the first that wait; those that leave nodes to others come on top."""
+    count = 0
+    for waiter in waiters:
+        yield waiter
+        count += not waiter.asking.left
+        if count == WINDOW:
+            return
+
+
+def _given_up(left: Left, nodes: Nodes, avoided: frozenset[str]) -> frozenset[str]:
+    """Name the nodes that a request leaves to others, by what else it could use.
+
+    None where it does not wait, or would wait for a node that it is not to go to.
+    """
+    if not left.nodes or (left.waits and not avoided):
+        return left.nodes
+    if nodes.open_to(avoided, left.nodes):
+        return left.nodes
+    if left.waits and any(n not in avoided and n not in left.nodes for n in nodes.full):
+        return left.nodes
+    return _NONE
 
 
 @dataclass(slots=True)

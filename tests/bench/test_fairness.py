@@ -18,9 +18,10 @@ def test_flood_costs_others_little():
     assert alone.wait_p99 < 1.0
     assert beside.wait_p99 < 4.0
     assert one_line.wait_p99 > 8 * beside.wait_p99
-    assert beside.whole_p99 < 2.5 * alone.whole_p99
+    assert beside.whole_p99 < 1.5 * alone.whole_p99
     assert abs(one_line.idle) < 0.001
-    assert 0.005 < beside.idle < 0.1
+    assert 0.05 < beside.idle < 0.3
+    assert beside.others > 0.5 * one_line.others
 
 
 def test_jobs_change_nothing_beside_a_flood():
@@ -34,13 +35,13 @@ def test_jobs_change_nothing_beside_a_flood():
 
 
 def test_limited_flood_costs_less():
-    """A limit of concurrent requests leaves others free slots, and nodes half full."""
+    """A limit has a flood go where others are not, though slots are free."""
     alone, limited = (
         run(replace(POLITE, seconds=60.0, times=times, most=most))
         for times, most in ((0.0, 0), (20.0, 8))
     )
     assert limited.wait_p99 < 0.5
-    assert limited.whole_p99 < 1.5 * alone.whole_p99
+    assert limited.whole_p99 < 1.3 * alone.whole_p99
 
 
 def test_table(capsys):

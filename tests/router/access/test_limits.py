@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 import pytest
@@ -252,3 +253,17 @@ def test_a_prompt_that_is_too_long(of_alice):
     shadow.check_context(ticket, 11)
     assert (True, False) == (quotas.caps, shadow.caps)
     assert {("key", "max_context_tokens", "shadow"): 1} == shadow.exceeded
+
+
+@pytest.mark.parametrize(("mode", "heard"), [("enforce", ["key:k-1"]), ("shadow", [])])
+def test_refusals_are_heard(quotas, mode, heard):
+    """The scheduler hears who asks for more than it may; never in shadow mode."""
+    made = quotas(mode)
+    refused: list[str] = []
+    made.refused = refused.append
+    for _ in range(3):
+        made.let_in(ALICE)
+    assert [] == refused
+    with contextlib.suppress(RateLimitedError):
+        made.let_in(ALICE)
+    assert heard == refused

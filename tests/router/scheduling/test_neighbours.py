@@ -14,84 +14,213 @@ from hypothesis import strategies as st
 from router.model import Outcome, Priority
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Others
-from router.scheduling.neighbours import Neighbours
+from router.scheduling.matching import WINDOW
+from router.scheduling.neighbours import Left, Neighbours
 from router.scheduling.pipeline import RoutingRequest
+from router.scheduling.queue import Waiter
+from router.scheduling.request import PendingRequest
+from router.scheduling.scheduler import _window
 from router.snapshot import ResidentModel, Snapshot
 from tests.router.scheduling.offering import offer
 from tests.router.scheduling.test_scheduler import Fleet
 
 MANY = 1000  # that wait
+RUNNER = "m:latest"
 PLACES = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("wxyz")))
 
 
-def neighbours(*places: tuple[str, str]) -> Neighbours:
-    """Have a request run for each (principal, node)."""
-    made = Neighbours()
-    for number, (principal, node) in enumerate(places):
-        made.began(number, principal, node)
-    return made
+class Nodes4:
+    """Nodes in the order of their speed, with their slots."""
+
+    def __init__(self, nodes="vwxyz", slots=4, streams=2, **models) -> None:
+        self.nodes = dict.fromkeys(nodes, slots)
+        self.models = models
+        self.streams = streams
+        self.wait: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        return sum(self.nodes.values())
+
+    def slots(self, node: str) -> int:
+        return self.nodes[node]
+
+    def quickest(self, runner: str) -> list[str]:
+        return list(self.models.get(runner, self.nodes))
+
+    def streams_at_speed(self, runner: str) -> int:
+        return self.streams
+
+    def waiting(self, principal: str) -> int:
+        return self.wait.get(principal, 0)
 
 
-@given(nodes=st.lists(st.sampled_from("wxyz")), slots=st.integers(0, 16))
+class Flood:
+    """What `flood` leaves where these run: (principal, node)."""
+
+    def __init__(self, *places: tuple[str, str], **settings) -> None:
+        self.neighbours = Neighbours(**settings)
+        for number, (principal, node) in enumerate(places):
+            self.neighbours.began(number, principal, node, RUNNER, 0.0)
+
+    def left(self, fleet, waiting=MANY, now=0.0, who="flood", runner=RUNNER) -> Left:
+        return self.neighbours.left(who, runner, waiting, fleet, now)
+
+    def nodes(self, fleet, **asked) -> str:
+        return "".join(sorted(self.left(fleet, **asked).nodes))
+
+
+@given(nodes=st.lists(st.sampled_from("wxyz")), slots=st.integers(1, 4))
 def test_alone(nodes, slots):
     """Who has the fleet for itself leaves nothing, nor does a newcomer."""
-    made = neighbours(*(("a", node) for node in nodes))
-    assert not made.left("a", MANY, lambda: slots)
-    assert not made.left("b", MANY, lambda: slots)
+    made = Flood(*(("flood", node) for node in nodes))
+    assert not made.left(Nodes4(slots=slots)).nodes
+    assert not made.left(Nodes4(slots=slots), who="new").nodes
 
 
-def test_flood():
-    """It leaves the nodes where another runs, once it would take all that is left."""
-    made = neighbours(*(("flood", node) for node in "wwwwxxxxyy"), ("a", "y"))
-    slots = lambda: 12  # noqa: E731
-    assert {"y"} == made.left("flood", 2, slots)
-    assert not made.left("a", MANY, slots)
-    assert not made.left("flood", 1, slots)  # there is a slot for each that waits
-    assert not made.left("flood", MANY, lambda: 14)  # more idle than `a` is worth
-    made.most_idle = 0.0
-    assert not made.left("flood", MANY, slots)
-    made.most_idle = 2.0
-    assert {"y"} == made.left("flood", MANY, slots)
-    made.ended(10)
-    assert not made.left("flood", MANY, slots)
-    made.ended(10)  # once more: nothing
-    made.ended("never began")
+def test_clear_nodes():
+    """A flood leaves another's node at once, and quick ones once it comes again."""
+    made = Flood(*(("flood", node) for node in "vvvvwwwwxxxxyyyyzz"), ("a", "z"))
+    assert "z" == made.nodes(Nodes4())
+    assert "vz" == made.nodes(Nodes4(), now=20.0)
+    assert "vw" == made.nodes(Nodes4(streams=1), now=40.0)  # two, while there is room
+    made.neighbours.clear = 0.5
+    assert "vz" == made.nodes(Nodes4(streams=1), now=60.0)
+    assert "" == made.nodes(Nodes4(), who="a", now=60.0)
+    assert "" == made.nodes(Nodes4(), waiting=1, now=60.0)  # there is a slot for it
+    made.neighbours.most_idle = 0.0
+    assert "" == made.nodes(Nodes4(), now=60.0)
 
 
-@given(places=PLACES, slots=st.integers(1, 40), waiting=st.integers(0, 20))
-def test_bounds(places, slots, waiting):
-    """Nobody leaves anything below its share, nor many slots for few requests."""
-    made = neighbours(*places)
+def test_alone_again():
+    """What nobody uses any more is not kept: a lone flood has the whole fleet."""
+    made = Flood(*(("flood", node) for node in "vvvvwwwwxxxxyyyyzz"), ("a", "z"))
+    made.left(Nodes4(), now=300.0)
+    made.neighbours.ended(18, 300.0)
+    made.neighbours.ended(18, 300.0)  # once more: nothing
+    made.neighbours.ended("never began", 300.0)
+    assert "v" == made.nodes(Nodes4(), now=330.0)
+    assert "" == made.nodes(Nodes4(), now=420.0)
+
+
+def test_long_away():
+    """Who comes back after an hour to a full fleet leaves nothing: it has nothing."""
+    made = Flood(*(("a", node) for node in "vvvvwwwwxxxxyyyyzzz"), ("flood", "z"))
+    made.neighbours.ended(19, 1.0)
+    assert "" == made.nodes(Nodes4(), waiting=2, now=3600.0)
+    assert "" == made.nodes(Nodes4(), waiting=2, now=3600.0)
+
+
+def test_its_share():
+    """A flood has its share, and does not wait while it has less."""
+    made = Flood(*(("flood", node) for node in "xxxxyyyyz"), ("a", "v"))
+    left = made.left(Nodes4(), now=60.0)
+    assert not left.waits  # 9 of 20 slots
+    for number in range(100, 103):
+        made.neighbours.began(number, "flood", "z", RUNNER, 60.0)
+    assert made.left(Nodes4(), now=60.0) == left._replace(waits=True)
+    assert not made.left(Nodes4(), waiting=0, now=60.0).nodes
+
+
+def test_model_on_few_nodes():
+    """It gets its share of those; others' models are none of its business."""
+    made = Flood(*(("flood", node) for node in "vvvvww"), ("a", "w"), ("b", "z"))
+    made.neighbours.began("c", "b", "y", "other", 0.0)
+    made.neighbours.began("d", "a", "x", "other", 0.0)
+    fleet = Nodes4(few="vw", other="wxyz")
+    assert made.left(fleet, runner="few", now=60.0) == Left(frozenset("w"), True)
+    one = Nodes4(few="v", other="wxyz")
+    assert not made.left(one, runner="few", now=90.0).nodes
+
+
+def test_refused():
+    """What its limit refuses counts as waiting, for some seconds."""
+    made = Flood(*(("flood", node) for node in "vvvv"), ("a", "z"))
+    assert "" == made.nodes(Nodes4(), waiting=1, now=60.0)
+    for _ in range(40):
+        made.neighbours.refused("flood", 60.0)
+    made.neighbours.refused("unknown", 60.0)
+    left = made.left(Nodes4(), waiting=1, now=60.0)
+    assert left == Left(frozenset("vz"), waits=False)
+    assert "" == made.nodes(Nodes4(), waiting=1, now=90.0)
+
+
+def test_others_that_want_more():
+    """Who wants more than its share is no more spared than the flood."""
+    others = (("b", node) for node in "xxyyz")
+    made = Flood(*(("flood", node) for node in "vvvvwwww"), *others)
+    fleet = Nodes4()
+    assert made.nodes(fleet, now=60.0)
+    fleet.wait["b"] = 9
+    assert "" == made.nodes(fleet, now=70.0)
+
+
+@given(
+    places=PLACES,
+    slots=st.integers(1, 9),
+    waiting=st.integers(0, 20),
+    queued=st.integers(0, 9),
+    now=st.floats(0.0, 99.0),
+)
+def test_bounds(places, slots, waiting, queued, now):
+    """What is left never takes a share from who wants it, nor has it wait below it."""
+    made, fleet = Flood(*places, clear=9.0), Nodes4("wxyz", slots)
+    fleet.wait["b"] = queued
     runs = Counter(principal for principal, _ in places)
-    share = slots / len(runs) if runs else 0.0
-    small = [(who, node) for who, node in places if runs[who] < share]
-    free = slots - len(places)
+    share = -(-fleet.total // max(2, len(runs)))
     for each in runs:
-        left = made.left(each, waiting, lambda: slots)
-        if left:
+        left = made.left(fleet, waiting, now, each)
+        large = 1 + sum(
+            runs[other] >= share or runs[other] + fleet.waiting(other) > share
+            for other in runs
+            if other != each
+        )
+        if left.nodes:
+            assert fleet.total - slots * len(left.nodes) >= share * large
+            assert fleet.total - len(places) < waiting
+            assert left.waits is (runs[each] >= share)
+            assert runs[each] + waiting > share
+
+
+@given(places=PLACES, slots=st.integers(1, 10), waiting=st.integers(0, 20))
+def test_bounds_of_idle_slots(places, slots, waiting):
+    """Without clear nodes not many slots stay idle for few requests."""
+    made, fleet = Flood(*places, clear=0.0), Nodes4("wxyz", slots)
+    runs = Counter(principal for principal, _ in places)
+    share = fleet.total / len(runs) if runs else 0.0
+    small = [(who, node) for who, node in places if runs[who] < share]
+    free = fleet.total - len(places)
+    for each in runs:
+        left = made.left(fleet, waiting, 60.0, each)
+        if left.nodes:
             assert runs[each] >= share
             assert free < waiting
             assert free <= 2 * len(small)
-            assert left == {node for _, node in small}
+            assert left == Left(frozenset(node for _, node in small), waits=True)
 
 
+@pytest.mark.parametrize("clear", [0.0, 1.0])
 @given(
     counts=st.lists(st.integers(1, 12), min_size=1, max_size=12),
     slots=st.integers(1, 8),
 )
-def test_equal_principals_leave_nothing_idle(counts, slots):
+def test_equal_principals_leave_nothing_idle(clear, counts, slots):
     """Where all want more than their share every slot is taken, whoever has what."""
-    made, numbers = Neighbours(), count()
+    made, numbers = Neighbours(clear), count()
+    fleet = Nodes4(slots=slots)
     free = [node for node in "vwxyz" for _ in range(slots)]
     names = [f"p{number}" for number in range(len(counts))]
+    fleet.wait = dict.fromkeys(names, MANY)
 
     def begin(principal: str) -> bool:
-        left = made.left(principal, MANY, lambda: 5 * slots)
-        node = next((each for each in free if each not in left), None)
+        left = made.left(principal, RUNNER, MANY, fleet, 60.0)
+        node = next((each for each in free if each not in left.nodes), None)
+        if node is None and free and not left.waits:
+            node = free[0]
         if node is None:
             return False
         free.remove(node)
-        made.began(next(numbers), principal, node)
+        made.began(next(numbers), principal, node, RUNNER, 60.0)
         return True
 
     for name, some in zip(names, counts, strict=True):
@@ -105,11 +234,15 @@ def test_equal_principals_leave_nothing_idle(counts, slots):
     assert not free
 
 
-def test_two_floods():
-    """They leave little for a third one: what the other flood has does not count."""
-    made = neighbours(*(("a", "w"), ("b", "x")) * 4, ("c", "y"))
-    assert {"y"} == made.left("a", MANY, lambda: 11) == made.left("b", MANY, lambda: 11)
-    assert not made.left("a", MANY, lambda: 12)
+def test_window():
+    """Behind many that leave nodes to others, those are looked at as well."""
+    pending = PendingRequest(RoutingRequest(RUNNER))
+    leaves, takes = (
+        Waiter(pending._replace(left=left), Priority.INTERACTIVE, lambda: None)
+        for left in (frozenset("v"), frozenset())
+    )
+    assert [leaves] * 9 + [takes] == list(_window(iter([leaves] * 9 + [takes])))
+    assert [takes] * WINDOW == list(_window(iter([takes] * 99)))
 
 
 def test_left_is_waited_for():
@@ -185,7 +318,8 @@ def test_flood_starts_elsewhere(beside):
 
 
 def test_two_are_idle_for_one(beside):
-    """No more slots than that are left to another's request."""
+    """Without clear nodes no more slots than that are left to another's request."""
+    beside.fleet.dispatcher.neighbours.clear = 0.0
     for _ in range(2):
         beside.end(beside=True)
     assert [] == beside.begun
