@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
-from gevent.event import Event
+from gevent.hub import Waiter
 
 from router.errors import InferOpsError
 from router.model import Outcome
@@ -41,32 +41,47 @@ def watch(fd: int, events: int) -> Any:
 class Cancellation:
     """Wakes a greenlet from callbacks of the event loop.
 
-    A nudge says "look again"; a stop is final, and the first one counts.
+    A nudge says "look again"; a stop is final, and the first one counts. One greenlet
+    sleeps on it: gevent's Event, which any number may wait for, costs twice as much.
     """
 
-    __slots__ = ("_event", "stopped")
+    __slots__ = ("_waiter", "_woken", "stopped")
 
     def __init__(self) -> None:
-        self._event = Event()
+        self._waiter: Waiter[None] | None = None
+        self._woken = False
         self.stopped: Outcome | None = None
 
     def wake(self) -> None:
-        self._event.set()
+        self._woken = True
+        sleeper, self._waiter = self._waiter, None
+        if sleeper is not None:
+            sleeper.hub.loop.run_callback(sleeper.switch, None)
 
     def stop(self, outcome: Outcome) -> None:
         self.stopped = self.stopped or outcome
-        self._event.set()
+        self.wake()
 
     def check(self) -> None:
         """Raises StoppedError when the request is stopped."""
         if self.stopped:
             raise CancelledError(self.stopped)
 
-    def sleep(self, seconds: float | None) -> None:
+    def sleep(self, seconds: float) -> None:
         """Sleep until nudged, stopped, or the time is over."""
-        if self.stopped is None:
-            self._event.wait(seconds)
-        self._event.clear()
+        if self.stopped is None and not self._woken:
+            hub = gevent.get_hub()
+            sleeper: Waiter[None] = Waiter(hub)
+            self._waiter = sleeper
+            timer = hub.loop.timer(seconds)
+            timer.start(self.wake)
+            try:
+                sleeper.get()
+            finally:
+                self._waiter = None
+                timer.stop()
+                timer.close()
+        self._woken = False
 
     def until(
         self, ready: Callable[[], bool], deadline: float, clock: Callable[[], float]

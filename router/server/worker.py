@@ -54,6 +54,7 @@ _DISCARD_SECONDS = 3.0
 
 # A bare LF ends it as well: gunicorn's parser refuses such a head at once.
 _END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")
+_CONTENT_TYPE = re.compile(rb"((?:\A|\r\n)content-type:[^\r\n]*)", re.IGNORECASE)
 
 log = get_logger("door")
 
@@ -65,7 +66,7 @@ class HeadTimeoutError(Exception):
 class SocketReader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
     """A connection's bytes; each wait has a limit, and bodies share a limit.
 
-    silent:     nothing of a next request has come
+    silent:     nothing of a next request has come, since `idle_since`
     held_bytes: of the request's body, counted in `bodies`
     """
 
@@ -75,6 +76,7 @@ class SocketReader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no t
         self.held_bytes = 0
         self.pace = BodyPace(0.0, 0.0)
         self.silent = True
+        self.idle_since = time.monotonic()
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Read more of a body.
@@ -109,17 +111,21 @@ class SocketReader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no t
         self.held_bytes -= size
         self.bodies.release(size)
 
-    def read_head(self, idle_seconds: float, head_seconds: float) -> bool:
+    def read_head(self, head_seconds: float) -> bool:
         """Wait for a whole head and put it back; False if the client is done.
 
-        Raises HeadTimeoutError, LimitRequestHeaders.
+        Who is idle for too long is shut by `Worker.notify`. Raises HeadTimeoutError,
+        LimitRequestHeaders.
         """
         data = bytearray(self.take_buffered())
         self.silent = not data
         if data:
             wait_write(self.sock.fileno())  # pipelined: let others have a turn
-        elif not self._receive(data, idle_seconds):
-            return False
+        else:
+            self.idle_since = time.monotonic()
+            data += self.sock.recv(self.mxchunk)
+            if not data:
+                return False
         self.silent = False
         deadline, seen = time.monotonic() + head_seconds, 0
         while not _END_OF_HEAD.search(data, max(0, seen - 3)):
@@ -247,22 +253,25 @@ class BoundedRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
         self.body = RequestBody(self.body, self.unreader)
         self._last = bool(super().should_close())  # as its head says
 
-    def _apply_header_policy(
-        self,
-        name: str,
-        value: str,
-        scheme: Any,
-        seen: set[str],
-        *rest: Any,
-        **more: Any,
-    ) -> tuple[str, str] | None:
+    def parse(self, unreader: Any) -> bytes:
+        """Take apart a head that is there as a whole; leave any other to gunicorn."""
+        data: bytes = unreader.take_buffered()
+        line, _, rest = data.partition(b"\r\n")
+        fields, end, body = rest.partition(b"\r\n\r\n")
+        usual = line and fields and end and not rest.startswith(b"\r\n")
+        if not usual or b"\n" in line or len(line) > self.limit_request_line:
+            unreader.unread(data)
+            return bytes(super().parse(unreader))
+        self.parse_request_line(line)
+        self.headers = self.parse_headers(fields)
+        return body
+
+    def parse_headers(self, data: bytes, *, from_trailer: bool = False) -> Any:
         """Let the first of several content types count, as Go does."""
-        if name == "CONTENT-TYPE" and name in seen:
-            return None
-        kept: tuple[str, str] | None = super()._apply_header_policy(
-            name, value, scheme, seen, *rest, **more
-        )
-        return kept
+        if data.lower().count(b"content-type:") > 1:
+            before, *rest = _CONTENT_TYPE.split(data)  # each, and what follows it
+            data = b"".join((before, *rest[:1], *rest[1::2]))
+        return super().parse_headers(data, from_trailer)
 
     def _peer_is_trusted_proxy(self) -> bool:
         """Believe nobody, as `forwarded_allow_ips` says; asked for each request."""
@@ -331,8 +340,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.alive = False
 
     def notify(self) -> None:
-        """Tell gunicorn's master that the loop runs; without a master, end."""
+        """Tell gunicorn's master that the loop runs; without a master, end.
+
+        Called every second, so connections that are idle for too long end here: a timer
+        for each wait of each would cost every request one.
+        """
         self.tmp.notify()
+        self._close_idle(time.monotonic() - self.cfg.keepalive)
         if self.alive and self.ppid != os.getppid():
             self.log.warning("the master is gone: ending")
             self.handle_quit(signal.SIGQUIT, None)
@@ -379,7 +393,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         while parser.finish_body(time.monotonic() + _DRAIN_SECONDS):
             self._idle[client] = source
             try:
-                if not source.read_head(self.cfg.keepalive, self.head_seconds()):
+                if not source.read_head(self.head_seconds()):
                     return
             finally:
                 self._idle.pop(client, None)
@@ -440,8 +454,12 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         for parser in self._clients.values():
             if parser.mesg is not None:
                 parser.mesg.force_close()
+        self._close_idle(math.inf)
+
+    def _close_idle(self, since: float) -> None:
+        """End the reading of those of whom nothing has come since."""
         for client, source in list(self._idle.items()):
-            if source.silent:
+            if source.silent and source.idle_since < since:
                 with contextlib.suppress(OSError):
                     client.shutdown(socket.SHUT_RD)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.e2e
 
 MIB = 1024 * 1024
 MODEL = "llama3.2:3b"
+KEEPALIVE_SECONDS = 15  # router/gunicorn.conf.py
 HELD = "inferops_request_bodies_bytes"
 REFUSED = 'inferops_rejections_total{reason="bodies_full"}'
 FOREIGN = 'inferops_rejections_total{reason="foreign_host"}'
@@ -153,6 +155,20 @@ def test_connection_goes_on_after_a_large_body(router, dial):
         client.sendall(post("/api/chat", asking(MIB + MIB // 2, tokens=2)))
         answer: Answer = read_answer(client)
         assert answer.status == 200
+
+
+@pytest.mark.long
+def test_idle_connections_end(dial):
+    """Whoever asks for nothing is sent away after a while; who waits is not."""
+    began, busy, idle = time.monotonic(), dial(), [dial(), dial()]
+    busy.sendall(post("/api/chat", asking(0, tokens=2000)))  # for 20 s
+    idle[1].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert read_answer(idle[1]).status == 200
+    for each in idle:
+        each.settimeout(2 * KEEPALIVE_SECONDS)
+        assert not each.recv(1)
+        assert KEEPALIVE_SECONDS <= time.monotonic() - began < KEEPALIVE_SECONDS + 5
+    assert read_answer(busy).status == 200
 
 
 @pytest.mark.parametrize(

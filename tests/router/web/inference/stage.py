@@ -158,7 +158,7 @@ class Stage:
         source = SocketReader(ours, self.router.base.bodies)
         parser = BoundedParser(self._worker.cfg, ours, ("127.0.0.1", 1))
         parser.unreader = source
-        source.read_head(WAIT_SECONDS, WAIT_SECONDS)
+        source.read_head(WAIT_SECONDS)
         source.pace = BodyPace(time.monotonic(), WAIT_SECONDS)
         name, peer = ("127.0.0.1", 8000), ("127.0.0.1", 1)
         serve(self._worker, next(parser), ClientConnection(ours, peer, name, "http"))
