@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 # Ollama's own grammar of a name (`types/model/name.go`), case ignored.
 _NAME = re.compile(
@@ -328,8 +329,7 @@ class DoneReason(StrEnum):
     NONE = "none"  # untold
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(NamedTuple):
     """What a finished reply tells of itself; seconds and tokens, 0 if untold."""
 
     prompt_tokens: int = 0

@@ -47,7 +47,7 @@ def build_failover(parts: FailoverParts) -> Failover:
         Inquiry(lambda node: _answers(parts, node)),
         parts.ledger,
         parts.destinations,
-        lambda: _silence_limits(parts.config()),
+        _silence_limits(parts.config()),
         clock=time.monotonic,
     )
     runners = DeadRunners(
@@ -75,6 +75,7 @@ def apply(failover: Failover, config: Config) -> None:
     """Take over settings; attempts under way go on."""
     dispatch = config.dispatch
     failover.limits = AttemptLimits(dispatch.attempts)
+    failover.liveness.limits = _silence_limits(config)
     failover.budget.tune(dispatch.retry_ratio, dispatch.retry_minimum)
 
 

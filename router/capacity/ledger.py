@@ -8,7 +8,6 @@ others run, between two nodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from math import inf
 from typing import Protocol
 
@@ -700,7 +699,7 @@ def _completed(timings: Timings | None, lease: Lease, now: float) -> Timings | N
     """Measure what the reply does not tell of itself."""
     if timings is None or timings.generate_seconds or lease.decoding_since is None:
         return timings
-    return replace(timings, generate_seconds=now - lease.decoding_since)
+    return timings._replace(generate_seconds=now - lease.decoding_since)
 
 
 def _streamed(lease: Lease) -> float | None:

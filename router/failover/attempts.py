@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.capacity.ledger import Lease
 from router.errors import (
@@ -56,8 +57,7 @@ class AttemptLimits:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class FirstResponse:
+class FirstResponse(NamedTuple):
     """A reply that the client may have; its slot is still taken.
 
     refused: whether the node says that the request is wrong
@@ -146,7 +146,7 @@ class Failover:
         body, elsewhere = self.course.other_build(call, assignment, first.body)
         head = first.reply.head
         if head is None or not elsewhere:
-            return replace(first, body=body)
+            return first._replace(body=body)
         self.release(first.reply)
         first.lease.done(Outcome.REFUSED)
         why = f"{assignment.node.name}: {head.status}: refused by this build"
@@ -233,7 +233,7 @@ class Failover:
     ) -> UpstreamReply:
         if assignment.lease.span is not None:
             headers = {**message.headers, "traceparent": assignment.lease.span.header}
-            message = replace(message, headers=headers)
+            message = message._replace(headers=headers)
         node = assignment.node
         reply = UpstreamReply(
             self._backends.send(node, message, fresh=fresh), cancellation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from router.errors import (
@@ -87,7 +87,7 @@ class Course:
         """
         routing = self._isolation.place(routing, found, last)
         if refusing := self._builds.refusing(routing.model, found.body) - routing.tried:
-            choice = replace(routing, spared=routing.spared | refusing)
+            choice = routing._replace(spared=routing.spared | refusing)
             decision = self._explain(choice)
             if decision.at_once or decision.busy:
                 return choice
@@ -142,7 +142,7 @@ class Course:
         if note := self._builds.note(model):
             body = with_note(body, note)
         tried = call.routing.tried | self._builds.nodes(found.refused, model)
-        decision = self._explain(replace(call.routing, tried=tried))
+        decision = self._explain(call.routing._replace(tried=tried))
         return body, decision.possible
 
     def failed(
@@ -236,7 +236,7 @@ class Course:
     def _well_elsewhere(self, call: ProxiedRequest, tried: set[str]) -> bool:
         """Say whether a node that has not failed could take it, now or soon."""
         model = call.routing.model
-        routing = replace(call.routing, tried=call.routing.tried | tried)
+        routing = call.routing._replace(tried=call.routing.tried | tried)
         decision = self._explain(routing)
         names = [each.name for each in decision.candidates]
         names += [n for n, reason in decision.rejected.items() if reason == BUSY]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import gevent
@@ -104,10 +103,10 @@ class Isolation:
         crowded = self._nodes_with(lambda _: True)
         fragile = self._nodes_with(_breaks)
         for spared in (crowded, fragile | self._with_suspects(findings), fragile):
-            choice = replace(routing, spared=spared)
+            choice = routing._replace(spared=spared)
             if self._explain(choice).at_once:
                 return choice
-        back = replace(routing, spared=crowded - {last}, tried=routing.tried - {last})
+        back = routing._replace(spared=crowded - {last}, tried=routing.tried - {last})
         if findings.went_back or not self._explain(back).at_once:
             return routing
         findings.went_back = True

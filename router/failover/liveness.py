@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 import gevent
 from gevent.event import AsyncResult
@@ -42,8 +43,7 @@ _STEPS = 4  # looks at a request in the time of its limit
 _LONGEST_STEP_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class SilenceLimits:
+class SilenceLimits(NamedTuple):
     """first_byte_seconds: before a reply; stall_seconds: within one, either way."""
 
     first_byte_seconds: float
@@ -127,7 +127,7 @@ class Liveness:
         inquiry: Inquiry,
         ledger: Ledger,
         elsewhere: Targets,
-        limits: Callable[[], SilenceLimits],
+        limits: SilenceLimits,
         *,
         clock: Callable[[], float],
         spawn: Callable[..., object] = gevent.spawn,
@@ -144,7 +144,7 @@ class Liveness:
 
     def stream(self, lease: Lease, cancellation: Cancellation, *, plain: bool) -> Watch:
         """Watch over a stream that has begun; `plain` ones say each token as it is."""
-        stall = self.limits().stall_seconds
+        stall = self.limits.stall_seconds
         speed = self._ledger.speed(lease.node, lease.model)
         if plain:
             limit = longest_silence(speed, stall)
@@ -167,7 +167,7 @@ class Liveness:
         Raises StoppedError.
         """
         lease.reply = reply  # what an eviction cuts
-        limits, clock, watch = self.limits(), self.clock, None
+        limits, clock, watch = self.limits, self.clock, None
         until = inf if within_seconds is None else clock() + within_seconds
         shortest = min(limits.first_byte_seconds, limits.stall_seconds)
         step = min(shortest / _STEPS, _LONGEST_STEP_SECONDS)
@@ -300,7 +300,7 @@ class Unanswered:
         cancellation: Cancellation,
         speed: float | None,
     ) -> None:
-        limits = liveness.limits()
+        limits = liveness.limits
         stall, first = limits.stall_seconds, limits.first_byte_seconds
         self._clock = liveness.clock
         self._taking = Watch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from router.errors import (
@@ -173,7 +173,7 @@ class AttemptSequence:
     def _routing(self) -> RoutingRequest:
         """Return what the request asks for, without the nodes that it is done with."""
         past, routing = self._tried | self._lacking, self._call.routing
-        return replace(routing, tried=routing.tried | past) if past else routing
+        return routing._replace(tried=routing.tried | past) if past else routing
 
     def _ask_again(self, node: str) -> None:
         self._again = True

@@ -104,9 +104,9 @@ _EMPTY = Unsound(Cause.EMPTY, "done without a token", unclear=True)
 
 def empty(body: bytes) -> bool:
     """Say whether a reply, whole or a stream's lines, is done without any content."""
-    if len(body) > _SHORT_BYTES or not _DONE.search(body):
+    if len(body) > _SHORT_BYTES or _CONTENT.search(body) or _COUNTED.search(body):
         return False
-    return not (_CONTENT.search(body) or _COUNTED.search(body))
+    return _DONE.search(body) is not None
 
 
 _SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")

@@ -36,7 +36,8 @@ Event = MutableMapping[str, Any]
 
 _STDERR = 2
 _MOST_CHARACTERS = 8000  # of one value; a traceback has some thousands
-_PLAIN = re.compile(r"[\w.:/@+-]{0,100}")
+_MOST_PLAIN = 100  # characters that need no quotes
+_ODD = re.compile(r"[^\w.:/@+-]")
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -172,16 +173,17 @@ class RequestLog:
             head = {"ts": at, "level": "info", "area": "request", "event": "request"}
             self._write(orjson.dumps(head | reported) + b"\n")
             return
-        text = "".join(
-            f" {name}={value if _is_plain(value) else _quoted(value)}"
-            for name, value in fields.items()
-        )
+        values = [str(value) for value in fields.values()]
+        # Mostly none is to be quoted: one search says so of all.
+        if _ODD.search("".join(values)) or max(map(len, values)) > _MOST_PLAIN:
+            values = [each if _is_plain(each) else _quoted(each) for each in values]
+        text = "".join([f" {n}={v}" for n, v in zip(fields, values, strict=True)])
         line = f"ts={at} level=info area=request event=request{text}\n"
         self._write(line.encode())
 
 
-def _is_plain(value: float | str) -> bool:
-    return not isinstance(value, str) or _PLAIN.fullmatch(value) is not None
+def _is_plain(text: str) -> bool:
+    return len(text) <= _MOST_PLAIN and _ODD.search(text) is None
 
 
 def _safe(text: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from router.errors import BadRequestError
 from router.relay.protocols import Route
@@ -35,14 +34,13 @@ class Need(StrEnum):
     UNLOAD = "unload"  # every node is to let go of the model
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a request asks for, what that needs of a node, and how its prompt begins."""
 
     model: str
     streams: bool
     need: Need = Need.SLOT
-    prefixes: PromptPrefixes = field(default=NO_PREFIXES, compare=False)
+    prefixes: PromptPrefixes = NO_PREFIXES
 
 
 # Of each member whether a null leaves what was said before it, as in Ollama's types.

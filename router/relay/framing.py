@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Protocol
 
 import orjson
@@ -163,7 +162,7 @@ class Framer:
                 timings = read_timings(line.removeprefix(b"data: "))
                 break
         if timings.done_reason is DoneReason.NONE:  # on `/v1` another line tells it
-            return replace(timings, done_reason=done_reason_in(tail))
+            return timings._replace(done_reason=done_reason_in(tail))
         return timings
 
 
@@ -206,7 +205,7 @@ def read_timings(reply: bytes) -> Timings:
         counters = {name.decode(): int(value) for name, value in found}
         usage = any(name.endswith("_tokens") for name in counters)
         timings = read_timings_of({"usage": counters} if usage else counters)
-        return replace(timings, done_reason=done_reason_in(reply))
+        return timings._replace(done_reason=done_reason_in(reply))
     try:
         fields = orjson.loads(reply)
     except orjson.JSONDecodeError:

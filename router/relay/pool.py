@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import cast
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 from gevent import socket as cooperative
@@ -37,8 +37,7 @@ _COPIED_BYTES = 16_384
 _NAMED_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """A request as it goes to a node; `headers` without Host and Content-Length."""
 
     method: str

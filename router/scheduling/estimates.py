@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from router.capacity.ledger import Lease, Ledger
 from router.model import Outcome, Priority, Timings
@@ -79,7 +78,7 @@ class Estimates:
         same = self.residency.same_as(routing.runner)
         if same == routing.runner:
             return routing
-        return replace(routing, traits=replace(routing.traits, options=split(same)[1]))
+        return routing._replace(traits=routing.traits._replace(options=split(same)[1]))
 
     def look(self, snapshot: Snapshot) -> None:
         """Take what polls saw of the nodes' memory."""
@@ -110,8 +109,8 @@ class Estimates:
         self.residency.began(lease, runner, load, now)
         speed = self.prompts.speed(lease.node, lease.model)
         reused = asking.reuse.at(lease.node) if asking.reuse is not None else None
-        unread = asking.on(lease.node).unread
-        seconds = unread / speed if speed else 0.0
+        work = picked.work if picked is not None else asking.work
+        seconds = work.unread / speed if speed else 0.0
         expected = picked.expected if picked is not None else None
         self.caches.began(lease.node, runner, loads=load > 0)
         self.in_flight.begin(lease, asking, seconds, expected, reused)

@@ -56,13 +56,13 @@ class SpareCapacity:
         A waiter that could use a node waits for one of its slots: what is free
         there by another model's count is not ours.
         """
-        routings = {waiter.asking.routing for waiter in self._fleet.queue}
+        waiting = {(w.model, w.asking.routing.tried) for w in self._fleet.queue}
         for view in self._snapshot.nodes.values():
             context = self._context
             # What an open circuit holds is told by model: `room`.
             if held(view, "", replace(context, last_resort=True)):
                 continue
-            if not any(_may(view, routing, context) for routing in routings):
+            if not any(_may(view, *wanted, context) for wanted in waiting):
                 yield view
 
     def room(self, node: str, model: str) -> bool:
@@ -128,7 +128,7 @@ class SpareCapacity:
         )
 
 
-def _may(view: NodeView, routing: RoutingRequest, context: RoutingContext) -> bool:
-    return view.node.name not in routing.tried and not model_absent(
-        view, routing.model, context
-    )
+def _may(
+    view: NodeView, model: str, tried: frozenset[str], context: RoutingContext
+) -> bool:
+    return view.node.name not in tried and not model_absent(view, model, context)

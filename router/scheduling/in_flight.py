@@ -7,14 +7,14 @@ and until when their prompts keep the node reading: one is read after the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.capacity.ledger import Lease
 from router.scheduling.completion import Expected
 from router.scheduling.request import PendingRequest, Reused
 
 
-@dataclass(frozen=True, slots=True)
-class RunningRequest:
+class RunningRequest(NamedTuple):
     """A request that was sent.
 
     reading:  seconds of prompts that were before it

@@ -7,15 +7,16 @@ body of a 503 and `/admin/explain` repeat these reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from router.health.circuits import CIRCUIT
 from router.model import Hold
 from router.pickers import Picker
 from router.scheduling.board import Nodes
-from router.scheduling.completion import Expected, Offer, Others
+from router.scheduling.completion import Expected, Offer
 from router.scheduling.matching import HeldBack, Moment, held_back
 from router.scheduling.request import PendingRequest, RoutingRequest, Work
 from router.snapshot import LoadView, NodeView, Snapshot
@@ -138,8 +139,7 @@ class DecisionReason(StrEnum):
     CHOSEN = "chosen"  # the policy's choice of several
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Who was taken and why.
 
     candidates: the nodes that could have been taken; of a large fleet the quickest
@@ -159,7 +159,7 @@ class Decision:
 
     picked: Candidate | None
     candidates: tuple[Candidate, ...]
-    refused: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = MappingProxyType({})
     full: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
     held_back: HeldBack | None = None
@@ -187,7 +187,7 @@ class Decision:
     def without_free(self) -> Decision:
         """Return the same where what is free is not for the request."""
         names = tuple(each.name for each in self.candidates)
-        return replace(self, picked=None, candidates=(), held_back=None, reserved=names)
+        return self._replace(picked=None, candidates=(), held_back=None, reserved=names)
 
     def lost(self, asking: PendingRequest, since: float | None) -> float:
         """Return what the request loses since a node has not its model.
@@ -323,38 +323,15 @@ def weighed(asking: PendingRequest, nodes: Nodes, now: float) -> tuple[Candidate
     work, waited, others = asking.work, now - asking.since, nodes.others
     session, reuse = asking.routing.session, asking.reuse
     read = reuse.nodes if reuse is not None else ()
-    candidates = [
-        Candidate(
-            offer,
-            work,
-            offer.cost_with_load(work, waited, now, others)
-            if offer.load
-            else offer.cost(work, waited, others.typical, now),
-            now,
-            session,
-        )
-        for offer in nodes.suited(
-            asking.routing.avoided, work.tokens, asking.left, read
-        )
-    ]
-    if read:
-        for place, each in enumerate(candidates):
-            if each.name in read:
-                candidates[place] = _having_read(each, asking, others)
+    candidates = []
+    for offer in nodes.suited(asking.routing.avoided, work.tokens, asking.left, read):
+        here = work if reuse is None else reuse.on(offer.view.node.name, work)
+        if offer.load:
+            cost = offer.cost_with_load(here, waited, now, others)
+        else:
+            cost = offer.cost(here, waited, others.typical, now)
+        candidates.append(Candidate(offer, here, cost, now, session))
     return tuple(candidates)
-
-
-def _having_read(
-    candidate: Candidate, asking: PendingRequest, others: Others
-) -> Candidate:
-    """Return the candidate as it is where it may have some of the prompt."""
-    offer, now = candidate.offer, candidate.at
-    work, waited = asking.on(candidate.name), now - asking.since
-    if offer.load:
-        cost = offer.cost_with_load(work, waited, now, others)
-    else:
-        cost = offer.cost(work, waited, others.typical, now)
-    return candidate._replace(work=work, cost=cost)
 
 
 def decision(

@@ -174,7 +174,8 @@ class PromptReuse:
 
     def on(self, node: str, work: Work) -> Work:
         """Return the work that is left on a node."""
-        reused = self.at(node)
+        reused = self.at(node) if node in self._found else None
         if reused is None:
             return work
-        return work._replace(saved=reused.expected * work.prompt)
+        prompt, tokens, squares, _ = work
+        return Work(prompt, tokens, squares, reused.expected * prompt)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from itertools import count, islice, takewhile
+from typing import NamedTuple
 
 from router.capacity.ledger import Lease
 from router.errors import OverloadedError
@@ -16,8 +17,7 @@ from router.scheduling.pipeline import Decision
 from router.scheduling.request import PendingRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """A slot for a request, and the decision that gave it."""
 
     lease: Lease

@@ -7,7 +7,6 @@ path. How many tokens a byte is, and how long answers are, is learned from repli
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -16,8 +15,7 @@ from router.text.prompt_prefixes import NO_PREFIXES, PromptPrefixes
 FIRST_GUESS = 256.0  # tokens of an answer of which nothing is known
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(NamedTuple):
     """What a request's body says of its work.
 
     prompt_bytes: of the text that is read; 0 where it is not known
@@ -35,8 +33,7 @@ class Traits:
 UNKNOWN = Traits()
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingRequest:
+class RoutingRequest(NamedTuple):
     """What a request wants of a node: its model, and not those tried already.
 
     spared: nodes whose streams it might end, or that would refuse it, where another
@@ -51,12 +48,12 @@ class RoutingRequest:
     model: str  # canonical
     tried: frozenset[str] = frozenset()
     spared: frozenset[str] = frozenset()
-    traits: Traits = field(default=UNKNOWN, compare=False)
-    first_token_by: float = field(default=inf, compare=False)
-    principal: str = field(default="", compare=False)
-    session: str = field(default="", compare=False)
-    picker: str = field(default="", compare=False)
-    prefixes: PromptPrefixes = field(default=NO_PREFIXES, compare=False)
+    traits: Traits = UNKNOWN
+    first_token_by: float = inf
+    principal: str = ""
+    session: str = ""
+    picker: str = ""
+    prefixes: PromptPrefixes = NO_PREFIXES
 
     @property
     def avoided(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 
 from router.capacity.ledger import ItemsCounted, Lease, Ledger, Rescue
@@ -304,7 +304,7 @@ class Scheduler:
                 offer = self.estimates.offers.offer(model, view, streams)
                 picked = Candidate(offer, asking.on(name), 0.0, self._clock())
                 lease = self._ledger.take_one_more(name, model)
-                decided = replace(decided, picked=picked)
+                decided = decided._replace(picked=picked)
                 self.estimates.began(lease, asking, decided)
                 return Assignment(lease, view.node, decided)
         return None
@@ -471,7 +471,7 @@ class Scheduler:
                 waiter.asking, picked, candidates, nodes, waiter.held_back
             )
             waited = picked.at - waiter.asking.since
-            decided = replace(decided, waited=waited, reserved=waiter.reserved)
+            decided = decided._replace(waited=waited, reserved=waiter.reserved)
             since = waiter.idle_since
             assignment = self._take(waiter.asking, picked, decided, since)
             self._charge(assignment, waiter.asking, priority, waiter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
 from operator import attrgetter
@@ -51,8 +51,8 @@ class TraceStep:
             refused = dict(islice(refused.items(), _MOST_REJECTED))
             full = full[: _MOST_REJECTED - len(refused)]
             barred = barred[: _MOST_REJECTED - len(refused) - len(full)]
-        kept = replace(
-            decision, candidates=best, refused=refused, full=full, barred=barred
+        kept = decision._replace(
+            candidates=best, refused=refused, full=full, barred=barred
         )
         return cls(kept, None, left_out, lease)
 

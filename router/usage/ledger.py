@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from router.model import Outcome, Timings
 from router.usage.account import JOBS, ROUTER, UsageAccount, UsageRow
@@ -65,8 +65,7 @@ class UsageBatch:
         return bool(self.rows or self.energy)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """An attempt that is over."""
 
     began: float
@@ -230,12 +229,15 @@ class UsageLedger:
     def _count_time(self, node: str, now: float) -> None:
         runs = self._running(node, now)
         spans = [(run.began, run.ended) for run in runs]
+        used: dict[tuple[str, str], float] = defaultdict(float)
         for run, part in zip(runs, shares(spans, self._counted_to, now), strict=True):
             if part:
                 run.account.node_seconds += part
-                self.charge(run.account.payer, node_seconds=part)
-                self.top.add(_label(run.account), UsageTotals(node_seconds=part))
+                used[run.account.payer, _label(run.account)] += part
                 self._mark(run.account)
+        for (payer, label), seconds in used.items():
+            self.charge(payer, node_seconds=seconds)
+            self.top.add(label, UsageTotals(node_seconds=seconds))
 
     def _settle(self, node: str, now: float) -> None:
         """Forget attempts that ended before the last reading of every meter."""

@@ -180,7 +180,7 @@ class Routed:
             Inquiry(lambda _: True),
             self.ledger,
             MigrationTargets(self.dispatcher, self.published, lambda *_: None),
-            lambda: SilenceLimits(600.0, 120.0),
+            SilenceLimits(600.0, 120.0),
             clock=self._now,
         )
         tally = _Uncounted()

@@ -119,7 +119,7 @@ class Continuity:
         broke = self._broke(node, outcome)
         self._call = replace(
             self._call,
-            routing=replace(before, tried=before.tried | broke),
+            routing=before._replace(tried=before.tried | broke),
             priority=Priority.CONTINUED,
             deadline=cut_at + self._wait_seconds,
         )
@@ -139,7 +139,7 @@ class Continuity:
         """
         if outcome is Outcome.EVICTED:
             return frozenset()
-        routing = replace(self._call.routing, tried=self._call.routing.tried | {node})
+        routing = self._call.routing._replace(tried=self._call.routing.tried | {node})
         if outcome is Outcome.ERROR_LINE and not self._failover.free_elsewhere(
             routing, Priority.CONTINUED
         ):

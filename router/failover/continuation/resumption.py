@@ -151,7 +151,7 @@ class Resumption:
             self._asking.release(response.reply)
             raise CannotContinueError(f"the node refused: {message_in(response.body)}")
         response.reply.gate = framer = SegmentFramer(gate, segment)
-        return replace(response, body=framer.translate(response.body))
+        return response._replace(body=framer.translate(response.body))
 
     def _end(self, splice: Splice, shape: StreamShape, elapsed: Elapsed) -> bytes:
         """Finish here: to a node, no tokens left would mean no limit."""

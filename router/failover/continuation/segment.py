@@ -115,7 +115,7 @@ class Segment:
         if prompt_tokens is None:
             prompt_tokens = max(0, read - self._splice.sent)
         seconds = last.prompt_seconds * prompt_tokens / max(read, 1)
-        first = replace(last, prompt_tokens=prompt_tokens, prompt_seconds=seconds)
+        first = last._replace(prompt_tokens=prompt_tokens, prompt_seconds=seconds)
         return self._whole(ending, first)
 
     def _whole(self, ending: Ending, first: Timings) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import orjson
 
@@ -300,7 +300,7 @@ def streamed(message: UpstreamRequest) -> UpstreamRequest | None:
     fields["stream"] = True
     if message.path.startswith("/v1/"):
         fields["stream_options"] = {"include_usage": True}
-    return replace(message, body=orjson.dumps(fields))
+    return message._replace(body=orjson.dumps(fields))
 
 
 def _digest(assignment: Assignment, model: str) -> str | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 
@@ -21,10 +20,13 @@ _PRIORITY = "HTTP_X_INFEROPS_PRIORITY"
 _PICKER = "HTTP_X_INFEROPS_PICKER"
 _SESSION = "HTTP_X_INFEROPS_SESSION"
 _LONGEST_SESSION = 64
+_KEYS = {
+    name: f"HTTP_{name.upper().replace('-', '_')}" for name in (_TIMEOUT, _FIRST_ANSWER)
+}
+_READ = frozenset({*_KEYS.values(), _PRIORITY, _PICKER, _SESSION})
 
 
-@dataclass(frozen=True, slots=True)
-class RequestTerms:
+class RequestTerms(NamedTuple):
     """What a request asks for, from its arrival.
 
     seconds:             for queue and whole reply
@@ -48,6 +50,8 @@ _ASKED = {p.value: p for p in (Priority.INTERACTIVE, Priority.BATCH)}
 
 def read_terms(environ: Mapping[str, Any], longest_seconds: float) -> RequestTerms:
     """Read the headers. Raises BadRequestError."""
+    if environ.keys().isdisjoint(_READ):  # as of nearly all requests
+        return RequestTerms(Priority.INTERACTIVE, longest_seconds)
     seconds = min(_seconds(environ, _TIMEOUT), longest_seconds)
     return RequestTerms(
         _priority(environ),
@@ -82,7 +86,7 @@ def _priority(environ: Mapping[str, Any]) -> Priority:
 
 
 def _seconds(environ: Mapping[str, Any], header: str) -> float:
-    text: str | None = environ.get(f"HTTP_{header.upper().replace('-', '_')}")
+    text: str | None = environ.get(_KEYS[header])
     if text is None:
         return float("inf")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import orjson
@@ -84,18 +85,21 @@ def limit_headers(
     dialect: Dialect, usage: Iterable[LimitStatus], now: float
 ) -> list[tuple[str, str]]:
     """Write how limits stand, as OpenAI's and Anthropic's clients know it."""
-    found = []
+    found: list[tuple[str, str]] = []
     for each in usage:
         if dialect is Dialect.ANTHROPIC:
             at = datetime.fromtimestamp(now + each.reset_seconds, UTC)
             reset = at.isoformat(timespec="seconds").replace("+00:00", "Z")
-            name = f"anthropic-ratelimit-{each.what}-{{}}"
         else:
             reset = f"{math.ceil(each.reset_seconds)}s"
-            name = f"x-ratelimit-{{}}-{each.what}"
-        found += [
-            (name.format("limit"), str(each.most)),
-            (name.format("remaining"), str(each.left)),
-            (name.format("reset"), reset),
-        ]
+        values = str(each.most), str(each.left), reset
+        found += zip(_names(dialect, each.what), values, strict=True)
     return found
+
+
+@cache
+def _names(dialect: Dialect, what: str) -> tuple[str, ...]:
+    name = "x-ratelimit-{0}-{1}"
+    if dialect is Dialect.ANTHROPIC:
+        name = "anthropic-ratelimit-{1}-{0}"
+    return tuple(name.format(each, what) for each in ("limit", "remaining", "reset"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -218,7 +217,7 @@ class InferenceResponse:
         assert first is not None  # noqa: S101 - a stream was presented
         if len(first.body) > _WITH_THE_HEAD_BYTES:
             return b""
-        self._first = replace(first, body=b"")
+        self._first = first._replace(body=b"")
         return BufferedChunk(first.body) if first.reply.over else first.body
 
     def _last_lines(self) -> bytes:

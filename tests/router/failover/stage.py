@@ -187,7 +187,7 @@ class Fleet:
             Inquiry(lambda _: True),
             self.ledger,
             MigrationTargets(self.dispatcher, self.published, lambda *_: None),
-            lambda: SilenceLimits(600.0, 120.0),
+            SilenceLimits(600.0, 120.0),
             clock=lambda: self.now,
         )
         self.runners = DeadRunners(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from router.errors import (
@@ -300,7 +298,7 @@ def test_a_suspect_waits_where_others_are_just_busy():
     call = fleet.call()
     call.findings.died("gone", answering=False)
     fleet.ledger.take("b", MODEL).reply = Running(movable=False)
-    routing = replace(call.routing, tried=frozenset("a"))
+    routing = call.routing._replace(tried=frozenset("a"))
     assert routing == fleet.isolation.place(routing, call.findings, "a")
 
 

@@ -35,7 +35,7 @@ class Scene:
             Inquiry(lambda _: True),
             self.ledger,
             self,
-            lambda: SilenceLimits(600.0, 120.0),
+            SilenceLimits(600.0, 120.0),
             clock=self.clock,
         )
         self.runners = DeadRunners(

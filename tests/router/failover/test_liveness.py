@@ -82,7 +82,7 @@ class Scene:
             Inquiry(self.ask, spawn=lambda call, *given: call(*given)),
             self.ledger,
             self,
-            lambda: SilenceLimits(600.0, 120.0),
+            SilenceLimits(600.0, 120.0),
             clock=self.clock,
             spawn=lambda call: call(),
         )

@@ -9,6 +9,7 @@ import pytest
 from router.errors import BadRequestError
 from router.relay.fields import Ask, Need, read_ask
 from router.relay.protocols import ROUTES, Dialect, Route
+from router.text.prompt_prefixes import NO_PREFIXES
 
 MIB = 1024 * 1024
 
@@ -43,7 +44,7 @@ MIB = 1024 * 1024
 )
 def test_reading(path, body, ask):
     """Model and stream are read with the route's own default."""
-    assert ask == read_ask(ROUTES[path], body)
+    assert ask == read_ask(ROUTES[path], body)._replace(prefixes=NO_PREFIXES)
 
 
 @pytest.mark.parametrize(

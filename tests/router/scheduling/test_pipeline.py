@@ -84,7 +84,7 @@ def test_what_decided():
 
     def reason(*views, **changed):
         decided = decide(RoutingRequest(MODEL), scene(*views), shortest_completion)
-        return replace(decided, **changed).reason
+        return decided._replace(**changed).reason
 
     warm, cold = view("a"), view("b", resident=False)
     assert "chosen" == reason(warm, view("b"))

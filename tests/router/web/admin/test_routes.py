@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -368,7 +367,7 @@ def test_explain_says_why_a_request_waited(rig):
     """Who was free, which nodes it was kept for, and what both would have cost."""
     decided = rig.dispatcher.explain(RoutingRequest("m:latest"))
     held = HeldBack("a", 90.0, 40.0, ("b",), 1.25)
-    step = TraceStep(replace(decided, held_back=held, waited=1.5))
+    step = TraceStep(decided._replace(held_back=held, waited=1.5))
     rig.traces.add(DecisionTrace("r1", "/api/chat", "m:latest", 0.0, [step]))
     told = rig.client.get("/admin/explain/r1").json["attempts"][0]
     assert 1.5 == told["waited_seconds"]
