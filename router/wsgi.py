@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,15 +68,12 @@ class RouterProcess:
         services.usage.start()
         if services.dispatch.tracing is not None:
             services.dispatch.tracing.start()
-        for run in (
-            self._watch_files,
-            self._watch_lag,
-            self._look_at_streams,
-            self._save_learned,
-            self._repair_state,
-            self._save_limits,
-        ):
-            gevent.spawn(run)
+        gevent.spawn(self._watch_lag)
+        gevent.spawn(self._save_learned)
+        gevent.spawn(_repeat, _FILE_CHECK_SECONDS, self._check_files)
+        gevent.spawn(_repeat, LOOK_SECONDS, services.dispatch.ledger.look_at_streams)
+        gevent.spawn(_repeat, _REPAIR_SECONDS, base.health.mend)
+        gevent.spawn(_repeat, _LIMITS_SECONDS, self.save_limits)
         log.info("started", version=__version__, nodes=len(base.inventory.nodes))
 
     def _listen_to_files(self) -> None:
@@ -141,18 +139,11 @@ class RouterProcess:
 
     # By the clock
 
-    def _watch_files(self) -> None:
-        while True:
-            gevent.sleep(_FILE_CHECK_SECONDS)
-            for each in self.services.base.watched():
-                each.check(time.time())
-            if self.services.base.certificate is not None:
-                self.services.base.certificate.check()
-
-    def _look_at_streams(self) -> None:
-        while True:
-            gevent.sleep(LOOK_SECONDS)
-            self.services.dispatch.ledger.look_at_streams()
+    def _check_files(self) -> None:
+        for each in self.services.base.watched():
+            each.check(time.time())
+        if self.services.base.certificate is not None:
+            self.services.base.certificate.check()
 
     def _save_learned(self) -> None:
         persistence = self.services.dispatch.persistence
@@ -161,16 +152,6 @@ class RouterProcess:
                 gevent.sleep(_IN_USE_SECONDS)
                 persistence.note_in_use(self.services.base.inventory)
             persistence.note_speeds()
-
-    def _repair_state(self) -> None:
-        while True:
-            gevent.sleep(_REPAIR_SECONDS)
-            self.services.base.health.mend()
-
-    def _save_limits(self) -> None:
-        while True:
-            gevent.sleep(_LIMITS_SECONDS)
-            self.save_limits()
 
     def _watch_lag(self) -> None:
         lag = self.services.base.metrics.loop_lag
@@ -221,6 +202,12 @@ class RouterProcess:
         services.control.loop.stop()
         base.health.stop()
         services.control.probe.stop()
+
+
+def _repeat(seconds: float, act: Callable[[], object]) -> None:
+    while True:
+        gevent.sleep(seconds)
+        act()
 
 
 def _started() -> RouterProcess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,8 @@ class AuditService:
         self.trail.record("keys.reload", "access.keys_file", before=before, after=after)
 
 
-def _last_entries(trail: AuditTrail) -> Metric:
-    return gauges(
+def _last_entries(trail: AuditTrail) -> Iterator[Metric]:
+    yield gauges(
         "inferops_audit_last_entry_timestamp_seconds",
         "When an action was last noted in the audit log, in unix seconds.",
         ("action",),

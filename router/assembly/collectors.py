@@ -10,12 +10,12 @@ from router.assembly.usage import UsageService
 from router.capacity.ledger import Ledger
 from router.control.decide import aged
 from router.metrics import FleetCollector
-from router.metrics.circuits import CircuitCollector
+from router.metrics.circuits import circuit_families
+from router.metrics.families import AtScrape
 from router.metrics.gen_ai import GenAiMetrics
-from router.metrics.keys import KeyCollector
-from router.metrics.predictions import Predictions
+from router.metrics.keys import key_families
+from router.metrics.predictions import prediction_families
 from router.model import Degrade
-from router.scheduling.scheduler import Scheduler
 
 
 def register_collectors(
@@ -24,15 +24,28 @@ def register_collectors(
     """Register the fleet, predictions, keys and circuits."""
     if base.config.metrics.gen_ai == "on":
         _count_gen_ai(base, dispatch.ledger, usage)
-    for collector in (
-        _fleet(base, dispatch),
-        _predictions(dispatch.scheduler),
-        KeyCollector(
-            base.keys, base.quotas, time.time, exposed=base.exposed is not None
-        ),
-        CircuitCollector(dispatch.traffic.circuits),
-    ):
-        base.registry.register(collector)
+    register, estimates = base.registry.register, dispatch.scheduler.estimates
+    register(_fleet(base, dispatch))
+    register(
+        AtScrape(
+            lambda: prediction_families(
+                estimates.prediction.accuracy,
+                {
+                    "first_token": estimates.first_tokens,
+                    "completion": estimates.completions,
+                },
+                estimates.reused_tokens,
+            )
+        )
+    )
+    register(
+        AtScrape(
+            lambda: key_families(
+                base.keys, base.quotas, time.time(), exposed=base.exposed is not None
+            )
+        )
+    )
+    register(AtScrape(lambda: circuit_families(dispatch.traffic.circuits)))
 
 
 def _count_gen_ai(base: Foundation, leases: Ledger, usage: UsageService) -> None:
@@ -59,16 +72,4 @@ def _fleet(base: Foundation, dispatch: DispatchServices) -> FleetCollector:
         files=lambda: tuple(each.status() for each in base.watched()),
         degrade=degrade,
         clock=time.monotonic,
-    )
-
-
-def _predictions(scheduler: Scheduler) -> Predictions:
-    estimates = scheduler.estimates
-    return Predictions(
-        estimates.prediction.accuracy,
-        {
-            "first_token": estimates.first_tokens,
-            "completion": estimates.completions,
-        },
-        estimates.reused_tokens,
     )

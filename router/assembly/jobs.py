@@ -15,7 +15,7 @@ from router.jobs.input.room import Room, RoomLimits
 from router.jobs.input.sources import DatasetFiles, FileSettings
 from router.jobs.input.upload_parts import PartedUploads
 from router.jobs.input.uploads import Uploads
-from router.jobs.metrics import JobCollector, JobMetrics
+from router.jobs.metrics import JobMetrics, job_families
 from router.jobs.model import JobSpec
 from router.jobs.planning.length_predictor import LengthPredictor
 from router.jobs.planning.persistence import PredictorPersistence
@@ -26,6 +26,7 @@ from router.jobs.service import JobService, JobServiceDependencies
 from router.jobs.store import items
 from router.jobs.store.database import JobDatabase, database_url
 from router.jobs.store.schema import migrate
+from router.metrics.families import AtScrape
 from router.scheduling.idle import SpareCapacity
 
 
@@ -78,7 +79,7 @@ def build_jobs(base: Foundation, dispatch: DispatchServices) -> JobServices:
             refused=base.quotas.item_refused,
         )
     )
-    base.registry.register(JobCollector(service.view))
+    base.registry.register(AtScrape(lambda: job_families(service.view())))
     published.listen(service.wake)
     base.holds.listen(service.wake)
     return JobServices(service, files)

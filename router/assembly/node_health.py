@@ -29,7 +29,8 @@ from router.holds.mending import MendingJournal
 from router.holds.overrides import Overrides
 from router.holds.record import AuditEvent, Change, Key
 from router.holds.store import HoldStore
-from router.metrics.holds import HealthCollector, HealthCounters
+from router.metrics.families import AtScrape
+from router.metrics.holds import HealthCounters, health_families
 from router.model import Clear, Inventory
 from router.scheduling.scheduler import Scheduler
 from router.snapshot import NodeView, Published
@@ -82,7 +83,7 @@ class HealthServices:
         self.silences = Silences(service(config.alertmanager), self.counters)
         self._ledger: Ledger | None = None
         self.other_files: Mapping[str, Callable[[], str | None]] = {}
-        registry.register(HealthCollector(self.holds, self))
+        registry.register(AtScrape(lambda: health_families(self.holds, self)))
 
     # Building
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 
 from router.assembly.dispatch import DispatchServices
 from router.assembly.foundation import Foundation
@@ -18,7 +19,8 @@ from router.config.settings import Config
 from router.control.metering import read_meters
 from router.errors import PrometheusError
 from router.logs.events import get_logger
-from router.metrics.usage import UsageCollector
+from router.metrics.families import AtScrape
+from router.metrics.usage import usage_families
 from router.usage.energy import MeterReading
 from router.usage.ledger import UsageLedger
 from router.usage.report import Prices, UsageQuery
@@ -56,12 +58,7 @@ class UsageService:
         leases.listen(self.ledger.lease_ended)
         folder = first.state.directory
         self.writer = UsageWriter(self.ledger, lambda: UsageStore(folder), time.time)
-        figures = UsageCollector(
-            self.ledger.top,
-            self.ledger.nodes,
-            lambda: (self.writer.written, self.ledger.dropped, len(self.ledger)),
-        )
-        registry.register(figures)
+        registry.register(AtScrape(self._families))
 
     @property
     def prices(self) -> Prices:
@@ -76,6 +73,11 @@ class UsageService:
         gevent.spawn(self._write)
         gevent.spawn(self._meter)
         gevent.spawn(self._forget)
+
+    def _families(self) -> Iterator[Metric]:
+        ledger = self.ledger
+        rows = self.writer.written, ledger.dropped, len(ledger)
+        return usage_families(ledger.top, ledger.nodes, rows)
 
     def close(self) -> None:
         self.ledger.metered((), self._leases.nodes())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from router.jobs.model import ItemKind, ItemResult, ItemState, JobState
 from router.jobs.retention import StorageUse
@@ -139,66 +138,57 @@ class JobsView:
     kept: StorageUse = field(default_factory=StorageUse)
 
 
-class JobCollector(Collector):
-    """Makes the gauges of jobs at each scrape."""
-
-    def __init__(self, view: Callable[[], JobsView]) -> None:
-        self._view = view
-
-    def describe(self) -> Iterable[Metric]:
-        return []  # or it would be collected once at its registration
-
-    def collect(self) -> Iterator[Metric]:
-        now = self._view()
-        yield gauges(
-            "inferops_jobs",
-            "Jobs in the database, by state.",
-            ("state",),
-            [((each.value,), now.jobs.get(each.value, 0)) for each in JobState],
-        )
-        yield gauges(
-            "inferops_job_items",
-            "Items of open jobs.",
-            ("state",),
-            [(("waiting",), now.waiting), (("running",), now.running)],
-        )
-        yield gauge("inferops_job_nodes", "Nodes with items in flight.", now.nodes)
-        yield gauge(
-            "inferops_job_oldest_seconds", "Age of the oldest open job.", now.oldest
-        )
-        yield gauges(
-            "inferops_job_stalled_seconds",
-            "Longest time that an open job in this state, free to run, has made no"
-            " progress.",
-            ("state",),
-            [
-                ((each.value,), now.stalled.get(each, 0.0))
-                for each in JobState
-                if not each.over
-            ],
-        )
-        yield gauge(
-            "inferops_job_store_up",
-            "Whether the job database answered the last call.",
-            float(now.store_up),
-        )
-        yield gauge(
-            "inferops_jobs_parked",
-            "Open jobs that are not run any more: the router died while it ran them.",
-            now.parked,
-        )
-        yield gauges(
-            "inferops_job_kept_bytes",
-            "Jobs and files on the disk.",
-            ("what",),
-            [(("store",), now.kept.store_bytes), (("files",), now.kept.file_bytes)],
-        )
-        yield totals(
-            "inferops_jobs_deleted",
-            "Jobs that were deleted, by why.",
-            ("reason",),
-            [((reason,), count) for reason, count in now.kept.deleted],
-        )
-        if now.eta is not None:
-            text = "Until the last open job is done, at its present rate."
-            yield gauge("inferops_job_eta_seconds", text, now.eta)
+def job_families(now: JobsView) -> Iterator[Metric]:
+    """Yield the gauges of jobs."""
+    yield gauges(
+        "inferops_jobs",
+        "Jobs in the database, by state.",
+        ("state",),
+        [((each.value,), now.jobs.get(each.value, 0)) for each in JobState],
+    )
+    yield gauges(
+        "inferops_job_items",
+        "Items of open jobs.",
+        ("state",),
+        [(("waiting",), now.waiting), (("running",), now.running)],
+    )
+    yield gauge("inferops_job_nodes", "Nodes with items in flight.", now.nodes)
+    yield gauge(
+        "inferops_job_oldest_seconds", "Age of the oldest open job.", now.oldest
+    )
+    yield gauges(
+        "inferops_job_stalled_seconds",
+        "Longest time that an open job in this state, free to run, has made no"
+        " progress.",
+        ("state",),
+        [
+            ((each.value,), now.stalled.get(each, 0.0))
+            for each in JobState
+            if not each.over
+        ],
+    )
+    yield gauge(
+        "inferops_job_store_up",
+        "Whether the job database answered the last call.",
+        float(now.store_up),
+    )
+    yield gauge(
+        "inferops_jobs_parked",
+        "Open jobs that are not run any more: the router died while it ran them.",
+        now.parked,
+    )
+    yield gauges(
+        "inferops_job_kept_bytes",
+        "Jobs and files on the disk.",
+        ("what",),
+        [(("store",), now.kept.store_bytes), (("files",), now.kept.file_bytes)],
+    )
+    yield totals(
+        "inferops_jobs_deleted",
+        "Jobs that were deleted, by why.",
+        ("reason",),
+        [((reason,), count) for reason, count in now.kept.deleted],
+    )
+    if now.eta is not None:
+        text = "Until the last open job is done, at its present rate."
+        yield gauge("inferops_job_eta_seconds", text, now.eta)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -196,8 +196,8 @@ class Metrics:
         self.pass_failures.labels(stage).inc()
 
 
-def _traces(queue: SpanQueue) -> Metric:
-    return totals(
+def _traces(queue: SpanQueue) -> Iterator[Metric]:
+    yield totals(
         "inferops_traced_requests",
         "Requests whose spans were exported, not taken by the collector (failed),"
         " or had no room in the queue (dropped).",
@@ -210,8 +210,8 @@ def _traces(queue: SpanQueue) -> Metric:
     )
 
 
-def _dropped(writer: LogWriter) -> Metric:
-    return totals(
+def _dropped(writer: LogWriter) -> Iterator[Metric]:
+    yield totals(
         "inferops_log_lines_dropped",
         "Log lines that were dropped: nobody read the log, or its disk was full.",
         (),

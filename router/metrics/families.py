@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -38,10 +38,10 @@ def totals(
 
 
 class AtScrape(Collector):
-    """A family that is made of what others count, whenever it is asked for."""
+    """Families that are made of what others count, whenever they are asked for."""
 
-    def __init__(self, make: Callable[[], Metric]) -> None:
+    def __init__(self, make: Callable[[], Iterable[Metric]]) -> None:
         self._make = make
 
-    def collect(self) -> Iterator[Metric]:
-        yield self._make()
+    def collect(self) -> Iterable[Metric]:
+        return self._make()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from router.holds.store import HoldStore
 from router.metrics.families import gauge, gauges
@@ -71,73 +69,54 @@ class HoldsMetricsView(Protocol):
         """Alerts without consequence in the last pass, by reason."""
 
 
-class HealthCollector(Collector):
-    """The state of overrides, returns and checks, as it is at the scrape."""
-
-    def __init__(
-        self,
-        holds: HoldStore,
-        view: HoldsMetricsView,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._holds = holds
-        self._view = view
-        self._clock = clock
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._nodes()
-        yield from self._alerts()
-        yield gauges(
-            "inferops_alerts_ignored",
-            "Firing alerts with an action that has no consequence.",
-            ("reason",),
-            [((reason,), n) for reason, n in self._view.ignored().items()],
-        )
-        yield gauges(
-            "inferops_state_writable",
-            "1 while the file takes what must outlive the router.",
-            ("file",),
-            [((file,), well) for file, well in self._view.state_files().items()],
-        )
-        yield gauge(
-            "inferops_history_unsaved_failures",
-            "Writes of the holds' history that failed since the start.",
-            self._holds.archive_failures,
-        )
-
-    def _nodes(self) -> Iterator[Metric]:
-        names = self._view.nodes()
-        factors = self._holds.factors
-        yield gauges(
-            "inferops_node_factor",
-            "What alerts that derate leave of the node: 1 is all of it.",
-            ("node",),
-            [((name,), factors.get(name, 1.0)) for name in names],
-        )
-        yield gauges(
-            "inferops_node_slow_start_ratio",
-            "Share of its slots that a node which came back may use.",
-            ("node",),
-            [((name,), self._view.ramp(name)) for name in in_turns(names)],
-        )
-
-    def _alerts(self) -> Iterator[Metric]:
-        labels = ("node", "alertname")
-        yield gauges(
-            "inferops_override_until_timestamp_seconds",
-            "Until when an operator has an alert ignored on the node.",
-            labels,
-            [(each.key, each.until) for each in self._holds.overrides.list()],
-        )
-        yield gauges(
-            "inferops_hold_down_seconds",
-            "How long the node is to be proven well, since it flaps.",
-            labels,
-            self._view.hold_downs().items(),
-        )
-        yield gauges(
-            "inferops_verification_pending",
-            "1 while a hold waits for its node to generate.",
-            labels,
-            [(key, 1.0) for key in self._view.verifying()],
-        )
+def health_families(holds: HoldStore, view: HoldsMetricsView) -> Iterator[Metric]:
+    """Yield the state of overrides, returns and checks."""
+    names = view.nodes()
+    yield gauges(
+        "inferops_node_factor",
+        "What alerts that derate leave of the node: 1 is all of it.",
+        ("node",),
+        [((name,), holds.factors.get(name, 1.0)) for name in names],
+    )
+    yield gauges(
+        "inferops_node_slow_start_ratio",
+        "Share of its slots that a node which came back may use.",
+        ("node",),
+        [((name,), view.ramp(name)) for name in in_turns(names)],
+    )
+    labels = ("node", "alertname")
+    yield gauges(
+        "inferops_override_until_timestamp_seconds",
+        "Until when an operator has an alert ignored on the node.",
+        labels,
+        [(each.key, each.until) for each in holds.overrides.list()],
+    )
+    yield gauges(
+        "inferops_hold_down_seconds",
+        "How long the node is to be proven well, since it flaps.",
+        labels,
+        view.hold_downs().items(),
+    )
+    yield gauges(
+        "inferops_verification_pending",
+        "1 while a hold waits for its node to generate.",
+        labels,
+        [(key, 1.0) for key in view.verifying()],
+    )
+    yield gauges(
+        "inferops_alerts_ignored",
+        "Firing alerts with an action that has no consequence.",
+        ("reason",),
+        [((reason,), n) for reason, n in view.ignored().items()],
+    )
+    yield gauges(
+        "inferops_state_writable",
+        "1 while the file takes what must outlive the router.",
+        ("file",),
+        [((file,), well) for file, well in view.state_files().items()],
+    )
+    yield gauge(
+        "inferops_history_unsaved_failures",
+        "Writes of the holds' history that failed since the start.",
+        holds.archive_failures,
+    )

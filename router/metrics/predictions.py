@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from router.metrics.families import Row, totals
 
@@ -31,51 +30,36 @@ class Deviations(Protocol):
     def by_model(self) -> Mapping[str, Deviation]: ...
 
 
-class Predictions(Collector):
-    """Families made at a scrape; stages in the order of a request."""
-
-    def __init__(
-        self,
-        answers: Deviations,
-        stages: Mapping[str, Deviations],
-        reused: Deviations,
-    ) -> None:
-        self._answers = answers
-        self._stages = stages
-        self._reused = reused
-
-    def collect(self) -> Iterator[Metric]:
-        models = self._answers.by_model
-        yield totals(
-            "inferops_prediction_replies",
-            "Replies whose predicted length is counted.",
-            ("model",),
-            [((model,), each.replies) for model, each in models.items()],
-        )
-        yield totals(
-            "inferops_prediction_tokens",
-            "Tokens of answers: expected, actual, and by which they were missed.",
-            ("model", "kind"),
-            _rows(self._answers, ()),
-        )
-        yield totals(
-            "inferops_prediction_reused_tokens",
-            "Tokens of prompts that began as one that the node had read: expected in"
-            " its cache, found there, and by which they were missed.",
-            ("model", "kind"),
-            _rows(self._reused, ()),
-        )
-        yield totals(
-            "inferops_prediction_seconds",
-            "Seconds on the node until the first token and until completion:"
-            " expected, actual, and by which they were missed.",
-            ("stage", "model", "kind"),
-            [
-                row
-                for stage, each in self._stages.items()
-                for row in _rows(each, (stage,))
-            ],
-        )
+def prediction_families(
+    answers: Deviations, stages: Mapping[str, Deviations], reused: Deviations
+) -> Iterator[Metric]:
+    """Yield what was predicted and what happened; stages in a request's order."""
+    yield totals(
+        "inferops_prediction_replies",
+        "Replies whose predicted length is counted.",
+        ("model",),
+        [((model,), each.replies) for model, each in answers.by_model.items()],
+    )
+    yield totals(
+        "inferops_prediction_tokens",
+        "Tokens of answers: expected, actual, and by which they were missed.",
+        ("model", "kind"),
+        _rows(answers, ()),
+    )
+    yield totals(
+        "inferops_prediction_reused_tokens",
+        "Tokens of prompts that began as one that the node had read: expected in"
+        " its cache, found there, and by which they were missed.",
+        ("model", "kind"),
+        _rows(reused, ()),
+    )
+    yield totals(
+        "inferops_prediction_seconds",
+        "Seconds on the node until the first token and until completion:"
+        " expected, actual, and by which they were missed.",
+        ("stage", "model", "kind"),
+        [row for stage, each in stages.items() for row in _rows(each, (stage,))],
+    )
 
 
 def _rows(deviations: Deviations, first: tuple[str, ...]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -13,12 +14,12 @@ from router.capacity.ledger import Ledger
 from router.health.circuits import Circuits
 from router.holds.record import Key
 from router.holds.store import HoldStore
-from router.jobs.metrics import JobCollector, JobMetrics, JobsView
+from router.jobs.metrics import JobMetrics, JobsView, job_families
 from router.metrics import FleetCollector, Metrics
-from router.metrics.circuits import CircuitCollector
-from router.metrics.holds import HealthCollector, HealthCounters
-from router.metrics.predictions import Predictions
-from router.metrics.usage import UsageCollector
+from router.metrics.circuits import circuit_families
+from router.metrics.holds import HealthCounters, health_families
+from router.metrics.predictions import prediction_families
+from router.metrics.usage import usage_families
 from router.model import Hold, Inventory
 from router.scheduling.accuracy import Deviations
 from router.snapshot import Published, Snapshot
@@ -126,17 +127,21 @@ def _router() -> set[str]:
     )
     HealthCounters(registry)
     AuditService(Path("nowhere"), registry)  # opened with the first entry
-    health = HealthCollector(HoldStore(_NoJournal()), _NoHealth())
+    health = health_families(HoldStore(_NoJournal()), _NoHealth())
     JobMetrics(registry)
-    jobs = JobCollector(lambda: JobsView(eta=1.0))
+    jobs = job_families(JobsView(eta=1.0))
     circuits = Circuits(
         HoldStore(_NoJournal()), leases=lambda _: (), present=lambda _: None
     )
-    failing = CircuitCollector(circuits)
-    expected = Predictions(Deviations(), {}, Deviations())
-    used = UsageCollector((), {}, lambda: (0, 0, 0))
-    collectors = (registry, fleet, health, jobs, failing, expected, used)
-    families = [family for each in collectors for family in each.collect()]
+    families = chain(
+        registry.collect(),
+        fleet.collect(),
+        health,
+        jobs,
+        circuit_families(circuits),
+        prediction_families(Deviations(), {}, Deviations()),
+        usage_families((), {}, (0, 0, 0)),
+    )
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
     return {
         f"{family.name}{ending}"

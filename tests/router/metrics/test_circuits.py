@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from router.errors import AttemptError, UnavailableError
-from router.metrics.circuits import CircuitCollector
+from router.metrics.circuits import circuit_families
+from router.metrics.families import AtScrape
 from router.scheduling.request import RoutingRequest
 from tests.router.failover.stage import MODEL, Fleet
 
@@ -16,7 +17,7 @@ from tests.router.failover.stage import MODEL, Fleet
 def test_series():
     """An open circuit is 1, for the model and for the node that has no other."""
     fleet, registry = Fleet("ab"), CollectorRegistry()
-    registry.register(CircuitCollector(fleet.circuits))
+    registry.register(AtScrape(lambda: circuit_families(fleet.circuits)))
     fleet.answers["a"] = "gpu"
     for _ in range(3):
         call = replace(fleet.call(), routing=RoutingRequest(MODEL, frozenset("b")))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.metrics.holds import HealthCollector, HealthCounters
+from router.metrics.families import AtScrape
+from router.metrics.holds import HealthCounters, health_families
 from router.model import HoldKind, Override
 from tests.router.control.fakes import Clock, drain, store
 
@@ -44,7 +45,7 @@ def registry():
         type(warm)("b", HoldKind.DERATE, source, "warm", 1_000.0, labels=labels)
     )
     holds.override(Override("rig", "GpuTooHot", "operator:ann", "", 1_000.0, 1_600.0))
-    registry.register(HealthCollector(holds, View()))
+    registry.register(AtScrape(lambda: health_families(holds, View())))
     return registry
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from router.metrics.predictions import Predictions
+from router.metrics.families import AtScrape
+from router.metrics.predictions import prediction_families
 from router.scheduling.accuracy import Deviations
 
 
@@ -16,7 +17,9 @@ def test_error_and_calibration():
     seconds.add("m:latest", 2.0, 3.0)
     reused.add("m:latest", 700.0, 800.0)
     registry = CollectorRegistry()
-    registry.register(Predictions(answers, {"completion": seconds}, reused))
+    stages = {"completion": seconds}
+    families = AtScrape(lambda: prediction_families(answers, stages, reused))
+    registry.register(families)
 
     def tokens(kind):
         labels = {"model": "m:latest", "kind": kind}
