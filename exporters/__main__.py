@@ -122,13 +122,9 @@ def read(arguments: Sequence[str], env: Mapping[str, str]) -> Settings:
             node_exporter_url=_base_url("--node-exporter-url", flags.node_exporter_url),
             gpu=_gpu(flags),
         ),
-        switches=_switches(flags),
+        switches={each.name: getattr(flags, each.name) for each in COLLECTORS},
         probe=allowed(flags.probe_targets, loopback=where.loopback),
     )
-
-
-def _switches(flags: argparse.Namespace) -> dict[str, Switch]:
-    return {entry.name: getattr(flags, entry.name) for entry in COLLECTORS}
 
 
 def _gpu(flags: argparse.Namespace) -> GpuSettings:

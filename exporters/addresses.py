@@ -25,7 +25,8 @@ class Listen:
 
     @property
     def loopback(self) -> bool:
-        return self.host == "localhost" or _is_loopback(self.host)
+        ip = _ip(self.host)
+        return self.host == "localhost" or (ip is not None and ip.is_loopback)
 
 
 def listen(text: str) -> Listen:
@@ -84,23 +85,16 @@ def ollama_url(ollama_host: str) -> str:
         parts = urlsplit(f"//{netloc}")
         host = parts.hostname or "127.0.0.1"
         port = port if parts.port is None else parts.port
-        if _is_unspecified(host):  # what a server binds; a client needs an address
-            host = "127.0.0.1"
+        if (ip := _ip(host)) and ip.is_unspecified:  # what a server binds
+            host = "127.0.0.1"  # a client needs an address
         host = f"[{host}]" if ":" in host else host
         return backend_url(f"{scheme or 'http'}://{host}:{port}")
     except ValueError as error:
         raise SettingError(f"OLLAMA_HOST: {error}, got {ollama_host!r}") from error
 
 
-def _is_loopback(host: str) -> bool:
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-
-
-def _is_unspecified(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+        return None

@@ -24,7 +24,8 @@ _BESIDE = ("-wal", "-shm", "-journal")  # a database's; its copy needs none
 
 def save(state: Path, out: IO[bytes]) -> None:
     """Write every file below `state`, each whole."""
-    there = [path for path in sorted(state.rglob("*")) if not _beside(path)]
+    found = sorted(state.rglob("*"))
+    there = [path for path in found if not path.name.endswith(_BESIDE)]
     with (
         tempfile.TemporaryDirectory(dir=state, prefix=".backup-") as scratch,
         tarfile.open(fileobj=out, mode="w|") as tar,
@@ -65,10 +66,6 @@ def _put(member: tarfile.TarInfo, tar: tarfile.TarFile, state: Path) -> None:
 def _is_database(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(_SQLITE)) == _SQLITE
-
-
-def _beside(path: Path) -> bool:
-    return path.name.endswith(_BESIDE)
 
 
 def _database(path: Path, scratch: Path) -> Path:

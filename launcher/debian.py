@@ -46,7 +46,8 @@ def unpack(root: Path) -> None:
     with tempfile.TemporaryDirectory(dir=tools, prefix="unpacking-") as scratch:
         unpacked = _fetch(Path(scratch))
         if not (tools / "usr").exists():  # another start may have been quicker
-            _relocate(unpacked / "usr" / "bin" / "prometheus-alertmanager")
+            program = unpacked / "usr" / "bin" / "prometheus-alertmanager"
+            program.write_bytes(program.read_bytes().replace(_COMPILED_IN, _RELOCATED))
             templates = tools / "alertmanager"
             templates.unlink(missing_ok=True)
             templates.symlink_to("usr/share/prometheus/alertmanager")
@@ -85,10 +86,6 @@ def _with_pages(apt: list[str]) -> list[str]:
     without = [f"--no-{kind}" for kind in kinds]
     listed = run(["apt-cache", *apt, "depends", "--recurse", *without, *PACKAGES])
     return sorted({*PACKAGES, *filter(_PAGE.fullmatch, listed.stdout.splitlines())})
-
-
-def _relocate(program: Path) -> None:
-    program.write_bytes(program.read_bytes().replace(_COMPILED_IN, _RELOCATED))
 
 
 def run(

@@ -144,7 +144,7 @@ def _start(stack: Stack) -> None:
 def _start_one_by_one(stack: Stack) -> None:
     """Start what can be started; a missing image stops only its own service."""
     faulty = []
-    for name in sorted(_services(stack)):
+    for name in sorted(_listed(stack, "config", "--services")):
         if name == "grafana" and not stack.grafana:
             continue
         try:
@@ -158,10 +158,6 @@ def _start_one_by_one(stack: Stack) -> None:
             "\n  docker compose up --detach NAME, docker compose logs NAME say why",
             flush=True,
         )
-
-
-def _services(stack: Stack) -> frozenset[str]:
-    return _listed(stack, "config", "--services")
 
 
 def _open(stack: Stack) -> str:

@@ -115,7 +115,8 @@ def start(parts: Iterable[Service], paths: Paths) -> subprocess.Popen[bytes]:
             " folder with --run-dir"
         )
     files.private_folder(paths.logs)
-    _data_directories(paths)
+    for name in ("alertmanager", "prometheus", "router", "grafana"):
+        files.private_folder(paths.data / name)
     conf = paths.run / "supervisord.conf"
     files.write(conf, configuration(parts, paths, root=os.geteuid() == 0))
     return subprocess.Popen(
@@ -130,11 +131,6 @@ def start(parts: Iterable[Service], paths: Paths) -> subprocess.Popen[bytes]:
         start_new_session=True,  # Ctrl-C is for the launcher alone
         umask=files.PRIVATE,  # of the logs; supervisord's own setting is for a daemon
     )
-
-
-def _data_directories(paths: Paths) -> None:
-    for name in ("alertmanager", "prometheus", "router", "grafana"):
-        files.private_folder(paths.data / name)
 
 
 def states(paths: Paths) -> Mapping[str, str]:

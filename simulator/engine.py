@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
 
 from simulator.model import Model, NodeSpec
 from simulator.runner import EPSILON, Job, Phase, Runner
@@ -119,13 +118,10 @@ class Engine:
 
     # --- how time passes ---
 
-    def _running(self) -> Iterator[Job]:
-        for runner in self._runners.values():
-            yield from runner.running
-
     def _rates(self) -> tuple[float, float]:
         """Speeds of each decoding and each reading job, for a model of speed 1."""
-        phases = [job.phase for job in self._running()]
+        runners = self._runners.values()
+        phases = [job.phase for runner in runners for job in runner.running]
         streams, prompts = phases.count(Phase.DECODE), phases.count(Phase.PROMPT)
         node = self._node
         decode = node.tokens_per_second * total_speed(streams, self._scaling)

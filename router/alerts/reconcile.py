@@ -13,7 +13,7 @@ of the node must succeed as well.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from router.alerts.labels import (
@@ -237,7 +237,8 @@ class _Reconciler:
         if level is None:
             self._doubt(standing, "Prometheus is silent")
             return
-        found = list(_active(standing.hold, level))
+        labels = standing.hold.labels
+        found = [alert for alert in level.alerts if matches(labels, alert.labels)]
         firing = [alert for alert in found if alert.firing]
         if firing:
             self._confirm(standing, firing[0])
@@ -295,10 +296,6 @@ class _Reconciler:
         self.undecided[standing.hold.key] = why
         if standing.hold.state is HoldState.CONFIRMED:
             self.actions.append(MarkUnverified(standing, why))
-
-
-def _active(hold: Hold, level: AlertObservation) -> Iterator[ActiveAlert]:
-    return (alert for alert in level.alerts if matches(hold.labels, alert.labels))
 
 
 def _latched(hold: Hold) -> bool:

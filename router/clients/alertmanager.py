@@ -56,8 +56,9 @@ class Silences:
         A cordon without an end is silenced for a day. Raises SilenceError.
         """
         until = cordon.until or cordon.since + _OPEN_END_SECONDS
+        node = {"name": "node", "value": cordon.node, "isRegex": False, "isEqual": True}
         body = {
-            "matchers": [_matcher("node", cordon.node)],
+            "matchers": [node],
             "startsAt": _iso(cordon.since),
             "endsAt": _iso(until),
             "createdBy": cordon.source.removeprefix("operator:"),
@@ -91,10 +92,6 @@ class Silences:
     def _fail(self, operation: str, why: str) -> None:
         self._tally.silenced(operation, done=False)
         raise SilenceError(f"alertmanager: {why}")
-
-
-def _matcher(name: str, value: str) -> dict[str, object]:
-    return {"name": name, "value": value, "isRegex": False, "isEqual": True}
 
 
 def _iso(at: float) -> str:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,6 @@ def _number(text: str, *, zero: bool = False) -> float:
     return value
 
 
-def _number_or_zero(text: str) -> float:
-    return _number(text, zero=True)
-
-
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text[:9]) <= 99999:
         raise ValueError("must be a whole number >= 1")
@@ -79,10 +76,6 @@ def _node_name(text: str) -> str:
     return text
 
 
-def _ollama(text: str) -> str:
-    return address.base_url(text, path=True)
-
-
 def _file(text: str) -> Path:
     path = Path(text)
     if not path.is_absolute():
@@ -107,7 +100,7 @@ def _pin(text: str) -> str:
 # are looked at for their form only.
 LABELS: Mapping[str, _Check] = {
     "node": _node_name,
-    "__ollama": _ollama,
+    "__ollama": partial(address.base_url, path=True),
     "__ollama_username": _login_name,
     "__ollama_password_file": _file,
     "__ollama_token_file": _file,
@@ -125,7 +118,7 @@ LABELS: Mapping[str, _Check] = {
     "__simulated": _flag,
     "__sim_tokens_per_second": _number,
     "__sim_prompt_tokens_per_second": _number,
-    "__sim_load_seconds": _number_or_zero,
+    "__sim_load_seconds": partial(_number, zero=True),
     "__sim_gpus": _count,
 }
 _ACCESS = ("username", "password_file", "token_file", "ca_file", "pin")

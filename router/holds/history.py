@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,7 +98,7 @@ class SqliteAuditLog:
     def append(self, events: Sequence[AuditEvent]) -> None:
         """Store events, oldest first, and drop the oldest beyond the bound."""
         rows = [
-            (e.at, e.change.value, e.by, e.why, *_of(e.actor), *row_of(e.hold))
+            (e.at, e.change.value, e.by, e.why, *astuple(e.actor), *row_of(e.hold))
             for e in events
         ]
 
@@ -180,10 +180,6 @@ def _event(row: Sequence[Any]) -> AuditEvent:
     at, change, by, why, principal, client, *hold = row
     actor = Actor(principal, client)
     return AuditEvent(at, Change(change), hold_of(hold), by, why, actor)  # type: ignore[arg-type]
-
-
-def _of(actor: Actor) -> tuple[str, str]:
-    return actor.principal, actor.client
 
 
 def _override(event: AuditEvent) -> Override:

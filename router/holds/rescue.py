@@ -23,8 +23,10 @@ _MOST_BYTES = 256 * 1024 * 1024
 def opened_copy(path: Path) -> Iterator[sqlite3.Connection]:
     """Connect to a copy of the file. Raises StateError."""
     try:
-        with _copy(path) as name, contextlib.closing(_connect(name)) as database:
-            yield database
+        with _copy(path) as name:
+            connection = sqlite3.connect(name, uri=True)
+            with contextlib.closing(connection) as database:
+                yield database
     except (OSError, sqlite3.Error) as error:
         raise StateError(f"{path}: {error}") from error
 
@@ -46,7 +48,3 @@ def _copy(path: Path) -> Iterator[str]:
         if wal.is_file():
             shutil.copyfile(wal, copy.with_name(wal.name))
         yield copy.as_uri()
-
-
-def _connect(name: str) -> sqlite3.Connection:
-    return sqlite3.connect(name, uri=True)

@@ -66,9 +66,11 @@ class Retention:
         if seconds:
             self._remove_jobs(now - seconds)
             self._remove_files(lambda c: files.unused(c, now - seconds))
-        self._finish()
+        for job in self._database.read(jobs.half_removed):  # their removal was cut off
+            self._drop(job)
         self._uploads.sweep(self._known)
-        self._shrink()
+        while not self._database.write(space.shrink):
+            gevent.sleep(_PAUSE_SECONDS)
         self._measured(self._weigh)
 
     def remove_file(self, file: str) -> None:
@@ -102,11 +104,6 @@ class Retention:
                 except (ConflictError, NotFoundError):
                     continue  # somebody runs it again, or was first
 
-    def _finish(self) -> None:
-        """Complete deletions that were interrupted."""
-        for job in self._database.read(jobs.half_removed):
-            self._drop(job)
-
     def _remove_files(self, find: Callable[[Connection], list[str]]) -> None:
         for file in self._database.read(find):
             try:
@@ -116,10 +113,6 @@ class Retention:
 
     def _known(self, names: list[str]) -> Collection[str]:
         return self._database.read(lambda c: files.known(c, names))
-
-    def _shrink(self) -> None:
-        while not self._database.write(space.shrink):
-            gevent.sleep(_PAUSE_SECONDS)
 
     def _weigh(self) -> int:
         self.kept = StorageUse(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 import orjson
@@ -61,14 +62,11 @@ def prefixes_of(fields: Mapping[str, object]) -> PromptPrefixes:
         looked_up.append(ends[0])
     looked_up.extend(blocks)
     whole = max(1, size)
-    known = sorted(((each, end / whole) for each, end in looked_up), key=_shortness)
+    known = [(each, end / whole) for each, end in looked_up]
+    known.sort(key=itemgetter(1), reverse=True)
     return PromptPrefixes(
         tuple(known), (last, *(each for each, _ in blocks), *{first} - {last})
     )
-
-
-def _shortness(known: tuple[int, float]) -> float:
-    return -known[1]
 
 
 def _head(fields: Mapping[str, object]) -> Iterator[_Text]:

@@ -6,7 +6,7 @@ has them. Else they are guessed by its TFLOPS, which says little: the caller is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from simulator.inventory import InventoryError, declared
@@ -26,7 +26,8 @@ def read_fleet(path: Path) -> tuple[list[Spec], list[str]]:
     if not found:
         raise InventoryError(f"{path}: has no node")
     specs = [_spec(path, name, numbers) for name, numbers in found.items()]
-    return specs, list(_guessed(found))
+    guessed = [name for name in found if "tokens_per_second" not in found[name]]
+    return specs, guessed
 
 
 def _spec(path: Path, name: str, numbers: Mapping[str, float]) -> Spec:
@@ -43,9 +44,3 @@ def _spec(path: Path, name: str, numbers: Mapping[str, float]) -> Spec:
         int(numbers.get("slots", _SLOTS)),
         load_seconds=numbers.get("load_seconds", 5.0),
     )
-
-
-def _guessed(found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    for name, numbers in found.items():
-        if "tokens_per_second" not in numbers:
-            yield name

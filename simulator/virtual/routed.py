@@ -98,10 +98,6 @@ class _Uncounted:
     def runner_died(self, node: str, model: str) -> None: ...
 
 
-def _one_model(_: int) -> Sequence[str]:
-    return (MODEL,)
-
-
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a run is made of.
@@ -118,7 +114,7 @@ class Setup:
     policy: str = "shortest_completion"
     slots_given: bool = True
     models: Sequence[str] = (MODEL,)
-    resident: Callable[[int], Sequence[str]] = _one_model
+    resident: Callable[[int], Sequence[str]] = lambda _: (MODEL,)
     queue_seconds: float = QUEUE_SECONDS
     first_token_seconds: float = inf
     max_waiting: int = 1_000_000

@@ -92,15 +92,16 @@ class Reduction:
         return effects
 
     def _keep(self, effects: Iterable[ReducerEffect]) -> set[int]:
-        merges = [self._merge(each) for each in effects if isinstance(each, Merge)]
+        merges = [
+            merge_item(self._spec, each.key, each.group, each.texts)
+            for each in effects
+            if isinstance(each, Merge)
+        ]
         groups = {each.group for each in effects if isinstance(each, SkipSamples)}
         if merges or groups:
             self._database.write(lambda c: self._write(c, merges, groups))
             self.asked = True
         return groups
-
-    def _merge(self, merge: Merge) -> NewItem:
-        return merge_item(self._spec, merge.key, merge.group, merge.texts)
 
     def _write(
         self, connection: Connection, merges: list[NewItem], groups: set[int]

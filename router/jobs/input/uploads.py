@@ -151,7 +151,8 @@ class Uploads:
     def sweep(self, known: Callable[[list[str]], Collection[str]]) -> int:
         """Remove old files that are not in the table; return how many."""
         names = in_thread(self._settled)
-        strangers = set(names) - set(known([n for n in names if _is_id(n)]))
+        ids = [name for name in names if not name.endswith(_DRAFT)]
+        strangers = set(names) - set(known(ids))
         for name in strangers:
             self.remove(name)
         return len(strangers)
@@ -166,10 +167,6 @@ class Uploads:
             for entry in os.scandir(self._folder)
             if entry.is_file() and entry.stat().st_mtime < horizon
         ]
-
-
-def _is_id(name: str) -> bool:
-    return not name.endswith(_DRAFT)
 
 
 def pieces_of(path: Path) -> Iterator[bytes]:

@@ -9,18 +9,6 @@ from router.jobs.reducers.protocols import Reducer
 from router.jobs.reducers.spec import Spec
 
 
-def _one(_spec: Spec) -> int:
-    return 1
-
-
-def _together(_spec: Spec, _index: int) -> int:
-    return 0
-
-
-def _never(_spec: Spec, _index: int) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class ReducerKind:
     """An entry of the table of reducers.
@@ -37,6 +25,6 @@ class ReducerKind:
     title: str
     about: str
     fields: tuple[str, ...] = ()
-    samples: Callable[[Spec], int] = _one
-    wave: Callable[[Spec, int], int] = _together
-    first: Callable[[Spec, int], bool] = _never
+    samples: Callable[[Spec], int] = lambda _spec: 1
+    wave: Callable[[Spec, int], int] = lambda _spec, _index: 0
+    first: Callable[[Spec, int], bool] = lambda _spec, _index: False

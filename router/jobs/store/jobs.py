@@ -109,13 +109,9 @@ def listed(
         query = query.where(JOBS.c.state.in_([state.value for state in states]))
     if openai_only:
         query = query.where(JOBS.c.openai)
-    seen = Seen(account, (_size_of, _PAGE_BYTES))
+    seen = Seen(account, (lambda row: len(row.spec), _PAGE_BYTES))
     rows, more = paged(connection, query, JOBS, page, seen)
     return [read_job(row) for row in rows], more
-
-
-def _size_of(row: Any) -> int:
-    return len(row.spec)
 
 
 def still_open(

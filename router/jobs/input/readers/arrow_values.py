@@ -121,14 +121,10 @@ def _map(kind: pa.MapType, inside_of: Inside) -> Converter:
         if not value.is_valid:
             return None
         pairs = [(key(each[0]), item(each[1])) for each in value.values]
-        made = {_key(name): each for name, each in pairs}
+        made = {str(name): each for name, each in pairs}
         return made if len(made) == len(pairs) else [list(pair) for pair in pairs]
 
     return converted
-
-
-def _key(value: object) -> str:
-    return value if isinstance(value, str) else str(value)
 
 
 def _number(value: Any) -> object:
