@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from alerting.errors import ObjectivesError
+from alerting.errors import ObjectivesError, described
 
 __all__ = ["FILE", "Objective", "Objectives", "read"]
 
@@ -79,25 +79,6 @@ def read(path: Path = FILE) -> Objectives:
     try:
         return Objectives.model_validate(content)
     except ValidationError as error:
-        lines = [
-            f"{path}: {_path(fault['loc'])}"
-            f"{_lower(fault['msg'])}, got {_shown(fault['input'])}"
-            for fault in error.errors(include_url=False)
-        ]
+        faults = error.errors(include_url=False)
+        lines = [f"{path}: {described(fault)}" for fault in faults]
         raise ObjectivesError("\n".join(lines)) from error
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in loc:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return f"{text.lstrip('.')}: " if text else ""
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -19,15 +19,13 @@ from pydantic import (
     Field,
     ValidationError,
 )
+from pydantic_core import ErrorDetails
 
-__all__ = ["Alert", "Notification", "PayloadError", "Status", "parse"]
+from alerting.errors import PayloadError, described
 
-_SHOWN = 80  # characters of a rejected value
+__all__ = ["Alert", "Notification", "Status", "parse"]
+
 _MOST_FAULTS = 5  # named at a time; a forged body may have thousands
-
-
-class PayloadError(ValueError):
-    """The body is no notification; the text is `webhook: path: what, got value`."""
 
 
 class Status(StrEnum):
@@ -84,19 +82,7 @@ def parse(body: bytes | str) -> Notification:
         raise PayloadError("\n".join(map(_line, faults))) from error
 
 
-def _line(fault: Mapping[str, object]) -> str:
-    what = str(fault["msg"])
-    what = what[:1].lower() + what[1:]
-    path = _path(fault["loc"])
-    if fault["type"] in {"json_invalid", "missing"}:
-        return f"webhook: {path}{what}"  # the value is the whole body around it
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-    return f"webhook: {path}{what}, got {shown}"
-
-
-def _path(loc: object) -> str:
-    text = ""
-    for part in loc if isinstance(loc, tuple) else ():
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return f"{text.lstrip('.')}: " if text else ""
+def _line(fault: ErrorDetails) -> str:
+    # In these two cases the value is the whole body around the fault.
+    whole = fault["type"] in {"json_invalid", "missing"}
+    return f"webhook: {described(fault, value=not whole)}"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from alerting.payload import Notification, PayloadError, parse
+from alerting.errors import PayloadError
+from alerting.payload import Notification, parse
 from router.alerts.notify import NotificationHandler
 from router.errors import (
     BadRequestError,

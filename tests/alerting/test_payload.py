@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.payload import Alert, Notification, PayloadError, Status, parse
+from alerting.errors import PayloadError
+from alerting.payload import Alert, Notification, Status, parse
 from tests.harness.process import ROOT
 
 # Recorded from Alertmanager 0.25 and 0.31: one card cooled, the other did not.
