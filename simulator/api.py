@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from simulator import body, calls, embeddings, listings
 from simulator.body import ApiError
-from simulator.clock import Clock
 from simulator.dialect import (
     JSON,
     OPENAI_JSON,
@@ -18,11 +17,9 @@ from simulator.dialect import (
     dialect,
     dumps,
 )
-from simulator.engine import Engine
-from simulator.exchange import Exchange, Stream, Whole, send_error
-from simulator.faults import Cut
+from simulator.exchange import Stream, Whole, send_error
 from simulator.http import Reply, Request
-from simulator.model import Model, NodeSpec, canonical
+from simulator.model import canonical
 from simulator.runner import Job
 from simulator.text import (
     UNLIMITED_CONTEXTS,
@@ -34,36 +31,19 @@ from simulator.text import (
     tokens,
 )
 
+if TYPE_CHECKING:
+    from simulator.node import Node  # which runs the inferences, and imports this
+
 _PLAIN = "text/plain"
 _MODELS = "/v1/models"
 
 Handler = Callable[[Request, Reply], None]
 
 
-class Backend(Protocol):
-    """What runs the inferences of one node."""
-
-    spec: NodeSpec
-    models: Mapping[str, Model]
-    engine: Engine
-    clock: Clock
-    unix_ahead: float
-
-    def begin(self, job: Job, exchange: Exchange) -> None: ...
-
-    def catch_up(self) -> float: ...
-
-    def cut(self) -> Cut | None:
-        """The fault that ends this request's answer early, if any."""
-        ...
-
-    def injected_error(self) -> ApiError | None: ...
-
-
 class Api:
     """Ollama's API over one node."""
 
-    def __init__(self, node: Backend, seed: int) -> None:
+    def __init__(self, node: Node, seed: int) -> None:
         self._node = node
         self._seed = seed
         self._rng = random.Random(f"{seed}/{node.spec.name}")  # noqa: S311  ids

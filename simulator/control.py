@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from simulator import faults
 from simulator.dialect import JSON, dumps
@@ -88,27 +87,21 @@ class Control:
         else:
             reply.send(200, dumps(body), JSON)
 
-    def _route(self, request: Request) -> Coroutine[Any, Any, object]:
+    async def _route(self, request: Request) -> object:
         _refuse_strangers(request)
         parts = request.path.removeprefix("/").split("/")
         match (request.method, *parts):
             case ("GET", "nodes"):
-                return self._all()
+                return [node.state() for node in self._nodes.values()]
             case ("GET", "nodes", name):
-                return self._one(name)
+                return self._node(name).state()
             case ("POST", "nodes", name, "faults"):
                 return self._put(name, request.body)
             case ("DELETE", "nodes", name, "faults", *fault) if len(fault) <= 1:
-                return self._clear(name, fault)
+                return await self._clear(name, fault)
         raise ControlError(404, f"no such call: {request.method} {request.path!r}")
 
-    async def _all(self) -> object:
-        return [node.state() for node in self._nodes.values()]
-
-    async def _one(self, name: str) -> object:
-        return self._node(name).state()
-
-    async def _put(self, name: str, body: bytes) -> object:
+    def _put(self, name: str, body: bytes) -> object:
         node = self._node(name)
         try:
             document = json.loads(body)

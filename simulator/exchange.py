@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from simulator.body import ApiError
 from simulator.dialect import JSON, MID_STREAM_ERROR, OPENAI_JSON, Dialect, dumps
@@ -11,17 +12,6 @@ from simulator.faults import RUNNER_DIED, Cut
 from simulator.http import Reply
 from simulator.runner import Job, Phase
 from simulator.text import Answer
-
-
-class Exchange(Protocol):
-    """A job and the reply that it feeds."""
-
-    job: Job
-    reply: Reply
-
-    def poll(self, stamp: str) -> bool:
-        """Send what is ready; tells whether the exchange is over."""
-        ...
 
 
 def send_error(reply: Reply, error: ApiError, *, openai: bool) -> None:
@@ -35,37 +25,44 @@ def send_error(reply: Reply, error: ApiError, *, openai: bool) -> None:
     reply.send(error.status, dumps({"error": body}) + end, content_type)
 
 
-class Whole:
-    """A reply in one piece, sent when the job is done."""
+@dataclass(slots=True, eq=False)
+class Exchange(ABC):
+    """A job and the reply that it feeds; `cut`: the fault that ends it early."""
 
-    def __init__(
-        self,
-        job: Job,
-        reply: Reply,
-        render: Callable[[str], tuple[bytes, str]],
-        *,
-        openai: bool,
-        cut: Cut | None = None,
-    ) -> None:
-        self.job = job
-        self.reply = reply
-        self._render = render
-        self._openai = openai
-        self._cut = cut
+    job: Job
+    reply: Reply
+    openai: bool = field(kw_only=True)
+    cut: Cut | None = field(default=None, kw_only=True)
 
     def poll(self, stamp: str) -> bool:
-        job = self.job
-        if job.phase is Phase.FAILED:
-            error = ApiError(500, job.error)
-            send_error(self.reply, error, openai=self._openai)
+        """Send what is ready; tells whether the exchange is over."""
+        if self.job.phase is Phase.FAILED:
+            self._refuse(self.job.error)
             return True
-        cut = self._cut
+        return self._feed(stamp)
+
+    @abstractmethod
+    def _feed(self, stamp: str) -> bool:
+        """Send what is ready of a job that goes on or is done."""
+
+    def _refuse(self, text: str) -> None:
+        send_error(self.reply, ApiError(500, text), openai=self.openai)
+
+
+@dataclass(slots=True, eq=False)
+class Whole(Exchange):
+    """A reply in one piece, sent when the job is done."""
+
+    render: Callable[[str], tuple[bytes, str]]
+
+    def _feed(self, stamp: str) -> bool:
+        job, cut = self.job, self.cut
         if cut is not None and job.answering and job.ready_tokens >= cut.tokens:
             self._die(cut)
             return True
         if job.phase is not Phase.DONE:
             return False
-        body, content_type = self._render(stamp)
+        body, content_type = self.render(stamp)
         self.reply.send(200, body, content_type)
         return True
 
@@ -75,52 +72,33 @@ class Whole:
         elif cut.variant == "line":
             self.reply.close()
         else:
-            text = MID_STREAM_ERROR if cut.tokens else RUNNER_DIED
-            send_error(self.reply, ApiError(500, text), openai=self._openai)
+            self._refuse(MID_STREAM_ERROR if cut.tokens else RUNNER_DIED)
 
 
-class Stream:
+@dataclass(slots=True, eq=False)
+class Stream(Exchange):
     """A reply token by token; not a byte, not even a head, before the first."""
 
-    def __init__(
-        self,
-        job: Job,
-        reply: Reply,
-        answer: Answer,
-        dialect: Dialect,
-        *,
-        openai: bool,
-        cut: Cut | None = None,
-    ) -> None:
-        self.job = job
-        self.reply = reply
-        self._answer = answer
-        self._dialect = dialect
-        self._openai = openai
-        self._cut = cut
-        self._sent = 0
+    answer: Answer
+    dialect: Dialect
+    _sent: int = field(default=0, init=False)
 
-    def poll(self, stamp: str) -> bool:
+    def _feed(self, stamp: str) -> bool:
         job = self.job
-        if job.phase is Phase.FAILED:
-            error = ApiError(500, job.error)
-            send_error(self.reply, error, openai=self._openai)
-            return True
         if self.reply.blocked or not job.answering:
             return False
         over = job.phase is Phase.DONE
-        answer = self._answer
+        answer, cut = self.answer, self.cut
         ready = answer.pieces if over else min(job.ready_tokens, answer.shown)
-        cut = self._cut
         if cut is not None and job.ready_tokens >= cut.tokens:
             self._write(min(ready, cut.tokens), stamp)
             self._die(cut, stamp)
             return True
         chunks = self._chunks(ready, stamp)
         if over:
-            chunks += self._dialect.end(job, self._answer, stamp)
+            chunks += self.dialect.end(job, self.answer, stamp)
         if chunks:
-            self.reply.write(chunks, self._dialect.content_type)
+            self.reply.write(chunks, self.dialect.content_type)
         if over:
             self.reply.finish()
         return over
@@ -129,20 +107,20 @@ class Stream:
         first, self._sent = self._sent, max(self._sent, ready)
         if first >= ready:
             return b""
-        return self._dialect.tokens(self._answer, first, ready, stamp)
+        return self.dialect.tokens(self.answer, first, ready, stamp)
 
     def _write(self, ready: int, stamp: str) -> None:
         chunks = self._chunks(ready, stamp)
         if chunks:
-            self.reply.write(chunks, self._dialect.content_type)
+            self.reply.write(chunks, self.dialect.content_type)
 
     def _die(self, cut: Cut, stamp: str) -> None:
         """End as the fault says; before the first token Ollama can still say 500."""
-        reply, dialect = self.reply, self._dialect
+        reply, dialect = self.reply, self.dialect
         if cut.variant in ("line", "socket"):
             self._break_off(cut, stamp)
         elif not reply.begun:
-            send_error(reply, ApiError(500, RUNNER_DIED), openai=self._openai)
+            self._refuse(RUNNER_DIED)
         else:
             if cut.variant == "runner":
                 reply.write(dialect.died())
@@ -150,9 +128,7 @@ class Stream:
 
     def _break_off(self, cut: Cut, stamp: str) -> None:
         """Send half of the next line, then close or reset."""
-        following = self._dialect.tokens(
-            self._answer, self._sent, self._sent + 1, stamp
-        )
+        following = self.dialect.tokens(self.answer, self._sent, self._sent + 1, stamp)
         if self.reply.begun:
             self.reply.write(following[: len(following) // 2])
         if cut.variant == "socket":

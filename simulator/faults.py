@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -110,17 +110,8 @@ class MetricsDown(Fault):
 AnyFault = (
     Hot | Ecc | Xid | Hang | Slow | Refuse | Error | Cut | OutOfMemory | MetricsDown
 )
-NAMES = (
-    "hot",
-    "ecc",
-    "xid",
-    "hang",
-    "slow",
-    "refuse",
-    "error",
-    "cut",
-    "out_of_memory",
-    "metrics_down",
+NAMES = tuple(
+    get_args(kind.model_fields["fault"].annotation)[0] for kind in get_args(AnyFault)
 )
 _ADAPTER: TypeAdapter[AnyFault] = TypeAdapter(
     Annotated[AnyFault, Field(discriminator="fault")]

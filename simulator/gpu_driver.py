@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,32 @@ class SimulatedGpu:
             198: 9_000_000,
         }
     )
+
+
+# What functions write into their last references, for any card and always.
+_FIXED: Mapping[str, Sequence[int]] = {
+    "nvmlInitWithFlags": (),
+    "nvmlShutdown": (),
+    "nvmlDeviceGetEnforcedPowerLimit": (700_000,),
+    "nvmlDeviceGetPowerManagementDefaultLimit": (700_000,),
+    "nvmlDeviceGetPowerManagementLimitConstraints": (200_000, 700_000),
+    "nvmlDeviceGetEncoderUtilization": (0, 167_000),
+    "nvmlDeviceGetDecoderUtilization": (0, 167_000),
+    "nvmlDeviceGetPerformanceState": (0,),
+    "nvmlDeviceGetCurrentClocksEventReasons": (0x1,),
+    "nvmlDeviceGetNumFans": (1,),
+    "nvmlDeviceGetFanSpeed_v2": (30,),
+    "nvmlDeviceGetTotalEccErrors": (0,),
+    "nvmlDeviceGetRemappedRows": (0, 0, 0, 0),
+    "nvmlDeviceGetCurrPcieLinkGeneration": (5,),
+    "nvmlDeviceGetMaxPcieLinkGeneration": (5,),
+    "nvmlDeviceGetCurrPcieLinkWidth": (16,),
+    "nvmlDeviceGetMaxPcieLinkWidth": (16,),
+    "nvmlDeviceGetMigMode": (0, 0),
+    "nvmlDeviceGetSupportedEventTypes": (65_439,),
+    "nvmlDeviceRegisterEvents": (),
+    "nvmlEventSetFree": (),
+}
 
 
 class Load:
@@ -116,11 +142,12 @@ class SimulatedDriver:
         # driver that is too old.
         if not name.startswith("nvml"):
             raise AttributeError(name)
-        method = type(self).__dict__.get(f"_{name}") or getattr(
-            type(self), f"_{name}", None
-        )
+        method = getattr(type(self), f"_{name}", None)
         if method is None:
-            raise AttributeError(name)
+            if name not in _FIXED:
+                raise AttributeError(name)
+            values = _FIXED[name]
+            method = lambda _self, *given: _fill(given, values)  # noqa: E731
         return _Function(lambda *given: self.call(name, method, *given))
 
     def call(self, name: str, method: Callable[..., int], *given: Any) -> int:
@@ -135,12 +162,6 @@ class SimulatedDriver:
         return self.cards[_address(handle) - HANDLES]
 
     # The library and its cards
-
-    def _nvmlInitWithFlags(self, flags: Any) -> int:
-        return SUCCESS
-
-    def _nvmlShutdown(self) -> int:
-        return SUCCESS
 
     def _nvmlSystemGetDriverVersion(self, text: Any, size: Any) -> int:
         return _say(text, "580.159.04")
@@ -188,34 +209,11 @@ class SimulatedDriver:
         mean = self.load.joules(now) - self.load.joules(now - 1)
         return _set(out, round(mean * 1000))
 
-    def _nvmlDeviceGetEnforcedPowerLimit(self, handle: Any, out: Any) -> int:
-        return _set(out, 700_000)
-
-    def _nvmlDeviceGetPowerManagementDefaultLimit(self, handle: Any, out: Any) -> int:
-        return _set(out, 700_000)
-
-    def _nvmlDeviceGetPowerManagementLimitConstraints(
-        self, handle: Any, least: Any, most: Any
-    ) -> int:
-        _set(least, 200_000)
-        return _set(most, 700_000)
-
     def _nvmlDeviceGetUtilizationRates(self, handle: Any, out: Any) -> int:
         now = self.now()
         out._obj.gpu = round(100 * self.load.share(now - 0.2, now))
         out._obj.memory = out._obj.gpu // 2
         return SUCCESS
-
-    def _nvmlDeviceGetEncoderUtilization(
-        self, handle: Any, share: Any, period: Any
-    ) -> int:
-        _set(period, 167_000)
-        return _set(share, 0)
-
-    def _nvmlDeviceGetDecoderUtilization(
-        self, handle: Any, share: Any, period: Any
-    ) -> int:
-        return self._nvmlDeviceGetEncoderUtilization(handle, share, period)
 
     def _nvmlDeviceGetMemoryInfo_v2(self, handle: Any, out: Any) -> int:
         card = self.card(handle)
@@ -230,40 +228,8 @@ class SimulatedDriver:
     def _nvmlDeviceGetMaxClockInfo(self, handle: Any, kind: Any, out: Any) -> int:
         return _set(out, {0: 1980, 1: 1980, 2: 3201, 3: 1545}[kind.value])
 
-    def _nvmlDeviceGetPerformanceState(self, handle: Any, out: Any) -> int:
-        return _set(out, 0)
-
-    def _nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any, out: Any) -> int:
-        return _set(out, 0x1)
-
-    def _nvmlDeviceGetNumFans(self, handle: Any, out: Any) -> int:
-        return _set(out, 1)
-
-    def _nvmlDeviceGetFanSpeed_v2(self, handle: Any, fan: Any, out: Any) -> int:
-        return _set(out, 30)
-
     def _nvmlDeviceGetTotalEnergyConsumption(self, handle: Any, out: Any) -> int:
         return _set(out, round(self.load.joules(self.now()) * 1000))
-
-    def _nvmlDeviceGetTotalEccErrors(
-        self, handle: Any, error: Any, counter: Any, out: Any
-    ) -> int:
-        return _set(out, 0)
-
-    def _nvmlDeviceGetRemappedRows(self, handle: Any, *out: Any) -> int:
-        return max(_set(each, 0) for each in out)
-
-    def _nvmlDeviceGetCurrPcieLinkGeneration(self, handle: Any, out: Any) -> int:
-        return _set(out, 5)
-
-    def _nvmlDeviceGetMaxPcieLinkGeneration(self, handle: Any, out: Any) -> int:
-        return _set(out, 5)
-
-    def _nvmlDeviceGetCurrPcieLinkWidth(self, handle: Any, out: Any) -> int:
-        return _set(out, 16)
-
-    def _nvmlDeviceGetMaxPcieLinkWidth(self, handle: Any, out: Any) -> int:
-        return _set(out, 16)
 
     def _nvmlDeviceGetNvLinkState(self, handle: Any, link: Any, out: Any) -> int:
         number = getattr(link, "value", link)
@@ -286,10 +252,6 @@ class SimulatedDriver:
             return INSUFFICIENT_SIZE
         found[0].pid, found[0].smUtil, found[0].timeStamp = 4242, 10, 1
         return _set(count, 1)
-
-    def _nvmlDeviceGetMigMode(self, handle: Any, current: Any, pending: Any) -> int:
-        _set(pending, 0)
-        return _set(current, 0)
 
     # What it remembers
 
@@ -373,15 +335,6 @@ class SimulatedDriver:
     def _nvmlEventSetCreate(self, out: Any) -> int:
         return _point(out, 0xE000)
 
-    def _nvmlEventSetFree(self, events: Any) -> int:
-        return SUCCESS
-
-    def _nvmlDeviceGetSupportedEventTypes(self, handle: Any, out: Any) -> int:
-        return _set(out, 65439)
-
-    def _nvmlDeviceRegisterEvents(self, handle: Any, kinds: Any, events: Any) -> int:
-        return SUCCESS
-
     def _nvmlEventSetWait_v2(self, events: Any, data: Any, milliseconds: Any) -> int:
         time.sleep(milliseconds.value / 1000)
         return TIMEOUT
@@ -390,6 +343,13 @@ class SimulatedDriver:
 def _set(out: Any, value: int) -> int:
     """Write a number where a C pointer points to."""
     out._obj.value = value
+    return SUCCESS
+
+
+def _fill(given: Sequence[Any], values: Sequence[int]) -> int:
+    """Write numbers where the last of the given C pointers point to."""
+    for out, value in zip(given[len(given) - len(values) :], values, strict=True):
+        _set(out, value)
     return SUCCESS
 
 

@@ -6,7 +6,7 @@ Only what the simulator needs is checked here; the router checks the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,9 +37,7 @@ _OWN_PREFIX = "__sim_"
 def read(path: Path) -> tuple[NodeSpec, ...]:
     """Return the simulated nodes of a file; raises InventoryError."""
     nodes = [
-        _node(f"{path}: [{index}]", entry["labels"])
-        for index, entry in enumerate(_entries(path))
-        if _simulated(f"{path}: [{index}]", entry)
+        _node(where, labels) for where, labels in _entries(path) if _simulated(labels)
     ]
     _check_whole(path, nodes)
     return tuple(nodes)
@@ -50,24 +48,19 @@ def declared(path: Path) -> dict[str, dict[str, float]]:
 
     The numbers have the names of `NodeSpec`'s fields. Raises InventoryError.
     """
-    found = {}
-    for index, entry in enumerate(_entries(path)):
-        where = f"{path}: [{index}]"
-        _simulated(where, entry)
-        labels = entry["labels"]
-        found[str(labels.get("node", index))] = _numbers(where, labels)
-    return found
+    return {
+        str(labels.get("node", index)): _numbers(where, labels)
+        for index, (where, labels) in enumerate(_entries(path))
+    }
 
 
 def any_simulated(path: Path) -> bool:
     """Tell whether a file names a simulated node; raises InventoryError."""
-    return any(
-        _simulated(f"{path}: [{index}]", entry)
-        for index, entry in enumerate(_entries(path))
-    )
+    return any(_simulated(labels) for _, labels in _entries(path))
 
 
-def _entries(path: Path) -> list[Any]:
+def _entries(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where each entry stands, and its labels."""
     try:
         text = path.read_text(encoding="utf-8")
         # Labels are what is written, in quotes or not, as Prometheus takes them.
@@ -78,13 +71,16 @@ def _entries(path: Path) -> list[Any]:
         raise InventoryError(f"{path}: is no YAML: {error}") from error
     if not isinstance(document, list):
         raise InventoryError(f"{path}: must be a list of entries, got {document!r}")
-    return document
+    for index, entry in enumerate(document):
+        where = f"{path}: [{index}]"
+        labels = entry.get("labels") if isinstance(entry, dict) else None
+        if not isinstance(labels, dict):
+            what = f"must have targets and labels, got {entry!r}"
+            raise InventoryError(f"{where}: {what}")
+        yield where, labels
 
 
-def _simulated(where: str, entry: Any) -> bool:
-    labels = entry.get("labels") if isinstance(entry, dict) else None
-    if not isinstance(labels, dict):
-        raise InventoryError(f"{where}: must have targets and labels, got {entry!r}")
+def _simulated(labels: Mapping[str, Any]) -> bool:
     return labels.get("__simulated") == "true"
 
 

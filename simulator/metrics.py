@@ -46,68 +46,45 @@ class GpuView:
         return max(self.spec.memory_bytes - _RESERVED_BYTES - self.used_bytes, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    name: str
-    kind: str
-    words: str
-    value: Callable[[GpuView], float]
-
-
-_FAMILIES = (
-    _Family("SM_CLOCK", "gauge", "SM clock (MHz)", lambda gpu: gpu.state.clock_mhz),
-    _Family("GPU_TEMP", "gauge", "temperature (C)", lambda gpu: gpu.state.celsius),
-    _Family(
-        "MEMORY_TEMP",
-        "gauge",
-        "memory temperature (C)",
-        lambda gpu: gpu.state.memory_celsius,
-    ),
-    _Family("POWER_USAGE", "gauge", "power draw (W)", lambda gpu: gpu.state.watts),
-    _Family(
+# Name, what it is, and its value; counters only grow.
+_GAUGES: Sequence[tuple[str, str, Callable[[GpuView], float]]] = (
+    ("SM_CLOCK", "SM clock (MHz)", lambda gpu: gpu.state.clock_mhz),
+    ("GPU_TEMP", "temperature (C)", lambda gpu: gpu.state.celsius),
+    ("MEMORY_TEMP", "memory temperature (C)", lambda gpu: gpu.state.memory_celsius),
+    ("POWER_USAGE", "power draw (W)", lambda gpu: gpu.state.watts),
+    ("GPU_UTIL", "utilisation (%)", lambda gpu: gpu.state.utilisation * 100),
+    ("FB_FREE", "memory free (MiB)", lambda gpu: gpu.free_bytes / _MIB),
+    ("FB_USED", "memory used (MiB)", lambda gpu: gpu.used_bytes / _MIB),
+    ("FB_RESERVED", "memory reserved (MiB)", lambda _: _RESERVED_BYTES / _MIB),
+)
+_COUNTERS: Sequence[tuple[str, str, Callable[[GpuView], float]]] = (
+    (
         "TOTAL_ENERGY_CONSUMPTION",
-        "counter",
         "energy since boot (mJ)",
         lambda gpu: gpu.state.joules * 1e3,
     ),
-    _Family(
-        "GPU_UTIL",
-        "gauge",
-        "utilisation (%)",
-        lambda gpu: gpu.state.utilisation * 100,
-    ),
-    _Family("FB_FREE", "gauge", "memory free (MiB)", lambda gpu: gpu.free_bytes / _MIB),
-    _Family("FB_USED", "gauge", "memory used (MiB)", lambda gpu: gpu.used_bytes / _MIB),
-    _Family(
-        "FB_RESERVED",
-        "gauge",
-        "memory reserved (MiB)",
-        lambda _: _RESERVED_BYTES / _MIB,
-    ),
-    _Family(
+    (
         "ECC_DBE_VOL_TOTAL",
-        "counter",
         "double-bit volatile ECC errors",
         lambda gpu: gpu.ecc_errors,
     ),
-    _Family(
+    (
         "THERMAL_VIOLATION",
-        "counter",
         "throttled by temperature (ns)",
         lambda gpu: gpu.state.throttled_seconds * 1e9,
     ),
-    _Family("POWER_VIOLATION", "counter", "throttled by power (ns)", lambda _: 0.0),
+    ("POWER_VIOLATION", "throttled by power (ns)", lambda _: 0.0),
 )
 
 
 def exposition(node: str, gpus: Sequence[GpuView], now: float) -> bytes:
     """Render all families as dcgm-exporter would."""
     lines: list[str] = []
-    for family in _FAMILIES:
-        name = f"DCGM_FI_DEV_{family.name}"
-        lines += _head(name, family.kind, family.words)
-        for gpu in gpus:
-            lines.append(_line(name, _labels(node, gpu.spec), family.value(gpu)))
+    for kind, families in (("gauge", _GAUGES), ("counter", _COUNTERS)):
+        for field, words, value in families:
+            name = f"DCGM_FI_DEV_{field}"
+            lines += _head(name, kind, words)
+            lines += [_line(name, _labels(node, gpu.spec), value(gpu)) for gpu in gpus]
     lines += _xid_last(node, gpus)
     lines += _xid_counts(node, gpus, now)
     return ("\n".join(lines) + "\n").encode()

@@ -266,8 +266,6 @@ class VirtualNode:
     def _read(self) -> None:
         stream = self._reading.popleft()
         stream.first_token_at = self._now
-        if stream.first:
-            stream.first()
         stream.end = self._count + stream.tokens
         self._number += 1
         heapq.heappush(self._decoding, (stream.end, self._number, stream))
