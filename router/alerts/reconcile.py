@@ -252,12 +252,12 @@ class _Reconciler:
             self.actions.append(ConfirmHold(standing, alert.labels))
 
     def _absent(self, standing: HoldRecord, level: AlertObservation) -> None:
-        proof = _prove(standing.hold, level)
+        hold = standing.hold
+        proof = _prove(hold, level)
+        for_a_person = _latched(hold) and hold.clear is Clear.MANUAL
         if isinstance(proof, str):
             self._doubt(standing, proof)
-        elif _for_a_person(standing.hold) or self._just_notified(standing, proof):
-            return
-        else:
+        elif not (for_a_person or self._just_notified(standing, proof)):
             self._prove(standing, proof)
 
     def _just_notified(self, standing: HoldRecord, proof: _Proof) -> bool:
@@ -301,10 +301,6 @@ class _Reconciler:
 def _latched(hold: Hold) -> bool:
     # A notification alone latches nothing: it may be forged.
     return hold.clear is not Clear.AUTO and hold.state is not HoldState.PROVISIONAL
-
-
-def _for_a_person(hold: Hold) -> bool:
-    return _latched(hold) and hold.clear is Clear.MANUAL
 
 
 def _prove(hold: Hold, level: AlertObservation) -> _Proof | str:

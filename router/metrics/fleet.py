@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -21,30 +22,21 @@ _EXTERNAL = "Streams of others on the node, as estimated."
 _RECOVERED = "Streams of an earlier router that may still run on the node."
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class FleetCollector(Collector):
-    """The state of nodes, holds, queue and snapshot, as it is at the scrape."""
+    """The state of nodes, holds, queue and snapshot, as it is at the scrape.
 
-    def __init__(
-        self,
-        inventory: Callable[[], Inventory],
-        published: Published,
-        holds: HoldStore,
-        load: Ledger,
-        *,
-        queue_length: Callable[[Priority], int],
-        files: Callable[[], Iterable[ReloadStatus]],
-        clock: Callable[[], float],
-        degrade: Callable[[], Degrade] | None = None,
-    ) -> None:
-        """Read all of it at each scrape; `degrade` instead of the snapshot's own."""
-        self._inventory = inventory
-        self._published = published
-        self._holds = holds
-        self._load = load
-        self._queue_length = queue_length
-        self._files = files
-        self._clock = clock
-        self._degrade = degrade or (lambda: published.current.degrade)
+    degrade: how good the scores are by now
+    """
+
+    inventory: Callable[[], Inventory]
+    published: Published
+    holds: HoldStore
+    load: Ledger
+    queue_length: Callable[[Priority], int]
+    files: Callable[[], Iterable[ReloadStatus]]
+    degrade: Callable[[], Degrade]
+    clock: Callable[[], float]
 
     def collect(self) -> Iterator[Metric]:
         yield from self._file_families()
@@ -56,7 +48,7 @@ class FleetCollector(Collector):
         yield from self._snapshot_families()
 
     def _file_families(self) -> Iterator[Metric]:
-        files = self._files()
+        files = self.files()
         yield gauges(
             "inferops_config_last_reload_successful",
             "1 while the file, as it is now, is in force.",
@@ -71,7 +63,7 @@ class FleetCollector(Collector):
         )
 
     def _attributes(self) -> Iterator[Metric]:
-        nodes = self._inventory().nodes
+        nodes = self.inventory().nodes
         for name in ("vram_bytes", "tflops", "temperature_limit_celsius"):
             rows = [
                 ((node.name,), node.attributes[name])
@@ -85,8 +77,8 @@ class FleetCollector(Collector):
         yield gauges("inferops_node_slots", text, ("node",), slots)
 
     def _load_families(self) -> Iterator[Metric]:
-        names = [node.name for node in self._inventory().nodes]
-        load = self._load
+        names = [node.name for node in self.inventory().nodes]
+        load = self.load
         for name, text, value in (
             (
                 "inferops_in_flight",
@@ -114,7 +106,7 @@ class FleetCollector(Collector):
             "inferops_queue_length",
             "Requests that wait for a slot.",
             ("priority",),
-            [((p.value,), self._queue_length(p)) for p in Priority],
+            [((p.value,), self.queue_length(p)) for p in Priority],
         )
         yield gauges(
             "inferops_generation_tokens_per_second",
@@ -134,12 +126,12 @@ class FleetCollector(Collector):
         )
 
     def _silent_families(self) -> Iterator[Metric]:
-        nodes = self._inventory().nodes
-        leases = (each for n in nodes for each in self._load.leases(n.name))
-        return silent_families(leases, self._clock())
+        nodes = self.inventory().nodes
+        leases = (each for n in nodes for each in self.load.leases(n.name))
+        return silent_families(leases, self.clock())
 
     def _score_families(self) -> Iterator[Metric]:
-        views = self._published.current.nodes
+        views = self.published.current.nodes
         yield gauges(
             "inferops_node_score",
             "Base capability, 0 to 1.",
@@ -165,8 +157,8 @@ class FleetCollector(Collector):
         )
 
     def _hold_families(self) -> Iterator[Metric]:
-        holds = self._holds
-        names = [node.name for node in self._inventory().nodes]
+        holds = self.holds
+        names = [node.name for node in self.inventory().nodes]
         yield gauges(
             "inferops_node_schedulable",
             "1 while no hold keeps new work from the node.",
@@ -192,17 +184,17 @@ class FleetCollector(Collector):
             yield totals(name, text, ("kind",), kinds)
 
     def _snapshot_families(self) -> Iterator[Metric]:
-        snapshot = self._published.current
+        snapshot = self.published.current
         names = ", ".join(f"{step.step} {step.value}" for step in Degrade)
         yield gauge(
             "inferops_degrade_step",
             f"How good the scores are: {names}.",
-            self._degrade().step,
+            self.degrade().step,
         )
         yield gauge(
             "inferops_snapshot_age_seconds",
             "Since control last published.",
-            self._clock() - snapshot.made_at,
+            self.clock() - snapshot.made_at,
         )
 
 

@@ -116,13 +116,15 @@ def _dcgm() -> set[str]:
 def _router() -> set[str]:
     registry = CollectorRegistry()
     Metrics(registry, "version")
+    published = Published(Snapshot(nodes={}, made_at=0))
     fleet = FleetCollector(
         inventory=lambda: Inventory(()),
-        published=Published(Snapshot(nodes={}, made_at=0)),
+        published=published,
         holds=HoldStore(_NoJournal()),
         load=Ledger(1, lambda: 0.0),
         queue_length=lambda _priority: 0,
         files=lambda: (),
+        degrade=lambda: published.current.degrade,
         clock=lambda: 0.0,
     )
     HealthCounters(registry)

@@ -113,6 +113,7 @@ def fleet(tmp_path_factory):
             ledger,
             queue_length=lambda _: 0,
             files=lambda: (),
+            degrade=lambda: published.current.degrade,
             clock=time.monotonic,
         )
     )
