@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import TypeVar
 
 from alerting.payload import Alert, Status
 from router.alerts.labels import hold_for, ignored, matches
@@ -25,8 +24,7 @@ from router.holds.effect import by_alert
 from router.holds.record import NOBODY, Actor
 from router.holds.store import HoldStore
 from router.model import Hold, HoldState
-
-V = TypeVar("V")
+from router.runtime.recent import Recent
 
 _REMEMBERED = 10_000
 # Seconds before each query: a Prometheus shows an alert before it sends it, but the
@@ -76,8 +74,8 @@ class NotificationHandler:
         self._clock = clock
         self._monotonic = monotonic
         self._pause = pause
-        self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._denied: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._heard: Recent[_Once, None] = Recent(_REMEMBERED)
+        self._denied: Recent[_Once, float] = Recent(_REMEMBERED)
 
     def hear(
         self, alerts: Sequence[Alert], actor: Actor = NOBODY
@@ -90,9 +88,9 @@ class NotificationHandler:
         for n in fresh:
             outcomes[n] = NotificationOutcome.PLACED if n in proven else otherwise
             if n not in proven:
-                _keep(self._denied, _once(alerts[n]), self._monotonic())
+                self._denied[_once(alerts[n])] = self._monotonic()
                 continue
-            _keep(self._heard, _once(alerts[n]), None)
+            self._heard[_once(alerts[n])] = None
             try:
                 self._holds.place(self._hold(proven[n]), actor)
             except StateError as error:
@@ -113,7 +111,7 @@ class NotificationHandler:
         once = _once(alert)
         repeated = once in self._heard
         if repeated or alert.status is Status.RESOLVED:
-            _keep(self._heard, once, None)
+            self._heard[once] = None
             return (
                 NotificationOutcome.REPEATED
                 if repeated and alert.status is Status.FIRING
@@ -169,14 +167,6 @@ _Once = tuple[str, str]
 
 def _once(alert: Alert) -> _Once:
     return alert.fingerprint, alert.starts_at
-
-
-def _keep(memory: OrderedDict[_Once, V], once: _Once, value: V) -> None:
-    """Remember an entry as the newest; the oldest are forgotten."""
-    memory[once] = value
-    memory.move_to_end(once)
-    if len(memory) > _REMEMBERED:
-        memory.popitem(last=False)
 
 
 _Shown = Mapping[tuple[str, str], Sequence[FiringAlert]]

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import orjson
 
 from router.model import Cause
+from router.runtime.recent import Recent
 
 _REMEMBERED_SECONDS = 600.0
 _MOST_REMEMBERED = 1024
@@ -73,8 +73,7 @@ class Offenders:
     ) -> None:
         self._clock = clock
         self._seconds = seconds
-        self._most = most
-        self._records: OrderedDict[bytes, Record] = OrderedDict()
+        self._records: Recent[bytes, Record] = Recent(most)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -102,7 +101,4 @@ class Offenders:
         self._records.pop(digest, None)
 
     def _put(self, digest: bytes, record: Record) -> None:
-        self._records.pop(digest, None)
         self._records[digest] = replace(record, at=self._clock())
-        while len(self._records) > self._most:
-            self._records.popitem(last=False)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import _socket
 import socket
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.resolver.thread import Resolver as ThreadResolver
 from gevent.threadpool import ThreadPool
+
+from router.runtime.recent import Recent
 
 Answer = list[tuple[Any, ...]]
 Key = tuple[Any, ...]
@@ -44,7 +45,7 @@ class Resolver(ThreadResolver):
         self._seconds = seconds
         self._threads = threads
         self._under_way: dict[Key, gevent.Greenlet[..., Any]] = {}
-        self._known: OrderedDict[Key, tuple[float, Answer]] = OrderedDict()
+        self._known: Recent[Key, tuple[float, Answer]] = Recent(_MOST_REMEMBERED)
 
     def getaddrinfo(  # noqa: PLR0917 - as socket's
         self,
@@ -88,9 +89,6 @@ class Resolver(ThreadResolver):
             answer = self.pool.apply(self._caught, (key,))
             if not isinstance(answer, OSError):
                 self._known[key] = (time.monotonic(), answer)
-                self._known.move_to_end(key)
-                if len(self._known) > _MOST_REMEMBERED:
-                    self._known.popitem(last=False)
             return answer
         finally:
             del self._under_way[key]

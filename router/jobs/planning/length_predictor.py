@@ -8,7 +8,6 @@ predicts nothing (correlation 0.04), and an order by it is worse than none.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -16,6 +15,7 @@ from math import log2
 from typing import TypeVar
 
 from router.jobs.model import Pending
+from router.runtime.recent import Recent
 
 FIRST_GUESS = 256.0  # tokens of an answer of which nothing is known at all
 
@@ -201,8 +201,8 @@ class LengthPredictor:
     """Predicts the length of answers in tokens."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, _Model] = OrderedDict()
-        self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
+        self._models: Recent[str, _Model] = Recent(_MOST_MODELS)
+        self._jobs: Recent[tuple[str, str], _Job] = Recent(_MOST_JOBS)
 
     def predict(
         self, model: str, prompt_bytes: int, most_tokens: int | None = None
@@ -235,9 +235,9 @@ class LengthPredictor:
 
     def learn(self, item: Pending, generated_tokens: int) -> None:
         """Learn from a complete answer."""
-        job = _touch(self._jobs, (item.job, item.model), _Job, _MOST_JOBS)
+        job = _touch(self._jobs, (item.job, item.model), _Job)
         job.learn(item, generated_tokens)
-        model = _touch(self._models, item.model, _Model, _MOST_MODELS)
+        model = _touch(self._models, item.model, _Model)
         model.learn(item.prompt, generated_tokens)
         model.weigh(item.weight, generated_tokens)
 
@@ -262,8 +262,9 @@ class LengthPredictor:
 
     def restore(self, state: Mapping[str, Mapping[str, object]]) -> None:
         """Restore the result of `state`. Raises KeyError, TypeError, ValueError."""
-        models = OrderedDict((name, _model(kept)) for name, kept in state.items())
-        self._models = models
+        models = {name: _model(kept) for name, kept in state.items()}
+        self._models.clear()
+        self._models.update(models)
 
 
 def _model(kept: Mapping[str, object]) -> _Model:
@@ -285,14 +286,12 @@ def _numbers(values: object) -> list[float]:
     return [float(value) for value in values]
 
 
-def _touch(kept: OrderedDict[K, T], key: K, first: Callable[[], T], most: int) -> T:
-    """Return what is kept under the key, and forget what was not used for longest."""
+def _touch(kept: Recent[K, T], key: K, first: Callable[[], T]) -> T:
+    """Return what is kept under the key, which is now the last to be forgotten."""
     value = kept.get(key)
     if value is None:  # made only where it is wanted: it takes longer than the rest
-        value = kept[key] = first()
-    kept.move_to_end(key)
-    if len(kept) > most:
-        kept.popitem(last=False)
+        value = first()
+    kept[key] = value
     return value
 
 

@@ -6,16 +6,12 @@ are read.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from router.capacity.ledger import Lease, Ledger
 from router.model import Outcome, Timings
+from router.runtime.recent import Recent
 from router.snapshot import Snapshot
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _SHARE = 0.1  # of a new reading
 _LEAST_PROMPT = 32  # tokens: shorter ones measure the clock
@@ -39,8 +35,8 @@ class LearnedSpeeds:
         self._ledger = ledger
         self._fleet = fleet
         self._clock = clock
-        self._prompts: OrderedDict[_Key, float] = OrderedDict()
-        self._in_vain: OrderedDict[_Key, tuple[float, float]] = OrderedDict()
+        self._prompts: Recent[_Key, float] = Recent(_MOST)
+        self._in_vain: Recent[_Key, tuple[float, float]] = Recent(_MOST)
         ledger.listen(self._ended)
 
     def tokens_per_second(self, node: str, model: str, streams: int) -> float | None:
@@ -78,7 +74,7 @@ class LearnedSpeeds:
         else:
             now = self._clock()
             seconds = max(self.in_vain(*key), now - lease.taken_at)
-            _keep(self._in_vain, key, (seconds, now + _VAIN_TIMES * seconds))
+            self._in_vain[key] = (seconds, now + _VAIN_TIMES * seconds)
         if timings is not None:
             self._learn_prompt(lease, timings)
 
@@ -88,12 +84,4 @@ class LearnedSpeeds:
         key = (lease.node, lease.model)
         speed = timings.prompt_tokens / timings.prompt_seconds
         known = self._prompts.get(key, speed)
-        _keep(self._prompts, key, known + _SHARE * (speed - known))
-
-
-def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
-    """Put the newest last, and forget the oldest of too many."""
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > _MOST:
-        kept.popitem(last=False)
+        self._prompts[key] = known + _SHARE * (speed - known)

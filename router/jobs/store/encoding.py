@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -138,7 +137,3 @@ def read_result(row: Row[Any]) -> ItemResult:
 
 def read_upload(row: Row[Any]) -> StoredFile:
     return StoredFile(**row._mapping)  # noqa: SLF001 - SQLAlchemy's own public name
-
-
-def upload_fields(upload: StoredFile) -> Mapping[str, Any]:
-    return asdict(upload)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sqlalchemy import Connection, delete, select
 
 from router.errors import ConflictError, NotFoundError
 from router.jobs.model import ResultPage, StoredFile
-from router.jobs.store.encoding import read_upload, upload_fields
+from router.jobs.store.encoding import read_upload
 from router.jobs.store.paging import Seen, paged
 from router.jobs.store.tables import FILES, JOBS, OPEN
 
 
 def add(connection: Connection, upload: StoredFile) -> None:
-    connection.execute(FILES.insert().values(**upload_fields(upload)))
+    connection.execute(FILES.insert().values(**asdict(upload)))
 
 
 def get(connection: Connection, file: str) -> StoredFile:

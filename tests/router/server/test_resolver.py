@@ -47,9 +47,8 @@ def resolver(names):
 
 def stale(resolver):
     """Let what is known be older than a fresh answer."""
-    resolver._known = type(resolver._known)(
-        (key, (at - 60, answer)) for key, (at, answer) in resolver._known.items()
-    )
+    for key, (at, answer) in tuple(resolver._known.items()):
+        resolver._known[key] = (at - 60, answer)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "::1", "fe80::1%lo", b"127.0.0.1", None])
