@@ -21,12 +21,13 @@ from pathlib import Path
 from bench.figures import table
 from bench.replay import MODEL, Target, fast, loaded_fleet, replay
 from bench.virtual.simulated import SimulatedNode
+from bench.virtual.workload import MIXED_8
 from simulator.virtual.clock import Clock
 from simulator.virtual.figures import quantile
 from simulator.virtual.node import Scaling
 from simulator.virtual.routed import Reply, Routed, Setup
 from simulator.virtual.traffic import Traffic
-from simulator.virtual.workload import MIXED_8, Ask
+from simulator.virtual.workload import Ask
 from tests.harness.ports import free_port
 from tests.harness.router import Router
 

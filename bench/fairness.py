@@ -20,12 +20,13 @@ from typing import Any
 from bench.figures import table
 from bench.stage import machine
 from bench.virtual.runner import Fleet, VirtualRunner
+from bench.virtual.workload import CPU, MIXED_8, Items
 from router.jobs.planning.speeds import LearnedSpeeds
 from simulator.virtual.clock import Clock
 from simulator.virtual.node import Scaling
 from simulator.virtual.routed import Reply, Routed, Setup
 from simulator.virtual.traffic import Traffic
-from simulator.virtual.workload import CPU, MIXED_8, Ask, Items
+from simulator.virtual.workload import Ask
 
 FLEETS = {"mixed-8": MIXED_8, "mixed-8 + CPU": (*MIXED_8, CPU)}
 _SHARE = 0.5  # of the fleet, for each of two

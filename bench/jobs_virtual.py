@@ -23,12 +23,14 @@ from typing import Any
 from bench.figures import table
 from bench.stage import machine
 from bench.virtual.beside import Beside, Outcome, Way
+from bench.virtual.bounds import bound, rate, reachable
 from bench.virtual.runner import makespan
 from bench.virtual.tree import TreeJob, When
+from bench.virtual.workload import CPU, MIXED_8, Items, People, mean_tokens
 from simulator.virtual.figures import quantile
 from simulator.virtual.node import Scaling, Spec
-from simulator.virtual.saturation import anonymous, bound, rate, reachable
-from simulator.virtual.workload import CPU, MIXED_8, Ask, Items, People, mean_tokens
+from simulator.virtual.saturation import anonymous
+from simulator.virtual.workload import Ask
 
 FLEETS = {"mixed-8": MIXED_8, "mixed-8 + CPU": (*MIXED_8, CPU)}
 GOALS = {200: 1.15, 1000: 1.03, 5000: 1.01}

@@ -18,13 +18,14 @@ from functools import partial
 from itertools import product
 
 from bench.figures import table
+from bench.virtual.workload import MIXED_8
 from simulator.virtual.clock import Clock
 from simulator.virtual.figures import Figures
 from simulator.virtual.node import TOTALS, Scaling, Spec
 from simulator.virtual.ollama import Request, VirtualOllama
 from simulator.virtual.routed import Reply, Routed, Setup
 from simulator.virtual.traffic import Traffic
-from simulator.virtual.workload import MIXED_8, Ask
+from simulator.virtual.workload import Ask
 
 MODELS = tuple(f"model-{number}:latest" for number in range(5))
 OURS, LOADED, BLIND = "router", "loaded first", "least connections"

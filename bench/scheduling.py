@@ -26,6 +26,7 @@ from pathlib import Path
 
 from bench.figures import table
 from bench.stage import machine
+from bench.virtual.workload import CPU, MIXED_8
 from simulator.virtual.clock import Clock
 from simulator.virtual.figures import Figures
 from simulator.virtual.node import Scaling, Spec
@@ -33,7 +34,6 @@ from simulator.virtual.oracle import Oracle
 from simulator.virtual.peers import PEERS, run_peer
 from simulator.virtual.routed import Routed, Setup
 from simulator.virtual.traffic import Traffic
-from simulator.virtual.workload import CPU, MIXED_8
 
 _EQUAL = tuple(Spec(f"equal-{n}", 105, 3500) for n in range(8))
 _MANY = tuple(replace(s, name=f"{s.name}-{n}") for n in range(4) for s in MIXED_8)

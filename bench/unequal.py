@@ -28,9 +28,10 @@ from bench.peers import start_litellm, start_olla
 from bench.proxies import MissingError, start_nginx
 from bench.replay import MODEL, Answered, Target, fast, loaded_fleet, replay
 from bench.stage import machine, tell
+from bench.virtual.workload import MIXED_8
 from simulator.virtual.node import Scaling, Spec
 from simulator.virtual.traffic import Traffic
-from simulator.virtual.workload import MIXED_8, Ask
+from simulator.virtual.workload import Ask
 from tests.harness.ports import free_port
 from tests.harness.router import Router
 from tests.harness.simulator import SimulatedFleet

@@ -8,14 +8,15 @@ import pytest
 
 from bench.jobs_virtual import main
 from bench.virtual.beside import Beside, Way
+from bench.virtual.bounds import bound, rate
 from bench.virtual.runner import Fleet, VirtualRunner
 from bench.virtual.tree import TreeJob, When
+from bench.virtual.workload import CPU, MIXED_8, Items, People
 from router.jobs.model import Item, ItemKind, ItemResult
 from router.jobs.reducers import opens, reducer_for, samples, wave
 from simulator.virtual.clock import Clock
 from simulator.virtual.node import TOTALS, Caching, Scaling, Spec, Stream, VirtualNode
-from simulator.virtual.saturation import bound, rate
-from simulator.virtual.workload import CPU, MIXED_8, Ask, Items, People
+from simulator.virtual.workload import Ask
 
 pytestmark = pytest.mark.long
 

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from bench.models import BLIND, LOADED, MODELS, OURS, main, run, zipf
+from bench.virtual.workload import MIXED_8
 from simulator.virtual.node import Scaling
 from simulator.virtual.traffic import Traffic
-from simulator.virtual.workload import MIXED_8
 
 pytestmark = pytest.mark.long
 
