@@ -10,15 +10,16 @@ the library's errors by what they mean for a reading.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import pynvml
 
 Handle: TypeAlias = Any  # a device, an event set or a GPM sample; opaque
 NvmlError: TypeAlias = pynvml.NVMLError
+T = TypeVar("T")
 
 TEMPERATURE_GPU: int = pynvml.NVML_TEMPERATURE_GPU
 THRESHOLD_SHUTDOWN: int = pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN
@@ -177,6 +178,16 @@ _MEANINGS = {
 def meaning(error: NvmlError) -> Meaning:
     """Return what an error of a call on one device says."""
     return _MEANINGS.get(error.value, Meaning.BROKEN)
+
+
+def if_offered(read: Callable[[], T]) -> T | None:
+    """Return what a card offers, None where it does not; raises where it is gone."""
+    try:
+        return read()
+    except NvmlError as error:
+        if meaning(error) in {Meaning.LOST, Meaning.GONE}:
+            raise
+        return None
 
 
 def is_forbidden(error: NvmlError) -> bool:

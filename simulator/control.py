@@ -12,17 +12,16 @@ has no token: it breaks simulated nodes only.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Sequence
 
+from router.web.caller import is_loopback_name, name_of
 from simulator import faults
 from simulator.dialect import JSON, dumps
 from simulator.faults import FaultError
 from simulator.http import Reply, Request
 from simulator.node import Node
 
-_NAMES = frozenset({"", "localhost"})
 _PAGES = ("origin", "sec-fetch-site")
 _PROXIES = ("forwarded", "via", "x-real-ip")
 
@@ -38,8 +37,8 @@ class ControlError(Exception):
 def _refuse_strangers(request: Request) -> None:
     """Raise ControlError for a web page, a name led here, or what a proxy passes on."""
     headers = request.headers
-    name = _name(headers.get("host", ""))
-    if name not in _NAMES and not _is_loopback(name):
+    name = name_of(headers.get("host", ""))
+    if name and not is_loopback_name(name):
         raise ControlError(403, f"this is not asked by the name {name[:100]!r}")
     for header in headers:
         if header in _PAGES:
@@ -49,19 +48,6 @@ def _refuse_strangers(request: Request) -> None:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in {"", "application/json"}:
         raise ControlError(400, "a fault must be sent as application/json")
-
-
-def _name(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".").lower()
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name.endswith(".localhost")
 
 
 class Control:

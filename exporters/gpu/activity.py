@@ -109,8 +109,3 @@ class Activity:
         with suppress(NvmlError):
             while self._samples:
                 self._nvml.nvmlGpmSampleFree(self._samples.pop())
-
-
-def offered(nvml: Nvml, handle: Handle) -> bool:
-    """Whether the card has GPM; raises NvmlError where it or the library is gone."""
-    return bool(nvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from exporters.nvml_library import (
     MIG_ENABLED,
     Handle,
-    Meaning,
     Nvml,
-    NvmlError,
-    meaning,
+    if_offered,
 )
-
-T = TypeVar("T")
 
 GA100 = (8, 0)
 AMPERE = 8
@@ -38,9 +33,9 @@ def read(nvml: Nvml, handle: Handle, index: int, driver: str) -> DeviceInfo:
         "driver_version": driver,
         "pci_bus_id": _decoded(nvml.nvmlDeviceGetPciInfo(handle).busId),
     }
-    generation = _offered(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle))
-    vbios = _offered(lambda: nvml.nvmlDeviceGetVbiosVersion(handle))
-    mig = _offered(lambda: nvml.nvmlDeviceGetMigMode(handle))
+    generation = if_offered(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    vbios = if_offered(lambda: nvml.nvmlDeviceGetVbiosVersion(handle))
+    mig = if_offered(lambda: nvml.nvmlDeviceGetMigMode(handle))
     if generation is not None:
         about["compute_capability"] = ".".join(map(str, generation))
     if vbios is not None:
@@ -54,16 +49,6 @@ def read(nvml: Nvml, handle: Handle, index: int, driver: str) -> DeviceInfo:
 def _semantics(major: int, minor: int) -> str:
     averaged = major >= AMPERE and (major, minor) != GA100
     return "avg_1s" if averaged else "instant"
-
-
-def _offered(read: Callable[[], T]) -> T | None:
-    """Return what the card offers; None where it does not."""
-    try:
-        return read()
-    except NvmlError as error:
-        if meaning(error) in {Meaning.LOST, Meaning.GONE}:
-            raise
-        return None
 
 
 def _decoded(text: str | bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporters.gpu.activity import Activity, offered
+from exporters.gpu.activity import Activity
 from exporters.gpu.instances import Instances
 from exporters.gpu.probes import Probe, Probes, Troubles
 from exporters.gpu.processes import processes
@@ -18,7 +18,7 @@ from exporters.gpu.readings import (
     recovery_action,
 )
 from exporters.gpu.rows import Row
-from exporters.nvml_library import Handle, Meaning, Nvml, NvmlError, meaning
+from exporters.nvml_library import Handle, Nvml, if_offered
 
 ENERGY = "inferops_gpu_energy_joules_total"
 
@@ -40,7 +40,8 @@ class Slow:
         if by_process:
             table = (Probe("nvmlSystemGetProcessName", SLOW, processes),)
         self._probes = Probes(nvml, handle, (*SLOW_TABLE, *table), troubles)
-        gpm = _offered(nvml, handle)
+        support = if_offered(lambda: nvml.nvmlGpmQueryDeviceSupport(handle))
+        gpm = support is not None and bool(support.isSupportedDevice)
         self._activity = Activity(nvml, handle, troubles) if gpm else None
         self._instances = Instances(nvml, handle, uuid, troubles, gpm=gpm)
         self.counts_energy = False
@@ -67,12 +68,3 @@ class Slow:
         if self._activity is not None:
             self._activity.end()
         self._instances.end()
-
-
-def _offered(nvml: Nvml, handle: Handle) -> bool:
-    try:
-        return offered(nvml, handle)
-    except NvmlError as error:
-        if meaning(error) in {Meaning.LOST, Meaning.GONE}:
-            raise
-        return False
