@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -32,8 +32,6 @@ from router.holds.store import HoldStore
 from router.logs.events import get_logger
 from router.model import Inventory, Signal
 from router.snapshot import Published, Snapshot
-
-T = TypeVar("T")
 
 _STOP_SECONDS = 5.0
 
@@ -77,10 +75,6 @@ class PassStatus:
     ignored: Mapping[Ignored, int] = field(default_factory=dict)
 
 
-def _in_place(call: Callable[[], T]) -> T:
-    return call()
-
-
 class Pass:
     """Makes one pass after another over the same state; never two at once."""
 
@@ -93,7 +87,7 @@ class Pass:
         *,
         flapping: Flapping | None = None,
         verification: Verifier | None = None,
-        offload: Callable[[Callable[[], Snapshot]], Snapshot] = _in_place,
+        offload: Callable[[Callable[[], Snapshot]], Snapshot] = lambda call: call(),
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -136,19 +136,17 @@ class Probe:
 
     def look_for_models(self) -> None:
         """Ask every reachable node for its models; return when all have answered."""
-        self._look(Poll.PRESENT, [n for n in self._watched if not self._down(n)])
+        now = self._monotonic()
+        watched = tuple(self._watched.items())
+        reached = [watch for name, watch in watched if not self._down(name)]
+        asked = [self._ask_now(each, Poll.PRESENT, now) for each in reached]
+        wait(filter(None, asked), self._settings().probe_timeout_seconds)
 
     def look_at(self, nodes: Iterable[str]) -> None:
         """Ask these nodes soon which models they have loaded."""
         now = self._monotonic()
         for watch in filter(None, map(self._watched.get, nodes)):
             watch.due[Poll.RESIDENT] = now
-
-    def _look(self, poll: Poll, nodes: Iterable[str]) -> None:
-        now = self._monotonic()
-        watches = filter(None, map(self._watched.get, nodes))
-        asked = [self._ask_now(each, poll, now) for each in watches]
-        wait(filter(None, asked), self._settings().probe_timeout_seconds)
 
     def tick(self) -> None:
         """Start the polls that are due."""
