@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from router.scheduling.board import Nodes
 from router.scheduling.completion import Offer
-from router.scheduling.request import PendingRequest
+from router.scheduling.request import PendingRequest, Work
 
 WINDOW = 8  # that wait and are looked at
 # Who is held back takes a slot that all who wait behind have to wait for in turn, and
@@ -98,6 +98,20 @@ def match(
         if cost <= later.cost and (best is None or loss < best[0]):
             best = loss, Match(place, offer, cost)
     return None if best is None else best[1]
+
+
+def longer_on_free(nodes: Nodes, work: Work) -> float:
+    """Return by how many seconds the slowest free node takes longer than the best.
+
+    Loads and guesses aside; 0 where no node is full that is better.
+    """
+
+    def seconds(offer: Offer) -> float:
+        return work.prompt * offer.per_prompt_token + work.tokens * offer.per_token
+
+    free = [seconds(each) for each in nodes.free if each.measured and not each.cold]
+    full = [seconds(each.offer) for each in nodes.groups if each.measured]
+    return max(0.0, max(free) - min(full)) if free and full else 0.0
 
 
 def _cheapest(each: PendingRequest, moment: Moment) -> tuple[float, Offer | None]:

@@ -253,10 +253,10 @@ class Queue:
         lane = self._lines[waiter.priority].lanes[waiter.runner]
         return len(lane[waiter.principal]) * len(lane)
 
-    def newest(self, waiter: Waiter) -> Waiter:
-        """Return who came last of its principal's that wait for the same."""
+    def newest(self, waiter: Waiter, most: int) -> list[Waiter]:
+        """Return who came last of its principal's that wait for the same, and so on."""
         own = self._lines[waiter.priority].lanes[waiter.runner][waiter.principal]
-        return own[next(reversed(own))]
+        return list(islice(reversed(own.values()), most))
 
     def join(self, waiter: Waiter) -> None:
         """Raises OverloadedError when the queue is full.

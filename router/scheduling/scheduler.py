@@ -25,8 +25,9 @@ from router.scheduling.estimates import Estimates
 from router.scheduling.fairness import TypicalNode
 from router.scheduling.fleet_order import KeptFleetOrder
 from router.scheduling.head_room import HeadRoom
-from router.scheduling.matching import WINDOW, Match, Moment, match
+from router.scheduling.matching import WINDOW, Match, Moment, longer_on_free, match
 from router.scheduling.neighbours import Left, Neighbours
+from router.scheduling.newcomers import LATE_SECONDS, Newcomers, in_time, pays_off
 from router.scheduling.pipeline import (
     ALL_WELL,
     Candidate,
@@ -49,10 +50,6 @@ from router.snapshot import LoadView, Published
 _CHARGED = frozenset({Outcome.END, Outcome.CLIENT_GONE, Outcome.DEADLINE})
 
 
-# While the first in the queue waits for longer than anybody likes, one slot in so many
-# goes to who came last: else a long queue serves all, and nobody in time.
-_LATE_SECONDS = 2.0
-_FRESH = 24
 _NONE: frozenset[str] = frozenset()
 
 
@@ -85,7 +82,7 @@ class Scheduler:
         self.down_wait_seconds = 0.0
         self.head_room = HeadRoom()
         self.neighbours = Neighbours()
-        self._turns = 0
+        self.newcomers = Newcomers()
         self._contexts: dict[Priority, RoutingContext] = {}
         self.look_again: Callable[[float], None] = lambda _: None
         self._clock = clock
@@ -189,8 +186,10 @@ class Scheduler:
 
     def _ended(self, lease: Lease, outcome: Outcome, timings: Timings | None) -> None:
         self.estimates.ended(lease, outcome, timings)
-        ran = self._clock() - lease.taken_at if outcome in _CHARGED else 0.0
-        self.neighbours.ended(lease, self._clock())
+        now = self._clock()
+        ran = now - lease.taken_at if outcome in _CHARGED else 0.0
+        self.neighbours.ended(lease, now)
+        self.newcomers.ended(lease, now, complete=outcome is Outcome.END)
         contended = len(self.queue) > 0
         for shares in self.queue.shares.values():
             shares.ended(lease, ran, contended=contended)
@@ -270,16 +269,18 @@ class Scheduler:
         model = asking.routing.model
         cost = self._typical.node_seconds(model, asking.work)
         principal, shares = asking.routing.principal, self.queue.shares[priority]
+        lease, now = assignment.lease, self._clock()
         if waiter is None:
             shares.lift(principal, 0.0)
         else:
             self.queue.served(waiter, cost)
             self._ledger.press(pressed=len(self.queue) > 0)
         self._typical.learn(model, picked.offer)
-        shares.charge(assignment.lease, principal, cost, picked.expected_seconds)
-        lease = assignment.lease
-        runner, now = asking.routing.runner, self._clock()
+        shares.charge(lease, principal, cost, picked.expected_seconds)
+        runner = asking.routing.runner
         self.neighbours.began(lease, principal, lease.node, runner, now)
+        if priority is Priority.INTERACTIVE:
+            self.newcomers.began(lease, asking, now)
 
     def _cleared(self, node: str, model: str, priority: Priority) -> bool:
         """Have jobs leave the node for people; False until a slot of it is free."""
@@ -490,13 +491,7 @@ class Scheduler:
                 waiter.idle_since = waiter.idle_since or now
         waiting = self.queue.ahead(runner, priority)
         moment = Moment(nodes, waiting, now)
-        first = next((each for each in some if each.overdue), None)
-        first = first or self._fresh(some, priority, now)
-        found = self._match_of([first], moment) if first else None
-        if first and found:
-            some = [first]
-        else:
-            found = self._match_of(some, moment)
+        some, found = self._choose(some, priority, moment)
         if found is None:
             return None
         waiter = some[found.place]
@@ -512,23 +507,53 @@ class Scheduler:
         lines = [min(moment.waiting, self.queue.line(each)) for each in some]
         return match([each.asking for each in some], moment, lines)
 
-    def _fresh(
-        self, some: list[Waiter], priority: Priority, now: float
-    ) -> Waiter | None:
-        """Return who came last, where that one's turn has come."""
+    def _choose(
+        self, some: list[Waiter], priority: Priority, moment: Moment
+    ) -> tuple[list[Waiter], Match | None]:
+        """Return those of whom one is matched, and who goes where."""
+        first = next((each for each in some if each.overdue), None)
+        if first is not None and (found := self._match_of([first], moment)):
+            return [first], found
+        newest = self._newest(some, priority, moment)
+        if first is None and newest:
+            if found := self._in_turn(newest[0], moment):
+                some[0].pass_over(newest[0])
+                return newest[:1], found
+            oldest = some[0].asking
+            longer = longer_on_free(moment.nodes, oldest.work)
+            if pays_off(moment.now - oldest.since, longer):
+                some = [*some, *(each for each in newest if each not in some)]
+        return some, self._match_of(some, moment)
+
+    def _newest(
+        self, some: list[Waiter], priority: Priority, moment: Moment
+    ) -> list[Waiter]:
+        """Return who came last of its principal's that is next; none in good time."""
         if not some or priority is not Priority.INTERACTIVE:
-            return None
+            return []
         oldest = some[0].asking
-        in_line = not self.policies.of(oldest.picker).holds_back
-        if in_line or now - oldest.since < _LATE_SECONDS:
+        if moment.now - oldest.since < LATE_SECONDS or not oldest.held:
+            return []  # by a policy that does not hold back all stand in line
+        left, newest = self._left(oldest.routing, priority, 0), []
+        for each in self.queue.newest(some[0], WINDOW):
+            asking, avoided = each.asking, each.asking.routing.avoided
+            given_up = _given_up(left, moment.nodes, avoided)
+            if given_up != asking.left:
+                each.asking = asking._replace(left=given_up)
+            if asking.held and moment.nodes.open_to(avoided, given_up):
+                newest.append(each)
+        return newest
+
+    def _in_turn(self, newest: Waiter, moment: Moment) -> Match | None:
+        """Match who came last, where its turn has come and it would be quick."""
+        runner, principal = newest.runner, newest.principal
+        if not self.newcomers.due(runner, principal):
             return None
-        self._turns += 1
-        if self._turns < _FRESH:
+        found = self._match_of([newest], moment)
+        if found is None or not in_time(newest.asking, found.offer, moment.now):
             return None
-        self._turns = 0
-        last = self.queue.newest(some[0])
-        last.asking = last.asking._replace(left=oldest.left)
-        return last if now - last.asking.since < _LATE_SECONDS else None
+        self.newcomers.took(runner, principal)
+        return found
 
     def _able(self, runner: str, priority: Priority, nodes: Nodes) -> Iterator[Waiter]:
         """Yield those that wait and did not try all the free nodes already.

@@ -7,7 +7,7 @@ import pytest
 from router.scheduling import matching
 from router.scheduling.board import Group, Nodes
 from router.scheduling.completion import Others
-from router.scheduling.matching import WINDOW, Moment, held_back
+from router.scheduling.matching import WINDOW, Moment, held_back, longer_on_free
 from router.scheduling.request import PendingRequest, RoutingRequest, Work
 from tests.router.scheduling.offering import offer
 
@@ -136,3 +136,21 @@ def test_what_was_tried_is_not_taken_nor_waited_for():
 def test_nothing_free_matches_nobody():
     """There is no offer to give."""
     assert match([asking()] * WINDOW, nodes(full=[offer("a")]), WINDOW, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("free", "full", "longer"),
+    [
+        ([offer("slow", **SLOW)], [offer("quick")], 4.07),
+        ([offer("slow", **SLOW), offer("a")], [offer("quick")], 4.07),
+        ([offer("slow", **SLOW)], [], 0.0),
+        ([offer("slow", **SLOW, measured=False)], [offer("quick")], 0.0),
+        ([offer("slow", **SLOW, load=5.0)], [offer("quick")], 0.0),
+        ([offer("slow", **SLOW)], [offer("quick", measured=False)], 0.0),
+        ([offer("quick")], [offer("slow", **SLOW)], 0.0),
+    ],
+    ids=["slow", "of several", "no other", "guessed", "a load", "beside", "quick"],
+)
+def test_how_much_longer_a_free_node_takes(free, full, longer):
+    """Than the best that is full; guesses and loads count for nothing."""
+    assert longer == pytest.approx(longer_on_free(nodes(*free, full=full), SHORT))
