@@ -202,9 +202,9 @@ class DispatchSettings(Section):
     )
     idle_for_others: float = setting(
         2.0,
-        "where `nodes_for_others` is `0`: slots that may stay idle for each that"
-        " clients below their share use; `0`: nothing is left to them, whatever"
-        " `nodes_for_others` says",
+        "where `nodes_for_others` is `0` or no node can be spared: slots that may stay"
+        " idle for each that clients below their share use; `0`: nothing is left to"
+        " them, whatever `nodes_for_others` says",
         ge=0,
         le=16,
     )

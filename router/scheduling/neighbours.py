@@ -22,7 +22,10 @@ _MEAN_SECONDS = 45.0  # over which the streams of a principal are averaged
 _VAIN_SECONDS = 5.0  # for which a refused request counts as one that waits, about
 _LEAST = 0.1  # streams on the mean, for which nodes are kept clear
 _FORGOTTEN = 0.005  # streams on the mean
-_KEPT_SECONDS = 1.0  # for which an answer holds while nothing begins or ends
+# For which an answer holds, and until so many requests have begun or ended of as many
+# as there are slots: in a large fleet one makes no difference.
+_KEPT_SECONDS = 1.0
+_KEPT_CHANGES = 64
 _MOST_KNOWN = 4096
 
 
@@ -92,9 +95,7 @@ class _Use:
 class _Asked(NamedTuple):
     """Nodes that a principal leaves, and its share of those that it could use."""
 
-    principal: str
-    runner: str
-    at: float
+    until: float
     nodes: frozenset[str]
     share: int
     running: int
@@ -105,8 +106,8 @@ class Neighbours:
 
     clear:     how many nodes are kept clear for those that have less than their share,
                in proportion; 0: none but those where their requests run
-    most_idle: slots that stay idle at most for each that those use, where `clear` is 0;
-               0: nothing is left to anybody
+    most_idle: slots that stay idle at most for each that those use, where `clear` is 0
+               or no node can be spared; 0: nothing is left to anybody
     """
 
     def __init__(self, clear: float = 1.0, most_idle: float = 2.0) -> None:
@@ -114,7 +115,8 @@ class Neighbours:
         self.most_idle = most_idle
         self._leases: dict[Hashable, tuple[str, str]] = {}
         self._uses: dict[str, _Use] = {}
-        self._asked: _Asked | None = None
+        self._asked: dict[tuple[str, str], _Asked] = {}
+        self._changes = 0  # since then
 
     def began(
         self, running: Hashable, principal: str, node: str, runner: str, now: float
@@ -127,14 +129,14 @@ class Neighbours:
             use = self._uses[principal] = _Use(now)
         use.change(node, 1, now)
         use.runner = runner
-        self._asked = None
+        self._changes += 1
 
     def ended(self, running: Hashable, now: float) -> None:
         """Do nothing where it never began."""
         principal, node = self._leases.pop(running, ("", ""))
         if node:
             self._uses[principal].change(node, -1, now)
-            self._asked = None
+            self._changes += 1
 
     def refused(self, principal: str, now: float) -> None:
         """Count a request that was refused by a limit: it would wait otherwise."""
@@ -159,9 +161,13 @@ class Neighbours:
             return _NOTHING
         if not self.clear:
             return self._where_others_run(own, fleet.total, free)
-        asked = self._asked
-        if asked is None or asked[:2] != (principal, runner) or now > asked.at:
-            asked = self._asked = self._ask(principal, runner, fleet, now)
+        if self._changes > fleet.total // _KEPT_CHANGES:
+            self._asked.clear()
+            self._changes = 0
+        asked = self._asked.get((principal, runner))
+        if asked is None or now > asked.until:
+            asked = self._ask(principal, runner, fleet, now)
+            self._asked[principal, runner] = asked
         if not asked.nodes or asked.running + wanted <= asked.share:
             return _NOTHING
         return Left(asked.nodes, waits=asked.running >= asked.share)
@@ -192,8 +198,11 @@ class Neighbours:
             busy.update(each.nodes)
             means[each.runner] += each.mean_at(now)  # type: ignore[assignment]
         nodes = frozenset(self._others_nodes(slots, fleet, busy, means))
+        free = fleet.total - len(self._leases)
+        if not nodes and free <= self.most_idle * busy.total():  # a fleet of one node
+            nodes = frozenset(busy.keys() & slots.of.keys())
         running = sum(n for node, n in own.nodes.items() if node in slots.of)
-        return _Asked(principal, runner, now + _KEPT_SECONDS, nodes, share, running)
+        return _Asked(now + _KEPT_SECONDS, nodes, share, running)
 
     def _others(
         self, principal: str, share: int, fleet: FleetOrder, now: float
