@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from router.runtime.whole_file import write_whole
 
 PRIVATE = 0o077  # the umask: what is written here is for its owner alone
 
@@ -40,18 +39,7 @@ def write(
     own: gives the file to its owner before anybody can see it under its name
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(name).chmod(mode)
-        if own:
-            own(Path(name))
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    write_whole(path, text.encode(), mode=mode, own=own)
 
 
 def differ(folder: Path, wanted: Mapping[str, str]) -> bool:

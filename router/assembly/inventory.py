@@ -13,6 +13,7 @@ from router.config.reload import ConfigFiles
 from router.config.settings import Config
 from router.config.yaml import parse
 from router.runtime.threads import DISK
+from router.runtime.whole_file import write_whole
 
 
 def add_entry(files: ConfigFiles, config: Config, entry: Mapping[str, Any]) -> bool:
@@ -32,8 +33,6 @@ def _write(path: Path, entry: Mapping[str, Any]) -> bool:
     if entry in (parse(text, path.name, as_written=True) or []):
         return False
     longer = with_entry(text, entry, source=path.name)
-    draft = path.with_suffix(".joining")
-    draft.write_text(longer, encoding="utf-8")
-    draft.chmod(path.stat().st_mode & 0o777)  # Prometheus reads it, too
-    draft.replace(path)
+    mode = path.stat().st_mode & 0o777  # Prometheus reads it, too
+    write_whole(path, longer.encode(), mode=mode)
     return True

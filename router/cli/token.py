@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from router.runtime.whole_file import write_whole
+
 _VARIABLE = (
     "INFEROPS_ADMIN__TOKEN_FILE"  # the router's own setting, as in its container
 )
@@ -52,18 +54,6 @@ def own_token(state: Path) -> Path | None:
     with contextlib.suppress(OSError):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            _write(path, f"{secrets.token_urlsafe(32)}\n")
+            write_whole(path, f"{secrets.token_urlsafe(32)}\n".encode())
         os.utime(path)
     return path if os.access(path, os.R_OK) else None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file that only its owner may read, or none."""
-    draft = path.with_suffix(".draft")
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with os.fdopen(os.open(draft, flags, 0o600), "w") as file:
-            file.write(text)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -7,8 +7,6 @@ run in the caller.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from router.config.signals import parse_signals
 from router.errors import BusyError, ConfigError
 from router.logs.events import Logger
 from router.model import Inventory, Signal
+from router.runtime.whole_file import write_whole
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -78,28 +77,8 @@ class LastGood:
 
     def save(self, text: str) -> None:
         """Replace the stored text; raises OSError, and the old one is intact."""
-        folder = self.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, text.encode(), durable=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import orjson
 
 from router.errors import BadRequestError, ConflictError, NotFoundError
 from router.jobs.input.uploads import PendingUpload, Uploads, on_disk, pieces_of
+from router.runtime.whole_file import write_whole
 
 SECONDS = 3600.0
 MOST_PARTS = 10_000
@@ -201,10 +202,7 @@ class PartedUploads:
         }
 
     def _write(self, upload: PartedUpload) -> None:
-        path = self._path(upload.id) / _ABOUT
-        draft = path.with_suffix(".part")
-        draft.write_bytes(orjson.dumps(asdict(upload)))
-        draft.replace(path)
+        write_whole(self._path(upload.id) / _ABOUT, orjson.dumps(asdict(upload)))
 
     def _end(self, upload: PartedUpload) -> None:
         """Store the final state and delete the parts."""

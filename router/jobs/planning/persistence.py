@@ -10,6 +10,7 @@ import orjson
 from router.jobs.input.uploads import in_thread
 from router.jobs.planning.length_predictor import LengthPredictor
 from router.logs.events import get_logger
+from router.runtime.whole_file import write_whole
 
 _SCHEMA = 1
 
@@ -42,11 +43,6 @@ class PredictorPersistence:
             return
         self._written = data
         try:
-            in_thread(lambda: self._replace(data))
+            in_thread(lambda: write_whole(self._path, data))
         except OSError as error:
             log.warning("not_kept", file=self._path.name, why=str(error))
-
-    def _replace(self, data: bytes) -> None:
-        draft = self._path.with_suffix(".draft")
-        draft.write_bytes(data)
-        draft.replace(self._path)
