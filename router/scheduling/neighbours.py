@@ -207,14 +207,16 @@ class Neighbours:
     def _others(
         self, principal: str, share: int, fleet: FleetOrder, now: float
     ) -> tuple[list[_Use], int]:
-        """Return who wants less than a share, and how many want more."""
+        """Return who has less than a share on the mean, and how many want more.
+
+        Who asks for twice its share wants more; a burst does not.
+        """
         small, large = [], 0
         for name, each in self._uses.items():
             if name == principal:
                 continue
-            if each.running < share and (
-                each.running + fleet.waiting(name) + each.in_vain(now) <= share
-            ):
+            wanted = each.running + fleet.waiting(name) + each.in_vain(now)
+            if wanted < 2 * share and each.mean_at(now) < share:
                 small.append(each)
             else:
                 large += 1

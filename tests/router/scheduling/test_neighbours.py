@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import count, cycle
+from math import exp
 
 import gevent
 import pytest
@@ -161,7 +162,9 @@ def test_others_that_want_more():
     fleet = Nodes4()
     assert made.nodes(fleet, now=60.0)
     fleet.wait["b"] = 9
-    assert "" == made.nodes(fleet, now=70.0)
+    assert made.nodes(fleet, now=70.0)
+    fleet.wait["b"] = 15
+    assert "" == made.nodes(fleet, now=80.0)
 
 
 @given(
@@ -180,7 +183,8 @@ def test_bounds(places, slots, waiting, queued, now):
     for each in runs:
         left = made.left(fleet, waiting, now, each)
         large = 1 + sum(
-            runs[other] >= share or runs[other] + fleet.waiting(other) > share
+            runs[other] * (1 - exp(-now / 45)) >= share
+            or runs[other] + fleet.waiting(other) >= 2 * share
             for other in runs
             if other != each
         )
