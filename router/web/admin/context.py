@@ -46,12 +46,12 @@ class AdminContext:
     add_entry: writes an entry into the inventory; whether it was not there
     trusts:  whether a request can only come from this machine; asked where there is
              no token
-    find:    looks into the history of holds; None where none is kept
+    find:    looks into the history of holds
     clock:   the holds' own, in unix seconds
     waits:   what a hold waits for beside its alert's end, by hold
     circuits: what traffic has learned; None where that is not kept
-    usage:   sums up the usage ledger; None where none is kept
-    audit:   what changes are noted in; None where none is kept
+    usage:   sums up the usage ledger
+    audit:   what changes are noted in
     """
 
     published: Published
@@ -63,14 +63,14 @@ class AdminContext:
     reload: Callable[[bool], list[dict[str, Any]]]
     keys: KeyService
     add_entry: Callable[[Mapping[str, Any]], bool]
+    find: Callable[[AuditQuery], Sequence[AuditEvent]]
+    usage: Report
+    audit: AuditTrail
     trusts: Callable[[Mapping[str, Any]], bool] = local
-    find: Callable[[AuditQuery], Sequence[AuditEvent]] | None = None
     silences: Silences | None = None
     waits: Callable[[], Mapping[Key, str]] = dict
     clock: Callable[[], float] = time.time
     circuits: Circuits | None = None
-    usage: Report | None = None
-    audit: AuditTrail | None = None
 
     def view(self, name: str) -> NodeView:
         """Give a node of the inventory; raises NotFoundError."""

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from router.access.service import KeyService
 from router.access.store import KeyStore
+from router.audit.store import AuditStore
+from router.audit.trail import AuditTrail
 from router.capacity.ledger import Ledger
 from router.holds.store import HoldStore
 from router.metrics.fleet import FleetCollector
@@ -103,6 +105,11 @@ def fleet(tmp_path_factory):
             time.time,
         ),
         add_entry=lambda _: True,
+        find=lambda _: (),
+        usage=lambda _: {},
+        audit=AuditTrail(
+            lambda: AuditStore(tmp_path_factory.mktemp("audit")), time.time
+        ),
     )
     registry = CollectorRegistry()
     registry.register(

@@ -11,6 +11,8 @@ from flask import Flask
 
 from router.access.service import KeyService
 from router.access.store import KeyStore
+from router.audit.store import AuditStore
+from router.audit.trail import AuditTrail
 from router.capacity.ledger import Ledger
 from router.errors import ConfigError, RequestError
 from router.holds.history import AuditQuery
@@ -88,6 +90,8 @@ def rig(tmp_path):
                     KeyStore(tmp_path), lambda: None, lambda: "auto", time.time
                 ),
                 find=find,
+                usage=lambda _: {},
+                audit=AuditTrail(lambda: AuditStore(tmp_path), time.time),
                 waits=lambda: rig.waits,
             )
         )
