@@ -13,7 +13,7 @@ from router.usage.account import UsageAccount
 __all__ = ["ProxiedRequest"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ProxiedRequest:
     """A client's request on its way; `deadline` in the router's monotonic time.
 

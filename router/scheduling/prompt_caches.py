@@ -96,11 +96,10 @@ class PromptCaches:
         while len(self._copies) > _MOST_PREFIXES:
             self._copies.popitem(last=False)
 
-    def between(self, node: str, runner: str, begun: int) -> int | None:
-        """Return the requests since; None where that is not known any more."""
+    def begun(self, node: str, runner: str) -> int:
+        """Return how many requests it got; -1 where that is not known any more."""
         known = self._nodes.get((node, runner))
-        between = known.begun - begun if known is not None else -1
-        return between if 0 <= between < _LOADED else None
+        return known.begun if known is not None else -1
 
     def chance(self, node: str, runner: str, between: int) -> float:
         """Return the share of what was read that is still there.
@@ -162,11 +161,10 @@ class PromptReuse:
         """Return the best that may be found on a node now."""
         caches, runner = self._caches, self._runner
         best, most = None, 0.0
+        now = caches.begun(node, runner)
         for share, begun in self._found.get(node, ()):
-            if share <= most:
-                continue
-            between = caches.between(node, runner, begun)
-            if between is not None:
+            between = now - begun
+            if share > most and 0 <= between < _LOADED:
                 chance = caches.chance(node, runner, between)
                 if share * chance > most:
                     best, most = Reused(share, between, chance), share * chance

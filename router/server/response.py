@@ -21,10 +21,16 @@ from router.logs.events import get_logger
 log = get_logger(__name__)
 
 
-@lru_cache(maxsize=2)
-def _date(second: int) -> str:
-    text: str = http_date(second)
-    return text
+@lru_cache(maxsize=64)  # the same for all of one second
+def _begin(first_line: str, second: int, *, close: bool, chunked: bool) -> str:
+    """Return how an answer begins."""
+    lines = [
+        first_line,
+        f"Date: {http_date(second)}",
+        f"Connection: {'close' if close else 'keep-alive'}",
+        *(["Transfer-Encoding: chunked"] if chunked else []),
+    ]
+    return "".join(f"{line}\r\n" for line in lines)
 
 
 @lru_cache(maxsize=512)
@@ -33,6 +39,10 @@ def _goes_out(name: str) -> bool:
     if not TOKEN_RE.fullmatch(name):
         raise errors.InvalidResponseHeaderName(repr(name))
     return not is_hoppish(name)
+
+
+def _has_bad_letters(*values: str) -> bool:
+    return wsgi.HEADER_VALUE_RE.fullmatch("".join(values)) is None
 
 
 _COPIED_BYTES = 65_536  # what is larger leaves apart from the head
@@ -64,9 +74,10 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
 
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
         """Take the headers as gunicorn does; a name is looked at once for all."""
+        if _has_bad_letters(*(value for _, value in headers)):
+            bad = next(name for name, value in headers if _has_bad_letters(value))
+            raise errors.InvalidResponseHeader(repr(bad))
         for name, value in headers:
-            if not wsgi.HEADER_VALUE_RE.fullmatch(value):
-                raise errors.InvalidResponseHeader(repr(name))
             if not _goes_out(name):
                 continue
             if name.lower() == "content-length":
@@ -75,14 +86,9 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
 
     def default_headers(self) -> list[str]:
         major, minor = self.req.version
-        headers = [
-            f"HTTP/{major}.{minor} {self.status}\r\n",
-            f"Date: {_date(int(time.time()))}\r\n",
-            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
-        ]
-        if self.chunked:
-            headers.append("Transfer-Encoding: chunked\r\n")
-        return headers
+        line = f"HTTP/{major}.{minor} {self.status}"
+        close, second = bool(self.should_close()), int(time.time())
+        return [_begin(line, second, close=close, chunked=self.chunked)]
 
     def send_headers(self) -> None:
         if self.headers_sent:
