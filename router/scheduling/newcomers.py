@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from math import exp, log
 
+from router.runtime.recent import Recent
 from router.scheduling.completion import Offer
 from router.scheduling.request import PendingRequest
 
@@ -26,11 +27,11 @@ _READ_ALONG = 0.1  # seconds for each token
 # squared completion times by W (W - 2 D). Slow long answers make the longest times, so
 # it pays for longer.
 _TIMES_LONGER = 3.0
-_LEAST, _MOST = 1 / 24, 0.8  # of the slots
+_MOST = 0.8  # of the slots
 _OF_WAITS = 0.8  # of the longest waits, so that they do not grow by themselves
 # Where long answers make the longest times, waits that are short beside these may be
 # dealt out otherwise: some of the longest become longer by it, and as many shorter.
-_OF_TIMES = 0.4
+_OF_TIMES = 0.3
 
 # Seconds are counted by steps, each so many times the one before.
 _SHORTEST, _STEP, _STEPS = 0.5, 1.15, 56
@@ -118,16 +119,14 @@ class LateLine:
         waits as they are.
         """
         bound = max(_OF_WAITS * self.waits.seconds, _OF_TIMES * self.times.seconds)
-        if bound <= waited:
-            return _LEAST
-        return max(_LEAST, min(_MOST, 1 - waited / bound))
+        return min(_MOST, 1 - waited / bound) if waited < bound else 0.0
 
 
 class Newcomers:
     """The lines that were late lately: one for each runner and principal."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, str], LateLine] = {}
+        self._lines: Recent[tuple[str, str], LateLine] = Recent(_MOST_KNOWN)
         self._running: dict[Hashable, tuple[LateLine, float]] = {}
 
     def due(self, runner: str, principal: str) -> bool:
@@ -148,8 +147,6 @@ class Newcomers:
             if waited < LATE_SECONDS:
                 return
             line = self._lines[key] = LateLine()
-            if len(self._lines) > _MOST_KNOWN:
-                del self._lines[next(iter(self._lines))]
         line.waited(waited)
         self._running[running] = line, asking.since
 
