@@ -10,7 +10,8 @@ the library's errors by what they mean for a reading.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -188,6 +189,16 @@ def if_offered(read: Callable[[], T]) -> T | None:
         if meaning(error) in {Meaning.LOST, Meaning.GONE}:
             raise
         return None
+
+
+@contextmanager
+def may_be_absent() -> Iterator[None]:
+    """Go on where a card does not have what is asked for within."""
+    try:
+        yield
+    except NvmlError as error:
+        if meaning(error) is not Meaning.ABSENT:
+            raise
 
 
 def is_forbidden(error: NvmlError) -> bool:

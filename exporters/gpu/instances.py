@@ -20,6 +20,7 @@ from exporters.nvml_library import (
     Meaning,
     Nvml,
     NvmlError,
+    may_be_absent,
     meaning,
 )
 
@@ -44,12 +45,9 @@ def parts(nvml: Nvml, handle: Handle) -> Iterator[tuple[str, Handle]]:
     if nvml.nvmlDeviceGetMigMode(handle)[0] != MIG_ENABLED:
         return
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
+        with may_be_absent():  # an index that is free
             part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
             yield nvml.nvmlDeviceGetUUID(part), part
-        except NvmlError as error:
-            if meaning(error) is not Meaning.ABSENT:  # an index that is free
-                raise
 
 
 class Instances:
@@ -103,11 +101,8 @@ class Instances:
 
     def _listed(self) -> Iterator[tuple[str, _Instance]]:
         for uuid, part in parts(self._nvml, self._handle):
-            try:
+            with may_be_absent():
                 yield uuid, self._found.get(uuid) or self._opened(part, uuid)
-            except NvmlError as error:
-                if meaning(error) is not Meaning.ABSENT:
-                    raise
 
     def _opened(self, part: Handle, uuid: str) -> _Instance:
         nvml = self._nvml

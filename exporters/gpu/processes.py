@@ -4,10 +4,11 @@ and goes is a new series. In a container it needs the host's process ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from exporters.gpu.rows import Row
-from exporters.nvml_library import Handle, Meaning, Nvml, NvmlError, meaning
+from exporters.nvml_library import Handle, Nvml, if_offered, may_be_absent
 
 MOST = 64  # processes of one card, the greatest users of memory first
 
@@ -31,22 +32,14 @@ def processes(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
 
 
 def _shares(nvml: Nvml, gpu: Handle) -> dict[int, float]:
-    try:
+    found: Sequence[Any] = ()
+    with may_be_absent():  # none of late, or under MIG
         found = nvml.nvmlDeviceGetProcessUtilization(gpu, 0)
-    except NvmlError as error:
-        if meaning(error) is not Meaning.ABSENT:  # none of late, or under MIG
-            raise
-        return {}
     latest = sorted(found, key=lambda each: int(each.timeStamp))
     return {each.pid: each.smUtil / 100 for each in latest if each.smUtil <= 100}
 
 
 def _name(nvml: Nvml, pid: int) -> str:
     """Return the program's name without its path, as little as says who it is."""
-    try:
-        path = nvml.nvmlSystemGetProcessName(pid)
-    except NvmlError as error:
-        if meaning(error) in {Meaning.LOST, Meaning.GONE}:
-            raise
-        return ""
+    path = if_offered(lambda: nvml.nvmlSystemGetProcessName(pid)) or ""
     return path.split(" ")[0].rpartition("/")[2]

@@ -25,10 +25,8 @@ from exporters.nvml_library import (
     THRESHOLD_SHUTDOWN,
     THRESHOLD_SLOWDOWN,
     Handle,
-    Meaning,
     Nvml,
-    NvmlError,
-    meaning,
+    may_be_absent,
 )
 
 TICK = 0.0
@@ -164,11 +162,8 @@ def _fans(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
 def _links(nvml: Nvml, gpu: Handle) -> Iterator[Row]:
     states = []
     for link in range(NVLINKS):
-        try:
+        with may_be_absent():
             states.append(nvml.nvmlDeviceGetNvLinkState(gpu, link))
-        except NvmlError as error:
-            if meaning(error) is not Meaning.ABSENT:
-                raise
     if states:
         yield Row("inferops_gpu_nvlinks_active", sum(map(bool, states)))
 
