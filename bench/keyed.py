@@ -1,9 +1,10 @@
 """What keys and limits cost: the router with them beside itself without, in turns.
 
-All count usage: that cannot be turned off. The key comes in the path, since the load
-generators send no header of ours. With `usual` limits it has one of requests a minute
-and one of tokens a day; with `all`, one of every kind that requests and tokens have,
-and so have its tag and everybody: 21. None is ever reached.
+It runs without them twice: what those two differ by says nothing of keys. All count
+usage: that cannot be turned off. The key comes in the path, since the load generators
+send no header of ours. With `usual` limits it has one of requests a minute and one of
+tokens a day; with `all`, one of every kind that requests and tokens have, and so have
+its tag and everybody: 21. None is ever reached.
 
     python -m bench.keyed --rounds 8
 """
@@ -42,15 +43,16 @@ _ALL = {
 
 @contextlib.contextmanager
 def routers(most_streams: int) -> Iterator[Bench]:
-    """Start a fleet and the router three times."""
+    """Start a fleet and the router four times."""
     cores = Cores.here()
-    *nodes, bare, usual, all_ = free_ports(NODES + 3)
+    *nodes, bare, again, usual, all_ = free_ports(NODES + 4)
     slots = most_streams // NODES + 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(running_fleet(nodes, cores))
         proxies = []
         for name, port, settings in (
             ("without", bare, {}),
+            ("again", again, {}),
             ("usual", usual, _keys(folder, _USUAL)),
             ("all", all_, _keys(folder, _ALL, _ALL)),
         ):
@@ -62,8 +64,8 @@ def routers(most_streams: int) -> Iterator[Bench]:
                     )
                 )
             stack.callback(proxies[-1].process.stop)
-        keyed = [replace(each, path=f"/key/{_KEY}/api/chat") for each in proxies[1:]]
-        yield Bench(nodes, [proxies[0], *keyed], cores)
+        keyed = [replace(each, path=f"/key/{_KEY}/api/chat") for each in proxies[2:]]
+        yield Bench(nodes, [*proxies[:2], *keyed], cores)
 
 
 def _keys(
@@ -97,7 +99,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-_KEYED = ("usual", "all")
+_COMPARED = {"again": "without, again", "usual": "usual limits", "all": "all limits"}
 _AT_ONCE = (1, 4, 16)
 _FIGURES = (
     ("streams", "cpu_us_per_token", "CPU us/token", ".1f"),
@@ -112,7 +114,7 @@ def show(report: dict) -> str:
     for part, key, what, form in _FIGURES:
         runs = report[part]
         rows.append([what, spread(values(runs["without"], key), form)])
-        for name in _KEYED:
+        for name in _COMPARED:
             rows[-1] += [
                 spread(values(runs[name], key), form),
                 ratio(runs, name, "without", key),
@@ -123,7 +125,7 @@ def show(report: dict) -> str:
             bare = added["without"]
             row = [f"added to first token, {count} at once, ms, {quantile}"]
             row.append(f"{bare:.2f}")
-            for name in _KEYED:
+            for name in _COMPARED:
                 row += [f"{added[name]:.2f}", f"{added[name] - bare:+.2f} ms"]
             rows.append(row)
     faults = sum(
@@ -137,8 +139,8 @@ def show(report: dict) -> str:
         f"load average {loads}; faults {faults:.0f}",
     ]
     columns = ["", "without"]
-    for name in _KEYED:
-        columns += [f"{name} limits", "beside without"]
+    for name in _COMPARED.values():
+        columns += [name, "beside without"]
     return "\n".join([*head, *table(columns, rows), *notes(report["streams"])])
 
 
