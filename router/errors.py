@@ -287,3 +287,10 @@ class RunnerDiedError(RefusedError):
     """The node told another request that the runner of both is dead."""
 
     reason = "runner_died"
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return what an error of a library began with: its own text is a chain of them."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error

@@ -16,6 +16,7 @@ import requests
 
 from router.cli.outcome import Exit
 from router.cli.upload import MultipartBody
+from router.errors import innermost
 
 T = TypeVar("T")
 
@@ -211,6 +212,5 @@ def _message(answer: requests.Response) -> str:
 
 def _why(error: BaseException) -> str:
     """Give the innermost cause in few words."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return getattr(error, "strerror", None) or str(error)[:100] or "no answer"
+    cause = innermost(error)
+    return getattr(cause, "strerror", None) or str(cause)[:100] or "no answer"

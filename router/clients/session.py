@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from router.config.access import authorization
+from router.errors import innermost
 from router.model import NO_ACCESS, Access
 
 _CHUNK = 256 * 1024
@@ -75,10 +76,8 @@ def exchange(
 
 def reason(error: OSError) -> str:
     """Say what is at the bottom of the libraries' chain of errors."""
-    bottom: BaseException = error
-    while below := bottom.__cause__ or bottom.__context__:
-        bottom = below
-    return str(bottom)[:300] or type(bottom).__name__
+    cause = innermost(error)
+    return str(cause)[:300] or type(cause).__name__
 
 
 def _content(reply: requests.Response) -> Any:

@@ -138,10 +138,8 @@ class Newcomers:
 
     def began(self, running: Hashable, asking: PendingRequest, now: float) -> None:
         """Take note of a slot; a line is known once it was late."""
-        key, waited = (
-            (asking.routing.runner, asking.routing.principal),
-            now - asking.since,
-        )
+        key = asking.routing.runner, asking.routing.principal
+        waited = now - asking.since
         line = self._lines.get(key)
         if line is None:
             if waited < LATE_SECONDS:

@@ -214,8 +214,9 @@ def _refusal(
 ) -> Response:
     """Answer as the route does, or with a page where a browser opened the path."""
     if request.method == "GET" and request.accept_mimetypes.best == _PAGE:
-        page, status = refused(status, message)
-        return guarded(Response(page, status, headers))
+        page = refused(status, message)
+        page.headers.update(headers)
+        return guarded(page)
     dialect = dialect_of(request.path)
     body = error_body(dialect, status, message, code)
     return Response(body, status, headers, content_type=dialect.json_type)

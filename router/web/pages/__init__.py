@@ -115,11 +115,12 @@ _WORDS = {
 }
 
 
-def refused(status: int, message: str) -> tuple[str, int]:
-    return render_template("refused.html", status=status, message=message), status
+def refused(status: int, message: str) -> Response:
+    page = render_template("refused.html", status=status, message=message)
+    return Response(page, status)
 
 
-def request_refused(error: RequestError) -> tuple[str, int]:
+def request_refused(error: RequestError) -> Response:
     return refused(error.status, error.message)
 
 
