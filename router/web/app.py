@@ -213,7 +213,8 @@ def _refusal(
     status: int, message: str, code: str, headers: Mapping[str, str]
 ) -> Response:
     """Answer as the route does, or with a page where a browser opened the path."""
-    if request.method == "GET" and request.accept_mimetypes.best == _PAGE:
+    wanted = request.accept_mimetypes.best_match(["application/json", _PAGE])
+    if request.method == "GET" and wanted == _PAGE:
         page = refused(status, message)
         page.headers.update(headers)
         return guarded(page)

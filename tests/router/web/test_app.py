@@ -11,6 +11,12 @@ from router.snapshot import Published, Snapshot
 from router.web.app import flask_app, own_paths
 from router.web.models import fleet_blueprint
 
+# What Chromium sends for a page that somebody opens.
+CHROMIUM = (
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,"
+    "image/apng,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7"
+)
+
 
 def app():
     fleet = fleet_blueprint(Published(Snapshot({}, 0.0)), lambda _: frozenset())
@@ -47,8 +53,7 @@ def test_errors_in_the_dialect(client, method, path, allow, text):
 
 def test_a_browser_is_answered_with_a_page(client):
     """What it opens and is not there leads on; a program that takes all gets JSON."""
-    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    page = client.get("/nonsense", headers=browser)
+    page = client.get("/nonsense", headers={"Accept": CHROMIUM})
     assert (404, "text/html") == (page.status_code, page.mimetype)
     assert "GET /nonsense: there is no such path" in page.text
     assert "style-src 'self'" in page.headers["Content-Security-Policy"]
